@@ -1,0 +1,67 @@
+"""GTA5 (Richter et al., "Playing for Data", ECCV 2016): images/NNNNN.png, labels/NNNNN.png.
+
+Labels are palette PNGs whose indices are Cityscapes label ids.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.pairing import check_partners, existing_folder
+from datasets.samples import LabelledImage
+from utils.errors import UserError
+
+BAD_PAIRS = frozenset({15188, 17705, *range(20801, 20861)})
+"""Frames whose image and label differ in size or content."""
+
+MAX_VAL_BLOCKS = 10
+MIN_VAL_BLOCK = 50
+
+
+def gta5_files(root: Path, split: str, val_fraction: float) -> list[LabelledImage]:
+    """The samples of a split, "train" or "val", in the order of their names."""
+    files = _all_files(root)
+    validation = validation_positions(len(files), val_fraction)
+    if not 0 < len(validation) < len(files):
+        raise UserError(
+            f"{root} holds {len(files)} usable images, too few for a training and a validation "
+            f"split with --gta5_val_fraction {val_fraction}: add images or change the fraction"
+        )
+    return [f for position, f in enumerate(files) if (position in validation) == (split == "val")]
+
+
+def left_out(root: Path) -> int:
+    """How many of the known bad pairs lie in the data set."""
+    return sum(_is_bad(path.stem) for path in (root / "images").glob("*.png"))
+
+
+def validation_positions(count: int, fraction: float) -> set[int]:
+    """Positions in the sorted names that validate: contiguous blocks, spread evenly.
+
+    Consecutive frames of the game look alike, so a block keeps neighbours on one side; several
+    blocks, where they are long enough, see several parts of the game.
+    """
+    blocks = min(max(round(count * fraction) // MIN_VAL_BLOCK, 1), MAX_VAL_BLOCKS)
+    ends = [count * (block + 1) // blocks for block in range(blocks)]
+    return {
+        position
+        for start, end in zip([0, *ends], ends, strict=False)
+        for position in range(end - round((end - start) * fraction), end)
+    }
+
+
+def _all_files(root: Path) -> Sequence[LabelledImage]:
+    folders = [root / "images", root / "labels"]
+    images, labels = (
+        {path.stem: path for path in existing_folder(folder, _REMEDY).glob("*.png")}
+        for folder in folders
+    )
+    check_partners(images, labels, *folders)
+    names = sorted(name for name in images if not _is_bad(name))
+    return [LabelledImage(name, images[name], labels[name]) for name in names]
+
+
+_REMEDY = "unpack GTA5 so that --gta5_root holds images/ and labels/"
+
+
+def _is_bad(stem: str) -> bool:
+    return stem.isdecimal() and int(stem) in BAD_PAIRS

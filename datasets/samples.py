@@ -1,0 +1,167 @@
+"""Samples and the dataset that reads and transforms them.
+
+Images are uint8 RGB [3, H, W] from the disk to the device; labels are uint8 train ids [H, W] with
+`IGNORE` for pixels without a class.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, MAX_LABEL_ID, NUM_CLASSES
+from utils.errors import UserError
+
+Key = tuple[int, int]
+"""(epoch, index): which sample, and which draw of its augmentation."""
+
+
+class Sample(NamedTuple):
+    """One image with its label; after collation a batch of them, with a leading dimension."""
+
+    image: Tensor
+    label: Tensor
+    name: str
+
+
+class Batch(NamedTuple):
+    """What one training step sees: the labelled source, and the target where a method has one."""
+
+    source: Sample
+    target: Sample | None = None
+
+
+class LabelledImage(NamedTuple):
+    """The files of one sample. `name` is what every file derived from it is called by."""
+
+    name: str
+    image: Path
+    label: Path
+    label_holds_train_ids: bool = False
+
+
+class SampleDataset(Dataset):
+    """Labelled images, read and transformed; a pure function of (seed, epoch, index).
+
+    Args:
+        files: the samples.
+        transform: joint transform of image and label, drawing from torch's default CPU generator.
+        seed: words that seed the draws, together with epoch and index.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[LabelledImage],
+        transform: Callable[[tv_tensors.Image, tv_tensors.Mask], Any],
+        *,
+        seed: Iterable[int] = (),
+    ):
+        self.files = list(files)
+        self.transform = transform
+        self.seed = tuple(seed)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        files = self.files[index]
+        image, label = read_pair(files)
+        with _seeded((*self.seed, epoch, index)):
+            image, label = self.transform(
+                tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)),
+                tv_tensors.Mask(torch.from_numpy(label)),
+            )
+        plain = torch.Tensor
+        return Sample(
+            image.as_subclass(plain).contiguous(), label.as_subclass(plain).contiguous(), files.name
+        )
+
+
+class _seeded:
+    """Seeds torch's default CPU generator inside the block and restores it after."""
+
+    def __init__(self, words: Sequence[int]):
+        self.words = words
+
+    def __enter__(self):
+        self.state = torch.default_generator.get_state()
+        words = np.random.SeedSequence(self.words).generate_state(1, np.uint64)
+        torch.default_generator.manual_seed(int(words[0] >> np.uint64(1)))
+
+    def __exit__(self, *_):
+        torch.default_generator.set_state(self.state)
+
+
+def read_pair(files: LabelledImage) -> tuple[np.ndarray, np.ndarray]:
+    """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W].
+
+    Raises UserError where a file cannot be read, holds unknown values, or the sizes differ.
+    """
+    image = read_image(files.image)
+    label = read_label(files.label, holds_train_ids=files.label_holds_train_ids)
+    if image.shape[:2] != label.shape:
+        raise UserError(
+            f"{files.image} is {image.shape[1]}x{image.shape[0]} pixels but its label "
+            f"{files.label} is {label.shape[1]}x{label.shape[0]}: replace one of them, or remove "
+            "both"
+        )
+    return image, label
+
+
+def read_image(path: Path) -> np.ndarray:
+    """RGB, uint8 [H, W, 3]."""
+    return np.array(_open(path).convert("RGB"))
+
+
+def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:
+    """Train ids, uint8 [H, W], of a PNG of train ids, or of label ids, which are mapped."""
+    picture = _open(path)
+    if picture.mode not in ("L", "P"):
+        raise UserError(
+            f"{path} is a {picture.mode} picture, not a map of class ids (8-bit grey or palette): "
+            "put the *_labelTrainIds, *_labelIds or GTA5 palette PNG there"
+        )
+    ids = np.array(picture)
+    _check_ids(path, ids, holds_train_ids)
+    return ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+
+
+def _check_ids(path: Path, ids: np.ndarray, holds_train_ids: bool) -> None:
+    counts = np.bincount(ids.ravel(), minlength=256)
+    if holds_train_ids:
+        counts[[*range(NUM_CLASSES), IGNORE]] = 0
+        expected = f"train ids (0 to {NUM_CLASSES - 1}, {IGNORE})"
+    else:
+        counts[: MAX_LABEL_ID + 1] = 0
+        expected = f"label ids (0 to {MAX_LABEL_ID})"
+    unknown = np.flatnonzero(counts)
+    if unknown.size:
+        raise UserError(
+            f"{path} should hold {expected} but holds {_some(unknown)} too: replace it by a file "
+            "of the kind its name says"
+        )
+
+
+def _some(values: Sequence[int], at_most: int = 8) -> str:
+    words = [str(value) for value in values[:at_most]]
+    return ", ".join(words) + (", …" if len(values) > at_most else "")
+
+
+def _open(path: Path) -> Image.Image:
+    """A picture, wholly decoded."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path} cannot be read as a picture ({error}): replace it, or remove it together "
+            "with its partner"
+        ) from error

@@ -1,0 +1,490 @@
+"""Every setting of a command: one field is one flag, with its default, its help and its check.
+
+`parse_settings` is the door: behind it a `Settings` is frozen, typed and consistent.
+"""
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils.transforms import AUGMENTATIONS, augmentation_codes
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+ACTION, DATA, TOY_CITY, NETWORK, TRAINING, RUN, HARDWARE = (
+    "what to do",
+    "data",
+    "Toy City, the built-in data",
+    "network",
+    "training",
+    "the run on disk",
+    "hardware",
+)
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "config1": {"optimizer": "adam", "batch_size": 4},
+    "config2": {"optimizer": "sgd", "batch_size": 4},
+}
+
+
+class OptimizerDefaults(NamedTuple):
+    """What an optimiser trains with when the user names nothing else."""
+
+    learning_rate: float
+    head_lr_mult: float
+    weight_decay: float
+
+
+OPTIMIZERS: Mapping[str, OptimizerDefaults] = {
+    "sgd": OptimizerDefaults(learning_rate=0.01, head_lr_mult=10.0, weight_decay=5e-4),
+    "adam": OptimizerDefaults(learning_rate=1e-3, head_lr_mult=1.0, weight_decay=5e-4),
+    "adamw": OptimizerDefaults(learning_rate=1e-3, head_lr_mult=1.0, weight_decay=0.01),
+    "rmsprop": OptimizerDefaults(learning_rate=1e-3, head_lr_mult=1.0, weight_decay=5e-4),
+}
+
+SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
+"""FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
+
+MIN_IMAGE_SIDE = 64
+
+
+def at_least(minimum: float) -> Callable[[float], None]:
+    def check(value: float) -> None:
+        if not value >= minimum:
+            raise ValueError(f"must be at least {minimum}")
+
+    return check
+
+
+def above(minimum: float) -> Callable[[float], None]:
+    def check(value: float) -> None:
+        if not minimum < value < float("inf"):
+            raise ValueError(f"must be above {minimum} and finite")
+
+    return check
+
+
+def between(low: float, high: float) -> Callable[[float], None]:
+    def check(value: float) -> None:
+        if not low < value < high:
+            raise ValueError(f"must lie between {low} and {high}")
+
+    return check
+
+
+def probability(value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError("must lie in 0 to 1")
+
+
+def folder_name(value: str) -> None:
+    if Path(value).name != value:
+        raise ValueError("is a name, not a path: the folder goes into --save_model_path")
+
+
+def flag(
+    default: Any,
+    group: str,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    check: Callable[[Any], Any] | None = None,
+    metavar: str | tuple[str, ...] | None = None,
+    affects_result: bool = True,
+) -> Any:
+    """A field that is a flag.
+
+    `check` raises a ValueError for a value (or an element of a pair) that is not allowed. A flag
+    with `affects_result=False` may differ when a run is continued.
+    """
+    metadata = {
+        "group": group,
+        "help": help,
+        "choices": choices,
+        "check": check,
+        "metavar": metavar,
+        "affects_result": affects_result,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    action: str = flag("", ACTION, "the step to run, see the list below", affects_result=False)
+    config: str | None = flag(
+        None,
+        ACTION,
+        "preset: config1 is adam with batch size 4, config2 is sgd with batch size 4; "
+        "an explicit flag beats the preset",
+        choices=tuple(PRESETS),
+        affects_result=False,
+    )
+    validation_only: bool = flag(
+        False,
+        ACTION,
+        "with a training action: do not train, score --load_model_path (or the best checkpoint of "
+        "that run) on the action's validation split",
+        affects_result=False,
+    )
+    debug: bool = flag(
+        False, ACTION, "show the traceback of an error, too", affects_result=False
+    )
+
+    gta5_root: Path = flag(
+        Path("GTA5"),
+        DATA,
+        "folder with images/ and labels/; a relative one is looked for in the working directory, "
+        "then beside main.py",
+    )
+    cityscapes_root: Path = flag(
+        Path("Cityscapes"),
+        DATA,
+        "folder with leftImg8bit/ and gtFine/ (official), or Cityspaces/images and "
+        "Cityspaces/gtFine; looked for like --gta5_root",
+    )
+    image_size: tuple[int, int] = flag(
+        (512, 1024),
+        DATA,
+        "size of the network's input; labels are scored at their own size all the same",
+        check=at_least(MIN_IMAGE_SIDE),
+        metavar=("H", "W"),
+    )
+    source_resize: tuple[int, int] | None = flag(
+        None,
+        DATA,
+        "GTA5 is resized to this and, in training, randomly cropped to --image_size (FDA's "
+        "protocol); giving the image size means plain resizing (default: 720 1280 for 512 1024, "
+        "in proportion for other image sizes)",
+        check=at_least(MIN_IMAGE_SIDE),
+        metavar=("H", "W"),
+    )
+    gta5_val_fraction: float = flag(
+        0.2,
+        DATA,
+        "share of GTA5 kept for validation, in contiguous blocks of frames so that neighbours "
+        "do not leak",
+        check=between(0, 1),
+    )
+    aug_method: str = flag(
+        "",
+        DATA,
+        "augmentation: codes joined by '-', such as C-S-HF; nonorm or nothing for none. Codes: "
+        + ", ".join(f"{code} {what.title}" for code, what in AUGMENTATIONS.items()),
+        check=augmentation_codes,
+        metavar="CODES",
+    )
+    aug_probability: float = flag(
+        0.5, DATA, "probability that a sample is augmented at all", check=probability
+    )
+    num_workers: int = flag(
+        2,
+        DATA,
+        "processes that load data; changes the speed only, never the result",
+        check=at_least(0),
+        affects_result=False,
+    )
+
+    toy_root: Path = flag(
+        Path("toy_city"), TOY_CITY, "folder that gets GTA5/ and Cityscapes/", affects_result=False
+    )
+    toy_train: int = flag(
+        64,
+        TOY_CITY,
+        "training scenes per domain (the source gets a quarter more, for its validation split)",
+        check=at_least(1),
+        affects_result=False,
+    )
+    toy_val: int = flag(
+        32, TOY_CITY, "validation scenes of the target", check=at_least(1), affects_result=False
+    )
+    toy_size: tuple[int, int] = flag(
+        (128, 256),
+        TOY_CITY,
+        "size of the scenes",
+        check=at_least(MIN_IMAGE_SIDE),
+        metavar=("H", "W"),
+        affects_result=False,
+    )
+
+    backbone: str = flag("stdc1", NETWORK, "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
+    base_width: int = flag(
+        64, NETWORK, "channels that all widths follow from; 64 is the paper's", check=at_least(8)
+    )
+    pretrain_path: Path | None = flag(
+        None,
+        NETWORK,
+        "ImageNet weights of the backbone (STDCNet813M_73.91.tar); without them training starts "
+        "from random weights; not read when a checkpoint is loaded",
+        metavar="FILE",
+    )
+    load_model_path: Path | None = flag(
+        None,
+        NETWORK,
+        "checkpoint to score or to start training from: ours, a plain state dict, or an official "
+        "STDC-Seg one",
+        metavar="FILE",
+    )
+
+    num_epochs: int = flag(
+        50, TRAINING, "passes over the source's training split", check=at_least(1)
+    )
+    batch_size: int = flag(
+        8, TRAINING, "images of each domain in a step, at least 2", check=at_least(1)
+    )
+    optimizer: str = flag("sgd", TRAINING, "optimiser of the network", choices=tuple(OPTIMIZERS))
+    learning_rate: float | None = flag(
+        None,
+        TRAINING,
+        "learning rate of the backbone (default: 0.01 for sgd, 0.001 for the others)",
+        check=above(0),
+    )
+    head_lr_mult: float | None = flag(
+        None,
+        TRAINING,
+        "factor on the learning rate of feature fusion and heads (default: 10 for sgd, 1 for the "
+        "others)",
+        check=above(0),
+    )
+    weight_decay: float | None = flag(
+        None,
+        TRAINING,
+        "weight decay, none on norms and biases (default: 0.01 for adamw, 0.0005 for the others)",
+        check=at_least(0),
+    )
+    warmup_steps: int | None = flag(
+        None,
+        TRAINING,
+        "steps in which the learning rate rises linearly, before it falls as a polynomial of "
+        "degree 0.9 to zero (default: 5%% of all steps, at most 1000)",
+        check=at_least(0),
+    )
+    ohem: bool = flag(
+        False, TRAINING, "train on the hard pixels only (online hard example mining)"
+    )
+    seed: int = flag(0, TRAINING, "of the weights, the order and every draw", check=at_least(0))
+
+    save_model_path: Path = flag(
+        REPOSITORY / "checkpoints",
+        RUN,
+        "folder of all runs (default: checkpoints beside main.py)",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+    save_keyword: str | None = flag(
+        None,
+        RUN,
+        "name of the run (default: derived, such as simple_gta5_adam_aug)",
+        check=folder_name,
+        metavar="NAME",
+        affects_result=False,
+    )
+    checkpoint_step: int = flag(
+        1, RUN, "epochs between checkpoints", check=at_least(1), affects_result=False
+    )
+    validation_step: int = flag(
+        1, RUN, "epochs between validations; the last epoch is always one", check=at_least(1)
+    )
+    log_every: int = flag(
+        10, RUN, "steps between log entries", check=at_least(1), affects_result=False
+    )
+    overwrite: bool = flag(
+        False,
+        RUN,
+        "start afresh where a run of this name exists (without it, the same command continues "
+        "the run, and another one is refused)",
+        affects_result=False,
+    )
+
+    device: str = flag(
+        "auto",
+        HARDWARE,
+        "auto takes CUDA where there is one",
+        choices=("auto", "cpu", "cuda"),
+        affects_result=False,
+    )
+    precision: str = flag(
+        "auto",
+        HARDWARE,
+        "of the network's arithmetic: auto is bf16 on CUDA where the GPU has it, fp16 with loss "
+        "scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is faster on a CPU with "
+        "AMX, but a short training from random weights loses accuracy by it)",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+
+    def run_name(self, stem: str) -> str:
+        """Name of the run, such as `simple_gta5_adam_aug` for the stem `simple_gta5`."""
+        augmented = "aug" if augmentation_codes(self.aug_method) else "noaug"
+        return self.save_keyword or f"{stem}_{self.optimizer}_{augmented}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings as JSON types; paths as strings, pairs as lists."""
+        return {f.name: _json_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that a result depends on, as JSON types."""
+        values = self.to_json()
+        return {f.name: values[f.name] for f in _fields() if f.metadata["affects_result"]}
+
+
+def parse_settings(
+    argv: Sequence[str],
+    action_help: Mapping[str, str],
+    action_defaults: Mapping[str, Mapping[str, Any]],
+) -> Settings:
+    """Settings of a command line; leaves through the parser's error (exit 2) where they are wrong.
+
+    A value is the explicit flag's, else the preset's, else the action's default, else the field's.
+    """
+    parser = _build_parser(action_help)
+    explicit = vars(parser.parse_args(argv))
+    preset = PRESETS.get(explicit.get("config"), {})
+    merged = {**action_defaults.get(explicit["action"], {}), **preset, **explicit}
+    settings = with_derived_defaults(Settings(**merged))
+    problem = _inconsistency(settings)
+    if problem:
+        parser.error(problem)
+    return settings
+
+
+def with_derived_defaults(settings: Settings) -> Settings:
+    """Fills the settings whose default follows from another one."""
+    derived = {
+        **OPTIMIZERS[settings.optimizer]._asdict(),
+        "source_resize": tuple(
+            round(side * ratio)
+            for side, ratio in zip(settings.image_size, SOURCE_RESIZE_RATIO, strict=True)
+        ),
+    }
+    missing = {name: value for name, value in derived.items() if getattr(settings, name) is None}
+    return dataclasses.replace(settings, **missing)
+
+
+def _inconsistency(settings: Settings) -> str | None:
+    """What is wrong between settings that are each allowed."""
+    resized = zip(settings.source_resize, settings.image_size, strict=True)
+    if any(source < image for source, image in resized):
+        return (
+            f"argument --source_resize: {_words(settings.source_resize)} is smaller than "
+            f"--image_size {_words(settings.image_size)}, which is cropped from it"
+        )
+    return None
+
+
+def _words(pair: tuple[int, ...]) -> str:
+    return " ".join(map(str, pair))
+
+
+def _fields() -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(Settings)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _build_parser(action_help: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Real-time domain adaptation for semantic segmentation: train STDC-BiSeNet on "
+        "labelled synthetic street scenes and make it work on unlabelled real ones.",
+        epilog=_epilog(action_help),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    groups: dict[str, Any] = {}
+    for field in _fields():
+        group = field.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        _add_flag(groups[group], field, action_help)
+    return parser
+
+
+def _epilog(action_help: Mapping[str, str]) -> str:
+    width = max(map(len, action_help))
+    actions = "\n".join(f"  {name:{width}}  {text}" for name, text in action_help.items())
+    return (
+        f"actions:\n{actions}\n\n"
+        "examples:\n"
+        "  python main.py --action demo\n"
+        "  python main.py --action train_simple_gta5 --config config1 --aug_method C-S-HF\n"
+        "  python main.py --action val_gta5_transfer --load_model_path runs/a/best.pth\n"
+    )
+
+
+def _add_flag(group: Any, field: dataclasses.Field, action_help: Mapping[str, str]) -> None:
+    kind = _kind(typing.get_type_hints(Settings)[field.name])
+    options: dict[str, Any] = {"help": _help(field)}
+    if field.name == "action":
+        options |= {"required": True, "choices": tuple(action_help), "metavar": "ACTION"}
+    elif field.metadata["choices"]:
+        options |= {"choices": field.metadata["choices"]}
+    elif kind is bool:
+        options |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "True|False"}
+    else:
+        pair = typing.get_origin(kind) is tuple
+        element = typing.get_args(kind)[0] if pair else kind
+        options |= {
+            "type": _checked(element, field),
+            "nargs": len(typing.get_args(kind)) if pair else None,
+            "metavar": field.metadata["metavar"] or {int: "N", float: "X"}.get(kind),
+            "action": _StorePair if pair else "store",
+        }
+    group.add_argument(f"--{field.name}", **options)
+
+
+def _help(field: dataclasses.Field) -> str:
+    text, default = field.metadata["help"], field.default
+    if default in (None, "", False) or "(default" in text:
+        return text
+    shown = _words(default) if isinstance(default, tuple) else default
+    return f"{text} (default: {shown})"
+
+
+def _kind(hint: Any) -> Any:
+    """The type of a field without its `| None`."""
+    if isinstance(hint, types.UnionType):
+        return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+    return hint
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+            text.lower()
+        ]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False") from None
+
+
+def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
+    """Parser of one word; an empty word stands for the default, as an unset notebook variable."""
+    nouns = {int: "a whole number", float: "a number"}
+
+    def parse(text: str) -> Any:
+        if text == "" and kind not in nouns:
+            return field.default
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {nouns[kind]}") from None
+        try:
+            if field.metadata["check"]:
+                field.metadata["check"](value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+        return value
+
+    return parse
+
+
+class _StorePair(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, tuple(values))

@@ -1,0 +1,124 @@
+"""Joint transforms of image and label: resizing, cropping and the augmentation codes.
+
+Everything is torchvision's `transforms.v2` on `tv_tensors`, so image and label always move
+together; pixels that leave the frame become `IGNORE` in the label and black in the image.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from datasets.labels import IGNORE
+
+Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
+"""Image, uint8 [3, H, W], and label, uint8 [H, W], of one sample."""
+
+JointTransform = Callable[[tv_tensors.Image, tv_tensors.Mask], Pair]
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+FILL = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE}
+NO_AUGMENTATION = "nonorm"
+
+
+SOLARIZE_THRESHOLDS = (128, 256)  # 256 leaves every pixel alone
+SCALES = (0.75, 1.5)
+
+
+def random_solarize(image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
+    """Inverts the values above a random threshold."""
+    return v2.functional.solarize(image, threshold=_uniform(*SOLARIZE_THRESHOLDS)), label
+
+
+def random_scale_crop(image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
+    """Scales by a random factor, then crops at random, or pads, to the size it came in."""
+    size = image.shape[-2:]
+    factor = _uniform(*SCALES)
+    scaled = resize([max(1, round(side * factor)) for side in size])
+    crop = v2.RandomCrop(size, pad_if_needed=True, fill=FILL)
+    return crop(*scaled(image, label))
+
+
+def _uniform(low: float, high: float) -> float:
+    return torch.empty(()).uniform_(low, high).item()
+
+
+class Augmentation(NamedTuple):
+    title: str
+    make: Callable[[], JointTransform]
+
+
+def _color_jitter(**strength: float) -> Callable[[], JointTransform]:
+    return functools.partial(v2.ColorJitter, **strength)
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "C": Augmentation("contrast", _color_jitter(contrast=0.5)),
+    "S": Augmentation("saturation", _color_jitter(saturation=0.5)),
+    "B": Augmentation("brightness", _color_jitter(brightness=0.5)),
+    "H": Augmentation("hue", _color_jitter(hue=0.2)),
+    "GS": Augmentation("grayscale", lambda: v2.RandomGrayscale(p=0.5)),
+    "HF": Augmentation("horizontal flip", lambda: v2.RandomHorizontalFlip(p=0.5)),
+    "RP": Augmentation(
+        "perspective", lambda: v2.RandomPerspective(distortion_scale=0.3, p=1, fill=FILL)
+    ),
+    "R": Augmentation("rotation", lambda: v2.RandomRotation(degrees=10, fill=FILL)),
+    "BL": Augmentation("blur", lambda: v2.GaussianBlur(kernel_size=5, sigma=(0.1, 2.0))),
+    "SO": Augmentation("solarize", lambda: random_solarize),
+    "RS": Augmentation("random scale and crop", lambda: random_scale_crop),
+}
+"""Every range contains the identity, so an augmented set still holds what it was made from."""
+
+
+def augmentation_codes(aug_method: str) -> tuple[str, ...]:
+    """The codes of a composition such as `C-S-HF`; none for `nonorm` or an empty string.
+
+    Raises ValueError for an unknown code.
+    """
+    if aug_method in ("", NO_AUGMENTATION):
+        return ()
+    codes = tuple(aug_method.split("-"))
+    unknown = [code for code in codes if code not in AUGMENTATIONS]
+    if unknown:
+        raise ValueError(
+            f"holds {', '.join(map(repr, unknown))}; the codes are "
+            f"{', '.join(AUGMENTATIONS)}, joined by '-', or {NO_AUGMENTATION} for none"
+        )
+    return codes
+
+
+def augment(aug_method: str, probability: float) -> v2.Transform:
+    """The whole composition, applied to a sample with the given probability."""
+    codes = augmentation_codes(aug_method)
+    if not codes:
+        return v2.Identity()
+    return v2.RandomApply([AUGMENTATIONS[code].make() for code in codes], p=probability)
+
+
+def resize(size: Size) -> v2.Transform:
+    """Image bilinear with antialiasing, label nearest."""
+    return v2.Resize(size, antialias=True)
+
+
+def train_transform(
+    *, resize_to: Size, crop_to: Size, aug_method: str, aug_probability: float
+) -> JointTransform:
+    """Resize, crop at random where the resized image is larger, then augment."""
+    return v2.Compose(
+        [resize(resize_to), v2.RandomCrop(crop_to), augment(aug_method, aug_probability)]
+    )
+
+
+class ResizeImageOnly:
+    """Validation: the network sees the image at `size`, the label stays at its own resolution."""
+
+    def __init__(self, size: Size):
+        self.resize = resize(size)
+
+    def __call__(self, image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
+        return self.resize(image), label

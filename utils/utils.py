@@ -1,0 +1,102 @@
+"""Devices, precision, seeds, folders and versions."""
+
+import contextlib
+import platform
+import random
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from tqdm import tqdm
+
+from utils.errors import UsageError, UserError
+from utils.settings import REPOSITORY
+
+LOG_FILE_INTERVAL = 15.0
+"""Seconds between progress lines where they cannot be overwritten in place."""
+
+BF16_CAPABILITY, FP16_CAPABILITY = (8, 0), (7, 0)
+"""CUDA compute capabilities from which tensor cores take the type."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of `--device`; auto takes CUDA where there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("argument --device: torch sees no CUDA GPU here; use cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of autocast for `--precision`; float32 stands for no autocast."""
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("argument --precision: fp16 needs a CUDA GPU; use fp32 or bf16 on a CPU")
+    if name == "auto":
+        return _best_precision(device)
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def _best_precision(device: torch.device) -> torch.dtype:
+    if device.type == "cpu":
+        return torch.float32
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= BF16_CAPABILITY:
+        return torch.bfloat16
+    return torch.float16 if capability >= FP16_CAPABILITY else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def find_input(path: Path, flag: str) -> Path:
+    """An existing file or folder; a relative one is looked for here, then beside main.py.
+
+    Raises UserError naming the flag and every place that was tried.
+    """
+    places = [path] if path.is_absolute() else [Path.cwd() / path, REPOSITORY / path]
+    for place in places:
+        if place.exists():
+            return place
+    tried = " nor at ".join(map(str, dict.fromkeys(places)))
+    raise UserError(f"--{flag} {path}: there is nothing at {tried}; put it there or name its place")
+
+
+def progress(items: Iterable, description: str, **options) -> tqdm:
+    """A progress bar with rate and time left; in a log file a line now and then."""
+    interval = 0.1 if sys.stderr.isatty() else LOG_FILE_INTERVAL
+    return tqdm(items, desc=description, mininterval=interval, dynamic_ncols=True, **options)
+
+
+def versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def git_revision() -> str | None:
+    """Commit of this checkout, with `+` where files differ from it; None outside a checkout."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
