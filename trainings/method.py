@@ -1,0 +1,28 @@
+"""What a training method is: a module whose `forward` returns its weighted loss terms by name."""
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from datasets.samples import Batch
+from model.model_stages import BiSeNet
+from trainings.state import network_optimizer
+from utils.settings import Settings
+
+Losses = dict[str, Tensor]
+"""Weighted scalar terms; the loop minimises their sum."""
+
+
+class Method(nn.Module):
+    """Base of every method. `network` is the one that is validated and saved."""
+
+    def __init__(self, network: BiSeNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> Losses:
+        """The loss terms of one batch on the method's device; images uint8, labels train ids."""
+        raise NotImplementedError
+
+    def optimizers(self, settings: Settings) -> dict[str, Optimizer]:
+        """One optimiser per separately trained part, by name."""
+        return {"network": network_optimizer(self.network, settings)}

@@ -1,0 +1,144 @@
+"""Everything that changes while training, so that it can be saved and continued."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.lr_scheduler import LambdaLR
+
+from model.model_stages import BiSeNet
+from utils.errors import UserError
+from utils.settings import Settings
+
+MOMENTUM = 0.9
+POLY_POWER = 0.9
+WARMUP_SHARE, MAX_WARMUP_STEPS = 0.05, 1000
+
+
+def network_optimizer(network: BiSeNet, settings: Settings) -> Optimizer:
+    """The optimiser of `--optimizer`, heads at their own rate, norms and biases without decay."""
+    groups = parameter_groups(
+        network, settings.learning_rate, settings.head_lr_mult, settings.weight_decay
+    )
+    if settings.optimizer == "sgd":
+        return SGD(groups, momentum=MOMENTUM)
+    return {"adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}[settings.optimizer](groups)
+
+
+def parameter_groups(
+    network: BiSeNet, learning_rate: float, head_lr_mult: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Four groups: backbone and context or heads, decayed or not; the first is the backbone's."""
+    heads = {id(parameter) for parameter in network.head_parameters()}
+    groups = []
+    for in_head, rate in ((False, learning_rate), (True, learning_rate * head_lr_mult)):
+        for is_norm_or_bias, decay in ((False, weight_decay), (True, 0.0)):
+            parameters = [
+                p
+                for p in network.parameters()
+                if (id(p) in heads) == in_head and (p.ndim <= 1) == is_norm_or_bias
+            ]
+            groups.append({"params": parameters, "lr": rate, "weight_decay": decay})
+    return groups
+
+
+def poly(total_steps: int, warmup_steps: int = 0) -> Callable[[int], float]:
+    """Factor on the learning rate of step t: a linear rise, then (1 - t/T)^0.9; 0 at the end."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        remaining = (total_steps - step) / max(1, total_steps - warmup_steps)
+        return max(0.0, remaining) ** POLY_POWER
+
+    return factor
+
+
+def default_warmup(total_steps: int) -> int:
+    return min(MAX_WARMUP_STEPS, int(total_steps * WARMUP_SHARE))
+
+
+class TrainState:
+    """A method in training: weights, optimisers, schedules, loss scale, step and curves.
+
+    Attributes:
+        step: updates done; the only clock, epochs follow from it.
+        history: one row of scalars per finished epoch.
+        best: scores of the best validation so far, with its epoch; None before the first.
+        last: scores of the latest validation, likewise.
+    """
+
+    def __init__(
+        self, method: nn.Module, settings: Settings, *, steps_per_epoch: int, scale_loss: bool
+    ):
+        self.method = method
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = steps_per_epoch * settings.num_epochs
+        warmup = settings.warmup_steps
+        warmup = default_warmup(self.total_steps) if warmup is None else warmup
+        self.optimizers = method.optimizers(settings)
+        self.schedules = {
+            name: LambdaLR(optimizer, poly(self.total_steps, warmup))
+            for name, optimizer in self.optimizers.items()
+        }
+        self.scaler = torch.amp.GradScaler("cuda", enabled=scale_loss)
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self.last: dict[str, Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.total_steps
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the network's backbone, in the step to come."""
+        return self.optimizers["network"].param_groups[0]["lr"]
+
+    def update(self, loss: torch.Tensor) -> None:
+        """One step of every optimiser down the loss's gradient."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        for optimizer in self.optimizers.values():
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        for schedule in self.schedules.values():
+            schedule.step()
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "schedules": {name: s.state_dict() for name, s in self.schedules.items()},
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "history": self.history,
+            "best": self.best,
+            "last": self.last,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state["total_steps"] != self.total_steps:
+            raise UserError(
+                f"the run was planned for {state['total_steps']} steps, now it would be "
+                f"{self.total_steps}: the data set has changed; restore it, or start afresh with "
+                "--overwrite"
+            )
+        self.method.load_state_dict(state["method"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+            self.schedules[name].load_state_dict(state["schedules"][name])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        self.history, self.best, self.last = state["history"], state["best"], state["last"]

@@ -1,0 +1,21 @@
+"""Supervised training (Fan et al., "Rethinking BiSeNet", CVPR 2021), the baseline of every method.
+
+L = sum over the three heads of CE(phi_head(x_s), y_s)
+"""
+
+from datasets.samples import Batch
+from model.model_stages import BiSeNet
+from trainings.method import Losses, Method
+from utils.losses import segmentation_loss
+from utils.settings import Settings
+
+
+class Supervised(Method):
+    def __init__(self, network: BiSeNet, settings: Settings):
+        super().__init__(network)
+        self.ohem = settings.ohem
+
+    def forward(self, batch: Batch) -> Losses:
+        source = batch.source
+        heads = self.network.heads(source.image)
+        return {"seg_source": segmentation_loss(heads, source.label, ohem=self.ohem)}

@@ -1,0 +1,181 @@
+"""One run on disk: settings, curves, TensorBoard, checkpoints and scores.
+
+    settings.json  history.csv  latest.pth  best.pth  scores.json  *.png  tensorboard/
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from utils.errors import UsageError, UserError
+from utils.settings import Settings
+
+LATEST, BEST, SCORES, SETTINGS, HISTORY = (
+    "latest.pth",
+    "best.pth",
+    "scores.json",
+    "settings.json",
+    "history.csv",
+)
+
+
+class RunFolder:
+    """Writes and reads the files of one run; every file is written whole or not at all."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._writer: SummaryWriter | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{path}: the run's folder cannot be made ({error.strerror}); "
+                "name another one with --save_model_path"
+            ) from error
+
+    def begin(self, settings: Settings) -> None:
+        """Takes the folder for a training run: a new one, or the same one continued.
+
+        Raises UsageError where a run with other settings lies here.
+        """
+        if settings.overwrite:
+            shutil.rmtree(self.path)
+            self.path.mkdir()
+        elif self.has(SETTINGS):
+            self._refuse_other(settings)
+        self.write_json(SETTINGS, settings.to_json())
+
+    def _refuse_other(self, settings: Settings) -> None:
+        before, now = self.read_json(SETTINGS), settings.result_settings()
+        differing = [
+            f"--{name} was {before.get(name)!r}, is {value!r}"
+            for name, value in now.items()
+            if before.get(name) != value
+        ]
+        if differing:
+            raise UsageError(
+                f"{self.path} holds a run with other settings ({'; '.join(differing)}): repeat "
+                "them to continue it, choose another --save_keyword, or start afresh with "
+                "--overwrite"
+            )
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """JSON with NaN as null, so that every reader takes it."""
+        text = json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n"
+        self._write(name, lambda file: file.write(text.encode()))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}): remove it, or start afresh with --overwrite"
+            ) from error
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """One row per epoch; a column that only some epochs fill stays empty in the others."""
+        text = io.StringIO()
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self._write(HISTORY, lambda file: file.write(text.getvalue().encode()))
+
+    def save_checkpoint(self, name: str, value: Mapping[str, Any]) -> None:
+        self._write(name, lambda file: torch.save(dict(value), file))
+
+    def load_checkpoint(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a broken file
+            raise UserError(
+                f"{path} cannot be read as a checkpoint ({error}): remove it, or start afresh "
+                "with --overwrite"
+            ) from error
+
+    def save_picture(self, name: str, picture: np.ndarray) -> Path:
+        """PNG of RGB uint8 [H, W, 3]; the path it lies at."""
+        self._write(name, lambda file: Image.fromarray(picture).save(file, "PNG"))
+        return self.path / name
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """TensorBoard curves."""
+        for tag, value in values.items():
+            self.board(step).add_scalar(tag, value, step)
+
+    def board(self, step: int) -> SummaryWriter:
+        """TensorBoard's writer; entries of an earlier attempt from `step` on are dropped."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+        return self._writer
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
+        path = self.path / name
+        temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror or error}): free some space, or name "
+                "another --save_model_path"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def find_run(settings: Settings, stem: str, action: str) -> Path:
+    """Folder of the run of an action, for a command that names no checkpoint.
+
+    The run this command's own settings name; else the only one of the same optimiser. Raises
+    UserError with the places and the command that makes it, or with the candidates.
+    """
+    own = settings.run_name(stem)
+    names = dict.fromkeys([own, *(f"{stem}_{settings.optimizer}_{end}" for end in _ENDS)])
+    found = [name for name in names if (settings.save_model_path / name / BEST).exists()]
+    if own in found or len(found) == 1:
+        return settings.save_model_path / found[0]
+    if found:
+        raise UserError(
+            f"{settings.save_model_path} holds several runs that fit ({', '.join(found)}): choose "
+            "one by --aug_method, or name its checkpoint with --load_model_path"
+        )
+    raise UserError(
+        f"no {BEST} in {settings.save_model_path} under {' or '.join(names)}: make one with "
+        f"--action {action} --optimizer {settings.optimizer}, or name a checkpoint with "
+        "--load_model_path"
+    )
+
+
+_ENDS = ("aug", "noaug")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
