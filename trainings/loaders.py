@@ -4,7 +4,7 @@ The number of workers changes nothing: the sampler hands out (epoch, index) keys
 function of its key alone. A run continues anywhere by starting the keys at its step.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -95,9 +95,7 @@ class TrainingData(Dataset):
         source_keys = self._cycle(SOURCE_STREAM, len(self.source), usable, start_step)
         target_keys = iter(lambda: None, 0)
         if self.target is not None:
-            target_keys = self._cycle(
-                TARGET_STREAM, len(self.target), len(self.target), start_step
-            )
+            target_keys = self._cycle(TARGET_STREAM, len(self.target), len(self.target), start_step)
         for _ in range(start_step, stop_step):
             yield [(next(source_keys), next(target_keys)) for _ in range(self.batch_size)]
 
@@ -126,8 +124,8 @@ def training_batches(
     data: TrainingData, start_step: int, stop_step: int, *, num_workers: int, device: torch.device
 ) -> Iterator[Batch]:
     """The batches of the steps in that range, on the device."""
-    sampler = list(data.keys(start_step, stop_step))
-    loader = _loader(data, sampler, _collate_training, num_workers, device)
+    keys = data.keys(start_step, stop_step)
+    loader = _loader(data, keys, _collate_training, num_workers, device)
     for batch in _raising(loader):
         yield Batch(*(to_device(sample, device) if sample else None for sample in batch))
 
@@ -143,16 +141,10 @@ def validation_batches(
 
 
 def to_device(sample: Sample, device: torch.device) -> Sample:
-    move = _move_to(device)
-    label = sample.label
-    return sample._replace(
-        image=move(sample.image),
-        label=[move(one) for one in label] if isinstance(label, list) else move(label),
-    )
-
-
-def _move_to(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda tensor: tensor.to(device, non_blocking=True)
+    image, label, name = sample
+    labels = label if isinstance(label, list) else [label]
+    moved = [tensor.to(device, non_blocking=True) for tensor in (image, *labels)]
+    return Sample(moved[0], moved[1:] if isinstance(label, list) else moved[1], name)
 
 
 class _Guarded(Dataset):
@@ -178,7 +170,7 @@ class _GuardedCollate:
 
 
 def _loader(
-    dataset: Dataset, batches: Sequence, collate: Callable, workers: int, device: torch.device
+    dataset: Dataset, batches: Iterable, collate: Callable, workers: int, device: torch.device
 ) -> DataLoader:
     return DataLoader(
         _Guarded(dataset),

@@ -1,6 +1,6 @@
 """One run on disk: settings, curves, TensorBoard, checkpoints and scores.
 
-    settings.json  history.csv  latest.pth  best.pth  scores.json  *.png  tensorboard/
+settings.json  history.csv  latest.pth  best.pth  scores.json  *.png  tensorboard/
 """
 
 import csv
@@ -75,7 +75,9 @@ class RunFolder:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """JSON with NaN as null, so that every reader takes it."""
-        text = json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n"
+        self.write_text(name, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
         self._write(name, lambda file: file.write(text.encode()))
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -94,7 +96,7 @@ class RunFolder:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self._write(HISTORY, lambda file: file.write(text.getvalue().encode()))
+        self.write_text(HISTORY, text.getvalue())
 
     def save_checkpoint(self, name: str, value: Mapping[str, Any]) -> None:
         self._write(name, lambda file: torch.save(dict(value), file))

@@ -130,9 +130,7 @@ class Settings:
         "that run) on the action's validation split",
         affects_result=False,
     )
-    debug: bool = flag(
-        False, ACTION, "show the traceback of an error, too", affects_result=False
-    )
+    debug: bool = flag(False, ACTION, "show the traceback of an error, too", affects_result=False)
 
     gta5_root: Path = flag(
         Path("GTA5"),
@@ -262,9 +260,7 @@ class Settings:
         "degree 0.9 to zero (default: 5%% of all steps, at most 1000)",
         check=at_least(0),
     )
-    ohem: bool = flag(
-        False, TRAINING, "train on the hard pixels only (online hard example mining)"
-    )
+    ohem: bool = flag(False, TRAINING, "train on the hard pixels only (online hard example mining)")
     seed: int = flag(0, TRAINING, "of the weights, the order and every draw", check=at_least(0))
 
     save_model_path: Path = flag(
@@ -333,16 +329,17 @@ class Settings:
 def parse_settings(
     argv: Sequence[str],
     action_help: Mapping[str, str],
-    action_defaults: Mapping[str, Mapping[str, Any]],
+    action_defaults: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]],
 ) -> Settings:
     """Settings of a command line; leaves through the parser's error (exit 2) where they are wrong.
 
     A value is the explicit flag's, else the preset's, else the action's default, else the field's.
+    An action's defaults may follow from the explicit flags.
     """
     parser = _build_parser(action_help)
     explicit = vars(parser.parse_args(argv))
     preset = PRESETS.get(explicit.get("config"), {})
-    merged = {**action_defaults.get(explicit["action"], {}), **preset, **explicit}
+    merged = {**action_defaults[explicit["action"]](explicit), **preset, **explicit}
     settings = with_derived_defaults(Settings(**merged))
     problem = _inconsistency(settings)
     if problem:

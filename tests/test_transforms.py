@@ -1,0 +1,85 @@
+import pytest
+import torch
+from torchvision import tv_tensors
+
+from datasets.labels import IGNORE
+from utils.transforms import AUGMENTATIONS, augment, augmentation_codes, train_transform
+
+GEOMETRIC = {"HF", "RP", "R", "RS"}
+
+
+def pair(size=(40, 64)):
+    """A picture of 8x8 blocks whose red channel is ten times the label plus 50."""
+    rows = torch.arange(size[0]) // 8
+    columns = torch.arange(size[1]) // 8
+    label = ((rows[:, None] * 3 + columns) % 19).to(torch.uint8)
+    image = torch.stack([label * 10 + 50, torch.full_like(label, 90), torch.full_like(label, 160)])
+    return tv_tensors.Image(image), tv_tensors.Mask(label)
+
+
+@pytest.mark.parametrize("code", AUGMENTATIONS)
+def test_image_and_label_move_together(code):
+    image, label = pair()
+    transform = augment(code, 1.0)
+    moved = 0
+    for seed in range(8):
+        torch.manual_seed(seed)
+        new_image, new_label = transform(image, label)
+        assert new_image.shape == image.shape and new_image.dtype == torch.uint8
+        assert new_label.shape == label.shape and new_label.dtype == torch.uint8
+        moved += int(not torch.equal(new_label, label))
+        if code in GEOMETRIC:
+            kept = new_label != IGNORE
+            expected = new_label.int() * 10 + 50
+            agree = ((new_image[0].int() - expected).abs() <= 5)[kept].float().mean()
+            assert agree > 0.6, (code, seed, agree)
+            assert set(new_label.unique().tolist()) <= {*label.unique().tolist(), IGNORE}
+    assert (moved > 0) == (code in GEOMETRIC)
+
+
+@pytest.mark.parametrize("code", ["R", "RP", "RS"])
+def test_pixels_outside_the_frame_are_ignored_and_black(code):
+    image = tv_tensors.Image(torch.full((3, 40, 64), 200, dtype=torch.uint8))
+    label = tv_tensors.Mask(torch.zeros(40, 64, dtype=torch.uint8))
+    outside = 0
+    for seed in range(8):
+        torch.manual_seed(seed)
+        new_image, new_label = augment(code, 1.0)(image, label)
+        assert set(new_label.unique().tolist()) <= {0, IGNORE}
+        black = (new_image == 0).all(0)
+        assert (new_label[black] == IGNORE).all()
+        outside += int(black.sum())
+    assert outside > 0
+
+
+@pytest.mark.parametrize("method", ["", "nonorm"])
+def test_none_means_none(method):
+    image, label = pair()
+    new_image, new_label = augment(method, 1.0)(image, label)
+    assert torch.equal(new_image, image) and torch.equal(new_label, label)
+
+
+def test_the_whole_composition_is_applied_with_the_probability():
+    image, label = pair()
+    torch.manual_seed(0)
+    transform = augment("B-C-S", 0.5)
+    changed = sum(not torch.equal(transform(image, label)[0], image) for _ in range(200))
+    assert 70 < changed < 130
+
+
+def test_codes():
+    assert augmentation_codes("C-S-HF") == ("C", "S", "HF")
+    with pytest.raises(ValueError, match="'X'.*C, S, B, H, GS, HF"):
+        augmentation_codes("C-X")
+
+
+def test_source_is_resized_then_cropped():
+    image, label = pair()
+    transform = train_transform(
+        resize_to=(80, 128), crop_to=(40, 64), aug_method="", aug_probability=0.5
+    )
+    torch.manual_seed(1)
+    new_image, new_label = transform(image, label)
+    assert new_image.shape == (3, 40, 64) and new_label.shape == (40, 64)
+    agree = (new_image[0].int() - (new_label.int() * 10 + 50)).abs() <= 5
+    assert agree.float().mean() > 0.7

@@ -1,0 +1,90 @@
+"""The main job on Toy City, and the action that draws it."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.toy_city import make_toy_city
+from trainings.experiment import Experiment, evaluate_checkpoint, train
+from trainings.loaders import Domain
+from utils.pictures import panel
+from utils.run_folder import BEST, LATEST, RunFolder
+from utils.settings import Settings
+
+COLUMNS = ("Trained on", "Validated on", "Accuracy % (last)", "mIoU % (last)", "mIoU % (best)")
+
+
+def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
+    toy_root = explicit.get("toy_root", Path("toy_city"))
+    image_size = explicit.get("image_size", explicit.get("toy_size", (128, 256)))
+    return {
+        "gta5_root": toy_root / "GTA5",
+        "cityscapes_root": toy_root / "Cityscapes",
+        "image_size": image_size,
+        "source_resize": image_size,
+        "optimizer": "adamw",
+        "batch_size": 4,
+        "num_epochs": 15,
+        "validation_step": 5,
+    }
+
+
+def make_toy_data(settings: Settings) -> None:
+    """Draws Toy City under `--toy_root`, once."""
+    make_toy_city(
+        settings.toy_root,
+        train=settings.toy_train,
+        val=settings.toy_val,
+        size=settings.toy_size,
+        seed=settings.seed,
+    )
+
+
+def demo(source_only: Experiment, settings: Settings) -> None:
+    """Trains on the synthetic domain, scores on both, writes a table and pictures."""
+    settings = dataclasses.replace(settings, save_model_path=settings.save_model_path / "demo")
+    print("demo 1/3: Toy City", flush=True)
+    make_toy_data(settings)
+    print("demo 2/3: training on the synthetic domain", flush=True)
+    train(source_only, settings)
+    print("demo 3/3: scoring on both domains", flush=True)
+    run = settings.save_model_path / settings.run_name(source_only.stem)
+    rows, pictures = [], []
+    for domain in (Domain.GTA5, Domain.CITYSCAPES):
+        last, best = (evaluate_checkpoint(run / name, domain, settings) for name in (LATEST, BEST))
+        rows.append(
+            (
+                "Toy City, synthetic",
+                f"Toy City, {'synthetic' if domain is Domain.GTA5 else 'real look'}",
+                f"{100 * last.matrix.pixel_accuracy():.1f}",
+                f"{100 * last.matrix.mean_iou():.1f}",
+                f"{100 * best.matrix.mean_iou():.1f}",
+            )
+        )
+        pictures.append(panel(last.rows, title=f"trained on GTA5's look, seen on {domain.value}'s"))
+    _write_results(RunFolder(settings.save_model_path), rows, np.concatenate(pictures))
+
+
+def _write_results(folder: RunFolder, rows: list[tuple[str, ...]], picture: np.ndarray) -> None:
+    table = _markdown([COLUMNS, *rows])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    folder.write_text("results.md", table)
+    folder.write_text("results.csv", text.getvalue())
+    print(f"\n{table}\npictures: {folder.save_picture('demo.png', picture)}")
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"

@@ -1,0 +1,107 @@
+"""Validation: scores at the labels' own resolution, three lines, a table and pictures."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.labels import CLASS_NAMES
+from datasets.samples import SampleDataset
+from model.model_stages import BiSeNet
+from trainings.loaders import validation_batches
+from utils.losses import upsample
+from utils.metrics import ConfusionMatrix
+from utils.pictures import PanelRow
+from utils.settings import Settings
+from utils.utils import autocast, progress, resolve_precision
+
+PANEL_ROWS = 4
+TABLE_COLUMNS = 3
+
+
+class Evaluation(NamedTuple):
+    """Scores of a network on a split, with a few of its predictions."""
+
+    matrix: ConfusionMatrix
+    rows: list[PanelRow]
+    images: int
+    label_sizes: list[list[int]]
+
+    def scores(self) -> dict[str, Any]:
+        """Pixel accuracy, mIoU and IoU per class, 0 to 1; NaN for an absent class."""
+        iou = self.matrix.class_iou()
+        return {
+            "pixel_accuracy": self.matrix.pixel_accuracy(),
+            "mIoU": self.matrix.mean_iou(),
+            "class_IoU": dict(zip(CLASS_NAMES, iou.tolist(), strict=True)),
+        }
+
+
+@torch.inference_mode()
+def evaluate(
+    network: BiSeNet, samples: SampleDataset, settings: Settings, device: torch.device
+) -> Evaluation:
+    """Scores the main head on every sample; the network is in its former mode afterwards.
+
+    The logits are upsampled to the label's own size before the argmax.
+    """
+    was_training = network.training
+    network.eval()
+    matrix, rows, label_sizes = ConfusionMatrix(), [], set()
+    chosen = set(np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist())
+    precision = resolve_precision(settings.precision, device)
+    batches = validation_batches(
+        samples,
+        batch_size=settings.batch_size,
+        num_workers=settings.num_workers,
+        device=device,
+    )
+    with progress(None, "validation", total=len(samples), unit="image", leave=False) as bar:
+        for batch in batches:
+            with autocast(device, precision):
+                logits = network.main_logits(batch.image)
+            for image, one, label, name in zip(
+                batch.image, logits, batch.label, batch.name, strict=True
+            ):
+                prediction = upsample(one[None], label.shape).argmax(1)[0]
+                matrix.update(prediction, label)
+                label_sizes.add(tuple(label.shape))
+                if bar.n in chosen:
+                    rows.append(_panel_row(name, image, label, prediction))
+                bar.update()
+    network.train(was_training)
+    return Evaluation(matrix, rows, len(samples), sorted(map(list, label_sizes)))
+
+
+def _panel_row(name: str, image: Tensor, label: Tensor, prediction: Tensor) -> PanelRow:
+    return PanelRow(
+        name,
+        image.permute(1, 2, 0).cpu().numpy(),
+        label.cpu().numpy(),
+        prediction.to(torch.uint8).cpu().numpy(),
+    )
+
+
+def print_scores(scores: dict[str, Any]) -> None:
+    """The users' three lines, then the classes by name."""
+    iou = ["nan" if value is None else f"{value:.3f}" for value in scores["class_IoU"].values()]
+    print(f"precision per pixel for test: {_number(scores['pixel_accuracy'])}")
+    print(f"mIoU for validation: {_number(scores['mIoU'])}")
+    print(f"mIoU per class: [{' '.join(iou)}]")
+    print(class_table(scores["class_IoU"]), flush=True)
+
+
+def class_table(class_iou: dict[str, float | None]) -> str:
+    """IoU in % by class name, several classes a line; an absent class says so."""
+    cells = [f"{name:>14} {_percent(iou):>7}" for name, iou in class_iou.items()]
+    lines = -(-len(cells) // TABLE_COLUMNS)
+    return "\n".join("  ".join(cells[line::lines]) for line in range(lines))
+
+
+def _number(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "absent" if value is None or np.isnan(value) else f"{100 * value:.1f} %"
