@@ -69,7 +69,7 @@ def test_the_whole_composition_is_applied_with_the_probability():
 
 def test_codes():
     assert augmentation_codes("C-S-HF") == ("C", "S", "HF")
-    with pytest.raises(ValueError, match="'X'.*C, S, B, H, GS, HF"):
+    with pytest.raises(ValueError, match=r"'X'.*C, S, B, H, GS, HF"):
         augmentation_codes("C-X")
 
 

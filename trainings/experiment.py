@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from model.weights import load_backbone, load_network
 
 from model.model_stages import BiSeNet
+from model.weights import load_backbone, load_network
 from trainings.loaders import (
     SOURCE_STREAM,
     TARGET_STREAM,
@@ -58,15 +58,15 @@ class Experiment:
 
 def train(experiment: Experiment, settings: Settings) -> None:
     """Trains, or continues, or prints the scores of a finished run."""
+    run = RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
+    if run.finished(settings):
+        _print_finished(run)
+        return
     device = resolve_device(settings.device)
     resolve_precision(settings.precision, device)
     data = _training_data(experiment, settings)
     validation = validation_samples(experiment.validation, settings)
-    run = RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
     run.begin(settings)
-    if run.has(SCORES):
-        _print_finished(run)
-        return
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.has(LATEST))
     method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)

@@ -57,7 +57,7 @@ def evaluate(
         num_workers=settings.num_workers,
         device=device,
     )
-    with progress(None, "validation", total=len(samples), unit="image", leave=False) as bar:
+    with progress(None, "validation", total=len(samples), unit="image") as bar:
         for batch in batches:
             with autocast(device, precision):
                 logits = network.main_logits(batch.image)

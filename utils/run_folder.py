@@ -3,6 +3,7 @@
 settings.json  history.csv  latest.pth  best.pth  scores.json  *.png  tensorboard/
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -36,24 +37,21 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self._writer: SummaryWriter | None = None
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{path}: the run's folder cannot be made ({error.strerror}); "
-                "name another one with --save_model_path"
-            ) from error
+
+    def finished(self, settings: Settings) -> bool:
+        """Whether the run of these settings has ended here.
+
+        Raises UsageError where a run with other settings lies here, unless it may be overwritten.
+        """
+        if settings.overwrite or not self.has(SETTINGS):
+            return False
+        self._refuse_other(settings)
+        return self.has(SCORES)
 
     def begin(self, settings: Settings) -> None:
-        """Takes the folder for a training run: a new one, or the same one continued.
-
-        Raises UsageError where a run with other settings lies here.
-        """
-        if settings.overwrite:
+        """Takes the folder for a run: a new one, or the same one continued."""
+        if settings.overwrite and self.has(SETTINGS):
             shutil.rmtree(self.path)
-            self.path.mkdir()
-        elif self.has(SETTINGS):
-            self._refuse_other(settings)
         self.write_json(SETTINGS, settings.to_json())
 
     def _refuse_other(self, settings: Settings) -> None:
@@ -135,6 +133,7 @@ class RunFolder:
         path = self.path / name
         temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 write(file)
                 file.flush()
@@ -146,7 +145,8 @@ class RunFolder:
                 "another --save_model_path"
             ) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def find_run(settings: Settings, stem: str, action: str) -> Path:

@@ -137,12 +137,14 @@ class Settings:
         DATA,
         "folder with images/ and labels/; a relative one is looked for in the working directory, "
         "then beside main.py",
+        affects_result=False,  # the same data may lie elsewhere
     )
     cityscapes_root: Path = flag(
         Path("Cityscapes"),
         DATA,
         "folder with leftImg8bit/ and gtFine/ (official), or Cityspaces/images and "
         "Cityspaces/gtFine; looked for like --gta5_root",
+        affects_result=False,
     )
     image_size: tuple[int, int] = flag(
         (512, 1024),

@@ -1,0 +1,66 @@
+"""Tiny data in the real layouts, and the real command in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets.labels import LABEL_ID_TO_TRAIN_ID
+
+MAIN = Path(__file__).resolve().parent.parent / "main.py"
+TINY = ("--base_width", "8", "--image_size", "64", "96", "--batch_size", "2", "--num_workers", "0")
+
+
+def run_main(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """`python main.py …` from a working directory, on the CPU."""
+    return subprocess.run(
+        [sys.executable, str(MAIN), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def picture(seed: int, size=(72, 104)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+def label_ids(seed: int, size=(72, 104)) -> np.ndarray:
+    """Blocks of label ids, each between 0 and 33."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 34, (size[0] // 8, size[1] // 8), np.uint8)
+    return blocks.repeat(8, 0).repeat(8, 1)
+
+
+def save(array: np.ndarray, path: Path, mode: str | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    if mode == "P":
+        image.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
+    image.save(path)
+    return path
+
+
+def make_gta5(root: Path, numbers=range(1, 11)) -> Path:
+    for number in numbers:
+        save(picture(number), root / "images" / f"{number:05d}.png")
+        save(label_ids(number), root / "labels" / f"{number:05d}.png", "P")
+    return root
+
+
+def make_cityscapes(root: Path, layout=("leftImg8bit", "gtFine"), train=4, val=3) -> Path:
+    for split, city, count in (("train", "aachen", train), ("val", "ulm", val)):
+        for index in range(count):
+            name = f"{city}_{index:06d}_000019"
+            ids = label_ids(index)
+            save(picture(index), root / layout[0] / split / city / f"{name}_leftImg8bit.png")
+            labels = root / layout[1] / split / city
+            save(ids, labels / f"{name}_gtFine_labelIds.png")
+            save(LABEL_ID_TO_TRAIN_ID[ids], labels / f"{name}_gtFine_labelTrainIds.png")
+            save(picture(index), labels / f"{name}_gtFine_color.png")
+    return root

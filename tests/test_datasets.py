@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.cityscapes import cityscapes_files
+from datasets.gta5 import BAD_PAIRS, gta5_files, left_out, validation_positions
+from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID
+from datasets.samples import SampleDataset, read_image, read_label, read_pair
+from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
+from utils.errors import UserError
+from utils.transforms import train_transform
+
+
+def test_gta5_labels_are_palette_indices_of_label_ids(tmp_path):
+    root = make_gta5(tmp_path)
+    file = gta5_files(root, "train", 0.2)[0]
+    assert file.name == "00001"
+    image, label = read_pair(file)
+    assert np.array_equal(image, picture(1))
+    assert np.array_equal(label, LABEL_ID_TO_TRAIN_ID[label_ids(1)])
+
+
+def test_gta5_split_is_by_name_disjoint_and_contiguous(tmp_path):
+    root = make_gta5(tmp_path)
+    train = [f.name for f in gta5_files(root, "train", 0.2)]
+    val = [f.name for f in gta5_files(root, "val", 0.2)]
+    assert sorted(train + val) == [f"{n:05d}" for n in range(1, 11)]
+    assert val == ["00009", "00010"]
+
+
+def test_gta5_validation_blocks_keep_neighbours_together():
+    positions = sorted(validation_positions(24_904, 0.2))
+    assert abs(len(positions) - 0.2 * 24_904) < 10
+    starts = [p for p in positions if p - 1 not in set(positions)]
+    assert len(starts) == 10 and max(np.diff(starts)) - min(np.diff(starts)) <= 1
+
+
+def test_known_bad_pairs_are_left_out(tmp_path):
+    root = make_gta5(tmp_path, [15187, 15188, 15189, 17705, 20801, 20860, 20861, 20862, 20863])
+    names = {f.name for s in ("train", "val") for f in gta5_files(root, s, 0.4)}
+    assert names == {"15187", "15189", "20861", "20862", "20863"}
+    assert left_out(root) == 4
+    assert len(BAD_PAIRS) == 62
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [("leftImg8bit", "gtFine"), ("Cityspaces/images", "Cityspaces/gtFine"), ("images", "gtFine")],
+)
+def test_cityscapes_layouts(tmp_path, layout):
+    root = make_cityscapes(tmp_path, layout)
+    files = cityscapes_files(root, "train")
+    assert [f.name for f in files] == [f"aachen_{i:06d}_000019" for i in range(4)]
+    assert all(f.label_holds_train_ids for f in files)
+    image, label = read_pair(files[2])
+    assert np.array_equal(image, picture(2))
+    assert np.array_equal(label, LABEL_ID_TO_TRAIN_ID[label_ids(2)])
+    assert len(cityscapes_files(root, "val")) == 3
+
+
+def test_label_ids_serve_where_train_ids_are_missing(tmp_path):
+    root = make_cityscapes(tmp_path)
+    before = [read_pair(f)[1] for f in cityscapes_files(root, "train")]
+    for path in root.glob("gtFine/*/*/*labelTrainIds.png"):
+        path.unlink()
+    files = cityscapes_files(root, "train")
+    assert not any(f.label_holds_train_ids for f in files)
+    assert all(np.array_equal(read_pair(f)[1], b) for f, b in zip(files, before, strict=True))
+
+
+def test_missing_and_surplus_partners_are_listed(tmp_path):
+    gta5 = make_gta5(tmp_path / "g")
+    for number in (2, 3, 4, 5):
+        (gta5 / "labels" / f"{number:05d}.png").unlink()
+    with pytest.raises(UserError, match=r"4 of 10 files have no label.*00002.png.* and 1 more"):
+        gta5_files(gta5, "train", 0.2)
+    cityscapes = make_cityscapes(tmp_path / "c")
+    next(cityscapes.glob("leftImg8bit/val/ulm/*")).unlink()
+    with pytest.raises(UserError, match=r"1 of 3 files have no image"):
+        cityscapes_files(cityscapes, "val")
+
+
+def test_missing_and_empty_folders(tmp_path):
+    with pytest.raises(UserError, match=r"images is not a folder.*--gta5_root"):
+        gta5_files(tmp_path, "train", 0.2)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(UserError, match="no PNG files"):
+        gta5_files(tmp_path, "train", 0.2)
+    with pytest.raises(UserError, match=r"leftImg8bit with gtFine.*--cityscapes_root"):
+        cityscapes_files(tmp_path, "train")
+
+
+def test_labels_of_the_other_kind_are_named_with_their_values(tmp_path):
+    path = save(np.array([[0, 18, IGNORE]], np.uint8), tmp_path / "train.png")
+    assert read_label(path, holds_train_ids=True).tolist() == [[0, 18, IGNORE]]
+    with pytest.raises(UserError, match=r"train.png should hold label ids.* 255 too"):
+        read_label(path, holds_train_ids=False)
+    path = save(np.array([[7, 26, 33]], np.uint8), tmp_path / "ids.png")
+    assert read_label(path, holds_train_ids=False).tolist() == [[0, 13, 18]]
+    with pytest.raises(UserError, match=r"ids.png should hold train ids.* 26, 33 too"):
+        read_label(path, holds_train_ids=True)
+
+
+def test_broken_pictures_are_named(tmp_path):
+    whole = save(picture(0), tmp_path / "whole.png").read_bytes()
+    for name, content in {
+        "cut.png": whole[: len(whole) // 2],
+        "empty.png": b"",
+        "x.png": b"no",
+    }.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            read_image(path)
+    with pytest.raises(UserError, match=r"whole.png is a RGB picture, not a map of class ids"):
+        read_label(tmp_path / "whole.png", holds_train_ids=True)
+
+
+def test_image_and_label_of_different_size(tmp_path):
+    root = make_gta5(tmp_path)
+    save(label_ids(1, (64, 96)), root / "labels" / "00001.png", "P")
+    with pytest.raises(UserError, match=r"104x72 pixels but its label .* is 96x64"):
+        read_pair(gta5_files(root, "train", 0.2)[0])
+
+
+def test_grey_and_rgba_images_become_rgb(tmp_path):
+    Image.new("L", (5, 4), 7).save(tmp_path / "grey.png")
+    Image.new("RGBA", (5, 4), (1, 2, 3, 4)).save(tmp_path / "rgba.png")
+    assert read_image(tmp_path / "grey.png").tolist() == [[[7, 7, 7]] * 5] * 4
+    assert read_image(tmp_path / "rgba.png").tolist() == [[[1, 2, 3]] * 5] * 4
+
+
+def dataset(root, seed=0):
+    transform = train_transform(
+        resize_to=(80, 112), crop_to=(64, 96), aug_method="C-RP-HF", aug_probability=1
+    )
+    return SampleDataset(gta5_files(root, "train", 0.2), transform, seed=(seed, 0))
+
+
+def test_a_sample_is_a_function_of_seed_epoch_and_index(tmp_path):
+    make_gta5(tmp_path)
+    first = dataset(tmp_path)[3, 2]
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    again = dataset(tmp_path)[3, 2]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.image, again.image) and torch.equal(first.label, again.label)
+    for other in (dataset(tmp_path)[4, 2], dataset(tmp_path, seed=1)[3, 2]):
+        assert not torch.equal(first.image, other.image)
+    assert first.image.dtype == torch.uint8 and first.image.shape == (3, 64, 96)
+    assert first.label.dtype == torch.uint8 and first.label.shape == (64, 96)
+    assert type(first.image) is torch.Tensor

@@ -1,0 +1,40 @@
+"""Imports point down: main -> trainings -> datasets, model, utils (DESIGN of the layers)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("datasets", "model", "trainings", "utils")
+ALLOWED = {
+    "datasets": {"datasets", "utils.errors", "utils.progress"},
+    "model": {"model", "utils.errors"},
+    "utils": {"utils", "datasets.labels"},
+    "trainings": {"trainings", "datasets", "model", "utils"},
+}
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def own_imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert all(alias.name != "*" for alias in node.names), f"{path}: no import *"
+            found.add(node.module)
+    return {name for name in found if name.split(".")[0] in (*ROOMS, "main", "tests")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    room = path.relative_to(ROOT).parts[0]
+    for name in own_imports(path):
+        assert any(name == a or name.startswith(f"{a}.") for a in ALLOWED[room]), name
+
+
+def test_every_package_has_its_own_init():
+    for room in (*ROOMS, "tests"):
+        assert (ROOT / room / "__init__.py").exists()

@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from datasets.gta5 import gta5_files
+from datasets.samples import SampleDataset
+from tests.helpers import make_gta5
+from trainings.loaders import TrainingData, training_batches, validation_batches
+from utils.errors import UsageError, UserError
+from utils.transforms import ResizeImageOnly, train_transform
+
+CPU = torch.device("cpu")
+
+
+def samples(root, stream=0):
+    transform = train_transform(
+        resize_to=(72, 104), crop_to=(64, 96), aug_method="C-HF", aug_probability=0.5
+    )
+    return SampleDataset(gta5_files(root, "train", 0.2), transform, seed=(0, stream))
+
+
+@pytest.fixture
+def data(tmp_path):
+    source = samples(make_gta5(tmp_path / "a"))
+    target = samples(make_gta5(tmp_path / "b", range(1, 7)), stream=1)
+    return TrainingData(source, target, batch_size=3, seed=0)
+
+
+def names(batches):
+    return [(b.source.name, b.target and b.target.name) for b in batches]
+
+
+def test_an_epoch_is_one_pass_over_the_source(data):
+    assert len(data.source) == 8 and data.steps_per_epoch == 2
+    epochs = [[key for batch in data.keys(2 * e, 2 * e + 2) for key, _ in batch] for e in range(3)]
+    for epoch, keys in enumerate(epochs):
+        assert {e for e, _ in keys} == {epoch}
+        assert len({index for _, index in keys}) == 6
+    assert epochs[0] != epochs[1]
+
+
+def test_the_target_cycles_with_fresh_shuffles(data):
+    keys = [target for batch in data.keys(0, 10) for _, target in batch]
+    size = len(data.target)
+    passes = [keys[start : start + size] for start in range(0, len(keys), size)]
+    for number, part in enumerate(passes[:-1]):
+        assert sorted(part) == [(number, index) for index in range(size)]
+    assert len({tuple(i for _, i in part) for part in passes[:-1]}) > 1
+
+
+def test_any_step_can_be_started_from(data):
+    whole = list(data.keys(0, 9))
+    for start in range(9):
+        assert list(data.keys(start, 9)) == whole[start:]
+
+
+def test_workers_change_nothing(data):
+    batches = [list(training_batches(data, 1, 5, num_workers=n, device=CPU)) for n in (0, 1, 3)]
+    for other in batches[1:]:
+        assert names(other) == names(batches[0])
+        for a, b in zip(batches[0], other, strict=True):
+            assert torch.equal(a.source.image, b.source.image)
+            assert torch.equal(a.source.label, b.source.label)
+            assert torch.equal(a.target.image, b.target.image)
+
+
+def test_without_a_target_there_is_none(data):
+    alone = TrainingData(data.source, batch_size=3, seed=0)
+    batches = list(training_batches(alone, 0, 2, num_workers=0, device=CPU))
+    assert [b.target for b in batches] == [None, None]
+    paired = training_batches(data, 0, 2, num_workers=0, device=CPU)
+    assert [s for s, _ in names(batches)] == [s for s, _ in names(paired)]
+    assert batches[0].source.image.shape == (3, 3, 64, 96)
+
+
+def test_batch_size_is_checked(data):
+    with pytest.raises(UsageError, match="at least 2"):
+        TrainingData(data.source, batch_size=1, seed=0)
+    with pytest.raises(UserError, match="8 images, fewer than a batch of 9"):
+        TrainingData(data.source, batch_size=9, seed=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_file_is_one_sentence_also_from_a_worker(data, workers):
+    data.source.files[0].image.write_bytes(b"broken")
+    with pytest.raises(UserError, match="cannot be read as a picture") as caught:
+        list(training_batches(data, 0, 6, num_workers=workers, device=CPU))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_validation_sees_every_image_once_with_labels_at_their_size(tmp_path):
+    files = gta5_files(make_gta5(tmp_path), "train", 0.2)
+    dataset = SampleDataset(files, ResizeImageOnly((64, 96)))
+    batches = list(validation_batches(dataset, batch_size=3, num_workers=0, device=CPU))
+    assert [n for b in batches for n in b.name] == [f.name for f in files]
+    assert all(b.image.shape[1:] == (3, 64, 96) for b in batches)
+    assert all(label.shape == (72, 104) for b in batches for label in b.label)

@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from model.model_stages import BiSeNet
+from trainings.state import TrainState, default_warmup, network_optimizer, parameter_groups, poly
+from trainings.train_simple import Supervised
+from utils.settings import OPTIMIZERS, Settings, with_derived_defaults
+
+
+def settings(**values):
+    return with_derived_defaults(Settings(action="train_simple_gta5", **values))
+
+
+def test_poly_falls_per_step_and_reaches_zero_after_the_last():
+    factor = poly(100)
+    assert factor(0) == 1 and factor(100) == 0
+    assert factor(50) == pytest.approx(0.5**0.9)
+    assert all(factor(t + 1) < factor(t) for t in range(100))
+
+
+def test_warm_up_rises_to_the_full_rate():
+    factor = poly(100, 10)
+    assert all(0 < factor(t) < factor(t + 1) for t in range(10))
+    assert factor(10) == 1 and factor(100) == 0
+    assert [default_warmup(steps) for steps in (10, 200, 100_000)] == [0, 10, 1000]
+
+
+def test_heads_at_their_rate_and_no_decay_on_norms_and_biases():
+    network = BiSeNet(base=8)
+    groups = parameter_groups(network, 0.01, 10, 5e-4)
+    names = {id(p): name for name, p in network.named_parameters()}
+    seen = [names[id(p)] for group in groups for p in group["params"]]
+    assert sorted(seen) == sorted(names.values())
+    for group in groups:
+        for p in group["params"]:
+            name = names[id(p)]
+            head = name.startswith(("ffm.", "conv_out"))
+            assert group["lr"] == pytest.approx(0.1 if head else 0.01), name
+            assert group["weight_decay"] == (0 if p.ndim == 1 else 5e-4), name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_lowers_the_loss(name):
+    torch.manual_seed(0)
+    network = BiSeNet(base=8)
+    chosen = settings(optimizer=name)
+    optimizer = network_optimizer(network, chosen)
+    assert optimizer.param_groups[0]["lr"] == (0.01 if name == "sgd" else 1e-3)
+    assert type(optimizer).__name__.lower() == name
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    losses = []
+    for _ in range(6):
+        loss = sum(logits[:, 1].sub(1).square().mean() for logits in network.heads(image))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_a_state_loads_what_it_saved():
+    torch.manual_seed(0)
+
+    def fresh():
+        chosen = settings(num_epochs=3, warmup_steps=2)
+        method = Supervised(BiSeNet(base=8), chosen)
+        return TrainState(method, chosen, steps_per_epoch=4, scale_loss=False)
+
+    state = fresh()
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    for _ in range(5):
+        state.update(state.method.network.heads(image)[0].square().mean())
+    other = fresh()
+    other.load_state_dict(state.state_dict())
+    assert (other.step, other.epoch, other.learning_rate) == (5, 1, state.learning_rate)
+    for s in (state, other):
+        s.update(s.method.network.heads(image)[0].square().mean())
+    for a, b in zip(state.method.parameters(), other.method.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_learning_rate_is_zero_after_the_last_step():
+    chosen = settings(num_epochs=2)
+    state = TrainState(
+        Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
+    )
+    for _ in range(6):
+        state.update(sum(p.sum() for p in state.method.parameters()))
+    assert state.finished and state.learning_rate == 0
