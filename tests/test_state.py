@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -71,7 +73,7 @@ def test_a_state_loads_what_it_saved():
     for _ in range(5):
         state.update(state.method.network.heads(image)[0].square().mean())
     other = fresh()
-    other.load_state_dict(state.state_dict())
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert (other.step, other.epoch, other.learning_rate) == (5, 1, state.learning_rate)
     for s in (state, other):
         s.update(s.method.network.heads(image)[0].square().mean())

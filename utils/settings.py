@@ -76,6 +76,11 @@ def between(low: float, high: float) -> Callable[[float], None]:
     return check
 
 
+def width(value: int) -> None:
+    if value < 8 or value % 2:
+        raise ValueError("must be an even number from 8 on")
+
+
 def probability(value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError("must lie in 0 to 1")
@@ -212,7 +217,7 @@ class Settings:
 
     backbone: str = flag("stdc1", NETWORK, "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
     base_width: int = flag(
-        64, NETWORK, "channels that all widths follow from; 64 is the paper's", check=at_least(8)
+        64, NETWORK, "channels that all widths follow from; 64 is the paper's", check=width
     )
     pretrain_path: Path | None = flag(
         None,

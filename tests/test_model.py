@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from model.model_stages import BiSeNet
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def images(size=(64, 96), batch=2):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch, 3, *size), generator=generator, dtype=torch.uint8)
+
+
+def test_the_papers_network_without_its_classifier_has_8_425_248_parameters():
+    assert parameters(BiSeNet()) == 8_425_248
+
+
+def test_stdc2_is_deeper():
+    net = BiSeNet(backbone="stdc2", base=8)
+    assert len(net.cp.backbone.features) == 2 + 4 + 5 + 3
+    assert parameters(net) > parameters(BiSeNet(base=8))
+    assert net(images()).shape == (2, 19, 64, 96)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96), (65, 67), (97, 131), (70, 64)])
+def test_heads_at_an_eighth_and_a_sixteenth(size):
+    net = BiSeNet(base=8)
+    main, aux16, aux32 = net.heads(images(size))
+    eighth, sixteenth = (tuple(-(-side // s) for side in size) for s in (8, 16))
+    assert main.shape == aux16.shape == (2, 19, *eighth)
+    assert aux32.shape == (2, 19, *sixteenth)
+    assert net(images(size)).shape == (2, 19, *size)
+
+
+def test_main_logits_are_the_first_head():
+    net = BiSeNet(base=8).eval()
+    assert torch.equal(net.main_logits(images()), net.heads(images())[0])
+
+
+def test_bytes_and_floats_are_the_same_picture():
+    net = BiSeNet(base=8).eval()
+    assert torch.equal(net(images()), net(images().float()))
+
+
+def test_it_normalises_with_imagenets_statistics():
+    seen = []
+    net = BiSeNet(base=8)
+    net.cp.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    net.heads(images())
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    )
+    torch.testing.assert_close(seen[0], (images() / 255 - mean) / std, atol=1e-5, rtol=1e-5)
+    assert not {"mean", "std"} & set(net.state_dict())
+
+
+def test_every_parameter_gets_a_gradient():
+    net = BiSeNet(base=8)
+    sum(logits.square().mean() for logits in net.heads(images((64, 128)))).backward()
+    for name, p in net.named_parameters():
+        assert p.grad is not None and p.grad.abs().sum() > 0, name
+
+
+def test_head_parameters_are_fusion_and_heads():
+    net = BiSeNet(base=8)
+    heads = {id(p) for p in net.head_parameters()}
+    for name, p in net.named_parameters():
+        assert (id(p) in heads) == name.startswith(("ffm.", "conv_out")), name

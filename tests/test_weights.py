@@ -1,0 +1,194 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from model.model_stages import BiSeNet
+from model.weights import load_backbone, load_network
+from utils.errors import UserError
+
+STAGES = {"x2.0": [0], "x4.0": [1], "x8.0": [2, 3], "x16.0": [4, 5], "x32.0": [6, 7]}
+"""Under which aliases the official code keeps the backbone's layers a second time."""
+
+
+def network(seed=0, **options):
+    torch.manual_seed(seed)
+    net = BiSeNet(**{"base": 8, **options})
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.weight)
+            torch.nn.init.normal_(module.running_mean)
+    return net
+
+
+def official_names(net):
+    """A state dict as the official code saves one: aliases and classifier included."""
+    weights = dict(net.state_dict())
+    for alias, layers in STAGES.items():
+        for layer in layers:
+            start = f"cp.backbone.features.{layer}."
+            for name in [n for n in weights if n.startswith(start)]:
+                weights[name.replace(start, f"cp.backbone.{alias}.{layer}.")] = weights[name]
+    for name in ("conv_last.conv.weight", "fc.weight", "bn.weight", "linear.weight"):
+        weights[f"cp.backbone.{name}"] = torch.ones(3)
+    weights["conv_out_sp8.conv.conv.weight"] = torch.ones(3)
+    return weights
+
+
+def backbone_file(net, path):
+    names = {n.removeprefix("cp.backbone."): t for n, t in official_names(net).items()}
+    outside = ("cp.", "ffm.", "conv_out")
+    inside = {n: t for n, t in names.items() if not n.startswith(outside)}
+    torch.save({"state_dict": inside, "epoch": 3, "top1": np.float64(73.91)}, path)
+    return path
+
+
+def same(a, b, only=""):
+    a, b = a.state_dict(), b.state_dict()
+    return all(torch.equal(a[n], b[n]) for n in a if n.startswith(only))
+
+
+def saved(value, path):
+    torch.save(value, path)
+    return path
+
+
+def test_official_names_are_all_accepted(tmp_path):
+    file = saved(official_names(network(1)), tmp_path / "official.pth")
+    net = network(2)
+    assert (
+        str(load_network(net, file)) == f"loaded {len(net.state_dict())}, missing 0, unexpected 0"
+    )
+    assert same(net, network(1))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: weights,
+        lambda weights: {f"module.{n}": t for n, t in weights.items()},
+        lambda weights: {"network": weights, "scores": {"mIoU": 0.5}},
+        lambda weights: {"state_dict": weights, "miou": np.float64(0.5), "n": np.int64(3)},
+        lambda weights: {
+            "method": {
+                **{f"network.{n}": t for n, t in weights.items()},
+                "discriminator.0.weight": torch.ones(2),
+            },
+            "step": 5,
+        },
+    ],
+)
+def test_every_wrapping_is_read(tmp_path, wrap):
+    file = saved(wrap(network(1).state_dict()), tmp_path / "a.pth")
+    net = network(2)
+    report = load_network(net, file)
+    assert (report.missing, report.unexpected) == (0, 0)
+    assert same(net, network(1))
+
+
+def test_old_numpy_name_of_a_scalar_is_read(tmp_path):
+    file = saved({"state_dict": network(1).state_dict(), "miou": np.float32(0.5)}, tmp_path / "a")
+    import zipfile
+
+    old = tmp_path / "old.pth"
+    with zipfile.ZipFile(file) as read, zipfile.ZipFile(old, "w") as write:
+        for item in read.infolist():
+            content = read.read(item)
+            if item.filename.endswith("data.pkl"):
+                content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            write.writestr(item.filename, content)
+    assert load_network(network(2), old).missing == 0
+
+
+def without_outer_counts(weights):
+    return {
+        n: t
+        for n, t in weights.items()
+        if n.startswith("cp.backbone.") or not n.endswith("num_batches_tracked")
+    }
+
+
+def test_inplace_abn_scales_become_batch_norm_scales(tmp_path):
+    source = network(1)
+    assert (source.ffm.convblk.bn.weight < 0).any()
+    file = saved(without_outer_counts(official_names(source)), tmp_path / "abn.pth")
+    net = network(2)
+    report = load_network(net, file)
+    assert (report.missing, report.unexpected) == (0, 0)
+    for name in ("ffm.convblk.bn", "cp.arm16.bn_atten", "cp.conv_avg.bn", "conv_out32.conv.bn"):
+        expected = source.get_submodule(name).weight.abs() + 1e-5
+        assert torch.equal(net.get_submodule(name).weight, expected), name
+    assert same(net, source, "cp.backbone.")
+    assert torch.equal(net.ffm.convblk.bn.bias, source.ffm.convblk.bn.bias)
+
+
+@pytest.mark.parametrize("keep", ["all", "none"])
+def test_other_files_are_not_converted(tmp_path, keep):
+    weights = network(1).state_dict()
+    if keep == "none":
+        weights = {n: t for n, t in weights.items() if not n.endswith("num_batches_tracked")}
+    net = network(2)
+    assert load_network(net, saved(weights, tmp_path / "a.pth")).missing == 0
+    assert torch.equal(net.ffm.convblk.bn.weight, network(1).ffm.convblk.bn.weight)
+
+
+def test_imagenet_weights_fill_the_backbone_alone(tmp_path):
+    net = network(2)
+    report = load_backbone(net, backbone_file(network(1), tmp_path / "STDC.tar"))
+    assert report == (len(net.cp.backbone.state_dict()), 0, 0)
+    assert same(net, network(1), "cp.backbone.")
+    assert same(net, network(2), "ffm.") and same(net, network(2), "conv_out")
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("stdc1", "stdc2"), ("stdc2", "stdc1")])
+def test_the_other_backbone_is_refused_whole(tmp_path, ours, theirs):
+    other = network(1, backbone=theirs)
+    net = network(2, backbone=ours)
+    files = {
+        load_network: saved(other.state_dict(), tmp_path / "a.pth"),
+        load_backbone: saved({"state_dict": other.cp.backbone.state_dict()}, tmp_path / "b.tar"),
+    }
+    for load, file in files.items():
+        with pytest.raises(UserError, match=f"another network.*--backbone {theirs}"):
+            load(net, file)
+    assert same(net, network(2, backbone=ours))
+
+
+def test_other_classes_and_widths_are_refused(tmp_path):
+    for options in ({"num_classes": 11}, {"base": 16}):
+        file = saved(network(1, **options).state_dict(), tmp_path / "a.pth")
+        net = network(2)
+        with pytest.raises(UserError, match=r"another network.* is .* and not "):
+            load_network(net, file)
+        assert same(net, network(2))
+
+
+def test_little_loaded_is_refused(tmp_path):
+    weights = {n: t for n, t in network(1).state_dict().items() if not n.startswith("conv_out")}
+    with pytest.raises(UserError, match=r"too little.* missing 18, .*conv_out.conv"):
+        load_network(network(2), saved(weights, tmp_path / "a.pth"))
+    with pytest.raises(UserError, match="holds no weights"):
+        load_network(network(2), saved({"step": 3}, tmp_path / "b.pth"))
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ("code of a stranger ran",)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
+    torch.save({"state_dict": Malicious()}, tmp_path / "zip.pth")
+    (tmp_path / "raw.pth").write_bytes(pickle.dumps(Malicious()))
+    for name in ("zip.pth", "raw.pth"):
+        with pytest.raises(UserError, match=name):
+            load_network(network(), tmp_path / name)
+    assert "stranger" not in capsys.readouterr().out
+
+
+def test_broken_files_are_named(tmp_path):
+    whole = saved(network(1).state_dict(), tmp_path / "whole.pth").read_bytes()
+    for name, content in {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            load_network(network(2), tmp_path / name)
