@@ -39,6 +39,14 @@ def test_main_logits_are_the_first_head():
     assert torch.equal(net.main_logits(images()), net.heads(images())[0])
 
 
+def test_main_logits_leave_the_auxiliary_heads_alone():
+    net = BiSeNet(base=8).eval()
+    for head in (net.conv_out16, net.conv_out32):
+        head.register_forward_pre_hook(lambda *_: pytest.fail("an auxiliary head was computed"))
+    net.main_logits(images())
+    net(images())
+
+
 def test_bytes_and_floats_are_the_same_picture():
     net = BiSeNet(base=8).eval()
     assert torch.equal(net(images()), net(images().float()))
@@ -54,6 +62,16 @@ def test_it_normalises_with_imagenets_statistics():
     )
     torch.testing.assert_close(seen[0], (images() / 255 - mean) / std, atol=1e-5, rtol=1e-5)
     assert not {"mean", "std"} & set(net.state_dict())
+
+
+def test_it_normalises_in_float32_under_autocast():
+    seen = []
+    net = BiSeNet(base=8)
+    net.cp.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net.main_logits(images()).dtype == torch.bfloat16
+    net.main_logits(images())
+    assert torch.equal(seen[0], seen[1]) and seen[0].dtype == torch.float32
 
 
 def test_every_parameter_gets_a_gradient():

@@ -1,15 +1,22 @@
+import hashlib
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from model.model_stages import BiSeNet
+from model.stdcnet import ConvX
 from model.weights import load_backbone, load_network
 from utils.errors import UserError
 
 STAGES = {"x2.0": [0], "x4.0": [1], "x8.0": [2, 3], "x16.0": [4, 5], "x32.0": [6, 7]}
 """Under which aliases the official code keeps the backbone's layers a second time."""
+
+OFFICIAL_LIST = "fe346854eae17857417de851c7567de8fbe5de3512995b00e023238d1ee08391"
+"""SHA-256 of the 432 names and shapes of the official STDC1-BiSeNet, sorted, one a line."""
 
 
 def network(seed=0, **options):
@@ -30,10 +37,16 @@ def official_names(net):
             start = f"cp.backbone.features.{layer}."
             for name in [n for n in weights if n.startswith(start)]:
                 weights[name.replace(start, f"cp.backbone.{alias}.{layer}.")] = weights[name]
-    for name in ("conv_last.conv.weight", "fc.weight", "bn.weight", "linear.weight"):
-        weights[f"cp.backbone.{name}"] = torch.ones(3)
-    weights["conv_out_sp8.conv.conv.weight"] = torch.ones(3)
-    return weights
+    width = 16 * net.cp.backbone.base
+    classifier = nn.ModuleDict(
+        {
+            "conv_last": ConvX(width, width, kernel=1),
+            "fc": nn.Linear(width, width, bias=False),
+            "bn": nn.BatchNorm1d(width),
+            "linear": nn.Linear(width, 1000, bias=False),
+        }
+    )
+    return weights | {f"cp.backbone.{n}": t for n, t in classifier.state_dict().items()}
 
 
 def backbone_file(net, path):
@@ -54,8 +67,17 @@ def saved(value, path):
     return path
 
 
+def test_the_official_names_and_shapes_are_the_official_ones():
+    with torch.device("meta"):
+        weights = official_names(BiSeNet())
+    lines = sorted(f"{name}\t{tuple(tensor.shape)}" for name, tensor in weights.items())
+    assert len(lines) == 432
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL_LIST
+
+
 def test_official_names_are_all_accepted(tmp_path):
-    file = saved(official_names(network(1)), tmp_path / "official.pth")
+    detail_head = {"conv_out_sp8.conv.conv.weight": torch.ones(3)}
+    file = saved(official_names(network(1)) | detail_head, tmp_path / "official.pth")
     net = network(2)
     assert (
         str(load_network(net, file)) == f"loaded {len(net.state_dict())}, missing 0, unexpected 0"
@@ -89,8 +111,6 @@ def test_every_wrapping_is_read(tmp_path, wrap):
 
 def test_old_numpy_name_of_a_scalar_is_read(tmp_path):
     file = saved({"state_dict": network(1).state_dict(), "miou": np.float32(0.5)}, tmp_path / "a")
-    import zipfile
-
     old = tmp_path / "old.pth"
     with zipfile.ZipFile(file) as read, zipfile.ZipFile(old, "w") as write:
         for item in read.infolist():
@@ -164,6 +184,23 @@ def test_other_classes_and_widths_are_refused(tmp_path):
         assert same(net, network(2))
 
 
+def test_a_file_for_the_other_flag_is_refused_by_its_name(tmp_path):
+    whole = saved(network(1).state_dict(), tmp_path / "whole.pth")
+    with pytest.raises(UserError, match="--load_model_path"):
+        load_backbone(network(2), whole)
+    with pytest.raises(UserError, match="--pretrain_path"):
+        load_network(network(2), backbone_file(network(1), tmp_path / "backbone.tar"))
+
+
+def test_what_is_missing_or_too_much_is_counted(tmp_path):
+    weights = network(1).state_dict() | {"conv_out64.conv_out.weight": torch.ones(3)}
+    del weights["conv_out32.conv_out.weight"]
+    net = network(2)
+    report = load_network(net, saved(weights, tmp_path / "a.pth"))
+    loaded = len(net.state_dict()) - 1
+    assert str(report) == f"loaded {loaded}, missing 1, unexpected 1"
+
+
 def test_little_loaded_is_refused(tmp_path):
     weights = {n: t for n, t in network(1).state_dict().items() if not n.startswith("conv_out")}
     with pytest.raises(UserError, match=r"too little.* missing 18, .*conv_out.conv"):
@@ -179,7 +216,7 @@ class Malicious:
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
     torch.save({"state_dict": Malicious()}, tmp_path / "zip.pth")
-    (tmp_path / "raw.pth").write_bytes(pickle.dumps(Malicious()))
+    (tmp_path / "raw.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
     for name in ("zip.pth", "raw.pth"):
         with pytest.raises(UserError, match=name):
             load_network(network(), tmp_path / name)
