@@ -16,6 +16,7 @@ from utils.pictures import panel
 from utils.run_folder import BEST, LATEST, RunFolder
 from utils.settings import Settings
 
+LOOKS = {Domain.GTA5: "synthetic look", Domain.CITYSCAPES: "real look"}
 COLUMNS = ("Trained on", "Validated on", "Accuracy % (last)", "mIoU % (last)", "mIoU % (best)")
 
 
@@ -55,19 +56,13 @@ def demo(source_only: Experiment, settings: Settings) -> None:
     train(source_only, settings)
     print("demo 3/3: scoring on both domains", flush=True)
     run = settings.save_model_path / settings.run_name(source_only.stem)
+    trained_on = f"Toy City, {LOOKS[source_only.source]}"
     rows, pictures = [], []
-    for domain in (Domain.GTA5, Domain.CITYSCAPES):
+    for domain, look in LOOKS.items():
         last, best = (evaluate_checkpoint(run / name, domain, settings) for name in (LATEST, BEST))
-        rows.append(
-            (
-                "Toy City, synthetic",
-                f"Toy City, {'synthetic' if domain is Domain.GTA5 else 'real look'}",
-                f"{100 * last.matrix.pixel_accuracy():.1f}",
-                f"{100 * last.matrix.mean_iou():.1f}",
-                f"{100 * best.matrix.mean_iou():.1f}",
-            )
-        )
-        pictures.append(panel(last.rows, title=f"trained on GTA5's look, seen on {domain.value}'s"))
+        scores = (last.matrix.pixel_accuracy(), last.matrix.mean_iou(), best.matrix.mean_iou())
+        rows.append((trained_on, f"Toy City, {look}", *(f"{100 * score:.1f}" for score in scores)))
+        pictures.append(panel(last.rows, title=f"{trained_on}: seen on the {look}"))
     _write_results(RunFolder(settings.save_model_path), rows, np.concatenate(pictures))
 
 

@@ -25,7 +25,7 @@ from trainings.method import Method
 from trainings.state import TrainState
 from trainings.val import Evaluation, evaluate, print_scores
 from utils.pictures import panel
-from utils.run_folder import BEST, LATEST, SCORES, RunFolder, find_run
+from utils.run_folder import BEST, SCORES, RunFolder, find_run
 from utils.settings import Settings
 from utils.utils import (
     find_input,
@@ -66,9 +66,9 @@ def train(experiment: Experiment, settings: Settings) -> None:
     resolve_precision(settings.precision, device)
     data = _training_data(experiment, settings)
     validation = validation_samples(experiment.validation, settings)
-    run.begin(settings)
     seed_everything(settings.seed)
-    network = build_network(settings, continued=run.has(LATEST))
+    network = build_network(settings, continued=run.continues(settings))
+    run.begin(settings)
     method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
 
     _announce(run, data, len(validation), device)

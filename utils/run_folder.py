@@ -43,10 +43,14 @@ class RunFolder:
 
         Raises UsageError where a run with other settings lies here, unless it may be overwritten.
         """
-        if settings.overwrite or not self.has(SETTINGS):
+        if not self.continues(settings):
             return False
         self._refuse_other(settings)
         return self.has(SCORES)
+
+    def continues(self, settings: Settings) -> bool:
+        """Whether training goes on from a checkpoint that lies here."""
+        return self.has(LATEST) and not settings.overwrite
 
     def begin(self, settings: Settings) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""

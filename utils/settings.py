@@ -119,7 +119,7 @@ def flag(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    action: str = flag("", ACTION, "the step to run, see the list below", affects_result=False)
+    action: str = flag("", ACTION, "the step to run, one of those above", affects_result=False)
     config: str | None = flag(
         None,
         ACTION,
@@ -200,7 +200,7 @@ class Settings:
         64,
         TOY_CITY,
         "training scenes per domain (the source gets a quarter more, for its validation split)",
-        check=at_least(1),
+        check=at_least(2),
         affects_result=False,
     )
     toy_val: int = flag(
@@ -395,9 +395,9 @@ def _json_value(value: Any) -> Any:
 def _build_parser(action_help: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="main.py",
-        description="Real-time domain adaptation for semantic segmentation: train STDC-BiSeNet on "
-        "labelled synthetic street scenes and make it work on unlabelled real ones.",
-        epilog=_epilog(action_help),
+        usage="main.py --action ACTION [--flag value ...]",
+        description=_description(action_help),
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -411,16 +411,21 @@ def _build_parser(action_help: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _epilog(action_help: Mapping[str, str]) -> str:
+def _description(action_help: Mapping[str, str]) -> str:
     width = max(map(len, action_help))
     actions = "\n".join(f"  {name:{width}}  {text}" for name, text in action_help.items())
     return (
-        f"actions:\n{actions}\n\n"
-        "examples:\n"
-        "  python main.py --action demo\n"
-        "  python main.py --action train_simple_gta5 --config config1 --aug_method C-S-HF\n"
-        "  python main.py --action val_gta5_transfer --load_model_path runs/a/best.pth\n"
+        "Real-time domain adaptation for semantic segmentation: train STDC-BiSeNet on labelled\n"
+        "synthetic street scenes and make it work on unlabelled real ones.\n\n"
+        f"actions:\n{actions}"
     )
+
+
+EXAMPLES = """examples:
+  python main.py --action demo
+  python main.py --action train_simple_gta5 --config config1 --aug_method C-S-HF
+  python main.py --action val_gta5_transfer --load_model_path runs/a/best.pth
+"""
 
 
 def _add_flag(group: Any, field: dataclasses.Field, action_help: Mapping[str, str]) -> None:

@@ -1,0 +1,213 @@
+"""The real commands, end to end on a tiny Toy City, each in a process of its own."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+import main
+from datasets.labels import CLASS_NAMES
+from model.model_stages import BiSeNet
+from model.weights import load_network, read_state_dict
+from tests.helpers import TINY, make_cityscapes, make_gta5, run_main
+from trainings import loop
+from utils.run_folder import BEST, LATEST
+
+ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A working directory with a Toy City, and one trained network."""
+    folder = tmp_path_factory.mktemp("work")
+    toy = ("--toy_train", "4", "--toy_val", "2", "--toy_size", "64", "96")
+    done = run_main("--action", "make_toy_data", "--toy_root", "toy", *toy, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = trained(folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def command(folder, action, *more):
+    return run_main(
+        *("--action", action, "--save_model_path", "runs"), *ROOTS, *TINY, *more, cwd=folder
+    )
+
+
+def trained(folder, *more):
+    return command(
+        folder, "train_simple_gta5", "--num_epochs", "2", "--aug_method", "C-S-HF", *more
+    )
+
+
+def scores(run):
+    return json.loads((run / "scores.json").read_text())
+
+
+def test_a_run_leaves_its_files(here):
+    run = here / "runs" / "simple_gta5_sgd_aug"
+    record = scores(run)
+    assert list(record["last"]["class_IoU"]) == list(CLASS_NAMES)
+    assert record["last"]["epoch"] == 2
+    assert record["best"]["mIoU"] >= record["last"]["mIoU"]
+    assert record["validation"]["label_sizes"] == [[64, 96]]
+    assert record["mean_epoch_seconds"] > 0
+    assert record["settings"]["aug_method"] == "C-S-HF"
+    assert {"torch", "numpy"} <= set(record["versions"])
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["val/mIoU"]) == record["last"]["mIoU"]
+    assert list((run / "tensorboard").iterdir())
+    assert (run / "validation.png").read_bytes().startswith(b"\x89PNG")
+    assert load_network(BiSeNet(base=8), run / BEST).missing == 0
+
+
+def test_a_finished_run_prints_its_scores_and_another_is_refused(here):
+    done = trained(here)
+    assert done.returncode == 0
+    assert "is finished" in done.stdout and "mIoU for validation: 0." in done.stdout
+    done = trained(here, "--learning_rate", "0.5")
+    assert done.returncode == 2
+    assert "--learning_rate was 0.01, is 0.5" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_continues_to_the_same_weights(here, monkeypatch):
+    """Interrupted after its first epoch, with other workers than the run that was not."""
+    monkeypatch.chdir(here)
+    train_epoch, started = loop._train_epoch, []
+
+    def interrupted_in_the_second(*arguments):
+        if started:
+            raise KeyboardInterrupt
+        started.append(True)
+        return train_epoch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_train_epoch", interrupted_in_the_second)
+        assert in_process("--num_epochs", "2", "--aug_method", "C-S-HF", *KEYWORD) == 130
+    run = here / "runs" / "cut"
+    assert not (run / "scores.json").exists()
+    done = trained(here, *KEYWORD, "--num_workers", "1")
+    assert "after epoch 1 of 2" in done.stdout, done.stderr
+    uncut = here / "runs" / "simple_gta5_sgd_aug"
+    for name in (LATEST, BEST):
+        weights, expected = (read_state_dict(folder / name) for folder in (run, uncut))
+        assert all(torch.equal(weights[key], expected[key]) for key in expected)
+    assert scores(run)["last"] == scores(uncut)["last"]
+    assert scores(run)["best"] == scores(uncut)["best"]
+
+
+KEYWORD = ("--save_keyword", "cut")
+
+
+def in_process(*words, action="train_simple_gta5"):
+    return main.main(["--action", action, "--save_model_path", "runs", *ROOTS, *TINY, *words])
+
+
+def test_one_epoch_saves_its_weights(here):
+    done = command(here, "train_simple_cityscapes", "--num_epochs", "1", "--optimizer", "adam")
+    assert done.returncode == 0, done.stderr
+    run = here / "runs" / "simple_cityscapes_adam_noaug"
+    for name in (LATEST, BEST):
+        assert load_network(BiSeNet(base=8), run / name).missing == 0
+    assert scores(run)["validation"]["domain"] == "Cityscapes"
+
+
+def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
+    done = command(here, "val_gta5_transfer")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "simple_gta5_sgd_aug/best.pth: loaded 245, missing 0, unexpected 0" in lines[0]
+    assert [line.split(":")[0] for line in lines[1:4]] == [
+        "precision per pixel for test",
+        "mIoU for validation",
+        "mIoU per class",
+    ]
+    folder = here / "runs" / "gta5_transfer_sgd_noaug"
+    record = json.loads((folder / "validation_cityscapes.json").read_text())
+    assert record["validation"]["images"] == 2
+    assert (folder / "validation_cityscapes.png").exists()
+
+
+def test_validation_only_scores_what_the_run_scored(here):
+    done = trained(here, "--validation_only", "True")
+    assert done.returncode == 0, done.stderr
+    run = here / "runs" / "simple_gta5_sgd_aug"
+    record = json.loads((run / "validation_gta5.json").read_text())
+    assert record["mIoU"] == scores(run)["best"]["mIoU"]
+    named = trained(here, "--validation_only", "True", "--load_model_path", run / LATEST)
+    assert named.returncode == 0, named.stderr
+    record = json.loads((run / "validation_gta5.json").read_text())
+    assert record["mIoU"] == scores(run)["last"]["mIoU"]
+
+
+def test_training_from_a_checkpoint_does_not_read_the_pretrained_file(here):
+    best = here / "runs" / "simple_gta5_sgd_aug" / BEST
+    weights = ("--load_model_path", best, "--pretrain_path", "not/there.tar")
+    done = trained(here, "--save_keyword", "tuned", *weights)
+    assert done.returncode == 0, done.stderr
+    assert "loaded 245, missing 0, unexpected 0" in done.stdout
+
+
+def test_the_demo_prints_a_table_and_draws(tmp_path):
+    toy = ("--toy_train", "4", "--toy_val", "2", "--toy_size", "64", "96", "--num_epochs", "1")
+    done = run_main(
+        *("--action", "demo", "--save_model_path", "runs", "--base_width", "8"), *toy, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| Trained on" in done.stdout
+    results = tmp_path / "runs" / "demo"
+    with (results / "results.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 3 and rows[0][0] == "Trained on"
+    assert (results / "demo.png").exists() and (results / "results.md").exists()
+
+
+BAD = {
+    "missing folder": (["--gta5_root", "nowhere"], 1, "--gta5_root nowhere: there is nothing at"),
+    "one image a batch": (["--batch_size", "1"], 2, "argument --batch_size: batch norm"),
+    "fewer than a batch": (["--batch_size", "50"], 1, "4 images, fewer than a batch of 50"),
+    "missing weights": (["--pretrain_path", "none.tar"], 1, "--pretrain_path none.tar: there is"),
+    "not a checkpoint": (
+        ["--load_model_path", "toy/toy_city.json"],
+        1,
+        "is not a readable PyTorch checkpoint",
+    ),
+    "other width": (
+        ["--load_model_path", "runs/simple_gta5_sgd_aug/best.pth", "--base_width", "16"],
+        1,
+        "a checkpoint of another network",
+    ),
+    "no GPU": (["--device", "cuda"], 2, "argument --device"),
+    "fp16 on a CPU": (["--precision", "fp16", "--device", "cpu"], 2, "argument --precision"),
+    "no run": (["--validation_only", "True", "--optimizer", "rmsprop"], 1, "--action train_simple"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence(here, monkeypatch, capsys, case):
+    if case == "no GPU" and torch.cuda.is_available():
+        pytest.skip("there is one")
+    words, code, sentence = BAD[case]
+    monkeypatch.chdir(here)
+    assert in_process("--save_keyword", "bad", *words) == code
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("main.py: error: ") and sentence in error
+    assert len(error.splitlines()) == 1
+
+
+def test_broken_data_is_one_sentence_in_training_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_gta5(tmp_path / "toy/GTA5")
+    make_cityscapes(tmp_path / "toy/Cityscapes")
+    (tmp_path / "toy/GTA5/labels/00001.png").write_bytes(b"")
+    assert in_process("--num_epochs", "1", "--num_workers", "1") == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("main.py: error: ") and "00001.png cannot be read" in error
+
+
+def test_an_unknown_action_lists_the_known_ones(tmp_path):
+    done = run_main("--action", "train_everything", cwd=tmp_path)
+    assert done.returncode == 2 and "train_simple_gta5" in done.stderr
