@@ -3,14 +3,15 @@
 This is the only file that knows every action.
 """
 
-import functools
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from trainings import demo
-from trainings.experiment import Experiment, score_experiment, score_transfer, train
+from trainings.experiment import Experiment, run_experiment, score_transfer
 from trainings.loaders import Domain
 from trainings.train_simple import Supervised
 from utils.errors import UserError
@@ -29,42 +30,39 @@ class Action(NamedTuple):
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_defaults
 
 
-TRAININGS = {
-    "train_simple_cityscapes": Experiment(
-        "simple_cityscapes", Domain.CITYSCAPES, Domain.CITYSCAPES, Supervised
-    ),
-    "train_simple_gta5": Experiment("simple_gta5", Domain.GTA5, Domain.GTA5, Supervised),
-}
-
-
-def run_training(action: str, settings: Settings) -> None:
-    if settings.validation_only:
-        score_experiment(TRAININGS[action], action, settings)
-    else:
-        train(TRAININGS[action], settings)
-
-
-def training(action: str, help: str) -> Action:
-    return Action(functools.partial(run_training, action), help)
-
+SIMPLE_CITYSCAPES = Experiment(
+    action="train_simple_cityscapes",
+    stem="simple_cityscapes",
+    source=Domain.CITYSCAPES,
+    validation=Domain.CITYSCAPES,
+    method=Supervised,
+)
+SIMPLE_GTA5 = Experiment(
+    action="train_simple_gta5",
+    stem="simple_gta5",
+    source=Domain.GTA5,
+    validation=Domain.GTA5,
+    method=Supervised,
+)
 
 ACTIONS: dict[str, Action] = {
     "demo": Action(
-        functools.partial(demo.demo, TRAININGS["train_simple_gta5"]),
+        partial(demo.demo, SIMPLE_GTA5),
         "the whole job on Toy City: train on its synthetic domain, score on both, draw pictures",
         demo.defaults,
     ),
     "make_toy_data": Action(
         demo.make_toy_data, "draw Toy City: labelled street scenes in the two real layouts"
     ),
-    "train_simple_cityscapes": training(
-        "train_simple_cityscapes", "supervised on Cityscapes: what labels of the target would give"
+    "train_simple_cityscapes": Action(
+        partial(run_experiment, SIMPLE_CITYSCAPES),
+        "supervised on Cityscapes: what labels of the target would give",
     ),
-    "train_simple_gta5": training(
-        "train_simple_gta5", "supervised on GTA5: the source-only baseline"
+    "train_simple_gta5": Action(
+        partial(run_experiment, SIMPLE_GTA5), "supervised on GTA5: the source-only baseline"
     ),
     "val_gta5_transfer": Action(
-        functools.partial(score_transfer, TRAININGS["train_simple_gta5"], "train_simple_gta5"),
+        partial(score_transfer, SIMPLE_GTA5),
         "the domain shift: score the network trained on GTA5 on Cityscapes",
     ),
 }
@@ -77,6 +75,8 @@ def main(argv: Sequence[str]) -> int:
         {name: action.help for name, action in ACTIONS.items()},
         {name: action.defaults for name, action in ACTIONS.items()},
     )
+    # torch repeats it for every loader; --num_workers is the user's to choose.
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     try:
         ACTIONS[settings.action].run(settings)
     except UserError as error:

@@ -42,6 +42,7 @@ class Experiment:
     """What distinguishes one training action from another.
 
     Attributes:
+        action: the word after `--action`.
         stem: what its runs are called by.
         source: the labelled domain it trains on.
         validation: the domain whose validation split scores it.
@@ -49,11 +50,21 @@ class Experiment:
         target: the domain it adapts to, if it does.
     """
 
+    action: str
     stem: str
     source: Domain
     validation: Domain
     method: Callable[[BiSeNet, Settings], Method]
     target: Domain | None = None
+
+
+def run_experiment(experiment: Experiment, settings: Settings) -> None:
+    """Trains, or with `--validation_only True` scores on the experiment's validation split."""
+    if settings.validation_only:
+        checkpoint = checkpoint_of(experiment, settings)
+        score(checkpoint, experiment.validation, experiment.stem, settings)
+    else:
+        train(experiment, settings)
 
 
 def train(experiment: Experiment, settings: Settings) -> None:
@@ -172,27 +183,16 @@ def build_network(settings: Settings, *, continued: bool = False) -> BiSeNet:
     return network
 
 
-def score_experiment(experiment: Experiment, action: str, settings: Settings) -> None:
-    """`--validation_only True`: scores a checkpoint on the action's validation split."""
-    score(
-        checkpoint_of(experiment, action, settings),
-        experiment.validation,
-        experiment.stem,
-        settings,
-    )
-
-
-def score_transfer(source: Experiment, action: str, settings: Settings) -> None:
+def score_transfer(source: Experiment, settings: Settings) -> None:
     """The domain shift: a network trained on the source, scored on Cityscapes."""
-    checkpoint = checkpoint_of(source, action, settings)
-    score(checkpoint, Domain.CITYSCAPES, "gta5_transfer", settings)
+    score(checkpoint_of(source, settings), Domain.CITYSCAPES, "gta5_transfer", settings)
 
 
-def checkpoint_of(experiment: Experiment, action: str, settings: Settings) -> Path:
+def checkpoint_of(experiment: Experiment, settings: Settings) -> Path:
     """The checkpoint that is named, else the best one of the experiment's own run."""
     if settings.load_model_path:
         return find_input(settings.load_model_path, "load_model_path")
-    return find_run(settings, experiment.stem, action) / BEST
+    return find_run(settings, experiment.stem, experiment.action) / BEST
 
 
 def score(checkpoint: Path, domain: Domain, stem: str, settings: Settings) -> None:

@@ -4,6 +4,7 @@ The number of workers changes nothing: the sampler hands out (epoch, index) keys
 function of its key alone. A run continues anywhere by starting the keys at its step.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
@@ -35,8 +36,13 @@ def domain_files(domain: Domain, split: str, settings: Settings) -> list[Labelle
         return cityscapes_files(find_input(settings.cityscapes_root, "cityscapes_root"), split)
     root = find_input(settings.gta5_root, "gta5_root")
     if count := left_out(root):
-        print(f"GTA5: {count} known bad pairs left out")
+        _say_once(f"GTA5: {count} known bad pairs left out")
     return gta5_files(root, split, settings.gta5_val_fraction)
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text)
 
 
 def network_size(domain: Domain, settings: Settings) -> tuple[int, int]:
