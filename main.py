@@ -68,6 +68,12 @@ ACTIONS: dict[str, Action] = {
 }
 
 
+INTERRUPTED = (
+    "interrupted; the same command, without --overwrite, continues a training run from its last "
+    "checkpoint"
+)
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs one action; the exit code: 0 done, 1 wrong data, 2 wrong usage, 130 interrupted."""
     settings = parse_settings(
@@ -85,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"main.py: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last epoch", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     return 0
 

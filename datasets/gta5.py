@@ -52,12 +52,15 @@ def validation_positions(count: int, fraction: float) -> set[int]:
 def _all_files(root: Path) -> Sequence[LabelledImage]:
     folders = [root / "images", root / "labels"]
     images, labels = (
-        {path.stem: path for path in existing_folder(folder, _REMEDY).glob("*.png")}
+        {
+            path.stem: path
+            for path in existing_folder(folder, _REMEDY).glob("*.png")
+            if not _is_bad(path.stem)
+        }
         for folder in folders
     )
     check_partners(images, labels, *folders)
-    names = sorted(name for name in images if not _is_bad(name))
-    return [LabelledImage(name, images[name], labels[name]) for name in names]
+    return [LabelledImage(name, images[name], labels[name]) for name in sorted(images)]
 
 
 _REMEDY = "unpack GTA5 so that --gta5_root holds images/ and labels/"

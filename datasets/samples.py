@@ -23,7 +23,8 @@ Key = tuple[int, int]
 
 
 class Sample(NamedTuple):
-    """One image with its label; after collation a batch of them, with a leading dimension."""
+    """One image with its label; after collation a batch of them, with a leading dimension and a
+    list of names."""
 
     image: Tensor
     label: Tensor

@@ -21,7 +21,7 @@ ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
 def here(tmp_path_factory):
     """A working directory with a Toy City, and one trained network."""
     folder = tmp_path_factory.mktemp("work")
-    toy = ("--toy_train", "4", "--toy_val", "2", "--toy_size", "64", "96")
+    toy = ("--toy_train", "4", "--toy_val", "2", "--toy_size", "72", "104")
     done = run_main("--action", "make_toy_data", "--toy_root", "toy", *toy, cwd=folder)
     assert done.returncode == 0, done.stderr
     done = trained(folder)
@@ -51,7 +51,8 @@ def test_a_run_leaves_its_files(here):
     assert list(record["last"]["class_IoU"]) == list(CLASS_NAMES)
     assert record["last"]["epoch"] == 2
     assert record["best"]["mIoU"] >= record["last"]["mIoU"]
-    assert record["validation"]["label_sizes"] == [[64, 96]]
+    assert record["validation"]["label_sizes"] == [[72, 104]]
+    assert record["validation"]["image_size"] == [90, 120]
     assert record["mean_epoch_seconds"] > 0
     assert record["settings"]["aug_method"] == "C-S-HF"
     assert {"torch", "numpy"} <= set(record["versions"])
@@ -106,6 +107,42 @@ def in_process(*words, action="train_simple_gta5"):
     return main.main(["--action", action, "--save_model_path", "runs", *ROOTS, *TINY, *words])
 
 
+def test_another_action_or_other_data_are_refused_on_the_same_run(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    keyword = ("--save_keyword", "simple_gta5_sgd_aug", "--num_epochs", "2")
+    augmented = (*keyword, "--aug_method", "C-S-HF")
+    assert in_process(*augmented, action="train_simple_cityscapes") == 2
+    assert "--action was 'train_simple_gta5'" in capsys.readouterr().err
+    assert in_process(*augmented, "--gta5_root", str(make_gta5(here / "other"))) == 2
+    assert "the names of the images" in capsys.readouterr().err
+
+
+def test_overwrite_starts_afresh_and_leaves_strange_files(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    run = here / "runs" / "afresh"
+    assert in_process("--num_epochs", "1", "--save_keyword", "afresh") == 0
+    (run / "notes.txt").write_text("mine")
+    first = scores(run)["finished"]
+    words = ("--num_epochs", "1", "--save_keyword", "afresh", "--learning_rate", "0.5")
+    assert in_process(*words) == 2
+    assert in_process(*words, "--overwrite") == 0
+    assert scores(run)["settings"]["learning_rate"] == 0.5
+    assert scores(run)["finished"] >= first and (run / "notes.txt").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    words = ("--num_epochs", "2", "--learning_rate", "1e30", "--warmup_steps", "0")
+    assert in_process(*words, "--save_keyword", "nan", "--log_every", "1") == 1
+    assert "was not finite at step" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    assert in_process("--batch_size", "1", "--debug") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_one_epoch_saves_its_weights(here):
     done = command(here, "train_simple_cityscapes", "--num_epochs", "1", "--optimizer", "adam")
     assert done.returncode == 0, done.stderr
@@ -119,13 +156,13 @@ def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
     done = command(here, "val_gta5_transfer")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "simple_gta5_sgd_aug/best.pth: loaded 245, missing 0, unexpected 0" in lines[0]
-    assert [line.split(":")[0] for line in lines[1:4]] == [
+    assert "simple_gta5_sgd_aug/best.pth: loaded 245, missing 0, unexpected 0" in lines[1]
+    assert [line.split(":")[0] for line in lines[2:5]] == [
         "precision per pixel for test",
         "mIoU for validation",
         "mIoU per class",
     ]
-    folder = here / "runs" / "gta5_transfer_sgd_noaug"
+    folder = here / "runs" / "simple_gta5_sgd_aug"
     record = json.loads((folder / "validation_cityscapes.json").read_text())
     assert record["validation"]["images"] == 2
     assert (folder / "validation_cityscapes.png").exists()
@@ -139,7 +176,7 @@ def test_validation_only_scores_what_the_run_scored(here):
     assert record["mIoU"] == scores(run)["best"]["mIoU"]
     named = trained(here, "--validation_only", "True", "--load_model_path", run / LATEST)
     assert named.returncode == 0, named.stderr
-    record = json.loads((run / "validation_gta5.json").read_text())
+    record = json.loads((run / "validation_gta5_simple_gta5_sgd_aug_latest.json").read_text())
     assert record["mIoU"] == scores(run)["last"]["mIoU"]
 
 
@@ -182,6 +219,16 @@ BAD = {
     ),
     "no GPU": (["--device", "cuda"], 2, "argument --device"),
     "fp16 on a CPU": (["--precision", "fp16", "--device", "cpu"], 2, "argument --precision"),
+    "another run": (
+        ["--validation_only", "True", "--save_keyword", "typo"],
+        1,
+        "under typo: make one with --action train_simple_gta5",
+    ),
+    "endless warm-up": (
+        ["--num_epochs", "1", "--warmup_steps", "2"],
+        2,
+        "argument --warmup_steps: 2 is not below",
+    ),
     "no run": (["--validation_only", "True", "--optimizer", "rmsprop"], 1, "--action train_simple"),
 }
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("datasets", "model", "trainings", "utils")
 ALLOWED = {
-    "datasets": {"datasets", "utils.errors", "utils.progress"},
+    "datasets": {"datasets", "utils.errors"},
     "model": {"model", "utils.errors"},
     "utils": {"utils", "datasets.labels"},
     "trainings": {"trainings", "datasets", "model", "utils"},

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as evaluation
 from PIL import Image
 
 from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES, TRAIN_ID_TO_LABEL_ID
@@ -22,7 +23,6 @@ def random_maps(count=3, size=(37, 53)):
 
 
 def test_scores_equal_the_official_evaluation(tmp_path):
-    evaluation = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
     matrix, truths, predictions = ConfusionMatrix(), [], []
     for index, (truth, prediction) in enumerate(random_maps()):
         matrix.update(torch.from_numpy(prediction), torch.from_numpy(truth))

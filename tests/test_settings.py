@@ -90,6 +90,8 @@ def test_demo_follows_the_toy_flags():
         (("--validation_only", "maybe"), "neither True nor False"),
         (("--optimizer", "lion"), "'lion'"),
         (("--save_keyword", "a/b"), "is a name, not a path"),
+        (("--save_keyword", ".."), "is a name, not a path"),
+        (("--seed", str(2**70)), "2^63"),
         (("--gta5_val_fraction", "1"), "between 0 and 1"),
         (("--batch", "4"), "unrecognized arguments: --batch"),
     ],

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,13 @@ from utils.settings import Settings
 LOOKS = {Domain.GTA5: "synthetic look", Domain.CITYSCAPES: "real look"}
 COLUMNS = ("Trained on", "Validated on", "Accuracy % (last)", "mIoU % (last)", "mIoU % (best)")
 
+SELECTION = "last: the last epoch; best: the epoch with the highest mIoU on the synthetic look"
+
 
 def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
-    toy_root = explicit.get("toy_root", Path("toy_city"))
-    image_size = explicit.get("image_size", explicit.get("toy_size", (128, 256)))
+    toy_root = explicit.get("toy_root", Settings.toy_root)
+    image_size = explicit.get("image_size", explicit.get("toy_size", Settings.toy_size))
     return {
         "gta5_root": toy_root / "GTA5",
         "cityscapes_root": toy_root / "Cityscapes",
@@ -67,7 +68,7 @@ def demo(source_only: Experiment, settings: Settings) -> None:
 
 
 def _write_results(folder: RunFolder, rows: list[tuple[str, ...]], picture: np.ndarray) -> None:
-    table = _markdown([COLUMNS, *rows])
+    table = f"{_markdown([COLUMNS, *rows])}\n{SELECTION}\n"
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     folder.write_text("results.md", table)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from datasets.labels import NUM_CLASSES
 from model.model_stages import BiSeNet
 from model.weights import load_backbone, load_network
 from trainings.loaders import (
@@ -16,7 +17,8 @@ from trainings.loaders import (
     TARGET_STREAM,
     Domain,
     TrainingData,
-    network_size,
+    fingerprint,
+    resize_size,
     training_samples,
     validation_samples,
 )
@@ -35,6 +37,8 @@ from utils.utils import (
     seed_everything,
     versions,
 )
+
+SELECTION = "best: the epoch with the highest mIoU on this same validation split"
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,7 @@ class Experiment:
 def run_experiment(experiment: Experiment, settings: Settings) -> None:
     """Trains, or with `--validation_only True` scores on the experiment's validation split."""
     if settings.validation_only:
-        checkpoint = checkpoint_of(experiment, settings)
-        score(checkpoint, experiment.validation, experiment.stem, settings)
+        score(experiment, experiment.validation, settings, any_augmentation=False)
     else:
         train(experiment, settings)
 
@@ -70,16 +73,17 @@ def run_experiment(experiment: Experiment, settings: Settings) -> None:
 def train(experiment: Experiment, settings: Settings) -> None:
     """Trains, or continues, or prints the scores of a finished run."""
     run = RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
-    if run.finished(settings):
-        _print_finished(run)
-        return
     device = resolve_device(settings.device)
-    resolve_precision(settings.precision, device)
+    resolve_precision(settings.precision, device)  # refuses here what this device cannot do
     data = _training_data(experiment, settings)
     validation = validation_samples(experiment.validation, settings)
+    data_names = fingerprint(data.source, data.target, validation)
+    if run.finished(settings, data_names):
+        _print_finished(run)
+        return
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
-    run.begin(settings)
+    run.begin(settings, data_names)
     method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
 
     _announce(run, data, len(validation), device)
@@ -136,7 +140,7 @@ def scoring_record(
         "validation": {
             "domain": domain.value,
             "images": images,
-            "image_size": network_size(domain, settings),
+            "image_size": resize_size(domain, settings),
             "label_sizes": label_sizes,
         },
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
@@ -152,7 +156,9 @@ def scoring_record(
 def _finish(run: RunFolder, state: TrainState, record: dict[str, Any]) -> None:
     seconds = [row["train_seconds"] for row in state.history]
     timing = {"mean_epoch_seconds": sum(seconds) / len(seconds)}
-    run.write_json(SCORES, {"last": state.last, "best": state.best, **timing, **record})
+    run.write_json(
+        SCORES, {"last": state.last, "best": state.best, "selection": SELECTION, **timing, **record}
+    )
     print(
         f"mIoU last {_percent(state.last)}, best {_percent(state.best)} (epoch "
         f"{state.best['epoch']}, selected on this validation split); "
@@ -164,12 +170,17 @@ def _percent(scores: dict[str, Any]) -> str:
     return f"{100 * scores['mIoU']:.2f} %"
 
 
+def new_network(settings: Settings) -> BiSeNet:
+    """The network of the settings, with random weights."""
+    return BiSeNet(NUM_CLASSES, backbone=settings.backbone, base=settings.base_width)
+
+
 def build_network(settings: Settings, *, continued: bool = False) -> BiSeNet:
     """The network of the settings with the weights they name, saying which were loaded.
 
     `continued`: its weights come from the run's own checkpoint, so none are read here.
     """
-    network = BiSeNet(backbone=settings.backbone, base=settings.base_width)
+    network = new_network(settings)
     if continued:
         return network
     if settings.load_model_path:
@@ -185,23 +196,32 @@ def build_network(settings: Settings, *, continued: bool = False) -> BiSeNet:
 
 def score_transfer(source: Experiment, settings: Settings) -> None:
     """The domain shift: a network trained on the source, scored on Cityscapes."""
-    score(checkpoint_of(source, settings), Domain.CITYSCAPES, "gta5_transfer", settings)
+    score(source, Domain.CITYSCAPES, settings, any_augmentation=True)
 
 
-def checkpoint_of(experiment: Experiment, settings: Settings) -> Path:
-    """The checkpoint that is named, else the best one of the experiment's own run."""
+def score(
+    experiment: Experiment, domain: Domain, settings: Settings, *, any_augmentation: bool
+) -> None:
+    """Scores the checkpoint that is named, else the best one of the experiment's own run.
+
+    Prints, and leaves JSON and a picture in the run's folder; those of a named checkpoint carry
+    its name. `any_augmentation` lets a run stand in that differs in its augmentation.
+    """
+    name = f"validation_{domain.value.lower()}"
     if settings.load_model_path:
-        return find_input(settings.load_model_path, "load_model_path")
-    return find_run(settings, experiment.stem, experiment.action) / BEST
-
-
-def score(checkpoint: Path, domain: Domain, stem: str, settings: Settings) -> None:
-    """Scores a checkpoint; prints, and leaves JSON and a picture in the folder of the stem."""
+        checkpoint = find_input(settings.load_model_path, "load_model_path")
+        folder = settings.save_model_path / settings.run_name(experiment.stem)
+        name += f"_{checkpoint.resolve().parent.name}_{checkpoint.stem}"
+    else:
+        folder = find_run(
+            settings, experiment.stem, experiment.action, any_augmentation=any_augmentation
+        )
+        checkpoint = folder / BEST
+        print(f"{checkpoint}: the epoch with the highest mIoU on its run's own validation split")
     evaluation = evaluate_checkpoint(checkpoint, domain, settings)
     scores = evaluation.scores()
     print_scores(scores)
-    run = RunFolder(settings.save_model_path / settings.run_name(stem))
-    name = f"validation_{domain.value.lower()}"
+    run = RunFolder(folder)
     record = scoring_record(domain, settings, evaluation.images, evaluation.label_sizes)
     run.write_json(f"{name}.json", {"checkpoint": str(checkpoint), **scores, **record})
     picture = panel(evaluation.rows, title=f"{checkpoint} on {domain.value}")
@@ -212,7 +232,7 @@ def evaluate_checkpoint(checkpoint: Path, domain: Domain, settings: Settings) ->
     """A checkpoint on a domain's validation split."""
     device = resolve_device(settings.device)
     samples = validation_samples(domain, settings)
-    network = BiSeNet(backbone=settings.backbone, base=settings.base_width)
+    network = new_network(settings)
     print(f"{checkpoint}: {load_network(network, checkpoint)}")
     network = network.to(device, memory_format=torch.channels_last)
     return evaluate(network, samples, settings, device)

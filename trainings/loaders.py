@@ -5,6 +5,8 @@ function of its key alone. A run continues anywhere by starting the keys at its 
 """
 
 import functools
+import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
@@ -45,14 +47,20 @@ def _say_once(text: str) -> None:
     print(text)
 
 
-def network_size(domain: Domain, settings: Settings) -> tuple[int, int]:
+def resize_size(domain: Domain, settings: Settings) -> tuple[int, int]:
     """Size an image is resized to before it is cropped, if it is: (height, width)."""
     return settings.source_resize if domain is Domain.GTA5 else settings.image_size
 
 
+def fingerprint(*datasets: SampleDataset | None) -> str:
+    """Digest of the names of all samples: equal for the same data, wherever they lie."""
+    names = [[files.name for files in dataset.files] for dataset in datasets if dataset]
+    return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
+
+
 def training_samples(domain: Domain, settings: Settings, stream: int) -> SampleDataset:
     transform = train_transform(
-        resize_to=network_size(domain, settings),
+        resize_to=resize_size(domain, settings),
         crop_to=settings.image_size,
         aug_method=settings.aug_method,
         aug_probability=settings.aug_probability,
@@ -64,7 +72,7 @@ def training_samples(domain: Domain, settings: Settings, stream: int) -> SampleD
 
 def validation_samples(domain: Domain, settings: Settings) -> SampleDataset:
     """Whole images at the scale of training, labels at their own resolution."""
-    transform = ResizeImageOnly(network_size(domain, settings))
+    transform = ResizeImageOnly(resize_size(domain, settings))
     return SampleDataset(domain_files(domain, "val", settings), transform)
 
 
@@ -99,7 +107,7 @@ class TrainingData(Dataset):
         """The batches of keys of the steps in that range."""
         usable = self.steps_per_epoch * self.batch_size
         source_keys = self._cycle(SOURCE_STREAM, len(self.source), usable, start_step)
-        target_keys = iter(lambda: None, 0)
+        target_keys = itertools.repeat(None)
         if self.target is not None:
             target_keys = self._cycle(TARGET_STREAM, len(self.target), len(self.target), start_step)
         for _ in range(start_step, stop_step):

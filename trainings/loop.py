@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -63,9 +63,10 @@ def fit(
         if state.finished or state.epoch % settings.validation_step == 0:
             evaluation = validate()
             row |= _record_validation(evaluation, state, run)
+        improved = state.best is not None and state.best["epoch"] == state.epoch
         state.history.append(row)
         run.write_history(state.history)
-        if state.finished or state.epoch % settings.checkpoint_step == 0:
+        if state.finished or improved or state.epoch % settings.checkpoint_step == 0:
             run.save_checkpoint(LATEST, state.state_dict())
     return state, evaluation or validate()
 
@@ -80,18 +81,16 @@ def _train_epoch(
 ) -> dict[str, Any]:
     """One pass over the source; the epoch's row of scalars."""
     title = f"epoch {state.epoch + 1}/{settings.num_epochs}"
-    images, sums, start = (
-        state.steps_per_epoch * settings.batch_size,
-        Counter(),
-        time.perf_counter(),
-    )
+    images = state.steps_per_epoch * settings.batch_size
+    sums, start = defaultdict(float), time.perf_counter()
     with progress(None, title, total=images, unit="image") as bar:
         for batch in itertools.islice(batches, state.steps_per_epoch):
             rate = state.learning_rate
             terms = _train_step(method, batch, state, precision)
-            sums.update(terms)
+            for name, term in terms.items():
+                sums[name] = sums[name] + term
             if state.step % settings.log_every == 0 or state.step % state.steps_per_epoch == 0:
-                values = _finite(terms, state, batch)
+                values = _finite(terms, state)
                 _log(values, rate, state, run)
                 bar.set_postfix(loss=f"{values['loss']:.3f}", lr=f"{rate:.2e}", refresh=False)
             bar.update(settings.batch_size)
@@ -118,15 +117,14 @@ def _train_step(
     return {"loss": total.detach(), **{name: term.detach() for name, term in losses.items()}}
 
 
-def _finite(terms: Mapping[str, Tensor], state: TrainState, batch: Batch) -> dict[str, float]:
+def _finite(terms: Mapping[str, Tensor], state: TrainState) -> dict[str, float]:
     """The terms as numbers; raises UserError where one of them is not finite."""
     values = {name: term.item() for name, term in terms.items()}
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise UserError(
-            f"step {state.step}: {', '.join(bad)} is not finite (images "
-            f"{', '.join(batch.source.name)}); the last checkpoint is kept: lower --learning_rate "
-            "or use --precision fp32"
+            f"{', '.join(bad)} was not finite at step {state.step}; the last checkpoint is kept: "
+            "lower --learning_rate or use --precision fp32"
         )
     return values
 

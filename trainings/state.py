@@ -9,7 +9,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 from model.model_stages import BiSeNet
-from utils.errors import UserError
+from utils.errors import UsageError, UserError
 from utils.settings import Settings
 
 MOMENTUM = 0.9
@@ -45,7 +45,9 @@ def parameter_groups(
 
 
 def poly(total_steps: int, warmup_steps: int = 0) -> Callable[[int], float]:
-    """Factor on the learning rate of step t: a linear rise, then (1 - t/T)^0.9; 0 at the end."""
+    """Factor on the learning rate of step t of T: a linear rise over W steps, then
+    ((T - t) / (T - W))^0.9, which is 0 after the last step.
+    """
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -78,6 +80,11 @@ class TrainState:
         self.total_steps = steps_per_epoch * settings.num_epochs
         warmup = settings.warmup_steps
         warmup = default_warmup(self.total_steps) if warmup is None else warmup
+        if warmup >= self.total_steps:
+            raise UsageError(
+                f"argument --warmup_steps: {warmup} is not below the {self.total_steps} steps of "
+                "the whole training"
+            )
         self.optimizers = method.optimizers(settings)
         self.schedules = {
             name: LambdaLR(optimizer, poly(self.total_steps, warmup))
@@ -139,6 +146,8 @@ class TrainState:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
             self.schedules[name].load_state_dict(state["schedules"][name])
-        self.scaler.load_state_dict(state["scaler"])
+        # A run may go on on another GPU, in another precision: fp16 alone has a scale.
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.history, self.best, self.last = state["history"], state["best"], state["last"]

@@ -1,5 +1,6 @@
 """Validation: scores at the labels' own resolution, three lines, a table and pictures."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ def evaluate(
         num_workers=settings.num_workers,
         device=device,
     )
+    position = itertools.count()
     with progress(None, "validation", total=len(samples), unit="image") as bar:
         for batch in batches:
             with autocast(device, precision):
@@ -67,7 +69,7 @@ def evaluate(
                 prediction = upsample(one[None], label.shape).argmax(1)[0]
                 matrix.update(prediction, label)
                 label_sizes.add(tuple(label.shape))
-                if bar.n in chosen:
+                if next(position) in chosen:
                     rows.append(_panel_row(name, image, label, prediction))
                 bar.update()
     network.train(was_training)

@@ -44,8 +44,8 @@ def valid_mean(losses: Tensor, label: Tensor) -> Tensor:
 def hard_mean(losses: Tensor, label: Tensor) -> Tensor:
     """Mean over the hard pixels: loss above -ln 0.7, and at least the hardest N·H·W/16."""
     at_least = max(1, int(losses.numel() * OHEM_MIN_SHARE))
-    hardest = torch.topk(losses.flatten(), at_least, sorted=True).values
-    threshold = hardest[-1].detach().clamp(max=OHEM_THRESHOLD)
+    hardest = torch.topk(losses.detach().flatten(), at_least, sorted=True).values
+    threshold = hardest[-1].clamp(max=OHEM_THRESHOLD)
     kept = (losses >= threshold) & (label != IGNORE)
     return (losses * kept).sum() / kept.sum().clamp(min=1)
 

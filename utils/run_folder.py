@@ -29,6 +29,7 @@ LATEST, BEST, SCORES, SETTINGS, HISTORY = (
     "settings.json",
     "history.csv",
 )
+TENSORBOARD = "tensorboard"
 
 
 class RunFolder:
@@ -38,30 +39,46 @@ class RunFolder:
         self.path = path
         self._writer: SummaryWriter | None = None
 
-    def finished(self, settings: Settings) -> bool:
-        """Whether the run of these settings has ended here.
+    def finished(self, settings: Settings, data: str) -> bool:
+        """Whether the run of these settings on these data has ended here.
 
-        Raises UsageError where a run with other settings lies here, unless it may be overwritten.
+        `data` is the data's fingerprint. Raises UsageError where a run with other settings or data
+        lies here, unless it may be overwritten.
         """
         if not self.continues(settings):
             return False
-        self._refuse_other(settings)
+        self._refuse_other({**settings.result_settings(), "data": data})
         return self.has(SCORES)
 
     def continues(self, settings: Settings) -> bool:
         """Whether training goes on from a checkpoint that lies here."""
         return self.has(LATEST) and not settings.overwrite
 
-    def begin(self, settings: Settings) -> None:
+    def begin(self, settings: Settings, data: str) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
-        if settings.overwrite and self.has(SETTINGS):
-            shutil.rmtree(self.path)
-        self.write_json(SETTINGS, settings.to_json())
+        if not self.continues(settings):
+            self._clear()
+        self.write_json(SETTINGS, {**settings.to_json(), "data": data})
 
-    def _refuse_other(self, settings: Settings) -> None:
-        before, now = self.read_json(SETTINGS), settings.result_settings()
+    def _clear(self) -> None:
+        """Removes what an earlier run left, and nothing else that may lie here."""
+        try:
+            for name in (LATEST, BEST, SCORES, HISTORY, SETTINGS):
+                (self.path / name).unlink(missing_ok=True)
+            if (self.path / TENSORBOARD).exists():
+                shutil.rmtree(self.path / TENSORBOARD)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be cleared for a new run ({error.strerror}): close what uses "
+                "it, or choose another --save_keyword"
+            ) from error
+
+    def _refuse_other(self, now: Mapping[str, Any]) -> None:
+        before = self.read_json(SETTINGS)
         differing = [
-            f"--{name} was {before.get(name)!r}, is {value!r}"
+            "the names of the images"
+            if name == "data"
+            else f"--{name} was {before.get(name)!r}, is {value!r}"
             for name, value in now.items()
             if before.get(name) != value
         ]
@@ -85,7 +102,7 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}): remove it, or start afresh with --overwrite"
@@ -126,7 +143,7 @@ class RunFolder:
     def board(self, step: int) -> SummaryWriter:
         """TensorBoard's writer; entries of an earlier attempt from `step` on are dropped."""
         if self._writer is None:
-            self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+            self._writer = SummaryWriter(str(self.path / TENSORBOARD), purge_step=step)
         return self._writer
 
     def close(self) -> None:
@@ -143,40 +160,36 @@ class RunFolder:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
             raise UserError(
-                f"{path} cannot be written ({error.strerror or error}): free some space, or name "
-                "another --save_model_path"
+                f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): free "
+                "some space, or name another --save_model_path"
             ) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
 
-def find_run(settings: Settings, stem: str, action: str) -> Path:
+def find_run(settings: Settings, stem: str, action: str, *, any_augmentation: bool) -> Path:
     """Folder of the run of an action, for a command that names no checkpoint.
 
-    The run this command's own settings name; else the only one of the same optimiser. Raises
-    UserError with the places and the command that makes it, or with the candidates.
+    The run this command's own settings name; failing that, with `any_augmentation`, the only one
+    of the same optimiser. Raises UserError with the places and the command that makes it.
     """
     own = settings.run_name(stem)
-    names = dict.fromkeys([own, *(f"{stem}_{settings.optimizer}_{end}" for end in _ENDS)])
+    names = [own]
+    if any_augmentation and not settings.save_keyword:
+        names += [f"{stem}_{settings.optimizer}_{end}" for end in ("aug", "noaug")]
+    names = list(dict.fromkeys(names))
     found = [name for name in names if (settings.save_model_path / name / BEST).exists()]
-    if own in found or len(found) == 1:
-        return settings.save_model_path / found[0]
+    # More than one name only ever stands for two augmentations, and `own` is one of them.
     if found:
-        raise UserError(
-            f"{settings.save_model_path} holds several runs that fit ({', '.join(found)}): choose "
-            "one by --aug_method, or name its checkpoint with --load_model_path"
-        )
+        return settings.save_model_path / found[0]
     raise UserError(
         f"no {BEST} in {settings.save_model_path} under {' or '.join(names)}: make one with "
         f"--action {action} --optimizer {settings.optimizer}, or name a checkpoint with "
         "--load_model_path"
     )
-
-
-_ENDS = ("aug", "noaug")
 
 
 def _without_nan(value: Any) -> Any:

@@ -76,6 +76,11 @@ def between(low: float, high: float) -> Callable[[float], None]:
     return check
 
 
+def seed_range(value: int) -> None:
+    if not 0 <= value < 2**63:
+        raise ValueError("must lie in 0 to 2^63 - 1")
+
+
 def width(value: int) -> None:
     if value < 8 or value % 2:
         raise ValueError("must be an even number from 8 on")
@@ -87,7 +92,7 @@ def probability(value: float) -> None:
 
 
 def folder_name(value: str) -> None:
-    if Path(value).name != value:
+    if value in (".", "..") or set(value) & set("/\\:"):
         raise ValueError("is a name, not a path: the folder goes into --save_model_path")
 
 
@@ -119,7 +124,7 @@ def flag(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    action: str = flag("", ACTION, "the step to run, one of those above", affects_result=False)
+    action: str = flag("", ACTION, "the step to run, one of those above")
     config: str | None = flag(
         None,
         ACTION,
@@ -268,7 +273,7 @@ class Settings:
         check=at_least(0),
     )
     ohem: bool = flag(False, TRAINING, "train on the hard pixels only (online hard example mining)")
-    seed: int = flag(0, TRAINING, "of the weights, the order and every draw", check=at_least(0))
+    seed: int = flag(0, TRAINING, "of the weights, the order and every draw", check=seed_range)
 
     save_model_path: Path = flag(
         REPOSITORY / "checkpoints",

@@ -26,13 +26,15 @@ FILL = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE}
 NO_AUGMENTATION = "nonorm"
 
 
-SOLARIZE_THRESHOLDS = (128, 256)  # 256 leaves every pixel alone
+SOLARIZE_THRESHOLDS = (128, 256)
 SCALES = (0.75, 1.5)
 
 
 def random_solarize(image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
-    """Inverts the values above a random threshold."""
-    return v2.functional.solarize(image, threshold=_uniform(*SOLARIZE_THRESHOLDS)), label
+    """Inverts the values from a random threshold on; 256 leaves every pixel alone."""
+    threshold = _uniform(*SOLARIZE_THRESHOLDS)
+    inverted = torch.where(image >= threshold, 255 - image, image)
+    return tv_tensors.wrap(inverted, like=image), label
 
 
 def random_scale_crop(image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
@@ -67,7 +69,9 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "RP": Augmentation(
         "perspective", lambda: v2.RandomPerspective(distortion_scale=0.3, p=1, fill=FILL)
     ),
-    "R": Augmentation("rotation", lambda: v2.RandomRotation(degrees=10, fill=FILL)),
+    "R": Augmentation(
+        "rotation", lambda: v2.RandomRotation(10, v2.InterpolationMode.BILINEAR, fill=FILL)
+    ),
     "BL": Augmentation("blur", lambda: v2.GaussianBlur(kernel_size=5, sigma=(0.1, 2.0))),
     "SO": Augmentation("solarize", lambda: random_solarize),
     "RS": Augmentation("random scale and crop", lambda: random_scale_crop),
