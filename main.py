@@ -16,6 +16,7 @@ from trainings.loaders import Domain
 from trainings.train_simple import Supervised
 from utils.errors import UserError
 from utils.settings import Settings, parse_settings
+from utils.utils import is_out_of_memory
 
 
 def no_defaults(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -68,6 +69,10 @@ ACTIONS: dict[str, Action] = {
 }
 
 
+OUT_OF_MEMORY = (
+    "out of memory: lower --batch_size (2 at least in training) or --image_size; the last "
+    "checkpoint is kept"
+)
 INTERRUPTED = (
     "interrupted; the same command, without --overwrite, continues a training run from its last "
     "checkpoint"
@@ -90,6 +95,11 @@ def main(argv: Sequence[str]) -> int:
             traceback.print_exc()
         print(f"main.py: error: {error}", file=sys.stderr)
         return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        if settings.debug or not is_out_of_memory(error):
+            raise
+        print(f"main.py: error: {OUT_OF_MEMORY}", file=sys.stderr)
+        return UserError.exit_code
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         return 130

@@ -137,6 +137,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(here, monkeypatch, capsys):
     assert "was not finite at step" in capsys.readouterr().err
 
 
+def test_out_of_memory_names_the_flags_that_lower_it(here, monkeypatch, capsys):
+    def run_out(*arguments):
+        torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(loop, "_train_step", run_out)
+    assert in_process("--num_epochs", "1", "--save_keyword", "large") == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("main.py: error: out of memory: lower --batch_size")
+
+
 def test_debug_shows_the_traceback(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
     assert in_process("--batch_size", "1", "--debug") == 2

@@ -27,7 +27,7 @@ from trainings.method import Method
 from trainings.state import TrainState
 from trainings.val import Evaluation, evaluate, print_scores
 from utils.pictures import panel
-from utils.run_folder import BEST, SCORES, RunFolder, find_run
+from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run
 from utils.settings import Settings
 from utils.utils import (
     find_input,
@@ -217,7 +217,11 @@ def score(
             settings, experiment.stem, experiment.action, any_augmentation=any_augmentation
         )
         checkpoint = folder / BEST
-        print(f"{checkpoint}: the epoch with the highest mIoU on its run's own validation split")
+        trained = RunFolder(folder).read_json(SETTINGS)["aug_method"] or "none"
+        print(
+            f"{checkpoint}: trained with augmentation {trained}, chosen as the epoch with the "
+            "highest mIoU on that run's own validation split"
+        )
     evaluation = evaluate_checkpoint(checkpoint, domain, settings)
     scores = evaluation.scores()
     print_scores(scores)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.labels import CLASSES, IGNORE, colorize
+from datasets.labels import CLASSES, IGNORE, PALETTE, colorize
 
 MARGIN = 6
 TEXT_HEIGHT = 16
@@ -26,8 +26,8 @@ class PanelRow(NamedTuple):
 def panel(rows: Sequence[PanelRow], *, title: str, width: int = 384) -> np.ndarray:
     """Image, truth and prediction side by side, a row per image, with a legend of the classes.
 
-    Pixels without a truth are black in both maps. Returns RGB uint8 [H, W, 3]; `width` is that of
-    one picture in pixels, heights follow from the images.
+    Pixels without a truth are not scored, and black in both maps. Returns RGB uint8 [H, W, 3];
+    `width` is that of one picture in pixels, heights follow from the images.
     """
     strips = [_strip(row, width) for row in rows]
     sheet_width = 3 * width + 4 * MARGIN
@@ -61,7 +61,8 @@ def _text_line(title: str, columns: Sequence[str], width: int, sheet_width: int)
 
 
 def _legend(sheet_width: int) -> np.ndarray:
-    entries = [(c.name, c.color) for c in CLASSES] + [("ignored", (0, 0, 0))]
+    not_scored = ("not scored", tuple(PALETTE[IGNORE].tolist()))
+    entries = [*((c.name, c.color) for c in CLASSES), not_scored]
     lines = -(-len(entries) // LEGEND_COLUMNS)
     legend = Image.new("RGB", (sheet_width, MARGIN + lines * (TEXT_HEIGHT + 2)), PAPER)
     draw, font = ImageDraw.Draw(legend), ImageFont.load_default(TEXT_HEIGHT - 4)

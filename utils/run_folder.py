@@ -162,8 +162,8 @@ class RunFolder:
             temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
             raise UserError(
-                f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): free "
-                "some space, or name another --save_model_path"
+                f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): see to "
+                "the folder and its free space, or name another --save_model_path"
             ) from error
         finally:
             with contextlib.suppress(OSError):

@@ -60,6 +60,14 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on the GPU or the CPU, where torch has no exception of its own."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
+    )
+
+
 def find_input(path: Path, flag: str) -> Path:
     """An existing file or folder; a relative one is looked for here, then beside main.py.
 
