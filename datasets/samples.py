@@ -4,7 +4,8 @@ Images are uint8 RGB [3, H, W] from the disk to the device; labels are uint8 tra
 `IGNORE` for pixels without a class.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,19 +86,16 @@ class SampleDataset(Dataset):
         )
 
 
-class _seeded:
+@contextlib.contextmanager
+def _seeded(words: Sequence[int]) -> Iterator[None]:
     """Seeds torch's default CPU generator inside the block and restores it after."""
-
-    def __init__(self, words: Sequence[int]):
-        self.words = words
-
-    def __enter__(self):
-        self.state = torch.default_generator.get_state()
-        words = np.random.SeedSequence(self.words).generate_state(1, np.uint64)
-        torch.default_generator.manual_seed(int(words[0] >> np.uint64(1)))
-
-    def __exit__(self, *_):
-        torch.default_generator.set_state(self.state)
+    state = torch.default_generator.get_state()
+    seed = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    torch.default_generator.manual_seed(int(seed >> np.uint64(1)))
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def read_pair(files: LabelledImage) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Imports point down: main -> trainings -> datasets, model, utils (DESIGN of the layers)."""
+"""Imports point down: main -> trainings -> datasets, model, utils."""
 
 import ast
 from pathlib import Path

@@ -140,7 +140,8 @@ def _record_validation(
     """Prints and draws the scores and keeps the best; the scalars of the epoch's row."""
     scores = {"epoch": state.epoch, **evaluation.scores()}
     print_scores(scores)
-    if state.best is None or scores["mIoU"] > state.best["mIoU"]:
+    best = state.best["mIoU"] if state.best else math.nan
+    if math.isnan(best) or scores["mIoU"] > best:
         state.best = scores
         weights = state.method.network.state_dict()
         run.save_checkpoint(BEST, {"network": weights, "scores": scores})

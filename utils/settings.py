@@ -318,8 +318,8 @@ class Settings:
         "auto",
         HARDWARE,
         "of the network's arithmetic: auto is bf16 on CUDA where the GPU has it, fp16 with loss "
-        "scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is faster on a CPU with "
-        "AMX, but a short training from random weights loses accuracy by it)",
+        "scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is meant for "
+        "CPUs with AMX and is many times slower on others)",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
 
@@ -456,7 +456,7 @@ def _add_flag(group: Any, field: dataclasses.Field, action_help: Mapping[str, st
 
 def _help(field: dataclasses.Field) -> str:
     text, default = field.metadata["help"], field.default
-    if default in (None, "", False) or "(default" in text:
+    if default is None or default is False or default == "" or "(default" in text:
         return text
     shown = _words(default) if isinstance(default, tuple) else default
     return f"{text} (default: {shown})"
