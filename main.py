@@ -11,9 +11,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from trainings import demo
-from trainings.experiment import Experiment, run_experiment, score_transfer
+from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.loaders import Domain
+from trainings.mbt import val_mbt
+from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
+from trainings.scoring import score_transfer
+from trainings.train_ADA import ADA
+from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
+from trainings.train_SSL_FDA import SSLFDA
+from trainings.training import run_experiment
 from utils.errors import UserError
 from utils.settings import Settings, parse_settings
 from utils.utils import is_out_of_memory
@@ -45,6 +52,32 @@ SIMPLE_GTA5 = Experiment(
     validation=Domain.GTA5,
     method=Supervised,
 )
+ADVERSARIAL = Experiment(
+    action="train_ada",
+    stem="ada",
+    source=Domain.GTA5,
+    validation=Domain.CITYSCAPES,
+    method=ADA,
+    target=unlabelled_cityscapes,
+)
+FOURIER = Experiment(
+    action="train_fda",
+    stem="fda{beta}",
+    source=Domain.GTA5,
+    validation=Domain.CITYSCAPES,
+    method=FDA,
+    target=unlabelled_cityscapes,
+    distinguishing=("fda_beta",),
+)
+SELF_TRAINING = Experiment(
+    action="train_ssl_fda",
+    stem="ssl{round}_fda{beta}",
+    source=Domain.GTA5,
+    validation=Domain.CITYSCAPES,
+    method=SSLFDA,
+    target=pseudo_labelled_cityscapes,
+    distinguishing=("fda_beta", "ssl_round"),
+)
 
 ACTIONS: dict[str, Action] = {
     "demo": Action(
@@ -65,6 +98,24 @@ ACTIONS: dict[str, Action] = {
     "val_gta5_transfer": Action(
         partial(score_transfer, SIMPLE_GTA5),
         "the domain shift: score the network trained on GTA5 on Cityscapes",
+    ),
+    "train_ada": Action(
+        partial(run_experiment, ADVERSARIAL), "adversarial adaptation to Cityscapes (AdaptSegNet)"
+    ),
+    "train_fda": Action(
+        partial(run_experiment, FOURIER), "Fourier domain adaptation: one network per --fda_beta"
+    ),
+    "val_mbt": Action(
+        partial(val_mbt, FOURIER, SELF_TRAINING),
+        "multi-band transfer: score the three FDA networks and their ensemble",
+        lambda explicit: {"ssl_round": 0},
+    ),
+    "generate_pseudo_labels": Action(
+        partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
+        "label Cityscapes' training images with that ensemble",
+    ),
+    "train_ssl_fda": Action(
+        partial(run_experiment, SELF_TRAINING), "self-training: FDA with those pseudo-labels"
     ),
 }
 

@@ -3,12 +3,14 @@
 official: leftImg8bit/<split>/<city>/<city>_<seq>_<frame>_leftImg8bit.png
           gtFine/<split>/<city>/<city>_<seq>_<frame>_gtFine_{labelTrainIds,labelIds}.png
 subset:   Cityspaces/images/<split>/<city>/… and Cityspaces/gtFine/<split>/<city>/…
+pseudo:   <folder>/<split>/<city>/<city>_<seq>_<frame>_pseudo_labelTrainIds.png
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.pairing import check_partners, existing_folder
-from datasets.samples import LabelledImage
+from datasets.samples import LabelKind, SampleFiles
 from utils.errors import UserError
 
 LAYOUTS = (
@@ -16,34 +18,71 @@ LAYOUTS = (
     ("Cityspaces/images", "Cityspaces/gtFine"),
     ("images", "gtFine"),
 )
+IMAGE = "_leftImg8bit.png"
 TRAIN_IDS = "_gtFine_labelTrainIds.png"
 LABEL_IDS = "_gtFine_labelIds.png"
+PSEUDO = "_pseudo_labelTrainIds.png"
 
 
-def cityscapes_files(root: Path, split: str) -> list[LabelledImage]:
-    """The samples of a split, "train" or "val", in the order of their names.
+def cityscapes_files(root: Path, split: str) -> list[SampleFiles]:
+    """The labelled samples of a split, "train" or "val", in the order of their names.
 
     A label is read from labelTrainIds where present, else from labelIds.
     """
     image_root, label_root = _layout(root)
-    image_folder = existing_folder(image_root / split, _remedy(split))
+    images = _images(image_root, split)
     label_folder = existing_folder(label_root / split, _remedy(split))
-    images = {_name(path): path for path in image_folder.glob("*/*_leftImg8bit.png")}
     label_ids = {_name(path): path for path in label_folder.glob(f"*/*{LABEL_IDS}")}
     train_ids = {_name(path): path for path in label_folder.glob(f"*/*{TRAIN_IDS}")}
     labels = label_ids | train_ids
-    check_partners(images, labels, image_folder, label_folder)
+    check_partners(images, labels, image_root / split, label_folder)
     return [
-        LabelledImage(name, images[name], labels[name], label_holds_train_ids=name in train_ids)
+        SampleFiles(
+            name,
+            images[name],
+            labels[name],
+            LabelKind.TRAIN_IDS if name in train_ids else LabelKind.LABEL_IDS,
+        )
         for name in sorted(images)
     ]
 
 
-def _layout(root: Path) -> tuple[Path, Path]:
+def cityscapes_images(root: Path, split: str) -> list[SampleFiles]:
+    """The images of a split in the order of their names, without labels, which need not exist."""
+    image_root, _ = _layout(root, labelled=False)
+    images = _images(image_root, split)
+    if not images:
+        raise UserError(f"{image_root / split} holds no *{IMAGE} files: {_remedy(split)}")
+    return [SampleFiles(name, images[name]) for name in sorted(images)]
+
+
+def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
+    """Where the pseudo-label of an image lies, also before it is made."""
+    return folder / split / files.image.parent.name / f"{files.name}{PSEUDO}"
+
+
+def with_pseudo_labels(
+    images: Sequence[SampleFiles], folder: Path, split: str
+) -> list[SampleFiles]:
+    """The images with their pseudo-labels; an image without one is a UserError."""
+    labels = {files.name: pseudo_label_path(folder, split, files) for files in images}
+    present = {name: path for name, path in labels.items() if path.exists()}
+    check_partners({files.name: files.image for files in images}, present, folder, folder / split)
+    return [files._replace(label=labels[files.name], kind=LabelKind.PSEUDO) for files in images]
+
+
+def _images(image_root: Path, split: str) -> dict[str, Path]:
+    folder = existing_folder(image_root / split, _remedy(split))
+    return {_name(path): path for path in folder.glob(f"*/*{IMAGE}")}
+
+
+def _layout(root: Path, *, labelled: bool = True) -> tuple[Path, Path]:
     for images, labels in LAYOUTS:
-        if (root / images).is_dir() and (root / labels).is_dir():
+        if (root / images).is_dir() and ((root / labels).is_dir() or not labelled):
             return root / images, root / labels
-    known = " nor ".join(f"{images} with {labels}" for images, labels in LAYOUTS)
+    known = " nor ".join(
+        f"{images} with {labels}" if labelled else images for images, labels in LAYOUTS
+    )
     raise UserError(
         f"{root} holds neither {known}: unpack Cityscapes there, or name its folder with "
         "--cityscapes_root"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.pairing import check_partners, existing_folder
-from datasets.samples import LabelledImage
+from datasets.samples import SampleFiles
 from utils.errors import UserError
 
 BAD_PAIRS = frozenset({15188, 17705, *range(20801, 20861)})
@@ -17,7 +17,7 @@ MAX_VAL_BLOCKS = 10
 MIN_VAL_BLOCK = 50
 
 
-def gta5_files(root: Path, split: str, val_fraction: float) -> list[LabelledImage]:
+def gta5_files(root: Path, split: str, val_fraction: float) -> list[SampleFiles]:
     """The samples of a split, "train" or "val", in the order of their names."""
     files = _all_files(root)
     validation = validation_positions(len(files), val_fraction)
@@ -49,7 +49,7 @@ def validation_positions(count: int, fraction: float) -> set[int]:
     }
 
 
-def _all_files(root: Path) -> Sequence[LabelledImage]:
+def _all_files(root: Path) -> Sequence[SampleFiles]:
     folders = [root / "images", root / "labels"]
     images, labels = (
         {
@@ -60,7 +60,7 @@ def _all_files(root: Path) -> Sequence[LabelledImage]:
         for folder in folders
     )
     check_partners(images, labels, *folders)
-    return [LabelledImage(name, images[name], labels[name]) for name in sorted(images)]
+    return [SampleFiles(name, images[name], labels[name]) for name in sorted(images)]
 
 
 _REMEDY = "unpack GTA5 so that --gta5_root holds images/ and labels/"

@@ -6,6 +6,7 @@ Images are uint8 RGB [3, H, W] from the disk to the device; labels are uint8 tra
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,17 +40,26 @@ class Batch(NamedTuple):
     target: Sample | None = None
 
 
-class LabelledImage(NamedTuple):
-    """The files of one sample. `name` is what every file derived from it is called by."""
+class LabelKind(Enum):
+    """What a label file holds. Pseudo-labels are train ids at a size of their own."""
+
+    LABEL_IDS = "label ids"
+    TRAIN_IDS = "train ids"
+    PSEUDO = "pseudo-labels"
+
+
+class SampleFiles(NamedTuple):
+    """The files of one sample. `name` is what every file derived from it is called by; without a
+    label every pixel counts as `IGNORE`."""
 
     name: str
     image: Path
-    label: Path
-    label_holds_train_ids: bool = False
+    label: Path | None = None
+    kind: LabelKind = LabelKind.LABEL_IDS
 
 
 class SampleDataset(Dataset):
-    """Labelled images, read and transformed; a pure function of (seed, epoch, index).
+    """Images with their labels, read and transformed; a pure function of (seed, epoch, index).
 
     Args:
         files: the samples.
@@ -59,7 +69,7 @@ class SampleDataset(Dataset):
 
     def __init__(
         self,
-        files: Sequence[LabelledImage],
+        files: Sequence[SampleFiles],
         transform: Callable[[tv_tensors.Image, tv_tensors.Mask], Any],
         *,
         seed: Iterable[int] = (),
@@ -70,6 +80,10 @@ class SampleDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def subset(self, indices: Iterable[int]) -> "SampleDataset":
+        """The samples at these places, in this order; for data whose draws do not matter."""
+        return SampleDataset([self.files[i] for i in indices], self.transform, seed=self.seed)
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
@@ -98,14 +112,16 @@ def _seeded(words: Sequence[int]) -> Iterator[None]:
         torch.default_generator.set_state(state)
 
 
-def read_pair(files: LabelledImage) -> tuple[np.ndarray, np.ndarray]:
+def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
     """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W].
 
     Raises UserError where a file cannot be read, holds unknown values, or the sizes differ.
     """
     image = read_image(files.image)
-    label = read_label(files.label, holds_train_ids=files.label_holds_train_ids)
-    if image.shape[:2] != label.shape:
+    if files.label is None:
+        return image, np.full(image.shape[:2], IGNORE, np.uint8)
+    label = read_label(files.label, holds_train_ids=files.kind is not LabelKind.LABEL_IDS)
+    if files.kind is not LabelKind.PSEUDO and image.shape[:2] != label.shape:
         raise UserError(
             f"{files.image} is {image.shape[1]}x{image.shape[0]} pixels but its label "
             f"{files.label} is {label.shape[1]}x{label.shape[0]}: replace one of them, or remove "

@@ -6,7 +6,7 @@ from PIL import Image
 from datasets.cityscapes import cityscapes_files
 from datasets.gta5 import BAD_PAIRS, gta5_files, left_out, validation_positions
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID
-from datasets.samples import SampleDataset, read_image, read_label, read_pair
+from datasets.samples import LabelKind, SampleDataset, read_image, read_label, read_pair
 from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from utils.errors import UserError
 from utils.transforms import train_transform
@@ -52,7 +52,7 @@ def test_cityscapes_layouts(tmp_path, layout):
     root = make_cityscapes(tmp_path, layout)
     files = cityscapes_files(root, "train")
     assert [f.name for f in files] == [f"aachen_{i:06d}_000019" for i in range(4)]
-    assert all(f.label_holds_train_ids for f in files)
+    assert all(f.kind is LabelKind.TRAIN_IDS for f in files)
     image, label = read_pair(files[2])
     assert np.array_equal(image, picture(2))
     assert np.array_equal(label, LABEL_ID_TO_TRAIN_ID[label_ids(2)])
@@ -65,7 +65,7 @@ def test_label_ids_serve_where_train_ids_are_missing(tmp_path):
     for path in root.glob("gtFine/*/*/*labelTrainIds.png"):
         path.unlink()
     files = cityscapes_files(root, "train")
-    assert not any(f.label_holds_train_ids for f in files)
+    assert all(f.kind is LabelKind.LABEL_IDS for f in files)
     assert all(np.array_equal(read_pair(f)[1], b) for f, b in zip(files, before, strict=True))
 
 

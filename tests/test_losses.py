@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from datasets.labels import IGNORE
-from utils.losses import segmentation_loss, upsample
+from utils.losses import robust_entropy, segmentation_loss, upsample
 
 
 def heads_and_label(requires_grad=False):
@@ -68,3 +68,44 @@ def test_logits_are_upsampled_in_float32_with_aligned_corners():
     up = upsample(logits, (3, 3))
     assert up.dtype == torch.float32
     assert up[0, 0].tolist() == [[0, 0.5, 1], [1, 1.5, 2], [2, 2.5, 3]]
+
+
+@pytest.mark.parametrize("eta", [0.5, 1, 2, 3])
+@pytest.mark.parametrize("classes", [2, 19])
+def test_a_uniform_prediction_has_entropy_1(classes, eta):
+    logits = torch.full((2, classes, 4, 8), 7.0)
+    assert robust_entropy(logits, eta).item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("eta", "floor"), [(1, 1e-8), (2, 1e-16)])
+def test_a_certain_prediction_has_entropy_0_and_a_finite_gradient(eta, floor):
+    logits = 1000 * F.one_hot(torch.arange(16).view(1, 4, 4) % 5, 5).permute(0, 3, 1, 2).float()
+    loss = robust_entropy(logits.requires_grad_(), eta)
+    loss.backward()
+    assert loss.item() == pytest.approx(floor, rel=1e-3)
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("eta", [1.5, 2])
+def test_entropy_is_penalised_pixel_by_pixel(eta):
+    """Two pixels of probabilities (1/2, 1/2, 0, 0) and (1/4, 3/4, 0, 0) among four classes."""
+    p = torch.tensor([[0.5, 0.5, 1e-30, 1e-30], [0.25, 0.75, 1e-30, 1e-30]])
+    h = (0.5, (0.25 * math.log(4) + 0.75 * math.log(4 / 3)) / math.log(4))
+    expected = sum((x**2 + 1e-8) ** eta for x in h) / 2
+    loss = robust_entropy(p.log().T.view(1, 4, 1, 2), eta)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_large_eta_spares_the_certain_pixels():
+    sure, unsure = torch.tensor([3.0, 0, 0]).view(1, 3, 1, 1), torch.zeros(1, 3, 1, 1)
+    ratios = [robust_entropy(sure, eta) / robust_entropy(unsure, eta) for eta in (1, 2, 3)]
+    assert ratios == sorted(ratios, reverse=True)
+
+
+def test_entropy_is_float32_under_autocast():
+    (logits, *_), _ = heads_and_label()
+    logits = logits.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = robust_entropy(logits, 2)
+    assert loss.dtype == torch.float32
+    assert loss == robust_entropy(logits.float(), 2)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from datasets.toy_city import make_toy_city
-from trainings.experiment import Experiment, evaluate_checkpoint, train
+from trainings.experiment import Experiment
+from trainings.scoring import load_checkpoint
+from trainings.training import train
 from trainings.loaders import Domain
 from utils.pictures import panel
 from utils.run_folder import BEST, LATEST, RunFolder

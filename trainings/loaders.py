@@ -9,18 +9,18 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from datasets.cityscapes import cityscapes_files
+from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
-from datasets.samples import Batch, Key, LabelledImage, Sample, SampleDataset
+from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
-from utils.transforms import ResizeImageOnly, train_transform
+from utils.transforms import ResizeImageOnly, resize, train_transform
 from utils.utils import find_input
 
 
@@ -33,13 +33,29 @@ SOURCE_STREAM, TARGET_STREAM = 0, 1
 """Words that keep the draws of the two domains apart."""
 
 
-def domain_files(domain: Domain, split: str, settings: Settings) -> list[LabelledImage]:
+class TrainingFiles(NamedTuple):
+    """What a domain gives to a training; `origin` tells apart labels of the same names."""
+
+    domain: Domain
+    files: list[SampleFiles]
+    origin: str = ""
+
+
+def labelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles]:
+    """The files of a split, "train" or "val"."""
     if domain is Domain.CITYSCAPES:
         return cityscapes_files(find_input(settings.cityscapes_root, "cityscapes_root"), split)
     root = find_input(settings.gta5_root, "gta5_root")
     if count := left_out(root):
         _say_once(f"GTA5: {count} known bad pairs left out")
     return gta5_files(root, split, settings.gta5_val_fraction)
+
+
+def unlabelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles]:
+    """The images of a split; their labels are not read, and Cityscapes' need not exist."""
+    if domain is Domain.CITYSCAPES:
+        return cityscapes_images(find_input(settings.cityscapes_root, "cityscapes_root"), split)
+    return [files._replace(label=None) for files in labelled(domain, split, settings)]
 
 
 @functools.cache
@@ -52,28 +68,33 @@ def resize_size(domain: Domain, settings: Settings) -> tuple[int, int]:
     return settings.source_resize if domain is Domain.GTA5 else settings.image_size
 
 
-def fingerprint(*datasets: SampleDataset | None) -> str:
-    """Digest of the names of all samples: equal for the same data, wherever they lie."""
-    names = [[files.name for files in dataset.files] for dataset in datasets if dataset]
-    return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
+def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
+    """Digest of the names of all samples, and of what else is told: equal for the same data,
+    wherever they lie."""
+    words = [part if isinstance(part, str) else [files.name for files in part] for part in parts]
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 
 
-def training_samples(domain: Domain, settings: Settings, stream: int) -> SampleDataset:
+def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> SampleDataset:
     transform = train_transform(
-        resize_to=resize_size(domain, settings),
+        resize_to=resize_size(data.domain, settings),
         crop_to=settings.image_size,
         aug_method=settings.aug_method,
         aug_probability=settings.aug_probability,
     )
-    return SampleDataset(
-        domain_files(domain, "train", settings), transform, seed=(settings.seed, stream)
-    )
+    return SampleDataset(data.files, transform, seed=(settings.seed, stream))
 
 
 def validation_samples(domain: Domain, settings: Settings) -> SampleDataset:
     """Whole images at the scale of training, labels at their own resolution."""
     transform = ResizeImageOnly(resize_size(domain, settings))
-    return SampleDataset(domain_files(domain, "val", settings), transform)
+    return SampleDataset(labelled(domain, "val", settings), transform)
+
+
+def unlabelled_samples(domain: Domain, settings: Settings) -> SampleDataset:
+    """The training images as validation would see them, without labels."""
+    transform = resize(resize_size(domain, settings))
+    return SampleDataset(unlabelled(domain, "train", settings), transform)
 
 
 class TrainingData(Dataset):

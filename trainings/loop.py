@@ -57,9 +57,12 @@ def fit(
         device=device,
     )
     method.train()
-    evaluation = None
+    evaluation, warned = None, False
     while not state.finished:
-        row = _train_epoch(method, batches, state, run, settings, precision)
+        row, means = _train_epoch(method, batches, state, run, settings, precision)
+        if not warned and (problem := method.diagnose(means)):
+            print(f"warning: {problem}", flush=True)
+            warned = True
         if state.finished or state.epoch % settings.validation_step == 0:
             evaluation = validate()
             row |= _record_validation(evaluation, state, run)
@@ -78,8 +81,8 @@ def _train_epoch(
     run: RunFolder,
     settings: Settings,
     precision: torch.dtype,
-) -> dict[str, Any]:
-    """One pass over the source; the epoch's row of scalars."""
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """One pass over the source; the epoch's row of scalars, and those that the method gave."""
     title = f"epoch {state.epoch + 1}/{settings.num_epochs}"
     images = state.steps_per_epoch * settings.batch_size
     sums, start = defaultdict(float), time.perf_counter()
@@ -96,25 +99,29 @@ def _train_epoch(
             bar.update(settings.batch_size)
     seconds = time.perf_counter() - start
     run.scalars({"images_per_second": images / seconds}, state.step)
-    return {
+    means = {name: value.item() / state.steps_per_epoch for name, value in sums.items()}
+    row = {
         "epoch": state.epoch,
         "step": state.step,
         "learning_rate": rate,
-        **{name: value.item() / state.steps_per_epoch for name, value in sums.items()},
+        **means,
         "train_seconds": seconds,
         "images_per_second": images / seconds,
     }
+    return row, means
 
 
 def _train_step(
     method: Method, batch: Batch, state: TrainState, precision: torch.dtype
 ) -> dict[str, Tensor]:
-    """One update; the terms and their sum, on the device, so that nothing waits for it."""
+    """One update; the terms, their sum and what the method observed, on the device, so that
+    nothing waits for it."""
     with autocast(batch.source.image.device, precision):
         losses = method(batch)
     total = sum(losses.values())
     state.update(total)
-    return {"loss": total.detach(), **{name: term.detach() for name, term in losses.items()}}
+    scalars = {"loss": total, **losses, **method.observed}
+    return {name: scalar.detach() for name, scalar in scalars.items()}
 
 
 def _finite(terms: Mapping[str, Tensor], state: TrainState) -> dict[str, float]:

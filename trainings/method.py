@@ -1,5 +1,7 @@
 """What a training method is: a module whose `forward` returns its weighted loss terms by name."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -13,11 +15,17 @@ Losses = dict[str, Tensor]
 
 
 class Method(nn.Module):
-    """Base of every method. `network` is the one that is validated and saved."""
+    """Base of every method.
+
+    Attributes:
+        network: the one that is validated and saved.
+        observed: scalars of the latest forward that are logged and not minimised.
+    """
 
     def __init__(self, network: BiSeNet):
         super().__init__()
         self.network = network
+        self.observed: dict[str, Tensor] = {}
 
     def forward(self, batch: Batch) -> Losses:
         """The loss terms of one batch on the method's device; images uint8, labels train ids."""
@@ -26,3 +34,8 @@ class Method(nn.Module):
     def optimizers(self, settings: Settings) -> dict[str, Optimizer]:
         """One optimiser per separately trained part, by name."""
         return {"network": network_optimizer(self.network, settings)}
+
+    def diagnose(self, means: Mapping[str, float]) -> str | None:
+        """What is wrong with a training whose terms and observations had these means over an
+        epoch, if anything is."""
+        return None

@@ -87,7 +87,8 @@ class TrainState:
             )
         self.optimizers = method.optimizers(settings)
         self.schedules = {
-            name: LambdaLR(optimizer, poly(self.total_steps, warmup))
+            # The warm-up is the network's; a discriminator has a schedule of its own.
+            name: LambdaLR(optimizer, poly(self.total_steps, warmup if name == "network" else 0))
             for name, optimizer in self.optimizers.items()
         }
         self.scaler = torch.amp.GradScaler("cuda", enabled=scale_loss)

@@ -1,6 +1,7 @@
 """Validation: scores at the labels' own resolution, three lines, a table and pictures."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,12 +23,26 @@ TABLE_COLUMNS = 3
 
 
 class Evaluation(NamedTuple):
-    """Scores of a network on a split, with a few of its predictions."""
+    """Scores of a network on a split, with a few of its predictions.
+
+    `image_accuracy` is the pixel accuracy of each image by name, 0 to 1; NaN without a valid pixel.
+    """
 
     matrix: ConfusionMatrix
     rows: list[PanelRow]
-    images: int
-    label_sizes: list[list[int]]
+    image_accuracy: dict[str, float]
+    label_sizes: set[tuple[int, int]]
+
+    @classmethod
+    def empty(cls) -> "Evaluation":
+        return cls(ConfusionMatrix(), [], {}, set())
+
+    def update(self, name: str, prediction: Tensor, label: Tensor) -> None:
+        image = ConfusionMatrix()
+        image.update(prediction, label)
+        self.matrix.counts += image.counts
+        self.image_accuracy[name] = image.pixel_accuracy()
+        self.label_sizes.add(tuple(label.shape))
 
     def scores(self) -> dict[str, Any]:
         """Pixel accuracy, mIoU and IoU per class, 0 to 1; NaN for an absent class."""
@@ -39,17 +54,33 @@ class Evaluation(NamedTuple):
         }
 
 
-@torch.inference_mode()
+ScoreMaps = Callable[[Tensor], Sequence[Tensor]]
+"""Images [N, 3, H, W] -> for each of several predictors its scores of the classes [N, C, h, w],
+logits or probabilities, to be upsampled before the argmax."""
+
+
 def evaluate(
     network: BiSeNet, samples: SampleDataset, settings: Settings, device: torch.device
 ) -> Evaluation:
-    """Scores the main head on every sample; the network is in its former mode afterwards.
-
-    The logits are upsampled to the label's own size before the argmax.
-    """
+    """Scores the main head on every sample; the network is in its former mode afterwards."""
     was_training = network.training
     network.eval()
-    matrix, rows, label_sizes = ConfusionMatrix(), [], set()
+    (evaluation,) = evaluate_each(
+        lambda images: [network.main_logits(images)], samples, settings, device
+    )
+    network.train(was_training)
+    return evaluation
+
+
+@torch.inference_mode()
+def evaluate_each(
+    score_maps: ScoreMaps, samples: SampleDataset, settings: Settings, device: torch.device
+) -> list[Evaluation]:
+    """Scores several predictors on every sample, in one pass over the data.
+
+    Their networks are in evaluation mode. Scores are upsampled to the label's own size before the
+    argmax.
+    """
     chosen = set(np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist())
     precision = resolve_precision(settings.precision, device)
     batches = validation_batches(
@@ -58,22 +89,24 @@ def evaluate(
         num_workers=settings.num_workers,
         device=device,
     )
+    evaluations: list[Evaluation] = []
     position = itertools.count()
     with progress(None, "validation", total=len(samples), unit="image") as bar:
         for batch in batches:
             with autocast(device, precision):
-                logits = network.main_logits(batch.image)
-            for image, one, label, name in zip(
-                batch.image, logits, batch.label, batch.name, strict=True
+                maps = score_maps(batch.image)
+            evaluations = evaluations or [Evaluation.empty() for _ in maps]
+            for index, (image, label, name) in enumerate(
+                zip(batch.image, batch.label, batch.name, strict=True)
             ):
-                prediction = upsample(one[None], label.shape).argmax(1)[0]
-                matrix.update(prediction, label)
-                label_sizes.add(tuple(label.shape))
-                if next(position) in chosen:
-                    rows.append(_panel_row(name, image, label, prediction))
+                keep = next(position) in chosen
+                for evaluation, scores in zip(evaluations, maps, strict=True):
+                    prediction = upsample(scores[index, None], label.shape).argmax(1)[0]
+                    evaluation.update(name, prediction, label)
+                    if keep:
+                        evaluation.rows.append(_panel_row(name, image, label, prediction))
                 bar.update()
-    network.train(was_training)
-    return Evaluation(matrix, rows, len(samples), sorted(map(list, label_sizes)))
+    return evaluations
 
 
 def _panel_row(name: str, image: Tensor, label: Tensor, prediction: Tensor) -> PanelRow:

@@ -1,4 +1,4 @@
-"""Segmentation losses on logits that are still to be upsampled."""
+"""Losses on segmentation logits that are still to be upsampled."""
 
 import math
 from collections.abc import Iterable
@@ -11,6 +11,9 @@ from datasets.labels import IGNORE
 
 OHEM_THRESHOLD = -math.log(0.7)
 OHEM_MIN_SHARE = 1 / 16
+
+ENTROPY_FLOOR = 1e-8
+"""Added to the squared entropy, so that the gradient of its power is finite at 0."""
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -48,6 +51,24 @@ def hard_mean(losses: Tensor, label: Tensor) -> Tensor:
     threshold = hardest[-1].clamp(max=OHEM_THRESHOLD)
     kept = (losses >= threshold) & (label != IGNORE)
     return (losses * kept).sum() / kept.sum().clamp(min=1)
+
+
+def robust_entropy(logits: Tensor, eta: float) -> Tensor:
+    """Charbonnier penalty of the prediction's entropy (Yang & Soatto, CVPR 2020).
+
+    mean of (h^2 + 1e-8)^eta, h = -sum_c p_c log p_c / log C in 0..1. A large eta spares the
+    pixels of low entropy.
+
+    Args:
+        logits: [N, C, h, w] at any resolution; the paper's, before they are upsampled.
+        eta: above 0; the paper's is 2.
+
+    Returns:
+        Scalar, float32.
+    """
+    log_p = F.log_softmax(logits.float(), dim=1)
+    entropy = -(log_p.exp() * log_p).sum(dim=1) / math.log(logits.shape[1])
+    return ((entropy.square() + ENTROPY_FLOOR) ** eta).mean()
 
 
 def _pixel_losses(logits: Tensor, label: Tensor) -> Tensor:

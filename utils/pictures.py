@@ -1,6 +1,13 @@
-"""Pictures a person looks at: panels of image, truth and prediction."""
+"""Pictures a person looks at: panels of predictions and errors, comparisons and bar charts.
 
-from collections.abc import Sequence
+Every one is RGB uint8 [H, W, 3]. Colours of errors and of series stay apart under each kind of
+colour blindness: Okabe & Ito's palette (2008), with a brown and a violet.
+"""
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -8,68 +15,404 @@ from PIL import Image, ImageDraw, ImageFont
 
 from datasets.labels import CLASSES, IGNORE, PALETTE, colorize
 
-MARGIN = 6
-TEXT_HEIGHT = 16
-INK, PAPER = (20, 20, 20), (255, 255, 255)
-LEGEND_COLUMNS = 7
+EDGE, GAP = 14, 6  # around a sheet; between its pictures and around its words
+TITLE, TEXT, SMALL, TINY = 18, 14, 13, 11  # font sizes
+INK, MUTED, GRID, BAND, PAPER = ((grey, grey, grey) for grey in (25, 95, 222, 246, 255))
+
+ERROR_COLOR = (213, 94, 0)
+IMAGE_CONTRAST = 0.4  # of an error map's image, which fades towards white
+SPELLED_OUT = str.maketrans(
+    {"α": "alpha", "β": "beta", "η": "eta", "λ": "lambda", "–": "-", "—": "-", "×": "x"}
+)
+SERIES_COLORS = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (0, 158, 115),
+    (213, 94, 0),
+    (86, 180, 233),
+    (204, 121, 167),
+    (128, 64, 32),
+    (96, 32, 192),
+    (240, 228, 66),
+    (34, 34, 34),
+)
+STRIPE = 3  # width of the white stripes in a series whose colour an earlier one has
+
+CHART_WIDTH = 1400
+LONGEST_COLUMN = 12  # categories; more of them stand in two columns
+CATEGORY_WIDTH = 220  # at most, of a category's name
+GROUP_HEIGHT = 66  # aimed at, of the bars of a category
+BAR_HEIGHTS = (5, 14)  # least and most
+GROUP_GAP = 14
+MOST_TICKS = 10
 
 
 class PanelRow(NamedTuple):
-    """One validated image: RGB uint8 [h, w, 3], truth and prediction in train ids [H, W]."""
+    """One validated image: RGB uint8 [h, w, 3], truth and prediction in train ids [H, W].
+
+    A `note` stands with the name in a caption, such as "worst: 31.2 % of the pixels right".
+    """
 
     name: str
     image: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
+    note: str = ""
+
+
+class ComparisonRow(NamedTuple):
+    """A `PanelRow` with one prediction per method."""
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    predictions: Sequence[np.ndarray]
+    note: str = ""
 
 
 def panel(rows: Sequence[PanelRow], *, title: str, width: int = 384) -> np.ndarray:
     """Image, truth and prediction side by side, a row per image, with a legend of the classes.
 
-    Pixels without a truth are not scored, and black in both maps. Returns RGB uint8 [H, W, 3];
-    `width` is that of one picture in pixels, heights follow from the images.
+    Pixels without a truth are not scored, and black in both maps. `width` is that of one picture
+    in pixels, heights follow from the truths. A row with a note has a caption.
     """
-    strips = [_strip(row, width) for row in rows]
-    sheet_width = 3 * width + 4 * MARGIN
-    header = _text_line(title, ("image", "truth", "prediction"), width, sheet_width)
-    return np.concatenate([header, *strips, _legend(sheet_width)])
+    sheet = _Sheet(title, columns=3, column_width=width)
+    sheet.headings(("image", "truth", "prediction"))
+    for row in rows:
+        if row.note:
+            sheet.caption(row.name, row.note)
+        sheet.pictures(_colored(*_scaled(width, row.image, row.truth, row.prediction)))
+    sheet.legend(_class_entries())
+    return sheet.array()
 
 
-def _strip(row: PanelRow, width: int) -> np.ndarray:
-    height = round(row.truth.shape[0] * width / row.truth.shape[1])
-    prediction = np.where(row.truth == IGNORE, IGNORE, row.prediction)
-    pictures = [
-        Image.fromarray(row.image).resize((width, height), Image.Resampling.BILINEAR),
-        *(
-            Image.fromarray(colorize(ids)).resize((width, height), Image.Resampling.NEAREST)
-            for ids in (row.truth, prediction)
-        ),
+def error_panel(rows: Sequence[PanelRow], *, title: str, width: int = 320) -> np.ndarray:
+    """The panel's pictures and the error map, each row under a caption."""
+    sheet = _Sheet(title, columns=4, column_width=width)
+    sheet.headings(("image", "truth", "prediction", "errors"))
+    for row in rows:
+        sheet.caption(row.name, row.note)
+        scaled = _scaled(width, row.image, row.truth, row.prediction)
+        sheet.pictures([*_colored(*scaled), error_map(*scaled)])
+    sheet.legend([*_class_entries(), _Entry("wrong", ERROR_COLOR)])
+    return sheet.array()
+
+
+def comparison(
+    rows: Sequence[ComparisonRow],
+    titles: Sequence[str],
+    *,
+    title: str,
+    width: int = 256,
+    columns_per_line: int = 5,
+) -> np.ndarray:
+    """Image, truth and the prediction of every method under its title, for each row.
+
+    A row that has more than `columns_per_line` pictures goes on in further lines, evenly filled.
+    """
+    headings = ("image", "truth", *titles)
+    columns = _even_columns(len(headings), columns_per_line)
+    sheet = _Sheet(title, columns=columns, column_width=width)
+    for row in rows:
+        assert len(row.predictions) == len(titles), (row.name, len(row.predictions), titles)
+        sheet.caption(row.name, row.note)
+        pictures = _colored(*_scaled(width, row.image, row.truth, *row.predictions))
+        for start in range(0, len(pictures), columns):
+            sheet.headings(headings[start : start + columns])
+            sheet.pictures(pictures[start : start + columns])
+    sheet.legend(_class_entries())
+    return sheet.array()
+
+
+def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The image in pale grey at the truth's size, wrong pixels in `ERROR_COLOR`, ignored black.
+
+    Image RGB uint8 [h, w, 3], truth and prediction train ids [H, W]; returns RGB uint8 [H, W, 3].
+    """
+    assert truth.shape == prediction.shape, (truth.shape, prediction.shape)
+    grey = np.array(Image.fromarray(_resized_image(image, truth.shape)).convert("L"), np.float32)
+    pale = 255 - IMAGE_CONTRAST * (255 - grey)
+    errors = np.repeat(pale.round().astype(np.uint8)[..., None], 3, axis=2)
+    errors[truth != prediction] = ERROR_COLOR
+    errors[truth == IGNORE] = PALETTE[IGNORE]
+    return errors
+
+
+def bar_chart(
+    series: Mapping[str, Sequence[float | None]],
+    categories: Sequence[str],
+    *,
+    title: str,
+    unit: str = "%",
+) -> np.ndarray:
+    """A bar per category and series, grouped by category; NaN and None are absent: a dash.
+
+    Values are at least 0 and drawn to one scale from 0; those in "%" are given as 0 to 1. Bars of
+    few series are thick enough to have their values behind them.
+    """
+    values = np.array([*series.values()], float) * (100 if unit == "%" else 1)
+    assert values.shape == (len(series), len(categories)) and not (values < 0).any(), values
+    entries = [_series_entry(index, name) for index, name in enumerate(series)]
+    sheet = _Sheet(title, columns=1, column_width=CHART_WIDTH - 2 * EDGE)
+    sheet.legend(entries)
+    axes = _Axes.around(values, categories)
+    draw = sheet.block(axes.bottom(axes.groups) + SMALL + 2 * GAP + EDGE)
+    for start in range(0, len(categories), axes.groups):
+        part = slice(start, start + axes.groups)
+        axes.draw_grid(draw, categories[part], unit)
+        for group, of_category in enumerate(values.T[part]):
+            axes.draw_group(draw, group, of_category, entries)
+        axes = axes.next_column()
+    return sheet.array()
+
+
+# ------------------------------------------------------------------------------- images and classes
+
+
+def _scaled(
+    width: int, image: np.ndarray, truth: np.ndarray, *predictions: np.ndarray
+) -> list[np.ndarray]:
+    """Image, truth and predictions, all `width` pixels wide and of the truth's proportions."""
+    shape = (max(1, round(truth.shape[0] * width / truth.shape[1])), width)
+    return [
+        _resized_image(image, shape),
+        *(_resized_ids(ids, shape) for ids in (truth, *predictions)),
     ]
-    strip = Image.new("RGB", (3 * width + 4 * MARGIN, height + MARGIN), PAPER)
-    for column, picture in enumerate(pictures):
-        strip.paste(picture, (MARGIN + column * (width + MARGIN), 0))
-    return np.array(strip)
 
 
-def _text_line(title: str, columns: Sequence[str], width: int, sheet_width: int) -> np.ndarray:
-    line = Image.new("RGB", (sheet_width, 2 * (TEXT_HEIGHT + MARGIN)), PAPER)
-    draw, font = ImageDraw.Draw(line), ImageFont.load_default(TEXT_HEIGHT - 2)
-    draw.text((MARGIN, MARGIN // 2), title, INK, font)
-    for column, text in enumerate(columns):
-        draw.text((MARGIN + column * (width + MARGIN), TEXT_HEIGHT + MARGIN), text, INK, font)
-    return np.array(line)
+def _colored(image: np.ndarray, truth: np.ndarray, *predictions: np.ndarray) -> list[np.ndarray]:
+    """All as RGB, black where there is no truth; everything of one size."""
+    maps = (np.where(truth == IGNORE, IGNORE, ids) for ids in (truth, *predictions))
+    return [image, *(colorize(ids) for ids in maps)]
 
 
-def _legend(sheet_width: int) -> np.ndarray:
-    not_scored = ("not scored", tuple(PALETTE[IGNORE].tolist()))
-    entries = [*((c.name, c.color) for c in CLASSES), not_scored]
-    lines = -(-len(entries) // LEGEND_COLUMNS)
-    legend = Image.new("RGB", (sheet_width, MARGIN + lines * (TEXT_HEIGHT + 2)), PAPER)
-    draw, font = ImageDraw.Draw(legend), ImageFont.load_default(TEXT_HEIGHT - 4)
-    for index, (name, color) in enumerate(entries):
-        line, column = divmod(index, LEGEND_COLUMNS)
-        x = MARGIN + column * (sheet_width - MARGIN) // LEGEND_COLUMNS
-        y = MARGIN // 2 + line * (TEXT_HEIGHT + 2)
-        draw.rectangle((x, y + 2, x + TEXT_HEIGHT - 4, y + TEXT_HEIGHT - 2), fill=color)
-        draw.text((x + TEXT_HEIGHT + 2, y + 1), name, INK, font)
-    return np.array(legend)
+def _resized_image(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.array(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def _resized_ids(ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.array(
+        Image.fromarray(ids.astype(np.uint8)).resize(shape[::-1], Image.Resampling.NEAREST)
+    )
+
+
+# --------------------------------------------------------------------------------- sheets and words
+
+
+class _Entry(NamedTuple):
+    """A legend's line: what has a colour, and how often its fill has stripes (0: is plain)."""
+
+    name: str
+    color: tuple[int, int, int]
+    stripes: int = 0
+
+    def fill(self, draw: ImageDraw.ImageDraw, left: int, top: int, width: int, height: int) -> None:
+        right, bottom = left + width - 1, top + height - 1
+        draw.rectangle((left, top, right, bottom), fill=self.color)
+        if self.stripes:
+            for x in range(left + STRIPE, right + 1, STRIPE * (self.stripes + 1)):
+                draw.rectangle((x, top + 1, min(x + STRIPE - 1, right), bottom - 1), fill=PAPER)
+
+
+def _class_entries() -> list[_Entry]:
+    not_scored = _Entry("not scored", tuple(PALETTE[IGNORE].tolist()))
+    return [*(_Entry(c.name, c.color) for c in CLASSES), not_scored]
+
+
+def _series_entry(index: int, name: str) -> _Entry:
+    cycle, color = divmod(index, len(SERIES_COLORS))
+    return _Entry(name, SERIES_COLORS[color], cycle)
+
+
+class _Sheet:
+    """Paper that grows downwards, in columns, under a title."""
+
+    def __init__(self, title: str, *, columns: int, column_width: int):
+        self.column_width = column_width
+        self.inside = columns * (column_width + GAP) - GAP
+        self._blocks: list[Image.Image] = []
+        draw = self.block(EDGE + TITLE + 2 * GAP)
+        _write(draw, (EDGE, EDGE), title, TITLE, self.inside)
+
+    def block(self, height: int) -> ImageDraw.ImageDraw:
+        """Draws on new paper below all that is there."""
+        self._blocks.append(Image.new("RGB", (self.inside + 2 * EDGE, height), PAPER))
+        return ImageDraw.Draw(self._blocks[-1])
+
+    def caption(self, name: str, note: str) -> None:
+        """A row's name and note under a line across the sheet."""
+        draw, y = self.block(TEXT + 4 * GAP), 5 * GAP // 2
+        draw.line((EDGE, GAP, EDGE + self.inside - 1, GAP), GRID)
+        end = _write(draw, (EDGE, y), name, TEXT, self.inside // 2 if note else self.inside)
+        x = end + 2 * GAP
+        _write(draw, (x, y), note, TEXT, EDGE + self.inside - x, MUTED)
+
+    def headings(self, texts: Sequence[str]) -> None:
+        draw = self.block(SMALL + 2 * GAP)
+        for column, text in enumerate(texts):
+            _write(draw, (self._left(column), GAP // 2), text, SMALL, self.column_width)
+
+    def pictures(self, pictures: Sequence[np.ndarray]) -> None:
+        """One line of RGB uint8 [H, column width, 3]."""
+        self.block(len(pictures[0]) + GAP)
+        for column, picture in enumerate(pictures):
+            self._blocks[-1].paste(Image.fromarray(picture), (self._left(column), 0))
+
+    def legend(self, entries: Sequence[_Entry]) -> None:
+        widest = max(_font(SMALL).getlength(_ascii(entry.name)) for entry in entries)
+        pitch = min(SMALL + math.ceil(widest) + 4 * GAP, self.inside)
+        columns = _even_columns(len(entries), self.inside // pitch)
+        line_height = SMALL + GAP
+        draw = self.block(GAP + -(-len(entries) // columns) * line_height + EDGE - GAP)
+        for index, entry in enumerate(entries):
+            line, column = divmod(index, columns)
+            x, y = EDGE + column * pitch, GAP + line * line_height
+            entry.fill(draw, x, y, SMALL, SMALL)
+            place = (x + SMALL + GAP, y + SMALL // 2)
+            _write(draw, place, entry.name, SMALL, pitch - SMALL - 2 * GAP, anchor="lm")
+
+    def array(self) -> np.ndarray:
+        return np.concatenate([np.array(block) for block in self._blocks])
+
+    def _left(self, column: int) -> int:
+        return EDGE + column * (self.column_width + GAP)
+
+
+def _even_columns(count: int, most: int) -> int:
+    """Columns that fill the fewest lines of at most `most` as evenly as can be."""
+    lines = -(-count // most)
+    return -(-count // lines)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    width: int,
+    color: tuple[int, int, int] = INK,
+    anchor: str = "la",
+) -> int:
+    """Writes, with the middle left out where the text is wider than `width`; the x it ends at.
+
+    `place` is where Pillow's `anchor` of the text is.
+    """
+    font, text = _font(size), _ascii(text)
+    shown, keep = text, len(text)
+    while keep and font.getlength(shown) > width:
+        keep -= 1
+        shown = f"{text[: -(-keep // 2)]}…{text[len(text) - keep // 2 :]}"
+    draw.text(place, shown, color, font, anchor)
+    return place[0] + math.ceil(font.getlength(shown))
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def _ascii(text: str) -> str:
+    """The text in characters that Pillow's own font has: β becomes beta, é becomes e."""
+    decomposed = unicodedata.normalize("NFKD", text.translate(SPELLED_OUT))
+    letters = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return letters.encode("ascii", "replace").decode()
+
+
+# -------------------------------------------------------------------------------------- bar charts
+
+
+class _Axes(NamedTuple):
+    """Where a column of groups of bars lies, in pixels of its block."""
+
+    edge: int  # where the categories' names may start
+    left: int  # where the bars start: a value of 0
+    right: int  # the largest tick
+    end: int  # of the space for the values behind the bars
+    top: int
+    bar: int  # height
+    group: int  # height, with the gap to the next one
+    groups: int  # at most
+    step: float  # between two ticks
+    ticks: int  # beside 0
+
+    @classmethod
+    def around(cls, values: np.ndarray, categories: Sequence[str]) -> "_Axes":
+        """The first column for values [series, categories], NaN where there is none."""
+        columns = 1 if len(categories) <= LONGEST_COLUMN else 2
+        end = EDGE + (CHART_WIDTH - EDGE) // columns - EDGE
+        widest = max(_font(TEXT).getlength(_ascii(category)) for category in categories)
+        bar = int(np.clip(GROUP_HEIGHT // len(values) - 1, *BAR_HEIGHTS))
+        step, ticks = _ticks(values[~np.isnan(values)].max(initial=0))
+        return cls(
+            edge=EDGE,
+            left=EDGE + min(math.ceil(widest), CATEGORY_WIDTH) + 3 * GAP,
+            right=end - 3 * TINY - 2 * GAP,
+            end=end,
+            top=SMALL + 2 * GAP,
+            bar=bar,
+            group=len(values) * (bar + 1) - 1 + GROUP_GAP,
+            groups=-(-len(categories) // columns),
+            step=step,
+            ticks=ticks,
+        )
+
+    def next_column(self) -> "_Axes":
+        shift = self.end + EDGE - self.edge
+        moved = {name: getattr(self, name) + shift for name in ("edge", "left", "right", "end")}
+        return self._replace(**moved)
+
+    def bottom(self, groups: int) -> int:
+        return self.top + groups * self.group
+
+    def length(self, value: float) -> int:
+        return round((self.right - self.left) * value / (self.step * self.ticks))
+
+    def draw_grid(self, draw: ImageDraw.ImageDraw, categories: Sequence[str], unit: str) -> None:
+        """Categories on alternating bands, and lines with numbers above and below them."""
+        bottom = self.bottom(len(categories))
+        for group, category in enumerate(categories):
+            y = self.top + group * self.group
+            if group % 2 == 0:
+                draw.rectangle((self.edge, y, self.end - 1, y + self.group - 1), BAND)
+            place = (self.left - 2 * GAP, y + self.group // 2)
+            _write(draw, place, category, TEXT, CATEGORY_WIDTH, anchor="rm")
+        for tick in range(self.ticks + 1):
+            x = self.left + self.length(tick * self.step)
+            draw.line((x, self.top, x, bottom - 1), GRID if tick else MUTED)
+            text = f"{tick * self.step:g} {unit}"
+            for y, anchor in ((self.top - GAP, "mb"), (bottom + GAP, "mt")):
+                _write(draw, (x, y), text, SMALL, CHART_WIDTH, MUTED, anchor)
+
+    def draw_group(
+        self,
+        draw: ImageDraw.ImageDraw,
+        group: int,
+        values: Sequence[float],
+        entries: Sequence[_Entry],
+    ) -> None:
+        """One bar per value; one word where all are absent."""
+        top, x = self.top + group * self.group + GROUP_GAP // 2, self.left + 1
+        if np.isnan(values).all():
+            middle = self.top + group * self.group + self.group // 2
+            _write(draw, (x + GAP, middle), "absent", SMALL, CHART_WIDTH, MUTED, "lm")
+            return
+        for index, (value, entry) in enumerate(zip(values, entries, strict=True)):
+            y = top + index * (self.bar + 1)
+            if np.isnan(value):
+                draw.line((x + GAP, y + self.bar // 2, x + 2 * GAP, y + self.bar // 2), MUTED)
+                continue
+            length = self.length(value)
+            if length:
+                entry.fill(draw, x, y, length, self.bar)
+            if self.bar >= TINY - 1:
+                place = (x + length + GAP, y + self.bar // 2)
+                _write(draw, place, f"{value:.1f}", TINY, CHART_WIDTH, MUTED, "lm")
+
+
+def _ticks(largest: float) -> tuple[float, int]:
+    """A round step, and how many of it reach the largest value: at most `MOST_TICKS`."""
+    if largest == 0:
+        return 1, 1
+    power = 10.0 ** math.floor(math.log10(largest / MOST_TICKS))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power * MOST_TICKS >= largest)
+    return step, math.ceil(largest / step)

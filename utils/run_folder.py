@@ -74,9 +74,10 @@ class RunFolder:
             ) from error
 
     def _refuse_other(self, now: Mapping[str, Any]) -> None:
-        before = self.read_json(SETTINGS)
+        # A flag that is younger than the run was at its default.
+        before = Settings().to_json() | self.read_json(SETTINGS)
         differing = [
-            "the names of the images"
+            "the images or their pseudo-labels"
             if name == "data"
             else f"--{name} was {before.get(name)!r}, is {value!r}"
             for name, value in now.items()
@@ -170,26 +171,61 @@ class RunFolder:
                 temporary.unlink(missing_ok=True)
 
 
-def find_run(settings: Settings, stem: str, action: str, *, any_augmentation: bool) -> Path:
+def own_run(settings: Settings, stem: str) -> Path:
+    """Folder of the run that these settings name. Raises UserError where it has no checkpoint."""
+    folder = settings.save_model_path / settings.run_name(stem)
+    name = selected(settings)
+    if not (folder / name).exists():
+        raise UserError(
+            f"no {name} in {folder}: train it with --action {settings.action}, or name a "
+            "checkpoint with --load_model_path"
+        )
+    return folder
+
+
+def find_run(settings: Settings, stem: str, action: str, wanted: Mapping[str, Any]) -> Path:
     """Folder of the run of an action, for a command that names no checkpoint.
 
-    The run this command's own settings name; failing that, with `any_augmentation`, the only one
-    of the same optimiser. Raises UserError with the places and the command that makes it.
+    Of the runs under `--save_model_path` that were made by this action with `--optimizer` and the
+    wanted settings: the one that these settings name; without a `--save_keyword` else the one of
+    equal augmentation, else the only one. Raises UserError with the command that makes it, or
+    with the candidates.
     """
-    own = settings.run_name(stem)
-    names = [own]
-    if any_augmentation and not settings.save_keyword:
-        names += [f"{stem}_{settings.optimizer}_{end}" for end in ("aug", "noaug")]
-    names = list(dict.fromkeys(names))
-    found = [name for name in names if (settings.save_model_path / name / BEST).exists()]
-    # More than one name only ever stands for two augmentations, and `own` is one of them.
-    if found:
-        return settings.save_model_path / found[0]
-    raise UserError(
-        f"no {BEST} in {settings.save_model_path} under {' or '.join(names)}: make one with "
-        f"--action {action} --optimizer {settings.optimizer}, or name a checkpoint with "
-        "--load_model_path"
-    )
+    wanted = {"optimizer": settings.optimizer, **wanted}
+    name, folder = selected(settings), settings.save_model_path
+    found = _runs(folder, name, {"action": action, **wanted})
+    equal = [path for path, run in found.items() if run["aug_method"] == settings.aug_method]
+    own = [path for path in found if path.name == settings.run_name(stem)]
+    for choice in (own,) if settings.save_keyword else (own, equal, list(found)):
+        if len(choice) == 1:
+            return choice[0]
+    flags = " ".join(f"--{flag} {value}" for flag, value in wanted.items())
+    keyword = f" --save_keyword {settings.save_keyword}" if settings.save_keyword else ""
+    if found and not keyword:
+        names = ", ".join(sorted(path.name for path in found))
+        raise UserError(
+            f"{len(found)} runs in {folder} were made by --action {action} {flags} ({names})"
+        )
+    raise UserError(f"no {name} in {folder} made by --action {action} {flags}{keyword}")
+
+
+def selected(settings: Settings) -> str:
+    """The file of the checkpoint that `--select` means."""
+    return {"best": BEST, "last": LATEST}[settings.select]
+
+
+def _runs(folder: Path, checkpoint: str, wanted: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """The runs in a folder that have the checkpoint and the wanted settings."""
+    runs = {
+        path.parent: RunFolder(path.parent).read_json(SETTINGS)
+        for path in sorted(folder.glob(f"*/{SETTINGS}"))
+        if (path.parent / checkpoint).exists()
+    }
+    return {
+        path: run
+        for path, run in runs.items()
+        if all(run.get(name) == value for name, value in wanted.items())
+    }
 
 
 def _without_nan(value: Any) -> Any:

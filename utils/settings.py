@@ -15,12 +15,14 @@ from utils.transforms import AUGMENTATIONS, augmentation_codes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-ACTION, DATA, TOY_CITY, NETWORK, TRAINING, RUN, HARDWARE = (
+ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, RUN, HARDWARE = (
     "what to do",
     "data",
     "Toy City, the built-in data",
     "network",
     "training",
+    "adaptation",
+    "scoring and pictures",
     "the run on disk",
     "hardware",
 )
@@ -89,6 +91,11 @@ def width(value: int) -> None:
 def probability(value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError("must lie in 0 to 1")
+
+
+def fda_beta(value: float) -> None:
+    if not 0 <= value < 0.5:
+        raise ValueError("must be at least 0 and below 0.5, half of the spectrum")
 
 
 def folder_name(value: str) -> None:
@@ -275,6 +282,83 @@ class Settings:
     ohem: bool = flag(False, TRAINING, "train on the hard pixels only (online hard example mining)")
     seed: int = flag(0, TRAINING, "of the weights, the order and every draw", check=seed_range)
 
+    discriminator: str = flag(
+        "conv",
+        ADAPTATION,
+        "ADA: five convolutions, or light: the middle three depthwise-separable",
+        choices=("conv", "light"),
+    )
+    disc_learning_rate: float = flag(
+        1e-4, ADAPTATION, "ADA: learning rate of the discriminator's Adam", check=above(0)
+    )
+    adv_weight: float = flag(
+        1e-3, ADAPTATION, "ADA: weight of the adversarial term", check=at_least(0)
+    )
+    fda_beta: float = flag(
+        0.01,
+        ADAPTATION,
+        "FDA: share of the image's smaller side that the swapped frequencies reach to; one network "
+        "each for 0.01, 0.05 and 0.09",
+        check=fda_beta,
+    )
+    ent_weight: float = flag(
+        0.005, ADAPTATION, "FDA: weight of the target's entropy", check=at_least(0)
+    )
+    ent_eta: float = flag(
+        2.0, ADAPTATION, "FDA: exponent that spares confident pixels", check=above(0)
+    )
+    ssl_round: int = flag(
+        1,
+        ADAPTATION,
+        "round of self-training: generate_pseudo_labels makes its labels with the networks of the "
+        "round before (0 is FDA), train_ssl_fda trains on them, val_mbt scores it (its default: 0)",
+        check=at_least(0),
+    )
+    accept_pseudo_labels: bool = flag(
+        False,
+        ADAPTATION,
+        "train on pseudo-labels of another size, or whose checkpoints have changed since",
+        affects_result=False,
+    )
+
+    select: str = flag(
+        "best",
+        SCORING,
+        "checkpoint of a run that is scored: the epoch with the best mIoU on its validation split, "
+        "or the last one",
+        choices=("best", "last"),
+        affects_result=False,
+    )
+    bn_statistics: str = flag(
+        "training",
+        SCORING,
+        "batch-norm statistics of a network that is scored: those of its training, or target: "
+        "re-estimated on the training images (no labels) of the domain it is scored on",
+        choices=("training", "target"),
+        affects_result=False,
+    )
+    mbt_checkpoints: tuple[Path, ...] = flag(
+        (),
+        SCORING,
+        "MBT: checkpoints of the ensemble (default: the runs of the three betas)",
+        metavar="FILE",
+        affects_result=False,
+    )
+    compare: tuple[Path, ...] = flag(
+        (),
+        SCORING,
+        "visualize: checkpoints to show side by side (default: every run of --optimizer)",
+        metavar="FILE",
+        affects_result=False,
+    )
+    picture_index: int = flag(
+        0,
+        SCORING,
+        "visualize: the fixed image, by its place in the validation split",
+        check=at_least(0),
+        affects_result=False,
+    )
+
     save_model_path: Path = flag(
         REPOSITORY / "checkpoints",
         RUN,
@@ -324,9 +408,17 @@ class Settings:
     )
 
     def run_name(self, stem: str) -> str:
-        """Name of the run, such as `simple_gta5_adam_aug` for the stem `simple_gta5`."""
+        """Name of the run, such as `fda01_adam_aug` for the stem `fda{beta}`.
+
+        A stem may hold {beta}, the decimals of `--fda_beta`, and {round}, empty for the first.
+        """
         augmented = "aug" if augmentation_codes(self.aug_method) else "noaug"
+        stem = stem.format(beta=_decimals(self.fda_beta), round=self.round_suffix())
         return self.save_keyword or f"{stem}_{self.optimizer}_{augmented}"
+
+    def round_suffix(self) -> str:
+        """The round of self-training in a name: nothing for the first, else its number."""
+        return "" if self.ssl_round == 1 else str(self.ssl_round)
 
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON types; paths as strings, pairs as lists."""
@@ -383,6 +475,11 @@ def _inconsistency(settings: Settings) -> str | None:
     return None
 
 
+def _decimals(beta: float) -> str:
+    """0.05 -> "05", 0.1 -> "10", 0.005 -> "005"."""
+    return f"{beta:.12f}"[2:].rstrip("0").ljust(2, "0")
+
+
 def _words(pair: tuple[int, ...]) -> str:
     return " ".join(map(str, pair))
 
@@ -394,7 +491,7 @@ def _fields() -> tuple[dataclasses.Field, ...]:
 def _json_value(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_json_value(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _build_parser(action_help: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -443,20 +540,21 @@ def _add_flag(group: Any, field: dataclasses.Field, action_help: Mapping[str, st
     elif kind is bool:
         options |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "True|False"}
     else:
-        pair = typing.get_origin(kind) is tuple
-        element = typing.get_args(kind)[0] if pair else kind
+        several = typing.get_origin(kind) is tuple
+        elements = typing.get_args(kind) if several else (kind,)
+        nargs = "+" if Ellipsis in elements else len(elements)
         options |= {
-            "type": _checked(element, field),
-            "nargs": len(typing.get_args(kind)) if pair else None,
+            "type": _checked(elements[0], field),
+            "nargs": nargs if several else None,
             "metavar": field.metadata["metavar"] or {int: "N", float: "X"}.get(kind),
-            "action": _StorePair if pair else "store",
+            "action": _StoreTuple if several else "store",
         }
     group.add_argument(f"--{field.name}", **options)
 
 
 def _help(field: dataclasses.Field) -> str:
     text, default = field.metadata["help"], field.default
-    if default is None or default is False or default == "" or "(default" in text:
+    if default is None or default is False or default in ("", ()) or "(default" in text:
         return text
     shown = _words(default) if isinstance(default, tuple) else default
     return f"{text} (default: {shown})"
@@ -499,6 +597,7 @@ def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
     return parse
 
 
-class _StorePair(argparse.Action):
+class _StoreTuple(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, tuple(values))
+        # An empty word has become the default of a list, which is empty.
+        setattr(namespace, self.dest, tuple(value for value in values if value != ()))

@@ -1,0 +1,49 @@
+"""The domain discriminator of adversarial adaptation (Tsai et al., CVPR 2018, "AdaptSegNet")."""
+
+from torch import Tensor, nn
+
+SOURCE, TARGET = 0.0, 1.0
+"""What the discriminator is to say of a patch: the labels of its binary cross-entropy."""
+
+WIDTHS = (1, 2, 4, 8)
+"""Channels after the first four convolutions, in units of `base`."""
+
+LEAK = 0.2
+
+
+class Discriminator(nn.Module):
+    """Five convolutions that each halve the map, with LeakyReLU between and no normalisation.
+
+    It takes class probabilities [N, C, H, W] at the size of the image, from 32 pixels a side, and
+    returns one logit a patch, [N, 1, H // 32, W // 32]: above 0 is `TARGET`.
+
+    Args:
+        num_classes: channels of the probabilities.
+        kind: a key of `KINDS`.
+        base: the unit of all widths.
+    """
+
+    def __init__(self, num_classes: int = 19, kind: str = "conv", base: int = 64):
+        super().__init__()
+        first, *middle = (width * base for width in WIDTHS)
+        layers = [_halve(num_classes, first)]
+        for width in middle:
+            layers += [nn.LeakyReLU(LEAK), KINDS[kind](width // 2, width)]
+        self.layers = nn.Sequential(*layers, nn.LeakyReLU(LEAK), _halve(middle[-1], 1))
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        return self.layers(probabilities)
+
+
+def _halve(channels_in: int, channels_out: int, **options) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, **options)
+
+
+def _halve_separably(channels_in: int, channels_out: int) -> nn.Sequential:
+    """A depthwise convolution, then a pointwise one, whose bias serves both."""
+    depthwise = _halve(channels_in, channels_in, groups=channels_in, bias=False)
+    return nn.Sequential(depthwise, nn.Conv2d(channels_in, channels_out, 1))
+
+
+KINDS = {"conv": _halve, "light": _halve_separably}
+"""The three middle convolutions: plain, or depthwise-separable."""

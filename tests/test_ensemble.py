@@ -1,0 +1,92 @@
+import pytest
+import torch
+from torch import nn
+
+from model.ensemble import Ensemble
+from model.model_stages import BiSeNet
+
+
+class Constant(nn.Module):
+    """A network that says the same of every pixel, in bfloat16 as under autocast."""
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits = torch.tensor(logits, dtype=torch.bfloat16)
+
+    def main_logits(self, x):
+        height, width = (side // 8 for side in x.shape[-2:])
+        return self.logits.view(1, -1, 1, 1).expand(len(x), -1, height, width)
+
+
+def images(size=(64, 96)):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 3, *size), generator=generator, dtype=torch.uint8)
+
+
+def small_networks():
+    return [BiSeNet(num_classes=5, base=8).eval() for _ in range(3)]
+
+
+def test_it_averages_probabilities_not_logits():
+    """One network is all but certain of class 0, two lean to class 1: the mean of the logits
+    follows the one, the mean of the probabilities the two."""
+    networks = [Constant(8, 0), Constant(0, 2), Constant(0, 2)]
+    mean_logits = torch.stack([net.main_logits(images()) for net in networks]).mean(0)
+    assert (mean_logits.argmax(1) == 0).all()
+    probabilities = Ensemble(networks).probabilities(images())
+    assert (probabilities.argmax(1) == 1).all()
+    expected = (torch.tensor([[8.0, 0], [0, 2], [0, 2]]).softmax(1)).mean(0)
+    torch.testing.assert_close(probabilities[0, :, 0, 0], expected)
+
+
+def test_each_members_probabilities_are_its_softmax_at_an_eighth():
+    networks = small_networks()
+    members = Ensemble(networks).member_probabilities(images())
+    assert members.shape == (3, 2, 5, 8, 12)
+    for network, member in zip(networks, members, strict=True):
+        assert torch.equal(member, network.main_logits(images()).softmax(1))
+
+
+def test_probabilities_are_their_mean_and_sum_to_1():
+    ensemble = Ensemble(small_networks())
+    probabilities = ensemble.probabilities(images())
+    members = ensemble.member_probabilities(images())
+    torch.testing.assert_close(probabilities, (members[0] + members[1] + members[2]) / 3)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(2, 8, 12))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 131)])
+def test_forward_upsamples_the_mean_to_the_images_size(size):
+    ensemble = Ensemble(small_networks())
+    expected = nn.functional.interpolate(
+        ensemble.probabilities(images(size)), size, mode="bilinear", align_corners=True
+    )
+    assert torch.equal(ensemble(images(size)), expected)
+
+
+def test_probabilities_are_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        ensemble = Ensemble(small_networks())
+        assert ensemble.member_probabilities(images()).dtype == torch.float32
+        assert ensemble(images()).dtype == torch.float32
+    torch.testing.assert_close(
+        Ensemble([Constant(1, 2, 3)]).probabilities(images()).sum(1), torch.ones(2, 8, 12)
+    )
+
+
+def test_one_network_is_its_own_ensemble():
+    (network,) = networks = small_networks()[:1]
+    probabilities = network.main_logits(images()).softmax(1)
+    assert torch.equal(Ensemble(networks).probabilities(images()), probabilities)
+
+
+def test_its_networks_are_modules_of_it():
+    networks = small_networks()
+    ensemble = Ensemble(iter(networks)).train()
+    assert all(network.training for network in networks)
+    assert len(list(ensemble.parameters())) == 3 * len(list(networks[0].parameters()))
+
+
+def test_an_ensemble_of_none_is_refused():
+    with pytest.raises(AssertionError):
+        Ensemble([])

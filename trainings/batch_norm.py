@@ -1,0 +1,74 @@
+"""Batch-norm statistics of the target (AdaBN: Li et al., "Revisiting Batch Normalization for
+Practical Domain Adaptation", 2016): a network meets the target's images, and no weight changes.
+
+mean, var of each norm <- averages, over batches of the target's training images, of the batch's own
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from datasets.samples import SampleDataset
+from model.model_stages import BiSeNet
+from trainings.loaders import validation_batches
+from utils.errors import UserError
+from utils.settings import Settings
+from utils.utils import autocast, progress, resolve_precision
+
+BATCH_SIZE = 8
+"""Not `--batch_size`: a score must not depend on how much fits into the memory."""
+
+TRAINING, TARGET = "training", "target"
+
+
+@torch.no_grad()
+def reestimate_statistics(
+    networks: Sequence[BiSeNet], samples: SampleDataset, settings: Settings, device: torch.device
+) -> None:
+    """Replaces the running statistics of networks, in place, by those of the samples.
+
+    Every full batch in the samples' order counts the same, as does a single smaller one. Raises
+    UserError for fewer than two images. The networks are in evaluation mode afterwards.
+    """
+    batch_size = min(BATCH_SIZE, len(samples))
+    if batch_size < 2:
+        raise UserError(
+            "--bn_statistics target needs two training images or more of the domain that is "
+            f"scored, there is {len(samples)}: add images, or use --bn_statistics training"
+        )
+    usable = len(samples) // batch_size * batch_size
+    precision = resolve_precision(settings.precision, device)
+    norms = [m for network in networks for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for the cumulative average
+    for network in networks:
+        network.train()
+    batches = validation_batches(
+        samples.subset(range(usable)),
+        batch_size=batch_size,
+        num_workers=settings.num_workers,
+        device=device,
+    )
+    with progress(None, "target statistics", total=usable, unit="image") as bar:
+        for batch in batches:
+            with autocast(device, precision):
+                for network in networks:
+                    network.heads(batch.image)  # the auxiliary heads have norms, too
+            bar.update(batch_size)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for network in networks:
+        network.eval()
+
+
+def with_statistics_of(
+    network: BiSeNet, samples: SampleDataset, settings: Settings, device: torch.device
+) -> BiSeNet:
+    """A copy of the network, in evaluation mode, with the samples' statistics."""
+    adapted = copy.deepcopy(network)
+    reestimate_statistics([adapted], samples, settings, device)
+    return adapted

@@ -1,0 +1,317 @@
+"""Pseudo-labels (Yang & Soatto, CVPR 2020): what the ensemble is sure of on the target's training
+images.
+
+thr_c = min(0.9, value at rank 0.66 n of the ascending probabilities of the n pixels predicted as c)
+label = c where the probability reaches thr_c, else IGNORE
+
+A first pass over the split counts probabilities in histograms, so that memory does not grow with
+it; a second pass writes the labels. Each image is predicted alone: batches change nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datasets.cityscapes import PSEUDO, cityscapes_images, pseudo_label_path, with_pseudo_labels
+from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
+from datasets.samples import Sample, SampleDataset, SampleFiles
+from model.ensemble import Ensemble
+from trainings.experiment import Experiment
+from trainings.loaders import (
+    Domain,
+    TrainingFiles,
+    fingerprint,
+    unlabelled_samples,
+    validation_batches,
+)
+from trainings.mbt import find_members, load_ensemble
+from utils.errors import UsageError, UserError
+from utils.losses import upsample
+from utils.run_folder import RunFolder
+from utils.settings import Settings
+from utils.utils import autocast, find_input, progress, resolve_device, resolve_precision, versions
+
+SPLIT = "train"
+MAX_THRESHOLD, RANK = 0.9, 0.66
+BINS = 10_000
+"""Of the histograms of probability, and the unit of thresholds: MAX_THRESHOLD is a whole number."""
+
+PROGRESS, SUMMARY = "progress.pth", "summary.json"
+SAVE_EVERY = 100
+
+
+class ConfidenceHistogram:
+    """How often each class was predicted with which probability, int64 [C, BINS + 1]."""
+
+    def __init__(self, num_classes: int = NUM_CLASSES):
+        self.counts = torch.zeros(num_classes, BINS + 1, dtype=torch.int64)
+
+    def update(self, classes: Tensor, confidence: Tensor) -> None:
+        """Adds predicted classes and their probabilities in bins, integers of one shape."""
+        codes = classes.long() * self.counts.shape[1] + confidence
+        counts = torch.bincount(codes.flatten(), minlength=self.counts.numel())
+        self.counts += counts.reshape(self.counts.shape).cpu()
+
+    def thresholds(self) -> list[int | None]:
+        """Per class the smallest bin that is kept; None for a class that was never predicted."""
+        return [_threshold(counts) for counts in self.counts]
+
+    def kept_share(self) -> list[float | None]:
+        """Per class the share of its pixels that reach the threshold, 0 to 1."""
+        return [
+            None if threshold is None else (counts[threshold:].sum() / counts.sum()).item()
+            for counts, threshold in zip(self.counts, self.thresholds(), strict=True)
+        ]
+
+
+def _threshold(counts: Tensor) -> int | None:
+    total = counts.sum().item()
+    if total == 0:
+        return None
+    rank = min(round(RANK * total), total - 1)
+    value = torch.searchsorted(counts.cumsum(0), rank, right=True).item()
+    return min(round(MAX_THRESHOLD * BINS), value)
+
+
+def confidence_bins(probability: Tensor) -> Tensor:
+    """Probabilities 0 to 1 as bins 0 to BINS, int64."""
+    return (probability * BINS).long().clamp(0, BINS)
+
+
+def label_folder(settings: Settings) -> Path:
+    """Where the labels of a round lie, made by networks of one optimiser."""
+    suffix = settings.round_suffix() and f"_round{settings.round_suffix()}"
+    return settings.save_model_path / f"pseudo_labels_{settings.optimizer}{suffix}"
+
+
+def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
+    """Labels Cityscapes' training images with the ensemble of the round before; continues what an
+    earlier attempt has left."""
+    if settings.ssl_round < 1:
+        raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
+    members = find_members(fda, ssl_fda, settings.ssl_round - 1, settings)
+    samples = unlabelled_samples(Domain.CITYSCAPES, settings)
+    folder = RunFolder(label_folder(settings))
+    making = _Making(folder, samples, _identity(members, samples.files, settings))
+    if making.begin(overwrite=settings.overwrite):
+        print(f"{folder.path} is finished; --overwrite makes it afresh")
+    else:
+        making.run(load_ensemble(members, settings), settings)
+    _print_summary(folder)
+
+
+def _identity(
+    members: Sequence[Path], files: Sequence[SampleFiles], settings: Settings
+) -> dict[str, Any]:
+    """All that the labels follow from."""
+    return {
+        "image_size": list(settings.image_size),
+        "bn_statistics": settings.bn_statistics,
+        "images": len(files),
+        "data": fingerprint(files),
+        "checkpoints": [
+            {"path": _portable(path, settings.save_model_path), "sha256": _digest(path)}
+            for path in members
+        ],
+    }
+
+
+def _portable(path: Path, root: Path) -> str:
+    """The path from the folder of all runs on, where it lies there, for that may move."""
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class _Making:
+    """One making of labels, which may take several attempts."""
+
+    def __init__(self, folder: RunFolder, samples: SampleDataset, identity: dict[str, Any]):
+        self.folder, self.samples, self.identity = folder, samples, identity
+        self.histogram = ConfidenceHistogram()
+        self.counted = 0
+
+    def begin(self, *, overwrite: bool) -> bool:
+        """Takes up what lies there; whether nothing is left to do.
+
+        Raises UsageError where other labels lie there, unless they may be overwritten.
+        """
+        if overwrite or not (self.folder.has(SUMMARY) or self.folder.has(PROGRESS)):
+            self._clear()
+            return False
+        if self.folder.has(SUMMARY):
+            self._refuse_other(self.folder.read_json(SUMMARY))
+            return all(self._path(files).exists() for files in self.samples.files)
+        state = self.folder.load_checkpoint(PROGRESS)
+        self._refuse_other(state["identity"])
+        self.histogram.counts, self.counted = state["counts"], state["counted"]
+        return False
+
+    def _clear(self) -> None:
+        for name in (SUMMARY, PROGRESS):
+            (self.folder.path / name).unlink(missing_ok=True)
+        for path in self.folder.path.glob(f"{SPLIT}/*/*{PSEUDO}"):
+            path.unlink()
+
+    def _refuse_other(self, before: dict[str, Any]) -> None:
+        differing = [
+            f"{name} was {before.get(name)}, is {value}"
+            for name, value in _comparable(self.identity).items()
+            if _comparable(before).get(name) != value
+        ]
+        if differing:
+            raise UsageError(
+                f"{self.folder.path} holds pseudo-labels of another making "
+                f"({'; '.join(differing)}): make them afresh with --overwrite"
+            )
+
+    def run(self, ensemble: Ensemble, settings: Settings) -> None:
+        device = resolve_device(settings.device)
+        self._count(ensemble, settings, device)
+        self._write(ensemble, settings, device)
+        self.folder.write_json(SUMMARY, self._summary(settings))
+        (self.folder.path / PROGRESS).unlink(missing_ok=True)
+
+    def _count(self, ensemble: Ensemble, settings: Settings, device: torch.device) -> None:
+        places = range(self.counted, len(self.samples))
+        for _, classes, confidence in self._predict(
+            "thresholds", places, ensemble, settings, device
+        ):
+            self.histogram.update(classes, confidence)
+            self.counted += 1
+            if self.counted % SAVE_EVERY == 0 or self.counted == len(self.samples):
+                self._save()
+
+    def _save(self) -> None:
+        state = {"counted": self.counted, "counts": self.histogram.counts}
+        self.folder.save_checkpoint(PROGRESS, {**state, "identity": self.identity})
+
+    def _write(self, ensemble: Ensemble, settings: Settings, device: torch.device) -> None:
+        never = BINS + 1
+        bins = [never if t is None else t for t in self.histogram.thresholds()]
+        thresholds = torch.tensor(bins, device=device)
+        places = [
+            place
+            for place, files in enumerate(self.samples.files)
+            if not self._path(files).exists()
+        ]
+        predictions = self._predict("pseudo-labels", places, ensemble, settings, device)
+        for place, classes, confidence in predictions:
+            label = torch.where(confidence >= thresholds[classes], classes, IGNORE)
+            path = self._path(self.samples.files[place])
+            RunFolder(path.parent).save_picture(path.name, label.to(torch.uint8).cpu().numpy())
+
+    def _path(self, files: SampleFiles) -> Path:
+        return pseudo_label_path(self.folder.path, SPLIT, files)
+
+    def _predict(
+        self,
+        title: str,
+        places: Sequence[int],
+        ensemble: Ensemble,
+        settings: Settings,
+        device: torch.device,
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Place, classes and confidence bins [H, W] of each sample, at the network's input size."""
+        batches = validation_batches(
+            self.samples.subset(places),
+            batch_size=1,
+            num_workers=settings.num_workers,
+            device=device,
+        )
+        for place, batch in zip(
+            places,
+            progress(batches, title, total=len(places), unit="image"),
+            strict=True,
+        ):
+            yield place, *predict(ensemble, batch, resolve_precision(settings.precision, device))
+
+    def _summary(self, settings: Settings) -> dict[str, Any]:
+        thresholds = [t if t is None else t / BINS for t in self.histogram.thresholds()]
+        by_class = zip(CLASS_NAMES, thresholds, self.histogram.kept_share(), strict=True)
+        pixels = self.histogram.counts.sum(1).tolist()
+        return {
+            **self.identity,
+            "classes": {
+                name: {"threshold": threshold, "kept_share": kept, "predicted_pixels": count}
+                for (name, threshold, kept), count in zip(by_class, pixels, strict=True)
+            },
+            "settings": settings.to_json(),
+            "versions": versions(),
+        }
+
+
+def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal: a checkpoint may have been moved."""
+    names = ("image_size", "bn_statistics", "images", "data")
+    digests = [checkpoint["sha256"][:12] for checkpoint in identity["checkpoints"]]
+    return {**{name: identity[name] for name in names}, "checkpoints": digests}
+
+
+@torch.inference_mode()
+def predict(ensemble: Ensemble, batch: Sample, precision: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Classes and confidence bins, both int64 [H, W], of a batch of one image."""
+    with autocast(batch.image.device, precision):
+        probabilities = ensemble.probabilities(batch.image)
+    confidence, classes = upsample(probabilities, batch.image.shape[-2:])[0].max(0)
+    return classes, confidence_bins(confidence)
+
+
+def _print_summary(folder: RunFolder) -> None:
+    summary = folder.read_json(SUMMARY)
+    print(f"{'class':>14}  threshold   kept")
+    for name, row in summary["classes"].items():
+        if row["threshold"] is None:
+            print(f"{name:>14}  never predicted")
+        else:
+            print(f"{name:>14}  {row['threshold']:9.4f} {100 * row['kept_share']:5.1f} %")
+    print(f"{summary['images']} pseudo-labels in {folder.path / SPLIT}", flush=True)
+
+
+def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
+    """The target of self-training: the training images with the labels of this round.
+
+    Raises UserError where they are missing or unfinished, and, unless they are accepted all the
+    same, where they were made at another size or their checkpoints have changed since.
+    """
+    if settings.ssl_round < 1:
+        raise UsageError("argument --ssl_round: self-training begins with round 1")
+    folder = RunFolder(label_folder(settings))
+    if not folder.has(SUMMARY):
+        raise UserError(
+            f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): make them with "
+            f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
+            f"--ssl_round {settings.ssl_round}"
+        )
+    summary = folder.read_json(SUMMARY)
+    problem = _staleness(summary, settings)
+    if problem and not settings.accept_pseudo_labels:
+        raise UserError(
+            f"{folder.path}: {problem}; make them again with --action generate_pseudo_labels "
+            "--overwrite, or train on them all the same with --accept_pseudo_labels True"
+        )
+    root = find_input(settings.cityscapes_root, "cityscapes_root")
+    files = with_pseudo_labels(cityscapes_images(root, SPLIT), folder.path, SPLIT)
+    print(f"pseudo-labels: {len(files)} in {folder.path / SPLIT}")
+    return TrainingFiles(Domain.CITYSCAPES, files, origin=json.dumps(_comparable(summary)))
+
+
+def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
+    """Why the labels should not be trained on, if so."""
+    size = summary["image_size"]
+    if size != list(settings.image_size):
+        wanted = list(settings.image_size)
+        return f"the pseudo-labels were made at --image_size {size}, this training is at {wanted}"
+    for checkpoint in summary["checkpoints"]:
+        path = settings.save_model_path / checkpoint["path"]
+        if path.exists() and _digest(path) != checkpoint["sha256"]:
+            return f"{path} has changed since the pseudo-labels were made with it"
+    return None

@@ -1,0 +1,155 @@
+"""Scoring what is trained: finding checkpoints, loading them, leaving scores and pictures."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.model_stages import BiSeNet
+from model.weights import load_network
+from trainings.batch_norm import TARGET, TRAINING, reestimate_statistics
+from trainings.experiment import Experiment, new_network
+from trainings.loaders import Domain, resize_size, unlabelled_samples, validation_samples
+from trainings.val import Evaluation, evaluate, print_scores
+from utils.errors import UserError
+from utils.pictures import panel
+from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
+from utils.settings import Settings
+from utils.utils import find_input, git_revision, resolve_device, resolve_precision, versions
+
+STATISTICS = {
+    TRAINING: "the batch-norm statistics of the training",
+    TARGET: "batch-norm statistics of the target's training images",
+}
+
+
+def score(experiment: Experiment, settings: Settings) -> None:
+    """Scores the checkpoint that is named, else that of the experiment's own run."""
+    folder, checkpoint = _checkpoint(experiment, settings, any_augmentation=False)
+    score_checkpoint(checkpoint, folder, experiment.validation, settings)
+
+
+def score_transfer(source: Experiment, settings: Settings) -> None:
+    """The domain shift: a network trained on the source, scored on Cityscapes; and how much of it
+    the statistics of the target take back."""
+    folder, checkpoint = _checkpoint(source, settings, any_augmentation=True)
+    for statistics in (TRAINING, TARGET):
+        chosen = replace(settings, bn_statistics=statistics)
+        score_checkpoint(checkpoint, folder, Domain.CITYSCAPES, chosen)
+
+
+def _checkpoint(
+    experiment: Experiment, settings: Settings, *, any_augmentation: bool
+) -> tuple[Path, Path]:
+    """Where the scores go, and the checkpoint; `any_augmentation` lets a run stand in that differs
+    in its augmentation."""
+    if settings.load_model_path:
+        folder = settings.save_model_path / settings.run_name(experiment.stem)
+        return folder, find_input(settings.load_model_path, "load_model_path")
+    if not any_augmentation:
+        folder = own_run(settings, experiment.stem)
+        return folder, folder / selected(settings)
+    try:
+        return find_checkpoint(experiment, settings)
+    except UserError as error:
+        raise UserError(f"{error}: run it, or name a checkpoint with --load_model_path") from None
+
+
+def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, Path]:
+    """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
+    it; says what it is."""
+    wanted = {name: getattr(settings, name) for name in experiment.distinguishing}
+    folder = find_run(settings, experiment.stem, experiment.action, wanted)
+    run, checkpoint = RunFolder(folder), folder / selected(settings)
+    trained = run.read_json(SETTINGS)["aug_method"] or "none"
+    how = {
+        "best": "the epoch with the highest mIoU on that run's own validation split",
+        "last": "the last epoch",
+    }[settings.select]
+    unfinished = "" if run.has(SCORES) else "; that training has not finished"
+    print(f"{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
+    return folder, checkpoint
+
+
+def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: Settings) -> None:
+    """Scores a checkpoint on a domain's validation split with the chosen batch-norm statistics.
+
+    Prints, and leaves JSON and a picture in the folder; unless the folder is the checkpoint's own,
+    or it is not its best one, they carry the checkpoint's name.
+    """
+    name = f"validation_{domain.value.lower()}"
+    own = checkpoint.resolve().parent
+    if own != folder.resolve() or checkpoint.name != BEST:
+        name += f"_{own.name}_{checkpoint.stem}"
+    if settings.bn_statistics == TARGET:
+        name += "_target_statistics"
+    network = load_checkpoint(checkpoint, domain, settings)
+    device = resolve_device(settings.device)
+    evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
+    scores = evaluation.scores()
+    print_scores(scores)
+    record = {
+        "checkpoint": str(checkpoint),
+        **scores,
+        **scoring_record(domain, settings, evaluation),
+    }
+    write_scores(RunFolder(folder), name, record, evaluation)
+
+
+def load_checkpoint(checkpoint: Path, domain: Domain, settings: Settings) -> BiSeNet:
+    """A checkpoint's network on the device, in evaluation mode, with the batch-norm statistics
+    that are chosen; `domain` is what it is going to be scored on."""
+    (network,) = load_checkpoints([checkpoint], domain, settings)
+    return network
+
+
+def load_checkpoints(
+    checkpoints: Sequence[Path], domain: Domain, settings: Settings
+) -> list[BiSeNet]:
+    """As `load_checkpoint`, for several at once."""
+    device = resolve_device(settings.device)
+    networks = []
+    for checkpoint in checkpoints:
+        network = new_network(settings)
+        print(f"{checkpoint}: {load_network(network, checkpoint)}")
+        networks.append(network.to(device, memory_format=torch.channels_last).eval())
+    if settings.bn_statistics == TARGET:
+        samples = unlabelled_samples(domain, settings)
+        reestimate_statistics(networks, samples, settings, device)
+    print(f"scored with {STATISTICS[settings.bn_statistics]}", flush=True)
+    return networks
+
+
+def write_scores(
+    run: RunFolder, name: str, record: Mapping[str, Any], evaluation: Evaluation
+) -> None:
+    """A record as JSON, and a picture of the evaluation's predictions, under one name."""
+    run.write_json(f"{name}.json", record)
+    title = f"{run.path.name}: {name}"
+    picture = run.save_picture(f"{name}.png", panel(evaluation.rows, title=title))
+    print(f"scores and pictures: {picture.with_suffix('.*')}")
+
+
+def scoring_record(domain: Domain, settings: Settings, evaluation: Evaluation) -> dict[str, Any]:
+    """What traces a score to its making: data, sizes, machine, versions and settings."""
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    return {
+        "validation": {
+            "domain": domain.value,
+            "images": len(evaluation.image_accuracy),
+            "image_size": resize_size(domain, settings),
+            "label_sizes": sorted(evaluation.label_sizes),
+        },
+        "bn_statistics": settings.bn_statistics,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "precision": str(precision).removeprefix("torch."),
+        "seed": settings.seed,
+        "versions": versions(),
+        "git_revision": git_revision(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "settings": settings.to_json(),
+    }

@@ -1,0 +1,83 @@
+"""Adversarial domain adaptation (Tsai et al., "AdaptSegNet", CVPR 2018, single level).
+
+P   = softmax(phi(x)), at the input's size
+L   = CE(phi(x_s), y_s) + w_adv * BCE(D(P_t), source)              with D fixed
+L_D = 1/2 BCE(D(P_s), source) + 1/2 BCE(D(P_t), target)            with phi fixed
+
+One backward of the sum gives the gradients of the paper's four: the fooling term calls D with
+detached parameters, D's own terms see detached maps.
+"""
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+from torch.optim import Adam, Optimizer
+
+from datasets.samples import Batch
+from model.discriminator import SOURCE, TARGET, Discriminator
+from model.model_stages import BiSeNet
+from trainings.method import Losses, Method
+from utils.losses import segmentation_loss, upsample
+from utils.settings import Settings
+
+ADAM_BETAS = (0.9, 0.99)
+COLLAPSED_LOSS = 1e-3
+
+
+class ADA(Method):
+    def __init__(self, network: BiSeNet, settings: Settings):
+        super().__init__(network)
+        self.discriminator = Discriminator(kind=settings.discriminator)
+        self.adv_weight = settings.adv_weight
+        self.ohem = settings.ohem
+
+    def forward(self, batch: Batch) -> Losses:
+        source, target = batch
+        heads = self.network.heads(source.image)
+        p_source = _probabilities(heads[0], source.image)
+        p_target = _probabilities(self.network.main_logits(target.image), target.image)
+
+        fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+        fooled = functional_call(self.discriminator, fixed, (p_target,))
+        d_source = self.discriminator(p_source.detach())
+        d_target = self.discriminator(p_target.detach())
+        self.observed = {
+            "disc_accuracy_source": (d_source < 0).float().mean(),
+            "disc_accuracy_target": (d_target > 0).float().mean(),
+        }
+        return {
+            "seg_source": segmentation_loss(heads, source.label, ohem=self.ohem),
+            "adv_target": self.adv_weight * _domain_loss(fooled, SOURCE),
+            "disc_source": 0.5 * _domain_loss(d_source, SOURCE),
+            "disc_target": 0.5 * _domain_loss(d_target, TARGET),
+        }
+
+    def optimizers(self, settings: Settings) -> dict[str, Optimizer]:
+        discriminator = Adam(
+            self.discriminator.parameters(), lr=settings.disc_learning_rate, betas=ADAM_BETAS
+        )
+        return {**super().optimizers(settings), "discriminator": discriminator}
+
+    def diagnose(self, means: Mapping[str, float]) -> str | None:
+        accuracy = min(means["disc_accuracy_source"], means["disc_accuracy_target"])
+        loss = means["disc_source"] + means["disc_target"]
+        if accuracy < 1 and loss > COLLAPSED_LOSS:
+            return None
+        return (
+            "the discriminator has collapsed: for a whole epoch it told the domains apart without "
+            "a mistake, so it teaches the network nothing; lower --disc_learning_rate or raise "
+            "--adv_weight"
+        )
+
+
+def _probabilities(logits: Tensor, image: Tensor) -> Tensor:
+    """Class probabilities at the image's size, float32 [N, C, H, W]."""
+    return upsample(logits, image.shape[-2:]).softmax(1)
+
+
+def _domain_loss(logits: Tensor, domain: float) -> Tensor:
+    """Binary cross-entropy of D's patch logits against one domain."""
+    logits = logits.float()
+    return F.binary_cross_entropy_with_logits(logits, logits.new_full(logits.shape, domain))

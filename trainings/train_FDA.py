@@ -1,0 +1,30 @@
+"""Fourier Domain Adaptation (Yang & Soatto, CVPR 2020).
+
+x_st = F^-1( M_b |F(x_t)| + (1 - M_b) |F(x_s)|,  arg F(x_s) )
+L    = CE(phi(x_st), y_s) + w_ent * rho_eta(H(phi(x_t)))
+"""
+
+from datasets.samples import Batch
+from model.model_stages import BiSeNet
+from trainings.method import Losses, Method
+from utils.fda import fourier_transfer
+from utils.losses import robust_entropy, segmentation_loss
+from utils.settings import Settings
+
+
+class FDA(Method):
+    def __init__(self, network: BiSeNet, settings: Settings):
+        super().__init__(network)
+        self.beta = settings.fda_beta
+        self.ent_weight, self.ent_eta = settings.ent_weight, settings.ent_eta
+        self.ohem = settings.ohem
+
+    def forward(self, batch: Batch) -> Losses:
+        source, target = batch
+        stylised = fourier_transfer(source.image, target.image, self.beta)
+        heads = self.network.heads(stylised)
+        entropy = robust_entropy(self.network.main_logits(target.image), self.ent_eta)
+        return {
+            "seg_source": segmentation_loss(heads, source.label, ohem=self.ohem),
+            "ent_target": self.ent_weight * entropy,
+        }

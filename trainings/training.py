@@ -1,0 +1,138 @@
+"""Running a training action from its data to its scores."""
+
+import functools
+from typing import Any
+
+import torch
+
+from datasets.samples import SampleDataset
+from model.model_stages import BiSeNet
+from trainings.batch_norm import TARGET, with_statistics_of
+from trainings.experiment import Experiment, build_network
+from trainings.loaders import (
+    SOURCE_STREAM,
+    TARGET_STREAM,
+    Domain,
+    TrainingData,
+    TrainingFiles,
+    fingerprint,
+    labelled,
+    training_samples,
+    unlabelled_samples,
+    validation_samples,
+)
+from trainings.loop import fit
+from trainings.scoring import STATISTICS, score, scoring_record
+from trainings.state import TrainState
+from trainings.val import Evaluation, evaluate, print_scores
+from utils.run_folder import SCORES, RunFolder
+from utils.settings import Settings
+from utils.utils import resolve_device, resolve_precision, seed_everything
+
+SELECTION = "best: the epoch with the highest mIoU on this same validation split"
+
+
+def run_experiment(experiment: Experiment, settings: Settings) -> None:
+    """Trains, or with `--validation_only True` scores on the experiment's validation split."""
+    if settings.validation_only:
+        score(experiment, settings)
+    else:
+        train(experiment, settings)
+
+
+def train(experiment: Experiment, settings: Settings) -> None:
+    """Trains, or continues, or prints the scores of a finished run."""
+    run = RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
+    device = resolve_device(settings.device)
+    resolve_precision(settings.precision, device)  # refuses here what this device cannot do
+    source = TrainingFiles(experiment.source, labelled(experiment.source, "train", settings))
+    target = experiment.target and experiment.target(settings)
+    validation = validation_samples(experiment.validation, settings)
+    parts = (source.files, *((target.files, target.origin) if target else ()), validation.files)
+    data_names = fingerprint(*parts)
+    if run.finished(settings, data_names):
+        _print_finished(run)
+        return
+    data = TrainingData(
+        training_samples(source, settings, SOURCE_STREAM),
+        target and training_samples(target, settings, TARGET_STREAM),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
+    seed_everything(settings.seed)
+    network = build_network(settings, continued=run.continues(settings))
+    run.begin(settings, data_names)
+    method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
+
+    _announce(run, data, len(validation), device)
+    validate = functools.partial(evaluate, network, validation, settings, device)
+    try:
+        state, last = fit(method, data, validate, run, settings, device)
+    finally:
+        run.close()
+    record = _record(experiment, settings, data, last)
+    if target:
+        record = {"last_target_statistics": _adapted(network, validation, settings), **record}
+    _finish(run, state, record)
+
+
+def _adapted(network: BiSeNet, validation: SampleDataset, settings: Settings) -> dict[str, Any]:
+    """Scores of the last epoch's network with the target's batch-norm statistics."""
+    device = resolve_device(settings.device)
+    images = unlabelled_samples(Domain.CITYSCAPES, settings)
+    adapted = with_statistics_of(network, images, settings, device)
+    print(f"the last epoch with {STATISTICS[TARGET]}:")
+    scores = evaluate(adapted, validation, settings, device).scores()
+    print_scores(scores)
+    return scores
+
+
+def _announce(run: RunFolder, data: TrainingData, validated: int, device: torch.device) -> None:
+    print(
+        f"run {run.path}: {len(data.source)} training and {validated} validation images, "
+        f"{data.steps_per_epoch} steps an epoch, on {device}",
+        flush=True,
+    )
+
+
+def _print_finished(run: RunFolder) -> None:
+    scores = run.read_json(SCORES)
+    print(f"{run.path} is finished; --overwrite trains it afresh. The last epoch scored:")
+    print_scores(scores["last"])
+    if adapted := scores.get("last_target_statistics"):
+        print(f"with {STATISTICS[TARGET]}:")
+        print_scores(adapted)
+
+
+def _record(
+    experiment: Experiment, settings: Settings, data: TrainingData, last: Evaluation
+) -> dict[str, Any]:
+    """What scores.json says beside the scores, so that a number can be traced to its making."""
+    return {
+        "training": {
+            "source": experiment.source.value,
+            "target": data.target and Domain.CITYSCAPES.value,
+            "images": len(data.source),
+            "target_images": data.target and len(data.target),
+            "steps_per_epoch": data.steps_per_epoch,
+            "image_size": settings.image_size,
+        },
+        **scoring_record(experiment.validation, settings, last),
+    }
+
+
+def _finish(run: RunFolder, state: TrainState, record: dict[str, Any]) -> None:
+    seconds = [row["train_seconds"] for row in state.history]
+    timing = {"mean_epoch_seconds": sum(seconds) / len(seconds)}
+    run.write_json(
+        SCORES, {"last": state.last, "best": state.best, "selection": SELECTION, **timing, **record}
+    )
+    print(
+        f"mIoU last {_percent(state.last)}, best {_percent(state.best)} (epoch "
+        f"{state.best['epoch']}, selected on this validation split); "
+        f"{timing['mean_epoch_seconds']:.1f} s an epoch; all in {run.path}"
+    )
+
+
+def _percent(scores: dict[str, Any]) -> str:
+    return f"{100 * scores['mIoU']:.2f} %"
