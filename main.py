@@ -21,6 +21,7 @@ from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from trainings.training import run_experiment
+from trainings.visualize import visualize
 from utils.errors import UserError
 from utils.settings import Settings, parse_settings
 from utils.utils import is_out_of_memory
@@ -81,8 +82,17 @@ SELF_TRAINING = Experiment(
 
 ACTIONS: dict[str, Action] = {
     "demo": Action(
-        partial(demo.demo, SIMPLE_GTA5),
-        "the whole job on Toy City: train on its synthetic domain, score on both, draw pictures",
+        partial(
+            demo.demo,
+            demo.Methods(
+                source_only=SIMPLE_GTA5,
+                ada=ADVERSARIAL,
+                fda=FOURIER,
+                ssl_fda=SELF_TRAINING,
+                upper_bound=SIMPLE_CITYSCAPES,
+            ),
+        ),
+        "the whole job on Toy City: every method, side by side in a table and in pictures",
         demo.defaults,
     ),
     "make_toy_data": Action(
@@ -116,6 +126,10 @@ ACTIONS: dict[str, Action] = {
     ),
     "train_ssl_fda": Action(
         partial(run_experiment, SELF_TRAINING), "self-training: FDA with those pseudo-labels"
+    ),
+    "visualize": Action(
+        partial(visualize, FOURIER),
+        "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
     ),
 }
 

@@ -3,7 +3,7 @@
 p = 1/M sum_m softmax(phi_m(x))
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,16 +22,21 @@ class Ensemble(nn.Module):
         self.networks = nn.ModuleList(networks)
         assert self.networks, "an ensemble of no networks"
 
-    def member_probabilities(self, x: Tensor) -> Tensor:
-        """Softmax of each network's main logits at 1/8, float32 [M, N, C, h, w]."""
-        return torch.stack([net.main_logits(x).float().softmax(dim=1) for net in self.networks])
+    def member_logits(self, x: Tensor) -> list[Tensor]:
+        """Main logits of each network at 1/8, [N, C, h, w]."""
+        return [network.main_logits(x) for network in self.networks]
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Their mean, float32 [N, C, h, w]."""
-        return self.member_probabilities(x).mean(dim=0)
+        """The mean of the members' softmax at 1/8, float32 [N, C, h, w]."""
+        return mean_probabilities(self.member_logits(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """The mean at the input's size, [N, C, H, W]: upsampled after it is taken."""
         return F.interpolate(
             self.probabilities(x), x.shape[-2:], mode="bilinear", align_corners=True
         )
+
+
+def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
+    """Mean of the softmax of several logits [N, C, h, w], float32."""
+    return torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)

@@ -31,7 +31,6 @@ def test_one_logit_a_patch_of_32_pixels(size, kind):
     net = Discriminator(num_classes=5, kind=kind, base=4)
     logits = net(probabilities(size, classes=5))
     assert logits.shape == (2, 1, size[0] // 32, size[1] // 32)
-    assert logits.min() < 0 or logits.max() > 1 or not isinstance(net.layers[-1], nn.Sigmoid)
 
 
 def test_five_convolutions_of_stride_2():

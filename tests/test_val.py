@@ -35,7 +35,7 @@ def test_logits_are_compared_at_the_labels_own_resolution(samples):
         matrix.update(upsample(logits, (72, 104)).argmax(1)[0], label)
     evaluation = evaluate(network.train(), samples, SETTINGS, CPU)
     assert torch.equal(evaluation.matrix.counts, matrix.counts)
-    assert evaluation.label_sizes == [[72, 104]] and evaluation.images == 8
+    assert evaluation.label_sizes == {(72, 104)} and len(evaluation.image_accuracy) == 8
     assert network.training
 
 

@@ -1,26 +1,68 @@
-"""The main job on Toy City, and the action that draws it."""
+"""Every method on Toy City, side by side: tables, a chart and a sheet of predictions."""
 
 import csv
-import dataclasses
 import io
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from datasets.labels import CLASS_NAMES
+from datasets.samples import SampleDataset
 from datasets.toy_city import make_toy_city
+from trainings.batch_norm import TARGET, TRAINING
 from trainings.experiment import Experiment
-from trainings.scoring import load_checkpoint
+from trainings.loaders import Domain, validation_samples
+from trainings.mbt import BETAS
+from trainings.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.pseudo_labels import generate_pseudo_labels
 from trainings.training import train
-from trainings.loaders import Domain
-from utils.pictures import panel
-from utils.run_folder import BEST, LATEST, RunFolder
+from trainings.val import Evaluation, evaluate_each
+from trainings.visualize import comparison_sheet
+from utils.pictures import bar_chart
+from utils.run_folder import LATEST, SCORES, RunFolder
 from utils.settings import Settings
+from utils.utils import resolve_device
 
-LOOKS = {Domain.GTA5: "synthetic look", Domain.CITYSCAPES: "real look"}
-COLUMNS = ("Trained on", "Validated on", "Accuracy % (last)", "mIoU % (last)", "mIoU % (best)")
+AUGMENTATION = "C-S-HF"
+SELF_TRAINING_BETA = 0.05
+COLUMNS = (
+    "Config",
+    "Accuracy %",
+    "mIoU %",
+    "Accuracy % (target statistics)",
+    "mIoU % (target statistics)",
+    "Train time per epoch (s)",
+)
+NOTE = (
+    "The last epoch of each training, on the real look's validation split. Target statistics: the "
+    "same weights with batch-norm statistics re-estimated on the real look's training images, "
+    "without labels (AdaBN)."
+)
+SHEET_ROWS = 3
 
-SELECTION = "last: the last epoch; best: the epoch with the highest mIoU on the synthetic look"
+
+class Methods(NamedTuple):
+    """The experiments that the demo runs."""
+
+    source_only: Experiment
+    ada: Experiment
+    fda: Experiment
+    ssl_fda: Experiment
+    upper_bound: Experiment
+
+
+class Entry(NamedTuple):
+    """A line of the table: what it is called, and the training it comes from."""
+
+    title: str
+    experiment: Experiment
+    settings: Settings
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.save_model_path / self.settings.run_name(self.experiment.stem)
 
 
 def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,10 +74,13 @@ def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
         "cityscapes_root": toy_root / "Cityscapes",
         "image_size": image_size,
         "source_resize": image_size,
+        "base_width": 32,
         "optimizer": "adamw",
         "batch_size": 4,
         "num_epochs": 15,
-        "validation_step": 5,
+        "validation_step": 15,
+        "discriminator": "light",
+        "select": "last",
     }
 
 
@@ -50,35 +95,135 @@ def make_toy_data(settings: Settings) -> None:
     )
 
 
-def demo(source_only: Experiment, settings: Settings) -> None:
-    """Trains on the synthetic domain, scores on both, writes a table and pictures."""
-    settings = dataclasses.replace(settings, save_model_path=settings.save_model_path / "demo")
-    print("demo 1/3: Toy City", flush=True)
+def demo(methods: Methods, settings: Settings) -> None:
+    """Runs every method on Toy City, scores all on its real look, writes tables and pictures."""
+    settings = replace(settings, save_model_path=settings.save_model_path / "demo")
+    before, self_training, after = _plan(methods, settings)
+    steps = _Steps(len(before) + len(after) + len(self_training) + 3)
+    steps.announce("Toy City")
     make_toy_data(settings)
-    print("demo 2/3: training on the synthetic domain", flush=True)
-    train(source_only, settings)
-    print("demo 3/3: scoring on both domains", flush=True)
-    run = settings.save_model_path / settings.run_name(source_only.stem)
-    trained_on = f"Toy City, {LOOKS[source_only.source]}"
-    rows, pictures = [], []
-    for domain, look in LOOKS.items():
-        last, best = (evaluate_checkpoint(run / name, domain, settings) for name in (LATEST, BEST))
-        scores = (last.matrix.pixel_accuracy(), last.matrix.mean_iou(), best.matrix.mean_iou())
-        rows.append((trained_on, f"Toy City, {look}", *(f"{100 * score:.1f}" for score in scores)))
-        pictures.append(panel(last.rows, title=f"{trained_on}: seen on the {look}"))
-    _write_results(RunFolder(settings.save_model_path), rows, np.concatenate(pictures))
+    for entry in before:
+        steps.announce(f"training: {entry.title}")
+        train(entry.experiment, entry.settings)
+    steps.announce("pseudo-labels")
+    generate_pseudo_labels(methods.fda, methods.ssl_fda, replace(settings, save_keyword=None))
+    for entry in (*self_training, *after):
+        steps.announce(f"training: {entry.title}")
+        train(entry.experiment, entry.settings)
+    steps.announce("scores and pictures")
+    _report([*before, *self_training, *after], methods, settings)
 
 
-def _write_results(folder: RunFolder, rows: list[tuple[str, ...]], picture: np.ndarray) -> None:
-    table = f"{_markdown([COLUMNS, *rows])}\n{SELECTION}\n"
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+class _Steps:
+    """Says which step of how many begins, and how long it has been."""
+
+    def __init__(self, total: int):
+        self.total, self.done, self.start = total, 0, time.perf_counter()
+
+    def announce(self, what: str) -> None:
+        self.done += 1
+        seconds = round(time.perf_counter() - self.start)
+        print(
+            f"\ndemo {self.done}/{self.total}, after {seconds // 60} min {seconds % 60:02d} s: "
+            f"{what}",
+            flush=True,
+        )
+
+
+def _plan(methods: Methods, settings: Settings) -> tuple[list[Entry], list[Entry], list[Entry]]:
+    """Trainings before the pseudo-labels, on them, and the upper bound, in the table's order."""
+
+    def entry(title: str, experiment: Experiment, **changes: Any) -> Entry:
+        return Entry(title, experiment, replace(settings, action=experiment.action, **changes))
+
+    before = [
+        entry("Source-only", methods.source_only),
+        entry(f"Source-only, {AUGMENTATION}", methods.source_only, aug_method=AUGMENTATION),
+        entry("ADA", methods.ada),
+        *(entry(f"FDA {beta}", methods.fda, fda_beta=beta) for beta in BETAS),
+    ]
+    beta = SELF_TRAINING_BETA
+    self_training = [entry(f"SSL-FDA {beta}", methods.ssl_fda, fda_beta=beta)]
+    return before, self_training, [entry("Supervised on the target", methods.upper_bound)]
+
+
+def _report(entries: Sequence[Entry], methods: Methods, settings: Settings) -> None:
+    """Scores all on the target with both kinds of statistics; writes the tables and pictures."""
+    predictors = _predictors(entries, methods)
+    samples = validation_samples(Domain.CITYSCAPES, settings)
+    device = resolve_device(settings.device)
+    evaluations = {}
+    for statistics in (TARGET, TRAINING):
+        chosen = replace(settings, bn_statistics=statistics)
+        loaded = load_predictors(predictors, Domain.CITYSCAPES, chosen)
+        evaluations[statistics] = evaluate_each(loaded, samples, settings, device, pictured=())
+    seconds = {entry.title: _epoch_seconds(entry) for entry in entries}
+    rows = [_shift_row(entries[0])]
+    for predictor, *both in zip(
+        predictors, evaluations[TRAINING], evaluations[TARGET], strict=True
+    ):
+        scores = [cell for evaluation in both for cell in _cells(evaluation)]
+        rows.append((predictor.title, *scores, seconds.get(predictor.title, "")))
+    _write(rows, loaded, evaluations[TRAINING], samples, settings)
+
+
+def _epoch_seconds(entry: Entry) -> str:
+    return f"{RunFolder(entry.folder).read_json(SCORES)['mean_epoch_seconds']:.1f}"
+
+
+def _predictors(entries: Sequence[Entry], methods: Methods) -> list[Predictor]:
+    """Every training's network, and MBT after the networks it consists of."""
+    predictors = [Predictor(entry.title, (entry.folder / LATEST,)) for entry in entries]
+    fda = [place for place, entry in enumerate(entries) if entry.experiment is methods.fda]
+    members = tuple(predictors[place].checkpoints[0] for place in fda)
+    return [*predictors[: fda[-1] + 1], Predictor("MBT", members), *predictors[fda[-1] + 1 :]]
+
+
+def _shift_row(source_only: Entry) -> tuple[str, ...]:
+    """What the source-only network scores where it was trained: the shift is the fall from it."""
+    scores = RunFolder(source_only.folder).read_json(SCORES)["last"]
+    cells = (_percent(scores["pixel_accuracy"]), _percent(scores["mIoU"]))
+    return (f"{source_only.title}, on the synthetic look", *cells, "", "", "")
+
+
+def _cells(evaluation: Evaluation) -> tuple[str, str]:
+    matrix = evaluation.matrix
+    return _percent(matrix.pixel_accuracy()), _percent(matrix.mean_iou())
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _write(
+    rows: Sequence[tuple[str, ...]],
+    loaded: LoadedPredictors,
+    evaluations: Sequence[Evaluation],
+    samples: SampleDataset,
+    settings: Settings,
+) -> None:
+    folder = RunFolder(settings.save_model_path)
+    table = f"{_markdown([COLUMNS, *rows])}\n{NOTE}\n"
+    titles = [predictor.title for predictor in loaded.predictors]
+    iou = {t: e.matrix.class_iou().tolist() for t, e in zip(titles, evaluations, strict=True)}
     folder.write_text("results.md", table)
-    folder.write_text("results.csv", text.getvalue())
-    print(f"\n{table}\npictures: {folder.save_picture('demo.png', picture)}")
+    folder.write_text("results.csv", _csv([COLUMNS, *rows]))
+    classes = [("Config", *CLASS_NAMES), *((title, *values) for title, values in iou.items())]
+    folder.write_text("class_iou.csv", _csv(classes))
+    chart = bar_chart(iou, CLASS_NAMES, title="IoU per class on the real look, in %")
+    folder.save_picture("class_iou.png", chart)
+    places = [round(part * (len(samples) - 1) / (SHEET_ROWS - 1)) for part in range(SHEET_ROWS)]
+    folder.save_picture("demo.png", comparison_sheet(loaded, places, samples, settings))
+    print(f"\n{table}\ntables and pictures: {folder.path}/{{results,class_iou,demo}}.*")
 
 
-def _markdown(rows: list[tuple[str, ...]]) -> str:
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"

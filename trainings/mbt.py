@@ -4,15 +4,12 @@ p = 1/3 * sum over beta of softmax(phi_beta(x)), upsampled, then argmax
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
-from model.ensemble import Ensemble
 from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
-from trainings.scoring import find_checkpoint, load_checkpoints, scoring_record, write_scores
+from trainings.predictors import Predictor, load_predictors
+from trainings.scoring import find_checkpoint, scores_name, scoring_record, write_scores
 from trainings.val import evaluate_each, print_scores
 from utils.errors import UserError
 from utils.run_folder import RunFolder
@@ -25,34 +22,26 @@ BETAS = (0.01, 0.05, 0.09)
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Scores each member and the ensemble of a round on Cityscapes' validation split."""
     members = find_members(fda, ssl_fda, settings.ssl_round, settings)
-    ensemble = load_ensemble(members, settings)
-    device = resolve_device(settings.device)
+    ensemble = Predictor(f"ensemble of the {len(members)}", tuple(members))
+    predictors = [*(Predictor(str(path), (path,)) for path in members), ensemble]
+    score_maps = load_predictors(predictors, Domain.CITYSCAPES, settings)
     samples = validation_samples(Domain.CITYSCAPES, settings)
-
-    def score_maps(images: Tensor) -> Sequence[Tensor]:
-        logits = [network.main_logits(images) for network in ensemble.networks]
-        return [*logits, ensemble.probabilities(images)]
-
-    *singles, together = evaluate_each(score_maps, samples, settings, device)
-    for path, evaluation in zip(members, singles, strict=True):
-        print(f"\n{path}:")
-        print_scores(evaluation.scores())
-    print(f"\nensemble of the {len(members)}:")
-    print_scores(together.scores())
+    device = resolve_device(settings.device)
+    evaluations = evaluate_each(score_maps, samples, settings, device)
+    scores = [evaluation.scores() for evaluation in evaluations]
+    for predictor, one in zip(predictors, scores, strict=True):
+        print(f"\n{predictor.title}:")
+        print_scores(one)
     record = {
-        **together.scores(),
+        **scores[-1],
         "members": [
-            {"checkpoint": str(path), **evaluation.scores()}
-            for path, evaluation in zip(members, singles, strict=True)
+            {"checkpoint": str(path), **one} for path, one in zip(members, scores, strict=False)
         ],
-        **scoring_record(Domain.CITYSCAPES, settings, together),
+        **scoring_record(Domain.CITYSCAPES, settings, evaluations[-1]),
     }
-    stem = "mbt" if settings.ssl_round == 0 else "mbt_ssl{round}"
+    stem = "mbt_ssl{round}" if settings.ssl_round else "mbt"
     run = RunFolder(settings.save_model_path / settings.run_name(stem))
-    name = "validation_cityscapes"
-    if settings.bn_statistics == "target":
-        name += "_target_statistics"
-    write_scores(run, name, record, together)
+    write_scores(run, scores_name(Domain.CITYSCAPES, settings), record, evaluations[-1])
 
 
 def find_members(
@@ -82,8 +71,3 @@ def find_members(
             "--mbt_checkpoints"
         )
     return found
-
-
-def load_ensemble(members: Sequence[Path], settings: Settings) -> Ensemble:
-    """The members on the device, in evaluation mode, with the chosen batch-norm statistics."""
-    return Ensemble(load_checkpoints(members, Domain.CITYSCAPES, settings)).eval()

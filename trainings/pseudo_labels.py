@@ -29,7 +29,8 @@ from trainings.loaders import (
     unlabelled_samples,
     validation_batches,
 )
-from trainings.mbt import find_members, load_ensemble
+from trainings.mbt import find_members
+from trainings.scoring import load_checkpoints
 from utils.errors import UsageError, UserError
 from utils.losses import upsample
 from utils.run_folder import RunFolder
@@ -101,7 +102,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     if making.begin(overwrite=settings.overwrite):
         print(f"{folder.path} is finished; --overwrite makes it afresh")
     else:
-        making.run(load_ensemble(members, settings), settings)
+        making.run(Ensemble(load_checkpoints(members, Domain.CITYSCAPES, settings)), settings)
     _print_summary(folder)
 
 

@@ -80,13 +80,10 @@ def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: S
     Prints, and leaves JSON and a picture in the folder; unless the folder is the checkpoint's own,
     or it is not its best one, they carry the checkpoint's name.
     """
-    name = f"validation_{domain.value.lower()}"
-    own = checkpoint.resolve().parent
+    extra, own = "", checkpoint.resolve().parent
     if own != folder.resolve() or checkpoint.name != BEST:
-        name += f"_{own.name}_{checkpoint.stem}"
-    if settings.bn_statistics == TARGET:
-        name += "_target_statistics"
-    network = load_checkpoint(checkpoint, domain, settings)
+        extra = f"_{own.name}_{checkpoint.stem}"
+    (network,) = load_checkpoints([checkpoint], domain, settings)
     device = resolve_device(settings.device)
     evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
     scores = evaluation.scores()
@@ -96,20 +93,15 @@ def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: S
         **scores,
         **scoring_record(domain, settings, evaluation),
     }
+    name = scores_name(domain, settings, extra)
     write_scores(RunFolder(folder), name, record, evaluation)
-
-
-def load_checkpoint(checkpoint: Path, domain: Domain, settings: Settings) -> BiSeNet:
-    """A checkpoint's network on the device, in evaluation mode, with the batch-norm statistics
-    that are chosen; `domain` is what it is going to be scored on."""
-    (network,) = load_checkpoints([checkpoint], domain, settings)
-    return network
 
 
 def load_checkpoints(
     checkpoints: Sequence[Path], domain: Domain, settings: Settings
 ) -> list[BiSeNet]:
-    """As `load_checkpoint`, for several at once."""
+    """Networks on the device, in evaluation mode, with the batch-norm statistics that are chosen;
+    `domain` is what they are going to be scored on."""
     device = resolve_device(settings.device)
     networks = []
     for checkpoint in checkpoints:
@@ -121,6 +113,12 @@ def load_checkpoints(
         reestimate_statistics(networks, samples, settings, device)
     print(f"scored with {STATISTICS[settings.bn_statistics]}", flush=True)
     return networks
+
+
+def scores_name(domain: Domain, settings: Settings, extra: str = "") -> str:
+    """What the files of a validation are called by, such as `validation_cityscapes`."""
+    adapted = "_target_statistics" if settings.bn_statistics == TARGET else ""
+    return f"validation_{domain.value.lower()}{extra}{adapted}"
 
 
 def write_scores(

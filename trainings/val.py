@@ -1,7 +1,7 @@
 """Validation: scores at the labels' own resolution, three lines, a table and pictures."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,14 +74,20 @@ def evaluate(
 
 @torch.inference_mode()
 def evaluate_each(
-    score_maps: ScoreMaps, samples: SampleDataset, settings: Settings, device: torch.device
+    score_maps: ScoreMaps,
+    samples: SampleDataset,
+    settings: Settings,
+    device: torch.device,
+    *,
+    pictured: Collection[int] | None = None,
 ) -> list[Evaluation]:
     """Scores several predictors on every sample, in one pass over the data.
 
     Their networks are in evaluation mode. Scores are upsampled to the label's own size before the
-    argmax.
+    argmax. `pictured` are the places of the samples whose predictions are kept, a few by default.
     """
-    chosen = set(np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist())
+    if pictured is None:
+        pictured = np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist()
     precision = resolve_precision(settings.precision, device)
     batches = validation_batches(
         samples,
@@ -99,7 +105,7 @@ def evaluate_each(
             for index, (image, label, name) in enumerate(
                 zip(batch.image, batch.label, batch.name, strict=True)
             ):
-                keep = next(position) in chosen
+                keep = next(position) in pictured
                 for evaluation, scores in zip(evaluations, maps, strict=True):
                     prediction = upsample(scores[index, None], label.shape).argmax(1)[0]
                     evaluation.update(name, prediction, label)

@@ -50,7 +50,8 @@ MOST_TICKS = 10
 class PanelRow(NamedTuple):
     """One validated image: RGB uint8 [h, w, 3], truth and prediction in train ids [H, W].
 
-    A `note` stands with the name in a caption, such as "worst: 31.2 % of the pixels right".
+    The sizes may differ; a panel has the truth's proportions. A `note`, such as "worst: 31.2 % of
+    the pixels right", stands with the name in a caption.
     """
 
     name: str
@@ -200,18 +201,18 @@ def _resized_ids(ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _Entry(NamedTuple):
-    """A legend's line: what has a colour, and how often its fill has stripes (0: is plain)."""
+    """What a legend names: a colour, plain or with white stripes `spacing` widths apart."""
 
     name: str
     color: tuple[int, int, int]
-    stripes: int = 0
+    spacing: int = 0
 
     def fill(self, draw: ImageDraw.ImageDraw, left: int, top: int, width: int, height: int) -> None:
         right, bottom = left + width - 1, top + height - 1
-        draw.rectangle((left, top, right, bottom), fill=self.color)
-        if self.stripes:
-            for x in range(left + STRIPE, right + 1, STRIPE * (self.stripes + 1)):
-                draw.rectangle((x, top + 1, min(x + STRIPE - 1, right), bottom - 1), fill=PAPER)
+        draw.rectangle((left, top, right, bottom), self.color)
+        if self.spacing:
+            for x in range(left + STRIPE, right + 1, STRIPE * (self.spacing + 1)):
+                draw.rectangle((x, top + 1, min(x + STRIPE - 1, right), bottom - 1), PAPER)
 
 
 def _class_entries() -> list[_Entry]:
@@ -263,7 +264,7 @@ class _Sheet:
         pitch = min(SMALL + math.ceil(widest) + 4 * GAP, self.inside)
         columns = _even_columns(len(entries), self.inside // pitch)
         line_height = SMALL + GAP
-        draw = self.block(GAP + -(-len(entries) // columns) * line_height + EDGE - GAP)
+        draw = self.block(-(-len(entries) // columns) * line_height + EDGE)
         for index, entry in enumerate(entries):
             line, column = divmod(index, columns)
             x, y = EDGE + column * pitch, GAP + line * line_height
@@ -387,7 +388,7 @@ class _Axes(NamedTuple):
         self,
         draw: ImageDraw.ImageDraw,
         group: int,
-        values: Sequence[float],
+        values: np.ndarray,
         entries: Sequence[_Entry],
     ) -> None:
         """One bar per value; one word where all are absent."""

@@ -193,7 +193,7 @@ def find_run(settings: Settings, stem: str, action: str, wanted: Mapping[str, An
     """
     wanted = {"optimizer": settings.optimizer, **wanted}
     name, folder = selected(settings), settings.save_model_path
-    found = _runs(folder, name, {"action": action, **wanted})
+    found = find_runs(folder, name, {"action": action, **wanted})
     equal = [path for path, run in found.items() if run["aug_method"] == settings.aug_method]
     own = [path for path in found if path.name == settings.run_name(stem)]
     for choice in (own,) if settings.save_keyword else (own, equal, list(found)):
@@ -214,8 +214,11 @@ def selected(settings: Settings) -> str:
     return {"best": BEST, "last": LATEST}[settings.select]
 
 
-def _runs(folder: Path, checkpoint: str, wanted: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The runs in a folder that have the checkpoint and the wanted settings."""
+def find_runs(
+    folder: Path, checkpoint: str, wanted: Mapping[str, Any]
+) -> dict[Path, dict[str, Any]]:
+    """The runs in a folder that have a checkpoint of this name and the wanted settings: their
+    folders, sorted, each with all its settings."""
     runs = {
         path.parent: RunFolder(path.parent).read_json(SETTINGS)
         for path in sorted(folder.glob(f"*/{SETTINGS}"))

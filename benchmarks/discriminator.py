@@ -1,0 +1,51 @@
+"""The plain and the light discriminator: parameters, and time of a forward and backward pass.
+
+python benchmarks/discriminator.py --batch 4 --size 512 1024
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from fda import machine, medians  # its neighbour
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from model.discriminator import KINDS, Discriminator
+
+CLASSES = 19
+
+
+def step(net: Discriminator, maps: Tensor) -> None:
+    net.zero_grad()
+    net(maps).mean().backward()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="forward + backward of the discriminators")
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("H", "W"))
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    maps = torch.randn(args.batch, CLASSES, *args.size, device=args.device).softmax(1)
+    nets = {kind: Discriminator(CLASSES, kind).to(args.device) for kind in KINDS}
+    steps = {kind: partial(step, net, maps) for kind, net in nets.items()}
+    seconds = medians(steps, args.rounds, args.device)
+    parameters = {kind: sum(p.numel() for p in net.parameters()) for kind, net in nets.items()}
+
+    print(f"{machine(args.device)}; maps {'x'.join(map(str, maps.shape))}, float32")
+    for kind in KINDS:
+        print(
+            f"{kind:6}  {parameters[kind]:9,} parameters  {1e3 * seconds[kind]:8.1f} ms a step  "
+            f"conv / {kind}: {parameters['conv'] / parameters[kind]:.2f} x the parameters, "
+            f"{seconds['conv'] / seconds[kind]:.2f} x the time"
+        )
+
+
+if __name__ == "__main__":
+    main()

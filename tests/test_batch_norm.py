@@ -1,0 +1,103 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from datasets.samples import SampleDataset
+from model.model_stages import BiSeNet
+from tests.helpers import make_cityscapes
+from trainings import batch_norm
+from trainings.batch_norm import reestimate_statistics, with_statistics_of
+from trainings.loaders import Domain, unlabelled_samples
+from utils.errors import UserError
+from utils.settings import Settings, with_derived_defaults
+
+CPU = torch.device("cpu")
+
+
+def settings(root, **changes) -> Settings:
+    return with_derived_defaults(
+        Settings(cityscapes_root=root, image_size=(64, 96), num_workers=0, base_width=8, **changes)
+    )
+
+
+def images_of(samples: SampleDataset) -> torch.Tensor:
+    return torch.stack([samples[0, index].image for index in range(len(samples))])
+
+
+def first_norm(network: BiSeNet) -> tuple[nn.Module, nn.BatchNorm2d]:
+    layer = network.cp.backbone.features[0]
+    return layer.conv, layer.bn
+
+
+def first_maps(network: BiSeNet, images: torch.Tensor) -> torch.Tensor:
+    """What the first norm sees."""
+    return first_norm(network)[0]((images.float() - network.mean) / network.std)
+
+
+def moments(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return maps.mean((0, 2, 3)), maps.transpose(0, 1).flatten(1).var(1)
+
+
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_one_batch_of_all_images_gives_exactly_its_statistics(tmp_path, count):
+    now = settings(make_cityscapes(tmp_path, train=count))
+    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    network = BiSeNet(base=8)
+    reestimate_statistics([network], samples, now, CPU)
+    mean, variance = moments(first_maps(network, images_of(samples)))
+    norm = first_norm(network)[1]
+    torch.testing.assert_close(norm.running_mean, mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-5)
+
+
+def test_several_equal_batches_give_the_mean_of_theirs(tmp_path, monkeypatch):
+    """Seven images in batches of three: two batches, and no last batch of one."""
+    monkeypatch.setattr(batch_norm, "BATCH_SIZE", 3)
+    now = settings(make_cityscapes(tmp_path, train=7))
+    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    network = BiSeNet(base=8)
+    reestimate_statistics([network], samples, now, CPU)
+    images = images_of(samples)
+    parts = [moments(first_maps(network, images[start : start + 3])) for start in (0, 3)]
+    mean, variance = (torch.stack(both).mean(0) for both in zip(*parts, strict=True))
+    norm = first_norm(network)[1]
+    torch.testing.assert_close(norm.running_mean, mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-5)
+    assert norm.num_batches_tracked == 2
+
+
+def test_the_weights_are_untouched_and_the_batch_size_changes_nothing(tmp_path):
+    root = make_cityscapes(tmp_path, train=4)
+    network = BiSeNet(base=8)
+    before = copy.deepcopy(network.state_dict())
+    one, two = (
+        with_statistics_of(
+            network, unlabelled_samples(Domain.CITYSCAPES, now), now, CPU
+        ).state_dict()
+        for now in (settings(root, batch_size=2), settings(root, batch_size=8))
+    )
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), "the network itself"
+        assert torch.equal(one[name], two[name])
+        statistic = "running" in name or "num_batches" in name
+        assert statistic or torch.equal(one[name], value)
+    assert not torch.equal(
+        one["ffm.convblk.bn.running_mean"], before["ffm.convblk.bn.running_mean"]
+    )
+    assert all(m.momentum == 0.1 for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_labels_are_not_read(tmp_path):
+    root = make_cityscapes(tmp_path, train=2)
+    for label in (root / "gtFine").glob("train/*/*"):
+        label.unlink()
+    now = settings(root)
+    with_statistics_of(BiSeNet(base=8), unlabelled_samples(Domain.CITYSCAPES, now), now, CPU)
+
+
+def test_one_image_has_no_statistics(tmp_path):
+    now = settings(make_cityscapes(tmp_path, train=1))
+    with pytest.raises(UserError, match="needs two training images or more"):
+        with_statistics_of(BiSeNet(base=8), unlabelled_samples(Domain.CITYSCAPES, now), now, CPU)

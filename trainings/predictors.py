@@ -1,0 +1,53 @@
+"""Several networks and ensembles on the same images, each network run once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from model.ensemble import mean_probabilities
+from model.model_stages import BiSeNet
+from trainings.loaders import Domain
+from trainings.scoring import load_checkpoints
+from utils.settings import Settings
+
+
+class Predictor(NamedTuple):
+    """A network, or an ensemble of several, under the title that tables and pictures give it."""
+
+    title: str
+    checkpoints: tuple[Path, ...]
+
+
+class LoadedPredictors:
+    """The `ScoreMaps` of several predictors; a checkpoint that some of them share is loaded and run
+    once.
+
+    A network gives its logits, an ensemble the mean of its members' probabilities.
+    """
+
+    def __init__(self, predictors: Sequence[Predictor], networks: Mapping[Path, BiSeNet]):
+        self.predictors, self.networks = list(predictors), networks
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        needed = {path for predictor in self.predictors for path in predictor.checkpoints}
+        logits = {path: self.networks[path].main_logits(images) for path in needed}
+        return [_scores([logits[path] for path in p.checkpoints]) for p in self.predictors]
+
+    def only(self, number: int) -> "LoadedPredictors":
+        """One of them."""
+        return LoadedPredictors([self.predictors[number]], self.networks)
+
+
+def load_predictors(
+    predictors: Sequence[Predictor], domain: Domain, settings: Settings
+) -> LoadedPredictors:
+    """Loads what the predictors need, to be scored on that domain."""
+    checkpoints = list(dict.fromkeys(path for p in predictors for path in p.checkpoints))
+    networks = load_checkpoints(checkpoints, domain, settings)
+    return LoadedPredictors(predictors, dict(zip(checkpoints, networks, strict=True)))
+
+
+def _scores(logits: Sequence[Tensor]) -> Tensor:
+    return logits[0] if len(logits) == 1 else mean_probabilities(logits)
