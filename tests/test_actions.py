@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tests.helpers import TINY, make_cityscapes, make_gta5, run_main
 from trainings import loop
 from utils.run_folder import BEST, LATEST
 
+SECOND_ROW = "last_target_statistics"
 ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
 
 
@@ -114,7 +116,7 @@ def test_another_action_or_other_data_are_refused_on_the_same_run(here, monkeypa
     assert in_process(*augmented, action="train_simple_cityscapes") == 2
     assert "--action was 'train_simple_gta5'" in capsys.readouterr().err
     assert in_process(*augmented, "--gta5_root", str(make_gta5(here / "other"))) == 2
-    assert "the names of the images" in capsys.readouterr().err
+    assert "the images or their pseudo-labels" in capsys.readouterr().err
 
 
 def test_overwrite_starts_afresh_and_leaves_strange_files(here, monkeypatch, capsys):
@@ -164,16 +166,18 @@ def test_one_epoch_saves_its_weights(here):
 
 
 def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
-    done = command(here, "val_gta5_transfer")
+    folder = here / "alone" / "simple_gta5_sgd_aug"
+    shutil.copytree(here / "runs" / "simple_gta5_sgd_aug", folder)
+    done = command(here, "val_gta5_transfer", "--save_model_path", "alone")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "simple_gta5_sgd_aug/best.pth: loaded 245, missing 0, unexpected 0" in lines[1]
-    assert [line.split(":")[0] for line in lines[2:5]] == [
+    assert lines[2] == "scored with the batch-norm statistics of the training"
+    assert [line.split(":")[0] for line in lines[3:6]] == [
         "precision per pixel for test",
         "mIoU for validation",
         "mIoU per class",
     ]
-    folder = here / "runs" / "simple_gta5_sgd_aug"
     record = json.loads((folder / "validation_cityscapes.json").read_text())
     assert record["validation"]["images"] == 2
     assert (folder / "validation_cityscapes.png").exists()
@@ -199,18 +203,42 @@ def test_training_from_a_checkpoint_does_not_read_the_pretrained_file(here):
     assert "loaded 245, missing 0, unexpected 0" in done.stdout
 
 
-def test_the_demo_prints_a_table_and_draws(tmp_path):
+def test_the_demo_puts_every_method_side_by_side_and_goes_on_where_it_was(tmp_path):
     toy = ("--toy_train", "4", "--toy_val", "2", "--toy_size", "64", "96", "--num_epochs", "1")
-    done = run_main(
-        *("--action", "demo", "--save_model_path", "runs", "--base_width", "8"), *toy, cwd=tmp_path
-    )
+    words = ("--action", "demo", "--save_model_path", "runs", "--base_width", "8", *toy)
+    done = run_main(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "| Trained on" in done.stdout
+    assert "demo 1/11" in done.stdout and "demo 11/11" in done.stdout
     results = tmp_path / "runs" / "demo"
     with (results / "results.csv").open() as file:
-        rows = list(csv.reader(file))
-    assert len(rows) == 3 and rows[0][0] == "Trained on"
-    assert (results / "demo.png").exists() and (results / "results.md").exists()
+        rows = list(csv.DictReader(file))
+    assert [row["Config"] for row in rows] == [
+        "Source-only, on the synthetic look",
+        "Source-only",
+        "Source-only, C-S-HF",
+        "ADA",
+        "FDA 0.01",
+        "FDA 0.05",
+        "FDA 0.09",
+        "MBT",
+        "SSL-FDA 0.05",
+        "Supervised on the target",
+    ]
+    for row in rows[1:]:
+        numbers = [float(row[name]) for name in row if "%" in name]
+        assert len(numbers) == 4 and all(0 <= number <= 100 for number in numbers)
+    for row, run in (("ADA", "ada"), ("FDA 0.09", "fda09"), ("SSL-FDA 0.05", "ssl_fda05")):
+        own = scores(results / f"{run}_adamw_noaug")
+        (shown,) = [r for r in rows if r["Config"] == row]
+        for column, key in (("mIoU %", "last"), ("mIoU % (target statistics)", SECOND_ROW)):
+            assert float(shown[column]) == pytest.approx(100 * own[key]["mIoU"], abs=0.06)
+    for name in ("demo.png", "class_iou.png", "class_iou.csv", "results.md"):
+        assert (results / name).stat().st_size > 0
+
+    again = run_main(*words, cwd=tmp_path)
+    assert again.returncode == 0 and "epoch 1/1" not in again.stderr
+    assert again.stdout.count("is finished") == 9
+    assert (results / "results.md").read_text() in again.stdout
 
 
 BAD = {
@@ -233,7 +261,7 @@ BAD = {
     "another run": (
         ["--validation_only", "True", "--save_keyword", "typo"],
         1,
-        "under typo: make one with --action train_simple_gta5",
+        "no best.pth in runs/typo: train it with --action train_simple_gta5",
     ),
     "endless warm-up": (
         ["--num_epochs", "1", "--warmup_steps", "2"],

@@ -69,13 +69,14 @@ def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
     toy_root = explicit.get("toy_root", Settings.toy_root)
     image_size = explicit.get("image_size", explicit.get("toy_size", Settings.toy_size))
+    recipe = {} if "optimizer" in explicit else {"optimizer": "adamw", "learning_rate": 2e-3}
     return {
+        **recipe,
         "gta5_root": toy_root / "GTA5",
         "cityscapes_root": toy_root / "Cityscapes",
         "image_size": image_size,
         "source_resize": image_size,
         "base_width": 32,
-        "optimizer": "adamw",
         "batch_size": 4,
         "num_epochs": 15,
         "validation_step": 15,

@@ -51,7 +51,7 @@ def _checkpoint(
         return folder, find_input(settings.load_model_path, "load_model_path")
     if not any_augmentation:
         folder = own_run(settings, experiment.stem)
-        return folder, folder / selected(settings)
+        return folder, _announced(folder, settings)
     try:
         return find_checkpoint(experiment, settings)
     except UserError as error:
@@ -60,9 +60,14 @@ def _checkpoint(
 
 def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, Path]:
     """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
-    it; says what it is."""
+    it."""
     wanted = {name: getattr(settings, name) for name in experiment.distinguishing}
     folder = find_run(settings, experiment.stem, experiment.action, wanted)
+    return folder, _announced(folder, settings)
+
+
+def _announced(folder: Path, settings: Settings) -> Path:
+    """The checkpoint of a run that is scored; says how it came about."""
     run, checkpoint = RunFolder(folder), folder / selected(settings)
     trained = run.read_json(SETTINGS)["aug_method"] or "none"
     how = {
@@ -71,7 +76,7 @@ def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, P
     }[settings.select]
     unfinished = "" if run.has(SCORES) else "; that training has not finished"
     print(f"{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
-    return folder, checkpoint
+    return checkpoint
 
 
 def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: Settings) -> None:

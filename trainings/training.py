@@ -22,6 +22,7 @@ from trainings.loaders import (
     validation_samples,
 )
 from trainings.loop import fit
+from trainings.method import Method
 from trainings.scoring import STATISTICS, score, scoring_record
 from trainings.state import TrainState
 from trainings.val import Evaluation, evaluate, print_scores
@@ -64,7 +65,7 @@ def train(experiment: Experiment, settings: Settings) -> None:
     run.begin(settings, data_names)
     method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
 
-    _announce(run, data, len(validation), device)
+    _announce(run, data, len(validation), method, device)
     validate = functools.partial(evaluate, network, validation, settings, device)
     try:
         state, last = fit(method, data, validate, run, settings, device)
@@ -87,10 +88,17 @@ def _adapted(network: BiSeNet, validation: SampleDataset, settings: Settings) ->
     return scores
 
 
-def _announce(run: RunFolder, data: TrainingData, validated: int, device: torch.device) -> None:
+def _announce(
+    run: RunFolder, data: TrainingData, validated: int, method: Method, device: torch.device
+) -> None:
+    targets = f" on {len(data.target)} of the target" if data.target else ""
+    sizes = (
+        f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters"
+        for name, part in method.named_children()
+    )
     print(
-        f"run {run.path}: {len(data.source)} training and {validated} validation images, "
-        f"{data.steps_per_epoch} steps an epoch, on {device}",
+        f"run {run.path}: {len(data.source)} training{targets} and {validated} validation images, "
+        f"{data.steps_per_epoch} steps an epoch, {', '.join(sizes)}, on {device}",
         flush=True,
     )
 

@@ -1,0 +1,81 @@
+import pytest
+
+from utils.errors import UserError
+from utils.run_folder import BEST, LATEST, SETTINGS, RunFolder, find_run
+from utils.settings import Settings
+
+STEM, ACTION = "fda{beta}", "train_fda"
+
+
+def make_run(root, name, *, optimizer="sgd", aug_method="", beta=0.05, action=ACTION, file=BEST):
+    settings = Settings(action=action, optimizer=optimizer, aug_method=aug_method, fda_beta=beta)
+    run = RunFolder(root / name)
+    run.write_json(SETTINGS, settings.to_json())
+    run.write_text(file, "")
+    return root / name
+
+
+def search(root, *, beta=0.05, **changes):
+    settings = Settings(save_model_path=root, fda_beta=beta, **changes)
+    return find_run(settings, STEM, ACTION, {"fda_beta": beta})
+
+
+def test_the_only_match_by_beta_and_optimizer(tmp_path):
+    wanted = make_run(tmp_path, "mine", aug_method="C-S-HF")
+    make_run(tmp_path, "fda09_sgd_noaug", beta=0.09)
+    make_run(tmp_path, "fda05_adam_noaug", optimizer="adam")
+    make_run(tmp_path, "ssl_fda05_sgd_noaug", action="train_ssl_fda")
+    make_run(tmp_path, "unscored", file=LATEST)
+    assert search(tmp_path) == wanted
+
+
+def test_equal_augmentation_is_preferred(tmp_path):
+    make_run(tmp_path, "fda05_sgd_noaug")
+    wanted = make_run(tmp_path, "jittered", aug_method="C-S")
+    make_run(tmp_path, "flipped", aug_method="HF")
+    assert search(tmp_path, aug_method="C-S") == wanted
+
+
+def test_the_name_that_the_settings_give_comes_first(tmp_path):
+    make_run(tmp_path, "another", aug_method="C-S")
+    wanted = make_run(tmp_path, "fda05_sgd_aug", aug_method="C-S-HF")
+    assert search(tmp_path, aug_method="C-S") == wanted
+
+
+def test_several_candidates_are_listed(tmp_path):
+    for name, codes in (("one", "C"), ("two", "S")):
+        make_run(tmp_path, name, aug_method=codes)
+    with pytest.raises(UserError, match=r"2 runs .*--fda_beta 0\.05 \(one, two\)"):
+        search(tmp_path)
+
+
+def test_a_keyword_names_exactly_one_run(tmp_path):
+    make_run(tmp_path, "one")
+    wanted = make_run(tmp_path, "two")
+    assert search(tmp_path, save_keyword="two") == wanted
+    with pytest.raises(UserError, match="--save_keyword typo"):
+        search(tmp_path, save_keyword="typo")
+
+
+def test_a_missing_run_names_the_place_and_the_command(tmp_path):
+    sentence = r"no best\.pth in .* made by --action train_fda --optimizer sgd --fda_beta 0\.01"
+    with pytest.raises(UserError, match=sentence):
+        search(tmp_path, beta=0.01)
+
+
+def test_the_last_weights_can_be_selected(tmp_path):
+    make_run(tmp_path, "best_only")
+    wanted = make_run(tmp_path, "both", file=LATEST)
+    assert search(tmp_path, select="last") == wanted
+
+
+def test_a_flag_younger_than_the_run_does_not_refuse_it(tmp_path):
+    """Runs from before a flag existed go on, unless it is given another value."""
+    now = Settings()
+    old = {name: value for name, value in now.to_json().items() if name != "ent_eta"}
+    run = RunFolder(tmp_path)
+    run.write_json(SETTINGS, {**old, "data": "d"})
+    run.write_text(LATEST, "")
+    assert not run.finished(now, "d")
+    with pytest.raises(UserError, match=r"--ent_eta was 2\.0, is 3\.0"):
+        run.finished(Settings(ent_eta=3.0), "d")
