@@ -19,7 +19,7 @@ from torch import Tensor
 
 from datasets.cityscapes import PSEUDO, cityscapes_images, pseudo_label_path, with_pseudo_labels
 from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
-from datasets.samples import Sample, SampleDataset, SampleFiles
+from datasets.samples import Sample, SampleDataset, SampleFiles, read_label
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
 from trainings.loaders import (
@@ -33,6 +33,7 @@ from trainings.mbt import find_members
 from trainings.scoring import load_checkpoints
 from utils.errors import UsageError, UserError
 from utils.losses import upsample
+from utils.pictures import label_panel
 from utils.run_folder import RunFolder
 from utils.settings import Settings
 from utils.utils import autocast, find_input, progress, resolve_device, resolve_precision, versions
@@ -42,8 +43,9 @@ MAX_THRESHOLD, RANK = 0.9, 0.66
 BINS = 10_000
 """Of the histograms of probability, and the unit of thresholds: MAX_THRESHOLD is a whole number."""
 
-PROGRESS, SUMMARY = "progress.pth", "summary.json"
+PROGRESS, SUMMARY, PICTURE = "progress.pth", "summary.json", "pseudo_labels.png"
 SAVE_EVERY = 100
+PICTURED = 4
 
 
 class ConfidenceHistogram:
@@ -178,6 +180,7 @@ class _Making:
         device = resolve_device(settings.device)
         self._count(ensemble, settings, device)
         self._write(ensemble, settings, device)
+        self._draw()
         self.folder.write_json(SUMMARY, self._summary(settings))
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
@@ -209,6 +212,21 @@ class _Making:
             label = torch.where(confidence >= thresholds[classes], classes, IGNORE)
             path = self._path(self.samples.files[place])
             RunFolder(path.parent).save_picture(path.name, label.to(torch.uint8).cpu().numpy())
+
+    def _draw(self) -> None:
+        last = len(self.samples) - 1
+        places = dict.fromkeys(round(part * last / (PICTURED - 1)) for part in range(PICTURED))
+        rows = [
+            (
+                self.samples.files[place].name,
+                self.samples[0, place].image.permute(1, 2, 0).numpy(),
+                read_label(self._path(self.samples.files[place]), holds_train_ids=True),
+            )
+            for place in places
+        ]
+        heading = "pseudo-label; black where the ensemble is not sure"
+        sheet = label_panel(rows, title=self.folder.path.name, heading=heading)
+        print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
 
     def _path(self, files: SampleFiles) -> Path:
         return pseudo_label_path(self.folder.path, SPLIT, files)

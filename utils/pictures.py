@@ -19,6 +19,7 @@ EDGE, GAP = 14, 6  # around a sheet; between its pictures and around its words
 TITLE, TEXT, SMALL, TINY = 18, 14, 13, 11  # font sizes
 INK, MUTED, GRID, BAND, PAPER = ((grey, grey, grey) for grey in (25, 95, 222, 246, 255))
 
+LABEL_WIDTH = 480  # of a picture on a sheet of images and labels
 ERROR_COLOR = (213, 94, 0)
 IMAGE_CONTRAST = 0.4  # of an error map's image, which fades towards white
 SPELLED_OUT = str.maketrans(
@@ -83,6 +84,23 @@ def panel(rows: Sequence[PanelRow], *, title: str, width: int = 384) -> np.ndarr
         if row.note:
             sheet.caption(row.name, row.note)
         sheet.pictures(_colored(*_scaled(width, row.image, row.truth, row.prediction)))
+    sheet.legend(_class_entries())
+    return sheet.array()
+
+
+def label_panel(
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray]], *, title: str, heading: str
+) -> np.ndarray:
+    """Image and label side by side, for labels that nothing is compared with.
+
+    A row is a name, RGB uint8 [h, w, 3] and train ids [H, W]; `heading` stands above the labels.
+    """
+    sheet = _Sheet(title, columns=2, column_width=LABEL_WIDTH)
+    sheet.headings(("image", heading))
+    for name, image, label in rows:
+        sheet.caption(name, "")
+        picture, ids = _scaled(LABEL_WIDTH, image, label)
+        sheet.pictures([picture, colorize(ids)])
     sheet.legend(_class_entries())
     return sheet.array()
 
