@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.labels import CLASS_NAMES
-from datasets.samples import SampleDataset
 from datasets.toy_city import make_toy_city
 from trainings.batch_norm import TARGET, TRAINING
 from trainings.experiment import Experiment
@@ -153,11 +152,13 @@ def _report(entries: Sequence[Entry], methods: Methods, settings: Settings) -> N
     predictors = _predictors(entries, methods)
     samples = validation_samples(Domain.CITYSCAPES, settings)
     device = resolve_device(settings.device)
-    evaluations = {}
-    for statistics in (TARGET, TRAINING):
+    loaded, evaluations = {}, {}
+    for statistics in (TRAINING, TARGET):
         chosen = replace(settings, bn_statistics=statistics)
-        loaded = load_predictors(predictors, Domain.CITYSCAPES, chosen)
-        evaluations[statistics] = evaluate_each(loaded, samples, settings, device, pictured=())
+        loaded[statistics] = load_predictors(predictors, Domain.CITYSCAPES, chosen)
+        evaluations[statistics] = evaluate_each(
+            loaded[statistics], samples, settings, device, pictured=()
+        )
     seconds = {entry.title: _epoch_seconds(entry) for entry in entries}
     rows = [_shift_row(entries[0])]
     for predictor, *both in zip(
@@ -165,7 +166,29 @@ def _report(entries: Sequence[Entry], methods: Methods, settings: Settings) -> N
     ):
         scores = [cell for evaluation in both for cell in _cells(evaluation)]
         rows.append((predictor.title, *scores, seconds.get(predictor.title, "")))
-    _write(rows, loaded, evaluations[TRAINING], samples, settings)
+    folder = RunFolder(settings.save_model_path)
+    table = f"{_markdown([COLUMNS, *rows])}\n{NOTE}\n"
+    folder.write_text("results.md", table)
+    folder.write_text("results.csv", _csv([COLUMNS, *rows]))
+    _write_class_iou(folder, predictors, evaluations[TRAINING])
+    sheet = comparison_sheet(_shown(loaded), _places(len(samples)), samples, settings)
+    folder.save_picture("demo.png", sheet)
+    print(f"\n{table}\ntables and pictures: {folder.path}/{{results,class_iou,demo}}.*")
+
+
+def _shown(loaded: Mapping[str, LoadedPredictors]) -> list[LoadedPredictors]:
+    """All predictors, and beside source-only the same with the target's statistics."""
+    source_only, *_ = loaded[TRAINING].predictors
+    adapted = source_only._replace(title=f"{source_only.title}, target statistics")
+    return [
+        loaded[TRAINING].only(0),
+        LoadedPredictors([adapted], loaded[TARGET].networks),
+        loaded[TRAINING].only(*range(1, len(loaded[TRAINING].predictors))),
+    ]
+
+
+def _places(images: int) -> list[int]:
+    return [round(part * (images - 1) / (SHEET_ROWS - 1)) for part in range(SHEET_ROWS)]
 
 
 def _epoch_seconds(entry: Entry) -> str:
@@ -196,26 +219,17 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _write(
-    rows: Sequence[tuple[str, ...]],
-    loaded: LoadedPredictors,
-    evaluations: Sequence[Evaluation],
-    samples: SampleDataset,
-    settings: Settings,
+def _write_class_iou(
+    folder: RunFolder, predictors: Sequence[Predictor], evaluations: Sequence[Evaluation]
 ) -> None:
-    folder = RunFolder(settings.save_model_path)
-    table = f"{_markdown([COLUMNS, *rows])}\n{NOTE}\n"
-    titles = [predictor.title for predictor in loaded.predictors]
-    iou = {t: e.matrix.class_iou().tolist() for t, e in zip(titles, evaluations, strict=True)}
-    folder.write_text("results.md", table)
-    folder.write_text("results.csv", _csv([COLUMNS, *rows]))
-    classes = [("Config", *CLASS_NAMES), *((title, *values) for title, values in iou.items())]
-    folder.write_text("class_iou.csv", _csv(classes))
+    iou = {
+        predictor.title: evaluation.matrix.class_iou().tolist()
+        for predictor, evaluation in zip(predictors, evaluations, strict=True)
+    }
+    rows = [("Config", *CLASS_NAMES), *((title, *values) for title, values in iou.items())]
+    folder.write_text("class_iou.csv", _csv(rows))
     chart = bar_chart(iou, CLASS_NAMES, title="IoU per class on the real look, in %")
     folder.save_picture("class_iou.png", chart)
-    places = [round(part * (len(samples) - 1) / (SHEET_ROWS - 1)) for part in range(SHEET_ROWS)]
-    folder.save_picture("demo.png", comparison_sheet(loaded, places, samples, settings))
-    print(f"\n{table}\ntables and pictures: {folder.path}/{{results,class_iou,demo}}.*")
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

@@ -35,9 +35,9 @@ class LoadedPredictors:
         logits = {path: self.networks[path].main_logits(images) for path in needed}
         return [_scores([logits[path] for path in p.checkpoints]) for p in self.predictors]
 
-    def only(self, number: int) -> "LoadedPredictors":
-        """One of them."""
-        return LoadedPredictors([self.predictors[number]], self.networks)
+    def only(self, *numbers: int) -> "LoadedPredictors":
+        """Some of them."""
+        return LoadedPredictors([self.predictors[number] for number in numbers], self.networks)
 
 
 def load_predictors(

@@ -46,7 +46,7 @@ def visualize(fda: Experiment, settings: Settings) -> None:
     if len(predictors) > 1:
         chosen = telling_images(np.mean(accuracies, axis=0).tolist(), settings)
         places = [places[0] for places in chosen.values() if places]
-        sheet = comparison_sheet(loaded, places, samples, settings)
+        sheet = comparison_sheet([loaded], places, samples, settings)
         folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
         print(f"side by side: {folder.save_picture('comparison.png', sheet)}")
 
@@ -145,13 +145,17 @@ def evaluate_some(
 
 
 def comparison_sheet(
-    loaded: LoadedPredictors, places: Sequence[int], samples: SampleDataset, settings: Settings
+    several: Sequence[LoadedPredictors],
+    places: Sequence[int],
+    samples: SampleDataset,
+    settings: Settings,
 ) -> np.ndarray:
     """Image, truth and every predictor's prediction of the samples at these places."""
-    evaluations = evaluate_some(loaded, list(dict.fromkeys(places)), samples, settings)
+    places = list(dict.fromkeys(places))
+    evaluations = [e for one in several for e in evaluate_some(one, places, samples, settings)]
     rows = [
         ComparisonRow(same[0].name, same[0].image, same[0].truth, [row.prediction for row in same])
         for same in zip(*(evaluation.rows for evaluation in evaluations), strict=True)
     ]
-    titles = [predictor.title for predictor in loaded.predictors]
+    titles = [predictor.title for one in several for predictor in one.predictors]
     return comparison(rows, titles, title="the same images, side by side")
