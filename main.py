@@ -128,7 +128,7 @@ ACTIONS: dict[str, Action] = {
         partial(run_experiment, SELF_TRAINING), "self-training: FDA with those pseudo-labels"
     ),
     "visualize": Action(
-        partial(visualize, FOURIER),
+        partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
     ),
 }

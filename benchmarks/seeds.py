@@ -7,11 +7,12 @@ Finished runs are skipped, as the demo skips them. Writes seeds.md and seeds.csv
 
 import argparse
 import csv
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from fda import machine
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 
@@ -36,7 +37,9 @@ def main() -> None:
     rows = [tables[0][0], *(averaged(same) for same in zip(*(t[1:] for t in tables), strict=True))]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---" * len(rows[0]) + "|")
-    note = f"Seeds {arguments.seeds}, mean ± standard deviation; {platform.processor()}"
+    seeds = " ".join(map(str, arguments.seeds))
+    flags = f", {' '.join(demo_flags)}" if demo_flags else ""
+    note = f"Seeds {seeds}{flags}: mean ± standard deviation. {machine('cpu')}"
     table = "\n".join([*lines, "", note]) + "\n"
     (arguments.out / "seeds.md").write_text(table)
     with (arguments.out / "seeds.csv").open("w", newline="") as file:

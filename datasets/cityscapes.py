@@ -64,10 +64,14 @@ def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
 def with_pseudo_labels(
     images: Sequence[SampleFiles], folder: Path, split: str
 ) -> list[SampleFiles]:
-    """The images with their pseudo-labels; an image without one is a UserError."""
+    """The images with their pseudo-labels. Raises UserError for images without one."""
     labels = {files.name: pseudo_label_path(folder, split, files) for files in images}
-    present = {name: path for name, path in labels.items() if path.exists()}
-    check_partners({files.name: files.image for files in images}, present, folder, folder / split)
+    missing = [str(path) for path in labels.values() if not path.exists()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(labels)} pseudo-labels are missing, such as {missing[0]}: the "
+            "command that made them makes the missing ones, --action generate_pseudo_labels"
+        )
     return [files._replace(label=labels[files.name], kind=LabelKind.PSEUDO) for files in images]
 
 

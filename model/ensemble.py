@@ -6,7 +6,6 @@ p = 1/M sum_m softmax(phi_m(x))
 from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -22,19 +21,9 @@ class Ensemble(nn.Module):
         self.networks = nn.ModuleList(networks)
         assert self.networks, "an ensemble of no networks"
 
-    def member_logits(self, x: Tensor) -> list[Tensor]:
-        """Main logits of each network at 1/8, [N, C, h, w]."""
-        return [network.main_logits(x) for network in self.networks]
-
     def probabilities(self, x: Tensor) -> Tensor:
         """The mean of the members' softmax at 1/8, float32 [N, C, h, w]."""
-        return mean_probabilities(self.member_logits(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The mean at the input's size, [N, C, H, W]: upsampled after it is taken."""
-        return F.interpolate(
-            self.probabilities(x), x.shape[-2:], mode="bilinear", align_corners=True
-        )
+        return mean_probabilities([network.main_logits(x) for network in self.networks])
 
 
 def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:

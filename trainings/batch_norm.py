@@ -4,8 +4,9 @@ Practical Domain Adaptation", 2016): a network meets the target's images, and no
 mean, var of each norm <- averages, over batches of the target's training images, of the batch's own
 """
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -35,11 +36,31 @@ def reestimate_statistics(
     batch_size = min(BATCH_SIZE, len(samples))
     if batch_size < 2:
         raise UserError(
-            "--bn_statistics target needs two training images or more of the domain that is "
-            f"scored, there is {len(samples)}: add images, or use --bn_statistics training"
+            "batch-norm statistics of a domain need two of its training images or more, there is "
+            f"{len(samples)}: add images, or use --bn_statistics training"
         )
     usable = len(samples) // batch_size * batch_size
     precision = resolve_precision(settings.precision, device)
+    batches = validation_batches(
+        samples.subset(range(usable)),
+        batch_size=batch_size,
+        num_workers=settings.num_workers,
+        device=device,
+    )
+    with (
+        _averaging(networks),
+        progress(None, "target statistics", total=usable, unit="image") as bar,
+    ):
+        for batch in batches:
+            with autocast(device, precision):
+                for network in networks:
+                    network.heads(batch.image)  # the auxiliary heads have norms, too
+            bar.update(batch_size)
+
+
+@contextlib.contextmanager
+def _averaging(networks: Sequence[BiSeNet]) -> Iterator[None]:
+    """Inside, every norm averages the statistics of the batches it meets, from nothing on."""
     norms = [m for network in networks for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -47,22 +68,13 @@ def reestimate_statistics(
         norm.momentum = None  # torch's word for the cumulative average
     for network in networks:
         network.train()
-    batches = validation_batches(
-        samples.subset(range(usable)),
-        batch_size=batch_size,
-        num_workers=settings.num_workers,
-        device=device,
-    )
-    with progress(None, "target statistics", total=usable, unit="image") as bar:
-        for batch in batches:
-            with autocast(device, precision):
-                for network in networks:
-                    network.heads(batch.image)  # the auxiliary heads have norms, too
-            bar.update(batch_size)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    for network in networks:
-        network.eval()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for network in networks:
+            network.eval()
 
 
 def with_statistics_of(

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from datasets.labels import CLASS_NAMES
 from datasets.toy_city import make_toy_city
 from trainings.batch_norm import TARGET, TRAINING
@@ -22,9 +24,12 @@ from trainings.visualize import comparison_sheet
 from utils.pictures import bar_chart
 from utils.run_folder import LATEST, SCORES, RunFolder
 from utils.settings import Settings
+from utils.transforms import augmentation_codes
 from utils.utils import resolve_device
 
 AUGMENTATION = "C-S-HF"
+"""Of the second source-only training, unless `--aug_method` names another; the rest has none."""
+
 SELF_TRAINING_BETA = 0.05
 COLUMNS = (
     "Config",
@@ -68,7 +73,8 @@ def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
     toy_root = explicit.get("toy_root", Settings.toy_root)
     image_size = explicit.get("image_size", explicit.get("toy_size", Settings.toy_size))
-    recipe = {} if "optimizer" in explicit else {"optimizer": "adamw", "learning_rate": 2e-3}
+    chosen = {"optimizer", "config"} & set(explicit)
+    recipe = {} if chosen else {"optimizer": "adamw", "learning_rate": 2e-3}
     return {
         **recipe,
         "gta5_root": toy_root / "GTA5",
@@ -97,7 +103,8 @@ def make_toy_data(settings: Settings) -> None:
 
 def demo(methods: Methods, settings: Settings) -> None:
     """Runs every method on Toy City, scores all on its real look, writes tables and pictures."""
-    settings = replace(settings, save_model_path=settings.save_model_path / "demo")
+    folder = settings.save_model_path / (settings.save_keyword or "demo")
+    settings = replace(settings, save_model_path=folder, save_keyword=None, ssl_round=1)
     before, self_training, after = _plan(methods, settings)
     steps = _Steps(len(before) + len(after) + len(self_training) + 3)
     steps.announce("Toy City")
@@ -106,7 +113,7 @@ def demo(methods: Methods, settings: Settings) -> None:
         steps.announce(f"training: {entry.title}")
         train(entry.experiment, entry.settings)
     steps.announce("pseudo-labels")
-    generate_pseudo_labels(methods.fda, methods.ssl_fda, replace(settings, save_keyword=None))
+    generate_pseudo_labels(methods.fda, methods.ssl_fda, settings)
     for entry in (*self_training, *after):
         steps.announce(f"training: {entry.title}")
         train(entry.experiment, entry.settings)
@@ -136,9 +143,11 @@ def _plan(methods: Methods, settings: Settings) -> tuple[list[Entry], list[Entry
     def entry(title: str, experiment: Experiment, **changes: Any) -> Entry:
         return Entry(title, experiment, replace(settings, action=experiment.action, **changes))
 
+    augmentation = settings.aug_method if augmentation_codes(settings.aug_method) else AUGMENTATION
+    settings = replace(settings, aug_method="")
     before = [
         entry("Source-only", methods.source_only),
-        entry(f"Source-only, {AUGMENTATION}", methods.source_only, aug_method=AUGMENTATION),
+        entry(f"Source-only, {augmentation}", methods.source_only, aug_method=augmentation),
         entry("ADA", methods.ada),
         *(entry(f"FDA {beta}", methods.fda, fda_beta=beta) for beta in BETAS),
     ]
@@ -167,7 +176,7 @@ def _report(entries: Sequence[Entry], methods: Methods, settings: Settings) -> N
         scores = [cell for evaluation in both for cell in _cells(evaluation)]
         rows.append((predictor.title, *scores, seconds.get(predictor.title, "")))
     folder = RunFolder(settings.save_model_path)
-    table = f"{_markdown([COLUMNS, *rows])}\n{NOTE}\n"
+    table = f"{_markdown([COLUMNS, *rows])}\n{NOTE}\n\n{_recipe(settings, len(samples))}\n"
     folder.write_text("results.md", table)
     folder.write_text("results.csv", _csv([COLUMNS, *rows]))
     _write_class_iou(folder, predictors, evaluations[TRAINING])
@@ -189,6 +198,17 @@ def _shown(loaded: Mapping[str, LoadedPredictors]) -> list[LoadedPredictors]:
 
 def _places(images: int) -> list[int]:
     return [round(part * (images - 1) / (SHEET_ROWS - 1)) for part in range(SHEET_ROWS)]
+
+
+def _recipe(settings: Settings, images: int) -> str:
+    """What the numbers of the table depend on."""
+    return (
+        f"{settings.backbone} of width {settings.base_width}, {settings.toy_train} training scenes "
+        f"a domain, {images} validation scenes, {settings.image_size[0]}x{settings.image_size[1]}, "
+        f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
+        f"{settings.num_epochs} epochs, discriminator {settings.discriminator}, seed "
+        f"{settings.seed}, {torch.get_num_threads()} threads."
+    )
 
 
 def _epoch_seconds(entry: Entry) -> str:

@@ -34,11 +34,17 @@ SOURCE_STREAM, TARGET_STREAM = 0, 1
 
 
 class TrainingFiles(NamedTuple):
-    """What a domain gives to a training; `origin` tells apart labels of the same names."""
+    """What a domain gives to a training.
+
+    Attributes:
+        origin: tells apart labels of the same names.
+        problem: why nothing should be trained on them, if so.
+    """
 
     domain: Domain
     files: list[SampleFiles]
     origin: str = ""
+    problem: str | None = None
 
 
 def labelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles]:

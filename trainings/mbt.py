@@ -11,8 +11,8 @@ from trainings.loaders import Domain, validation_samples
 from trainings.predictors import Predictor, load_predictors
 from trainings.scoring import find_checkpoint, scores_name, scoring_record, write_scores
 from trainings.val import evaluate_each, print_scores
-from utils.errors import UserError
-from utils.run_folder import RunFolder
+from utils.errors import UsageError, UserError
+from utils.run_folder import SETTINGS, RunFolder
 from utils.settings import Settings
 from utils.utils import find_input, resolve_device
 
@@ -21,6 +21,7 @@ BETAS = (0.01, 0.05, 0.09)
 
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Scores each member and the ensemble of a round on Cityscapes' validation split."""
+    folder = ensemble_folder(settings)
     members = find_members(fda, ssl_fda, settings.ssl_round, settings)
     ensemble = Predictor(f"ensemble of the {len(members)}", tuple(members))
     predictors = [*(Predictor(str(path), (path,)) for path in members), ensemble]
@@ -37,11 +38,31 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         "members": [
             {"checkpoint": str(path), **one} for path, one in zip(members, scores, strict=False)
         ],
-        **scoring_record(Domain.CITYSCAPES, settings, evaluations[-1]),
+        **scoring_record(Domain.CITYSCAPES, settings, evaluations[-1], settings.bn_statistics),
     }
-    stem = "mbt_ssl{round}" if settings.ssl_round else "mbt"
-    run = RunFolder(settings.save_model_path / settings.run_name(stem))
-    write_scores(run, scores_name(Domain.CITYSCAPES, settings), record, evaluations[-1])
+    name = scores_name(Domain.CITYSCAPES, settings, _origin(settings))
+    write_scores(RunFolder(folder), name, record, evaluations[-1])
+
+
+def ensemble_folder(settings: Settings) -> Path:
+    """Where an ensemble's scores and pictures go. Raises UsageError where a training lies there."""
+    folder = settings.save_model_path / settings.run_name(
+        "mbt_ssl{round}" if settings.ssl_round else "mbt"
+    )
+    if (folder / SETTINGS).exists():
+        raise UsageError(
+            f"argument --save_keyword: {folder} is the folder of a training; choose another name "
+            "for the ensemble"
+        )
+    return folder
+
+
+def _origin(settings: Settings) -> str:
+    """What tells the files of this ensemble from those of the usual one."""
+    if settings.mbt_checkpoints:
+        names = (f"{p.resolve().parent.name}_{p.stem}" for p in settings.mbt_checkpoints)
+        return "_" + "_".join(names)
+    return "" if settings.select == "best" else f"_{settings.select}"
 
 
 def find_members(
@@ -67,7 +88,7 @@ def find_members(
             problems.append(str(error))
     if problems:
         raise UserError(
-            f"{'; '.join(problems)}: run what is missing, or name the checkpoints with "
+            f"{'; '.join(problems)}: run those commands, or name the checkpoints with "
             "--mbt_checkpoints"
         )
     return found

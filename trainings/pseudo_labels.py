@@ -112,9 +112,11 @@ def _identity(
     members: Sequence[Path], files: Sequence[SampleFiles], settings: Settings
 ) -> dict[str, Any]:
     """All that the labels follow from."""
+    precision = resolve_precision(settings.precision, resolve_device(settings.device))
     return {
         "image_size": list(settings.image_size),
         "bn_statistics": settings.bn_statistics,
+        "precision": str(precision).removeprefix("torch."),
         "images": len(files),
         "data": fingerprint(files),
         "checkpoints": [
@@ -131,7 +133,13 @@ def _portable(path: Path, root: Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint ({error.strerror}): name the file, such as "
+            f"{path / 'best.pth'}"
+        ) from error
 
 
 class _Making:
@@ -166,9 +174,9 @@ class _Making:
 
     def _refuse_other(self, before: dict[str, Any]) -> None:
         differing = [
-            f"{name} was {before.get(name)}, is {value}"
+            f"{name} was {_comparable(before)[name]}, is {value}"
             for name, value in _comparable(self.identity).items()
-            if _comparable(before).get(name) != value
+            if _comparable(before)[name] != value
         ]
         if differing:
             raise UsageError(
@@ -270,7 +278,7 @@ class _Making:
 
 def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
     """What must be equal: a checkpoint may have been moved."""
-    names = ("image_size", "bn_statistics", "images", "data")
+    names = ("image_size", "bn_statistics", "precision", "images", "data")
     digests = [checkpoint["sha256"][:12] for checkpoint in identity["checkpoints"]]
     return {**{name: identity[name] for name in names}, "checkpoints": digests}
 
@@ -298,8 +306,8 @@ def _print_summary(folder: RunFolder) -> None:
 def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
     """The target of self-training: the training images with the labels of this round.
 
-    Raises UserError where they are missing or unfinished, and, unless they are accepted all the
-    same, where they were made at another size or their checkpoints have changed since.
+    Raises UserError where they are missing or unfinished. Unless they are accepted all the same, it
+    is a problem where they were made at another size or their checkpoints have changed since.
     """
     if settings.ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
@@ -312,15 +320,20 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
         )
     summary = folder.read_json(SUMMARY)
     problem = _staleness(summary, settings)
-    if problem and not settings.accept_pseudo_labels:
-        raise UserError(
+    if problem:
+        problem = (
             f"{folder.path}: {problem}; make them again with --action generate_pseudo_labels "
             "--overwrite, or train on them all the same with --accept_pseudo_labels True"
         )
     root = find_input(settings.cityscapes_root, "cityscapes_root")
     files = with_pseudo_labels(cityscapes_images(root, SPLIT), folder.path, SPLIT)
     print(f"pseudo-labels: {len(files)} in {folder.path / SPLIT}")
-    return TrainingFiles(Domain.CITYSCAPES, files, origin=json.dumps(_comparable(summary)))
+    return TrainingFiles(
+        Domain.CITYSCAPES,
+        files,
+        origin=json.dumps(_comparable(summary)),
+        problem=None if settings.accept_pseudo_labels else problem,
+    )
 
 
 def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
@@ -331,6 +344,8 @@ def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
         return f"the pseudo-labels were made at --image_size {size}, this training is at {wanted}"
     for checkpoint in summary["checkpoints"]:
         path = settings.save_model_path / checkpoint["path"]
-        if path.exists() and _digest(path) != checkpoint["sha256"]:
+        if not path.exists():
+            print(f"{path}, which made the pseudo-labels, is not there any more; they are taken")
+        elif _digest(path) != checkpoint["sha256"]:
             return f"{path} has changed since the pseudo-labels were made with it"
     return None

@@ -22,40 +22,44 @@ from utils.utils import find_input, git_revision, resolve_device, resolve_precis
 
 STATISTICS = {
     TRAINING: "the batch-norm statistics of the training",
-    TARGET: "batch-norm statistics of the target's training images",
+    TARGET: "batch-norm statistics of the scored domain's training images",
 }
 
 
 def score(experiment: Experiment, settings: Settings) -> None:
     """Scores the checkpoint that is named, else that of the experiment's own run."""
-    folder, checkpoint = _checkpoint(experiment, settings, any_augmentation=False)
+    folder, checkpoint = _checkpoint(experiment, settings, search=False)
     score_checkpoint(checkpoint, folder, experiment.validation, settings)
 
 
 def score_transfer(source: Experiment, settings: Settings) -> None:
     """The domain shift: a network trained on the source, scored on Cityscapes; and how much of it
     the statistics of the target take back."""
-    folder, checkpoint = _checkpoint(source, settings, any_augmentation=True)
-    for statistics in (TRAINING, TARGET):
-        chosen = replace(settings, bn_statistics=statistics)
-        score_checkpoint(checkpoint, folder, Domain.CITYSCAPES, chosen)
+    folder, checkpoint = _checkpoint(source, settings, search=True)
+    domain = Domain.CITYSCAPES
+    score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TRAINING))
+    try:
+        score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TARGET))
+    except UserError as error:  # a validation split alone is enough for the first row
+        print(f"not scored with {STATISTICS[TARGET]}: {error}")
 
 
-def _checkpoint(
-    experiment: Experiment, settings: Settings, *, any_augmentation: bool
-) -> tuple[Path, Path]:
-    """Where the scores go, and the checkpoint; `any_augmentation` lets a run stand in that differs
-    in its augmentation."""
+def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> tuple[Path, Path]:
+    """Where the scores go, and the checkpoint; with `search` that of any run that fits, else of the
+    run that these settings name."""
     if settings.load_model_path:
         folder = settings.save_model_path / settings.run_name(experiment.stem)
         return folder, find_input(settings.load_model_path, "load_model_path")
-    if not any_augmentation:
+    if not search:
         folder = own_run(settings, experiment.stem)
         return folder, _announced(folder, settings)
     try:
         return find_checkpoint(experiment, settings)
     except UserError as error:
-        raise UserError(f"{error}: run it, or name a checkpoint with --load_model_path") from None
+        raise UserError(
+            f"{error}: run that command, or name a run with --save_keyword or a checkpoint with "
+            "--load_model_path"
+        ) from None
 
 
 def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, Path]:
@@ -96,7 +100,7 @@ def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: S
     record = {
         "checkpoint": str(checkpoint),
         **scores,
-        **scoring_record(domain, settings, evaluation),
+        **scoring_record(domain, settings, evaluation, settings.bn_statistics),
     }
     name = scores_name(domain, settings, extra)
     write_scores(RunFolder(folder), name, record, evaluation)
@@ -136,8 +140,10 @@ def write_scores(
     print(f"scores and pictures: {picture.with_suffix('.*')}")
 
 
-def scoring_record(domain: Domain, settings: Settings, evaluation: Evaluation) -> dict[str, Any]:
-    """What traces a score to its making: data, sizes, machine, versions and settings."""
+def scoring_record(
+    domain: Domain, settings: Settings, evaluation: Evaluation, statistics: str
+) -> dict[str, Any]:
+    """What traces a score to its making: data, sizes, statistics, machine, versions, settings."""
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     return {
@@ -147,7 +153,7 @@ def scoring_record(domain: Domain, settings: Settings, evaluation: Evaluation) -
             "image_size": resize_size(domain, settings),
             "label_sizes": sorted(evaluation.label_sizes),
         },
-        "bn_statistics": settings.bn_statistics,
+        "bn_statistics": statistics,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "precision": str(precision).removeprefix("torch."),
         "seed": settings.seed,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
+from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
 from model.model_stages import BiSeNet
@@ -29,7 +30,7 @@ COLLAPSED_LOSS = 1e-3
 class ADA(Method):
     def __init__(self, network: BiSeNet, settings: Settings):
         super().__init__(network)
-        self.discriminator = Discriminator(kind=settings.discriminator)
+        self.discriminator = Discriminator(NUM_CLASSES, settings.discriminator)
         self.adv_weight = settings.adv_weight
         self.ohem = settings.ohem
 
@@ -66,9 +67,9 @@ class ADA(Method):
         if accuracy < 1 and loss > COLLAPSED_LOSS:
             return None
         return (
-            "the discriminator has collapsed: for a whole epoch it told the domains apart without "
-            "a mistake, so it teaches the network nothing; lower --disc_learning_rate or raise "
-            "--adv_weight"
+            "the discriminator has collapsed: for a whole epoch it told the domains apart (almost) "
+            "without a mistake, so it teaches the network nothing; lower --disc_learning_rate or "
+            "raise --adv_weight"
         )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from trainings.batch_norm import TARGET, with_statistics_of
+from trainings.batch_norm import TARGET, TRAINING, with_statistics_of
 from trainings.experiment import Experiment, build_network
 from trainings.loaders import (
     SOURCE_STREAM,
@@ -26,6 +26,7 @@ from trainings.method import Method
 from trainings.scoring import STATISTICS, score, scoring_record
 from trainings.state import TrainState
 from trainings.val import Evaluation, evaluate, print_scores
+from utils.errors import UserError
 from utils.run_folder import SCORES, RunFolder
 from utils.settings import Settings
 from utils.utils import resolve_device, resolve_precision, seed_everything
@@ -54,6 +55,8 @@ def train(experiment: Experiment, settings: Settings) -> None:
     if run.finished(settings, data_names):
         _print_finished(run)
         return
+    if target and target.problem:
+        raise UserError(target.problem)
     data = TrainingData(
         training_samples(source, settings, SOURCE_STREAM),
         target and training_samples(target, settings, TARGET_STREAM),
@@ -71,21 +74,28 @@ def train(experiment: Experiment, settings: Settings) -> None:
         state, last = fit(method, data, validate, run, settings, device)
     finally:
         run.close()
-    record = _record(experiment, settings, data, last)
+    record = _record(experiment, settings, data, target, last)
     if target:
-        record = {"last_target_statistics": _adapted(network, validation, settings), **record}
+        record |= _adapted(network, target.domain, validation, settings)
     _finish(run, state, record)
 
 
-def _adapted(network: BiSeNet, validation: SampleDataset, settings: Settings) -> dict[str, Any]:
-    """Scores of the last epoch's network with the target's batch-norm statistics."""
+def _adapted(
+    network: BiSeNet, target: Domain, validation: SampleDataset, settings: Settings
+) -> dict[str, Any]:
+    """Scores of the last epoch's network with the target's batch-norm statistics; nothing, and a
+    sentence, where there are too few images for them."""
     device = resolve_device(settings.device)
-    images = unlabelled_samples(Domain.CITYSCAPES, settings)
-    adapted = with_statistics_of(network, images, settings, device)
+    try:
+        images = unlabelled_samples(target, settings)
+        adapted = with_statistics_of(network, images, settings, device)
+    except UserError as error:
+        print(f"not scored with {STATISTICS[TARGET]}: {error}")
+        return {}
     print(f"the last epoch with {STATISTICS[TARGET]}:")
     scores = evaluate(adapted, validation, settings, device).scores()
     print_scores(scores)
-    return scores
+    return {"last_target_statistics": scores}
 
 
 def _announce(
@@ -113,19 +123,23 @@ def _print_finished(run: RunFolder) -> None:
 
 
 def _record(
-    experiment: Experiment, settings: Settings, data: TrainingData, last: Evaluation
+    experiment: Experiment,
+    settings: Settings,
+    data: TrainingData,
+    target: TrainingFiles | None,
+    last: Evaluation,
 ) -> dict[str, Any]:
     """What scores.json says beside the scores, so that a number can be traced to its making."""
     return {
         "training": {
             "source": experiment.source.value,
-            "target": data.target and Domain.CITYSCAPES.value,
+            "target": target and target.domain.value,
             "images": len(data.source),
             "target_images": data.target and len(data.target),
             "steps_per_epoch": data.steps_per_epoch,
             "image_size": settings.image_size,
         },
-        **scoring_record(experiment.validation, settings, last),
+        **scoring_record(experiment.validation, settings, last, TRAINING),
     }
 
 

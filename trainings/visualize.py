@@ -1,35 +1,38 @@
 """Pictures of what networks do: image, truth, prediction and errors of telling images."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from datasets.samples import SampleDataset
+from trainings.batch_norm import TARGET
 from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
-from trainings.mbt import BETAS
+from trainings.mbt import ensemble_folder, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.val import Evaluation, evaluate_each
 from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
-from utils.run_folder import SETTINGS, RunFolder, find_runs, selected
+from utils.run_folder import BEST, SETTINGS, RunFolder, find_runs, selected
 from utils.settings import Settings
 from utils.utils import find_input, resolve_device
 
-PICTURES = "pictures"
+PICTURES, ENSEMBLE = "pictures", "MBT"
 EXTREMES = 2
 """How many of the best and of the worst images are drawn."""
 
 
-def visualize(fda: Experiment, settings: Settings) -> None:
+def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Draws what the named checkpoints see on Cityscapes' validation split, or else every run of
     `--optimizer` and FDA's ensemble.
 
     Each one's pictures go into its run's folder; several also into one sheet, side by side.
     """
-    predictors = named_predictors(settings) or found_predictors(fda, settings)
+    predictors = named_predictors(settings) or found_predictors(fda, ssl_fda, settings)
     samples = validation_samples(Domain.CITYSCAPES, settings)
     if settings.picture_index >= len(samples):
         raise UsageError(
@@ -41,50 +44,48 @@ def visualize(fda: Experiment, settings: Settings) -> None:
     evaluations = evaluate_each(loaded, samples, settings, device, pictured=())
     accuracies = [list(evaluation.image_accuracy.values()) for evaluation in evaluations]
     for number, accuracy in enumerate(accuracies):
-        chosen = telling_images(accuracy, settings)
-        _draw_one(loaded.only(number), chosen, samples, settings)
+        _draw_one(loaded.only(number), telling_images(accuracy, settings), samples, settings)
     if len(predictors) > 1:
         chosen = telling_images(np.mean(accuracies, axis=0).tolist(), settings)
         places = [places[0] for places in chosen.values() if places]
         sheet = comparison_sheet([loaded], places, samples, settings)
         folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
-        print(f"side by side: {folder.save_picture('comparison.png', sheet)}")
+        path = folder.save_picture(f"comparison{_adapted(settings)}.png", sheet)
+        print(f"side by side: {path}")
 
 
 def named_predictors(settings: Settings) -> list[Predictor]:
-    """What the command names: a checkpoint, the members of an ensemble, checkpoints to compare."""
-    named = []
+    """What the command names: a checkpoint, checkpoints to compare, the members of an ensemble."""
+    named = [find_input(path, "compare") for path in settings.compare]
     if settings.load_model_path:
-        named.append(single(find_input(settings.load_model_path, "load_model_path")))
-    named += [single(find_input(path, "compare")) for path in settings.compare]
+        named.insert(0, find_input(settings.load_model_path, "load_model_path"))
+    predictors = [single(path) for path in named]
     if settings.mbt_checkpoints:
         members = [find_input(path, "mbt_checkpoints") for path in settings.mbt_checkpoints]
-        named.append(Predictor("MBT", tuple(members)))
-    return named
+        predictors.append(Predictor(ENSEMBLE, tuple(members)))
+    return predictors
 
 
-def found_predictors(fda: Experiment, settings: Settings) -> list[Predictor]:
-    """Every run of `--optimizer` under `--save_model_path`, and MBT where its members are there."""
-    alike = {name: getattr(settings, name) for name in ("optimizer", "backbone", "base_width")}
-    runs = find_runs(settings.save_model_path, selected(settings), alike)
+def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Predictor]:
+    """Every run like these settings under `--save_model_path`, and FDA's ensemble where `val_mbt`
+    would find its members."""
+    runs = find_runs(settings, {})
     if not runs:
         raise UserError(
             f"no run of --optimizer {settings.optimizer} in {settings.save_model_path}: train one, "
             "or name a checkpoint with --load_model_path"
         )
     predictors = [single(folder / selected(settings)) for folder in runs]
-    members = {
-        run["fda_beta"]: folder / selected(settings)
-        for folder, run in runs.items()
-        if run["action"] == fda.action
-    }
-    if set(BETAS) <= set(members):
-        predictors.append(Predictor("MBT", tuple(members[beta] for beta in BETAS)))
+    with contextlib.suppress(UserError):
+        members = find_members(fda, ssl_fda, 0, settings)
+        predictors.append(Predictor(ENSEMBLE, tuple(members)))
     return predictors
 
 
 def single(checkpoint: Path) -> Predictor:
-    return Predictor(checkpoint.resolve().parent.name, (checkpoint,))
+    """A network under its run's name, with the file's where that is not the best one."""
+    run = checkpoint.resolve().parent.name
+    return Predictor(run if checkpoint.name == BEST else f"{run}/{checkpoint.stem}", (checkpoint,))
 
 
 def telling_images(accuracy: Sequence[float], settings: Settings) -> dict[str, list[int]]:
@@ -111,24 +112,38 @@ def _draw_one(
 ) -> None:
     """One picture per kind of image that one predictor sees."""
     (predictor,) = loaded.predictors
-    folder = RunFolder(_folder(predictor, settings) / PICTURES)
-    for kind, places in chosen.items():
-        if places:
-            (evaluation,) = evaluate_some(loaded, places, samples, settings)
-            rows = [_noted(row, evaluation.image_accuracy[row.name]) for row in evaluation.rows]
-            picture = error_panel(rows, title=f"{predictor.title}: {kind}")
-            folder.save_picture(f"{kind}.png", picture)
-    print(f"{predictor.title}: {folder.path}/{{{','.join(chosen)}}}.png")
+    places = list(dict.fromkeys(place for places in chosen.values() for place in places))
+    (evaluation,) = evaluate_some(loaded, places, samples, settings)
+    rows = {
+        place: _noted(row, evaluation.image_accuracy[row.name])
+        for place, row in zip(places, evaluation.rows, strict=True)
+    }
+    path, suffix = _place(predictor, settings)
+    suffix += _adapted(settings)
+    folder = RunFolder(path / PICTURES)
+    for kind, of_kind in chosen.items():
+        if of_kind:
+            title = f"{predictor.title}: {kind}"
+            picture = error_panel([rows[place] for place in of_kind], title=title)
+            folder.save_picture(f"{kind}{suffix}.png", picture)
+    print(f"{predictor.title}: {folder.path}/{{{','.join(chosen)}}}{suffix}.png")
 
 
-def _folder(predictor: Predictor, settings: Settings) -> Path:
-    """The run's own folder; one named by the settings for an ensemble or a strange checkpoint."""
+def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
+    """The run's own folder, or one that the settings name for an ensemble or a checkpoint from
+    elsewhere; and what tells the files from those of the folder's best checkpoint."""
     if len(predictor.checkpoints) > 1:
-        return settings.save_model_path / settings.run_name("mbt")
-    own = predictor.checkpoints[0].resolve().parent
+        return ensemble_folder(replace(settings, ssl_round=0)), ""
+    (checkpoint,) = predictor.checkpoints
+    own = checkpoint.resolve().parent
     if (own / SETTINGS).exists():
-        return own
-    return settings.save_model_path / settings.run_name("visualize")
+        return own, "" if checkpoint.name == BEST else f"_{checkpoint.stem}"
+    folder = settings.save_model_path / settings.run_name("visualize")
+    return folder, f"_{own.name}_{checkpoint.stem}"
+
+
+def _adapted(settings: Settings) -> str:
+    return "_target_statistics" if settings.bn_statistics == TARGET else ""
 
 
 def _noted(row: PanelRow, accuracy: float) -> PanelRow:

@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
+from utils.transforms import augmentation_codes
 
 LATEST, BEST, SCORES, SETTINGS, HISTORY = (
     "latest.pth",
@@ -132,7 +133,7 @@ class RunFolder:
             ) from error
 
     def save_picture(self, name: str, picture: np.ndarray) -> Path:
-        """PNG of RGB uint8 [H, W, 3]; the path it lies at."""
+        """PNG of RGB uint8 [H, W, 3], or of ids, uint8 [H, W]; the path it lies at."""
         self._write(name, lambda file: Image.fromarray(picture).save(file, "PNG"))
         return self.path / name
 
@@ -186,20 +187,24 @@ def own_run(settings: Settings, stem: str) -> Path:
 def find_run(settings: Settings, stem: str, action: str, wanted: Mapping[str, Any]) -> Path:
     """Folder of the run of an action, for a command that names no checkpoint.
 
-    Of the runs under `--save_model_path` that were made by this action with `--optimizer` and the
-    wanted settings: the one that these settings name; without a `--save_keyword` else the one of
-    equal augmentation, else the only one. Raises UserError with the command that makes it, or
-    with the candidates.
+    Of the runs like these settings (see `find_runs`) that were made by this action with the wanted
+    settings: with a `--save_keyword` the one of that name; else the one of equal augmentation, of
+    several the one with the usual name; else the only one. Raises UserError with the command that
+    makes it, or with the candidates.
     """
-    wanted = {"optimizer": settings.optimizer, **wanted}
     name, folder = selected(settings), settings.save_model_path
-    found = find_runs(folder, name, {"action": action, **wanted})
-    equal = [path for path, run in found.items() if run["aug_method"] == settings.aug_method]
-    own = [path for path in found if path.name == settings.run_name(stem)]
-    for choice in (own,) if settings.save_keyword else (own, equal, list(found)):
+    found = find_runs(settings, {"action": action, **wanted})
+    codes = augmentation_codes(settings.aug_method)
+    equal = [path for path, run in found.items() if augmentation_codes(run["aug_method"]) == codes]
+    named = folder / settings.run_name(stem)
+    if named in (found if settings.save_keyword else equal):
+        return named
+    for choice in () if settings.save_keyword else (equal, list(found)):
         if len(choice) == 1:
             return choice[0]
-    flags = " ".join(f"--{flag} {value}" for flag, value in wanted.items())
+    flags = " ".join(
+        f"--{flag} {value}" for flag, value in {"optimizer": settings.optimizer, **wanted}.items()
+    )
     keyword = f" --save_keyword {settings.save_keyword}" if settings.save_keyword else ""
     if found and not keyword:
         names = ", ".join(sorted(path.name for path in found))
@@ -214,15 +219,16 @@ def selected(settings: Settings) -> str:
     return {"best": BEST, "last": LATEST}[settings.select]
 
 
-def find_runs(
-    folder: Path, checkpoint: str, wanted: Mapping[str, Any]
-) -> dict[Path, dict[str, Any]]:
-    """The runs in a folder that have a checkpoint of this name and the wanted settings: their
-    folders, sorted, each with all its settings."""
+def find_runs(settings: Settings, wanted: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """The runs under `--save_model_path` with the wanted settings, of the same optimiser and
+    network, that have the checkpoint which `--select` means: their folders, sorted, each with all
+    its settings."""
+    alike = {name: getattr(settings, name) for name in ("optimizer", "backbone", "base_width")}
+    wanted = {**alike, **wanted}
     runs = {
         path.parent: RunFolder(path.parent).read_json(SETTINGS)
-        for path in sorted(folder.glob(f"*/{SETTINGS}"))
-        if (path.parent / checkpoint).exists()
+        for path in sorted(settings.save_model_path.glob(f"*/{SETTINGS}"))
+        if (path.parent / selected(settings)).exists()
     }
     return {
         path: run
