@@ -139,6 +139,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(here, monkeypatch, capsys):
     assert "was not finite at step" in capsys.readouterr().err
 
 
+def test_a_collapsed_discriminator_is_warned_about_once(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(loop, "_train_step", collapsed(loop._train_step))
+    words = ("--action", "train_ada", "--num_epochs", "3", "--save_model_path", "runs", *ROOTS)
+    assert main.main([*words, *TINY, "--save_keyword", "collapsed"]) == 0
+    assert capsys.readouterr().out.count("warning: the discriminator has collapsed") == 1
+
+
+def collapsed(train_step):
+    """Training whose discriminator is always right."""
+    perfect = {"disc_accuracy_source": torch.tensor(1.0), "disc_accuracy_target": torch.tensor(1.0)}
+    return lambda *arguments: {**train_step(*arguments), **perfect}
+
+
+def test_a_target_of_one_image_trains_without_the_row_of_its_statistics(tmp_path, monkeypatch):
+    make_gta5(tmp_path / "toy/GTA5")
+    make_cityscapes(tmp_path / "toy/Cityscapes", train=1)
+    monkeypatch.chdir(tmp_path)
+    words = ("--action", "train_fda", "--num_epochs", "1", "--save_model_path", "runs", *ROOTS)
+    assert main.main([*words, *TINY]) == 0
+    assert SECOND_ROW not in scores(tmp_path / "runs" / "fda01_sgd_noaug")
+
+
 def test_out_of_memory_names_the_flags_that_lower_it(here, monkeypatch, capsys):
     def run_out(*arguments):
         torch.empty(2**60, dtype=torch.uint8)
@@ -235,6 +258,7 @@ def test_the_demo_puts_every_method_side_by_side_and_goes_on_where_it_was(tmp_pa
     for name in ("demo.png", "class_iou.png", "class_iou.csv", "results.md"):
         assert (results / name).stat().st_size > 0
 
+    assert "stdc1 of width 8, 4 training scenes" in (results / "results.md").read_text()
     again = run_main(*words, cwd=tmp_path)
     assert again.returncode == 0 and "epoch 1/1" not in again.stderr
     assert again.stdout.count("is finished") == 9

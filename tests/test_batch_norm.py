@@ -40,6 +40,29 @@ def moments(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return maps.mean((0, 2, 3)), maps.transpose(0, 1).flatten(1).var(1)
 
 
+def test_every_norm_of_every_head_has_the_statistics_of_what_it_meets(tmp_path):
+    """With one batch, evaluation with the new statistics equals training mode on that batch, but
+    for the variance, whose unbiased estimate is kept."""
+    now = settings(make_cityscapes(tmp_path, train=6))
+    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    network = BiSeNet(base=8)
+    adapted = with_statistics_of(network, samples, now, CPU)
+    inputs = {}
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(
+                lambda _, arguments, name=name: inputs.__setitem__(name, arguments[0])
+            )
+    with torch.no_grad():
+        network.train().heads(images_of(samples))
+    norms = dict(adapted.named_modules())
+    assert len(inputs) == sum(isinstance(m, nn.BatchNorm2d) for m in norms.values())
+    for name, maps in inputs.items():
+        mean, variance = moments(maps)
+        torch.testing.assert_close(norms[name].running_mean, mean, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(norms[name].running_var, variance, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("count", [2, 5, 8])
 def test_one_batch_of_all_images_gives_exactly_its_statistics(tmp_path, count):
     now = settings(make_cityscapes(tmp_path, train=count))

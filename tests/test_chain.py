@@ -15,6 +15,11 @@ TRAIN = ("--num_epochs", "1", "--optimizer", "adam", "--learning_rate", "0.001")
 AUGMENTED = ("--aug_method", "C-S-HF")
 BETAS = ("0.01", "0.05", "0.09")
 
+TARGET_ROW = (
+    *("--optimizer", "adam", *AUGMENTED, "--validation_only", "True"),
+    *("--bn_statistics", "target", "--select", "last"),
+)
+
 COMMANDS = {
     "1.A": ("train_simple_cityscapes", *TRAIN),
     "1.B": ("train_simple_gta5", *TRAIN),
@@ -30,6 +35,8 @@ COMMANDS = {
     "3.C labels again": ("generate_pseudo_labels", "--optimizer", "adam", "--ssl_round", "2"),
     "3.C second round": ("train_ssl_fda", *TRAIN, "--ssl_round", "2"),
     "only": ("train_ada", "--optimizer", "adam", *AUGMENTED, "--validation_only", "True"),
+    "only, adapted": ("train_ada", *TARGET_ROW),
+    "mbt of the last": ("val_mbt", "--optimizer", "adam", "--select", "last"),
     "pictures": ("visualize", "--optimizer", "adam"),
 }
 
@@ -48,6 +55,8 @@ def chain(tmp_path_factory):
         done = run_main(*words, cwd=folder)
         assert done.returncode == 0, f"{step}: {done.stderr[-2000:]}"
         outputs[step] = done.stdout
+        if step == "only":
+            assert "epoch" not in done.stderr, "it has trained"
     return folder / "runs", outputs
 
 
@@ -139,10 +148,24 @@ def test_pseudo_labels_lie_by_their_images_names(chain):
 
 
 def test_validation_only_scores_without_training(chain):
-    runs, outputs = chain
+    runs, _ = chain
     record = read(runs / "ada_adam_aug" / "validation_cityscapes.json")
     assert record["mIoU"] == read(runs / "ada_adam_aug" / "scores.json")["best"]["mIoU"]
-    assert "epoch 1/1" not in outputs["only"]
+
+
+def test_the_target_row_is_what_the_training_reported(chain):
+    runs, _ = chain
+    name = "validation_cityscapes_ada_adam_aug_latest_target_statistics.json"
+    record = read(runs / "ada_adam_aug" / name)
+    reported = read(runs / "ada_adam_aug" / "scores.json")["last_target_statistics"]
+    assert record["mIoU"] == pytest.approx(reported["mIoU"], abs=1e-6)
+    assert record["bn_statistics"] == "target"
+
+
+def test_an_ensemble_of_the_last_weights_leaves_the_other_scores_alone(chain):
+    runs, _ = chain
+    names = {path.name for path in (runs / "mbt_adam_noaug").glob("*.json")}
+    assert names == {"validation_cityscapes.json", "validation_cityscapes_last.json"}
 
 
 def test_visualize_draws_every_run_and_all_side_by_side(chain):

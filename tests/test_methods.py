@@ -193,3 +193,14 @@ def test_ohem_reaches_every_segmentation_term(method):
 
     plain, hard = losses(False), losses(True)
     assert all(hard[name] > plain[name] for name in plain if name.startswith("seg"))
+
+
+@pytest.mark.parametrize("method", [ADA, FDA, SSLFDA])
+def test_every_term_is_float32_and_alike_under_bf16_autocast(method):
+    exact = tiny(method)(BATCH)
+    with torch.autocast("cpu", torch.bfloat16):
+        reduced = tiny(method)(BATCH)
+    sum(reduced.values()).backward()
+    for name, term in reduced.items():
+        assert term.dtype == torch.float32 and term.ndim == 0
+        assert term.item() == pytest.approx(exact[name].item(), rel=0.1), name

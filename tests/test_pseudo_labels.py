@@ -26,7 +26,13 @@ from utils.settings import Settings, with_derived_defaults
 from utils.transforms import train_transform
 
 CPU = torch.device("cpu")
-IDENTITY = {"image_size": [64, 96], "bn_statistics": "training", "images": 5, "data": "d"}
+IDENTITY = {
+    "image_size": [64, 96],
+    "bn_statistics": "training",
+    "precision": "float32",
+    "images": 5,
+    "data": "d",
+}
 
 
 def confident_predictions(count=20_000):
@@ -209,7 +215,7 @@ def test_finished_labels_stay_and_other_ones_are_refused(toy):
     with pytest.raises(UsageError, match=r"another making.*image_size was"):
         toy.making(image_size=[32, 32]).begin(overwrite=False)
     other = [{"path": "a/best.pth", "sha256": "1" * 64}]
-    with pytest.raises(UsageError, match="checkpoints was"):
+    with pytest.raises(UsageError, match=r"checkpoints was \['0{12}'\], is \['1{12}'\]"):
         toy.making(checkpoints=other).begin(overwrite=False)
     assert not toy.making(checkpoints=other).begin(overwrite=True) and not toy.labels()
 
@@ -234,6 +240,7 @@ SHA_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 def test_training_takes_labels_of_unchanged_checkpoints(toy):
     stored(toy, b"abc", SHA_OF_ABC)
     found = pseudo_labelled_cityscapes(toy.settings)
+    assert found.problem is None
     assert len(found.files) == 5 and all(f.kind is LabelKind.PSEUDO for f in found.files)
     image, label = read_pair(found.files[0])
     assert image.shape == (72, 104, 3) and label.shape == (64, 96)
@@ -241,17 +248,24 @@ def test_training_takes_labels_of_unchanged_checkpoints(toy):
 
 def test_training_refuses_stale_labels_unless_told(toy):
     stored(toy, b"retrained since", SHA_OF_ABC)
-    with pytest.raises(UserError, match=r"best\.pth has changed since.*--accept_pseudo_labels"):
-        pseudo_labelled_cityscapes(toy.settings)
+    problem = pseudo_labelled_cityscapes(toy.settings).problem
+    assert "best.pth has changed since" in problem and "--accept_pseudo_labels" in problem
     object.__setattr__(toy.settings, "accept_pseudo_labels", True)
-    assert len(pseudo_labelled_cityscapes(toy.settings).files) == 5
+    assert pseudo_labelled_cityscapes(toy.settings).problem is None
+
+
+def test_training_says_that_a_checkpoint_is_gone(toy, capsys):
+    stored(toy, b"abc", SHA_OF_ABC)
+    (toy.settings.save_model_path / "a" / "best.pth").unlink()
+    assert pseudo_labelled_cityscapes(toy.settings).problem is None
+    assert "best.pth, which made the pseudo-labels, is not there" in capsys.readouterr().out
 
 
 def test_training_refuses_labels_of_another_size(toy):
     stored(toy, b"abc", SHA_OF_ABC)
     object.__setattr__(toy.settings, "image_size", (64, 64))
-    with pytest.raises(UserError, match=r"made at --image_size \[64, 96\], this training is at"):
-        pseudo_labelled_cityscapes(toy.settings)
+    problem = pseudo_labelled_cityscapes(toy.settings).problem
+    assert "made at --image_size [64, 96], this training is at [64, 64]" in problem
 
 
 def test_training_names_the_command_that_makes_missing_labels(toy):
@@ -259,7 +273,7 @@ def test_training_names_the_command_that_makes_missing_labels(toy):
         pseudo_labelled_cityscapes(toy.settings)
     stored(toy, b"abc", SHA_OF_ABC)
     next(toy.folder.path.glob("train/*/*.png")).unlink()
-    with pytest.raises(UserError, match="1 of 5 files have no label"):
+    with pytest.raises(UserError, match="1 of 5 pseudo-labels are missing"):
         pseudo_labelled_cityscapes(toy.settings)
 
 

@@ -43,6 +43,12 @@ def test_ci_runs_both_commands():
         assert len(lines) == 1 and start in script
 
 
+def test_every_linked_file_exists_and_nothing_is_left_to_fill_in():
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+    assert "@@" not in README
+
+
 def test_no_tracked_picture_over_300_kb():
     for path in ROOT.glob("docs/*"):
         assert path.stat().st_size <= 300_000

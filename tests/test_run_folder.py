@@ -36,10 +36,30 @@ def test_equal_augmentation_is_preferred(tmp_path):
     assert search(tmp_path, aug_method="C-S") == wanted
 
 
-def test_the_name_that_the_settings_give_comes_first(tmp_path):
+def test_of_several_with_equal_augmentation_the_one_with_the_usual_name(tmp_path):
     make_run(tmp_path, "another", aug_method="C-S")
-    wanted = make_run(tmp_path, "fda05_sgd_aug", aug_method="C-S-HF")
+    wanted = make_run(tmp_path, "fda05_sgd_aug", aug_method="C-S")
     assert search(tmp_path, aug_method="C-S") == wanted
+
+
+def test_equal_augmentation_beats_the_usual_name(tmp_path):
+    make_run(tmp_path, "fda05_sgd_aug", aug_method="C-S-HF")
+    wanted = make_run(tmp_path, "perspective", aug_method="RP")
+    assert search(tmp_path, aug_method="RP") == wanted
+
+
+def test_nonorm_is_no_augmentation(tmp_path):
+    wanted = make_run(tmp_path, "plain", aug_method="nonorm")
+    make_run(tmp_path, "jittered", aug_method="C-S")
+    assert search(tmp_path) == wanted
+
+
+def test_another_network_is_no_candidate(tmp_path):
+    make_run(tmp_path, "wide")
+    with pytest.raises(UserError, match="no best"):
+        search(tmp_path, base_width=32)
+    with pytest.raises(UserError, match="no best"):
+        search(tmp_path, backbone="stdc2")
 
 
 def test_several_candidates_are_listed(tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 from model.model_stages import BiSeNet
 from trainings.state import TrainState, default_warmup, network_optimizer, parameter_groups, poly
+from trainings.train_ADA import ADA
 from trainings.train_simple import Supervised
 from utils.settings import OPTIMIZERS, Settings, with_derived_defaults
 
@@ -89,3 +90,17 @@ def test_the_learning_rate_is_zero_after_the_last_step():
     for _ in range(6):
         state.update(sum(p.sum() for p in state.method.parameters()))
     assert state.finished and state.learning_rate == 0
+
+
+def test_the_discriminator_has_a_schedule_without_the_networks_warm_up():
+    chosen = settings(num_epochs=5, warmup_steps=4)
+    state = TrainState(ADA(BiSeNet(base=8), chosen), chosen, steps_per_epoch=2, scale_loss=False)
+    rates = []
+    for _ in range(10):
+        rates.append({n: o.param_groups[0]["lr"] for n, o in state.optimizers.items()})
+        for schedule in state.schedules.values():
+            schedule.step()
+    assert [rate["discriminator"] for rate in rates] == pytest.approx(
+        [1e-4 * (1 - step / 10) ** 0.9 for step in range(10)]
+    )
+    assert rates[0]["network"] < rates[4]["network"] > rates[9]["network"]

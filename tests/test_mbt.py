@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import pytest
+
+import main
+from trainings.mbt import ensemble_folder, find_members
+from utils.errors import UsageError, UserError
+from utils.run_folder import BEST, SETTINGS, RunFolder
+from utils.settings import Settings
+
+SGD = Settings(optimizer="sgd")
+
+
+def make_run(root, action, name, **changes):
+    run = RunFolder(root / name)
+    run.write_json(SETTINGS, replace(SGD, action=action, **changes).to_json())
+    run.write_text(BEST, "")
+
+
+def members(root, ssl_round=0, **changes):
+    settings = replace(SGD, save_model_path=root, **changes)
+    return find_members(main.FOURIER, main.SELF_TRAINING, ssl_round, settings)
+
+
+def test_the_three_betas_whatever_they_were_augmented_with(tmp_path, capsys):
+    for beta, codes in ((0.01, "C"), (0.05, "C-S-HF"), (0.09, "")):
+        make_run(tmp_path, "train_fda", f"run{beta}", fda_beta=beta, aug_method=codes)
+    found = members(tmp_path, aug_method="RP", save_keyword="the_ensembles_name")
+    assert found == [tmp_path / f"run{beta}" / BEST for beta in (0.01, 0.05, 0.09)]
+    assert "run0.05/best.pth: trained with augmentation C-S-HF" in capsys.readouterr().out
+
+
+def test_a_later_round_is_self_trainings(tmp_path):
+    for beta in (0.01, 0.05, 0.09):
+        make_run(tmp_path, "train_fda", f"fda{beta}", fda_beta=beta)
+        for number in (1, 2):
+            name = f"ssl{number}_{beta}"
+            make_run(tmp_path, "train_ssl_fda", name, fda_beta=beta, ssl_round=number)
+    assert members(tmp_path, 2)[1] == tmp_path / "ssl2_0.05" / BEST
+    assert members(tmp_path, 1)[2] == tmp_path / "ssl1_0.09" / BEST
+    assert members(tmp_path)[0] == tmp_path / "fda0.01" / BEST
+
+
+def test_every_missing_member_is_named_with_its_place_and_command(tmp_path):
+    make_run(tmp_path, "train_fda", "fda05", fda_beta=0.05)
+    with pytest.raises(UserError) as caught:
+        members(tmp_path)
+    sentence = str(caught.value)
+    for beta in (0.01, 0.09):
+        assert f"--action train_fda --optimizer sgd --fda_beta {beta}" in sentence
+    assert str(tmp_path) in sentence and "--fda_beta 0.05" not in sentence
+    assert "--mbt_checkpoints" in sentence
+
+
+def test_named_checkpoints_need_no_runs(tmp_path):
+    paths = tuple(tmp_path / name for name in ("a.pth", "b.pth"))
+    for path in paths:
+        path.write_bytes(b"")
+    assert members(tmp_path, mbt_checkpoints=paths) == list(paths)
+    with pytest.raises(UserError, match=r"--mbt_checkpoints .*c\.pth: there is nothing"):
+        members(tmp_path, mbt_checkpoints=(tmp_path / "c.pth",))
+
+
+def test_an_ensemble_does_not_write_into_a_trainings_folder(tmp_path):
+    make_run(tmp_path, "train_fda", "mine", fda_beta=0.05)
+    with pytest.raises(UsageError, match="--save_keyword: .*mine is the folder of a training"):
+        ensemble_folder(replace(SGD, save_model_path=tmp_path, save_keyword="mine"))

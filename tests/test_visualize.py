@@ -1,0 +1,136 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from model.model_stages import BiSeNet
+from tests.helpers import make_cityscapes
+from trainings import visualize
+from trainings.loaders import Domain, validation_samples
+from trainings.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.visualize import comparison_sheet, named_predictors, single, telling_images
+from utils.errors import UserError
+from utils.settings import Settings, with_derived_defaults
+
+
+class Constant(nn.Module):
+    """Gives every pixel the same logits."""
+
+    def __init__(self, *logits: float):
+        super().__init__()
+        self.logits, self.calls = torch.tensor(logits), 0
+
+    def main_logits(self, x):
+        self.calls += 1
+        return self.logits.view(1, -1, 1, 1).expand(len(x), -1, 8, 12)
+
+
+def test_an_ensemble_is_the_mean_of_probabilities_and_each_network_runs_once(tmp_path):
+    """As in `test_ensemble`: the mean of the logits would follow the one that is certain."""
+    a, b, c = paths = [tmp_path / name for name in "abc"]
+    networks = dict(zip(paths, (Constant(8, 0), Constant(0, 2), Constant(0, 2)), strict=True))
+    predictors = [Predictor("a", (a,)), Predictor("b", (b,)), Predictor("all", (a, b, c))]
+    loaded = LoadedPredictors(predictors, networks)
+    one, two, together = loaded(torch.zeros(1, 3, 64, 96))
+    assert one[0, :, 0, 0].tolist() == [8, 0] and two[0, :, 0, 0].tolist() == [0, 2]
+    expected = torch.tensor([[8.0, 0], [0, 2], [0, 2]]).softmax(1).mean(0)
+    torch.testing.assert_close(together[0, :, 0, 0], expected)
+    assert [network.calls for network in networks.values()] == [1, 1, 1]
+    (alone,) = loaded.only(2)(torch.zeros(1, 3, 64, 96))
+    assert torch.equal(alone, together)
+
+
+def test_telling_images_by_pixel_accuracy():
+    accuracy = [0.5, 0.9, math.nan, 0.1, 0.7]
+    chosen = telling_images(accuracy, Settings(picture_index=2, seed=3))
+    assert chosen["fixed"] == [2]
+    assert chosen["worst"] == [3, 0] and chosen["best"] == [1, 4]
+    assert chosen["random"] == telling_images(accuracy, Settings(seed=3))["random"]
+    drawn = {telling_images(accuracy, Settings(seed=seed))["random"][0] for seed in range(40)}
+    assert drawn == set(range(5))
+
+
+@pytest.fixture
+def settings(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        torch.manual_seed(seed)
+        (tmp_path / name).mkdir()
+        torch.save(BiSeNet(base=8).state_dict(), tmp_path / name / "best.pth")
+    (tmp_path / "a" / "latest.pth").write_bytes((tmp_path / "b" / "best.pth").read_bytes())
+    return with_derived_defaults(
+        Settings(
+            cityscapes_root=make_cityscapes(tmp_path / "Cityscapes"),
+            save_model_path=tmp_path / "runs",
+            image_size=(64, 96),
+            base_width=8,
+            num_workers=0,
+            compare=(tmp_path / "a/best.pth", tmp_path / "b/best.pth", tmp_path / "a/latest.pth"),
+        )
+    )
+
+
+def test_named_checkpoints_keep_their_own_pictures(settings):
+    """Two files of one folder, and two folders, none of them a run."""
+    visualize.visualize(None, None, settings)
+    pictures = settings.save_model_path / "visualize_sgd_noaug" / "pictures"
+    assert sorted(path.name for path in pictures.iterdir()) == sorted(
+        [
+            "comparison.png",
+            *(
+                f"{kind}_{name}.png"
+                for kind in ("fixed", "random", "worst", "best")
+                for name in ("a_best", "b_best", "a_latest")
+            ),
+        ]
+    )
+    titles = [predictor.title for predictor in named_predictors(settings)]
+    assert titles == ["a", "b", "a/latest"]
+
+
+def test_pictures_with_the_targets_statistics_have_names_of_their_own(settings):
+    object.__setattr__(settings, "bn_statistics", "target")
+    visualize.visualize(None, None, settings)
+    pictures = settings.save_model_path / "visualize_sgd_noaug" / "pictures"
+    assert all("target_statistics" in path.name for path in pictures.iterdir())
+
+
+def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        visualize, "comparison", lambda rows, titles, title: shown.append((rows, titles))
+    )
+    predictors = [single(path) for path in settings.compare]
+    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
+    samples = validation_samples(Domain.CITYSCAPES, settings)
+    comparison_sheet([loaded], [2, 0, 2], samples, settings)
+    ((rows, titles),) = shown
+    assert titles == ["a", "b", "a/latest"]
+    assert [row.name for row in rows] == [samples.files[2].name, samples.files[0].name]
+    for row, place in zip(rows, (2, 0), strict=True):
+        image, truth, _ = samples[0, place]
+        assert np.array_equal(row.image, image.permute(1, 2, 0)) and np.array_equal(
+            row.truth, truth
+        )
+        first, second, third = row.predictions
+        assert np.array_equal(second, third) and not np.array_equal(first, second)
+
+
+def test_no_run_and_no_such_image_are_sentences(settings):
+    object.__setattr__(settings, "compare", ())
+    with pytest.raises(UserError, match=r"no run of --optimizer sgd in .*--load_model_path"):
+        visualize.visualize(None, None, settings)
+    object.__setattr__(settings, "load_model_path", settings.save_model_path.parent / "a/best.pth")
+    object.__setattr__(settings, "picture_index", 3)
+    with pytest.raises(UserError, match="--picture_index: 3 is not below the 3 images"):
+        visualize.visualize(None, None, settings)
+
+
+def test_one_checkpoint_needs_no_sheet(settings):
+    object.__setattr__(settings, "compare", settings.compare[:1])
+    visualize.visualize(None, None, settings)
+    pictures = settings.save_model_path / "visualize_sgd_noaug" / "pictures"
+    assert not (pictures / "comparison.png").exists()
+    assert min(Image.open(pictures / "worst_a_best.png").size) > 300
