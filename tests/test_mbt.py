@@ -63,5 +63,5 @@ def test_named_checkpoints_need_no_runs(tmp_path):
 
 def test_an_ensemble_does_not_write_into_a_trainings_folder(tmp_path):
     make_run(tmp_path, "train_fda", "mine", fda_beta=0.05)
-    with pytest.raises(UsageError, match="--save_keyword: .*mine is the folder of a training"):
+    with pytest.raises(UsageError, match=r"--save_keyword: .*mine is the folder of a training"):
         ensemble_folder(replace(SGD, save_model_path=tmp_path, save_keyword="mine"))
