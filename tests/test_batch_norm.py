@@ -122,5 +122,5 @@ def test_labels_are_not_read(tmp_path):
 
 def test_one_image_has_no_statistics(tmp_path):
     now = settings(make_cityscapes(tmp_path, train=1))
-    with pytest.raises(UserError, match="needs two training images or more"):
+    with pytest.raises(UserError, match="need two of its training images or more, there is 1"):
         with_statistics_of(BiSeNet(base=8), unlabelled_samples(Domain.CITYSCAPES, now), now, CPU)

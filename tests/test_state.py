@@ -97,6 +97,8 @@ def test_the_discriminator_has_a_schedule_without_the_networks_warm_up():
     state = TrainState(ADA(BiSeNet(base=8), chosen), chosen, steps_per_epoch=2, scale_loss=False)
     rates = []
     for _ in range(10):
+        for optimizer in state.optimizers.values():
+            optimizer.step()
         rates.append({n: o.param_groups[0]["lr"] for n, o in state.optimizers.items()})
         for schedule in state.schedules.values():
             schedule.step()
