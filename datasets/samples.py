@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from datasets.cache import CachedPairs
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, MAX_LABEL_ID, NUM_CLASSES
 from utils.errors import UserError
 
@@ -65,6 +66,10 @@ class SampleDataset(Dataset):
         files: the samples.
         transform: joint transform of image and label, drawing from torch's default CPU generator.
         seed: words that seed the draws, together with epoch and index.
+
+    Attributes:
+        cached: the samples as the deterministic start of the transform makes them, where a cache
+            has them; the transform leaves those sizes alone.
     """
 
     def __init__(
@@ -77,27 +82,39 @@ class SampleDataset(Dataset):
         self.files = list(files)
         self.transform = transform
         self.seed = tuple(seed)
+        self.cached: CachedPairs | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def subset(self, indices: Iterable[int]) -> "SampleDataset":
         """The samples at these places, in this order; for data whose draws do not matter."""
-        return SampleDataset([self.files[i] for i in indices], self.transform, seed=self.seed)
+        indices = list(indices)
+        part = SampleDataset([self.files[i] for i in indices], self.transform, seed=self.seed)
+        part.cached = self.cached and self.cached.subset(indices)
+        return part
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        files = self.files[index]
-        image, label = read_pair(files)
+        pair = self.decoded(index) if self.cached is None else self.cached[index]
         with _seeded((*self.seed, epoch, index)):
-            image, label = self.transform(
-                tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)),
-                tv_tensors.Mask(torch.from_numpy(label)),
-            )
+            image, label = self.transform(*as_tv_tensors(*pair))
         plain = torch.Tensor
         return Sample(
-            image.as_subclass(plain).contiguous(), label.as_subclass(plain).contiguous(), files.name
+            image.as_subclass(plain).contiguous(),
+            label.as_subclass(plain).contiguous(),
+            self.files[index].name,
         )
+
+    def decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image, uint8 [3, H, W], and label, uint8 [H, W], from the files."""
+        image, label = read_pair(self.files[index])
+        return image.transpose(2, 0, 1), label
+
+
+def as_tv_tensors(image: np.ndarray, label: np.ndarray) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """Image, uint8 [3, H, W], and label, uint8 [H, W], as what joint transforms take."""
+    return tv_tensors.Image(torch.from_numpy(image)), tv_tensors.Mask(torch.from_numpy(label))
 
 
 @contextlib.contextmanager

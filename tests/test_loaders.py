@@ -6,7 +6,7 @@ from datasets.samples import SampleDataset
 from tests.helpers import make_gta5
 from trainings.loaders import TrainingData, training_batches, validation_batches
 from utils.errors import UsageError, UserError
-from utils.transforms import ResizeImageOnly, train_transform
+from utils.transforms import Preparation, train_transform
 
 CPU = torch.device("cpu")
 
@@ -89,7 +89,7 @@ def test_a_broken_file_is_one_sentence_also_from_a_worker(data, workers):
 
 def test_validation_sees_every_image_once_with_labels_at_their_size(tmp_path):
     files = gta5_files(make_gta5(tmp_path), "train", 0.2)
-    dataset = SampleDataset(files, ResizeImageOnly((64, 96)))
+    dataset = SampleDataset(files, Preparation((64, 96), resizes_label=False))
     batches = list(validation_batches(dataset, batch_size=3, num_workers=0, device=CPU))
     assert [n for b in batches for n in b.name] == [f.name for f in files]
     assert all(b.image.shape[1:] == (3, 64, 96) for b in batches)

@@ -13,7 +13,7 @@ from trainings.val import class_table, evaluate
 from utils.losses import upsample
 from utils.metrics import ConfusionMatrix
 from utils.settings import Settings, with_derived_defaults
-from utils.transforms import ResizeImageOnly
+from utils.transforms import Preparation
 
 SETTINGS = with_derived_defaults(Settings(batch_size=3, num_workers=0))
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def samples(tmp_path):
     files = gta5_files(make_gta5(tmp_path), "train", 0.2)
-    return SampleDataset(files, ResizeImageOnly((64, 96)))
+    return SampleDataset(files, Preparation((64, 96), resizes_label=False))
 
 
 def test_logits_are_compared_at_the_labels_own_resolution(samples):

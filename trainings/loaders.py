@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
 from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles
+from trainings.caching import attach_cache
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
-from utils.transforms import ResizeImageOnly, resize, train_transform
+from utils.transforms import Preparation, train_transform
 from utils.utils import find_input
 
 
@@ -82,25 +83,33 @@ def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
 
 
 def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> SampleDataset:
+    size = resize_size(data.domain, settings)
     transform = train_transform(
-        resize_to=resize_size(data.domain, settings),
+        resize_to=size,
         crop_to=settings.image_size,
         aug_method=settings.aug_method,
         aug_probability=settings.aug_probability,
     )
-    return SampleDataset(data.files, transform, seed=(settings.seed, stream))
+    samples = SampleDataset(data.files, transform, seed=(settings.seed, stream))
+    attach_cache(samples, Preparation(size, resizes_label=True), settings, build=True)
+    return samples
 
 
-def validation_samples(domain: Domain, settings: Settings) -> SampleDataset:
-    """Whole images at the scale of training, labels at their own resolution."""
-    transform = ResizeImageOnly(resize_size(domain, settings))
-    return SampleDataset(labelled(domain, "val", settings), transform)
+def validation_samples(domain: Domain, settings: Settings, *, often: bool = False) -> SampleDataset:
+    """Whole images at the scale of training, labels at their own resolution; `often` is whether
+    they are going to be read so often that a cache pays."""
+    transform = Preparation(resize_size(domain, settings), resizes_label=False)
+    samples = SampleDataset(labelled(domain, "val", settings), transform)
+    attach_cache(samples, transform, settings, build=often)
+    return samples
 
 
 def unlabelled_samples(domain: Domain, settings: Settings) -> SampleDataset:
     """The training images as validation would see them, without labels."""
-    transform = resize(resize_size(domain, settings))
-    return SampleDataset(unlabelled(domain, "train", settings), transform)
+    transform = Preparation(resize_size(domain, settings), resizes_label=True)
+    samples = SampleDataset(unlabelled(domain, "train", settings), transform)
+    attach_cache(samples, transform, settings, build=False)
+    return samples
 
 
 class TrainingData(Dataset):

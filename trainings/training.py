@@ -49,8 +49,8 @@ def train(experiment: Experiment, settings: Settings) -> None:
     resolve_precision(settings.precision, device)  # refuses here what this device cannot do
     source = TrainingFiles(experiment.source, labelled(experiment.source, "train", settings))
     target = experiment.target and experiment.target(settings)
-    validation = validation_samples(experiment.validation, settings)
-    parts = (source.files, *((target.files, target.origin) if target else ()), validation.files)
+    scored = labelled(experiment.validation, "val", settings)
+    parts = (source.files, *((target.files, target.origin) if target else ()), scored)
     data_names = fingerprint(*parts)
     if run.finished(settings, data_names):
         _print_finished(run)
@@ -63,6 +63,7 @@ def train(experiment: Experiment, settings: Settings) -> None:
         batch_size=settings.batch_size,
         seed=settings.seed,
     )
+    validation = validation_samples(experiment.validation, settings, often=True)
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
     run.begin(settings, data_names)

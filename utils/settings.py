@@ -5,6 +5,7 @@
 
 import argparse
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 from utils.transforms import AUGMENTATIONS, augmentation_codes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 
 ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, RUN, HARDWARE = (
     "what to do",
@@ -202,6 +205,15 @@ class Settings:
         DATA,
         "processes that load data; changes the speed only, never the result",
         check=at_least(0),
+        affects_result=False,
+    )
+
+    cache_dir: Path = flag(
+        CACHE,
+        DATA,
+        "folder of the caches of decoded images (default: in your cache folder); put it on a local "
+        "disk, and remove it whenever you like; none for no cache",
+        metavar="FOLDER",
         affects_result=False,
     )
 

@@ -109,6 +109,18 @@ def resize(size: Size) -> v2.Transform:
     return v2.Resize(size, antialias=True)
 
 
+class Preparation(NamedTuple):
+    """The deterministic start of a transform, whose result a cache keeps: resizing to (height,
+    width), of the image alone where the label is scored at its own resolution."""
+
+    size: Size
+    resizes_label: bool
+
+    def __call__(self, image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
+        resized = resize(self.size)
+        return resized(image, label) if self.resizes_label else (resized(image), label)
+
+
 def train_transform(
     *, resize_to: Size, crop_to: Size, aug_method: str, aug_probability: float
 ) -> JointTransform:
@@ -116,13 +128,3 @@ def train_transform(
     return v2.Compose(
         [resize(resize_to), v2.RandomCrop(crop_to), augment(aug_method, aug_probability)]
     )
-
-
-class ResizeImageOnly:
-    """Validation: the network sees the image at `size`, the label stays at its own resolution."""
-
-    def __init__(self, size: Size):
-        self.resize = resize(size)
-
-    def __call__(self, image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
-        return self.resize(image), label

@@ -1,0 +1,162 @@
+"""Building the caches of samples, in parallel, once, whoever else wants the same."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.cache import CachedPairs, PictureStore, digest_of
+from datasets.samples import SampleDataset, SampleFiles, as_tv_tensors
+from utils.errors import UserError
+from utils.settings import Settings
+from utils.transforms import Preparation
+from utils.utils import progress
+
+MARK_EVERY = 256
+"""Samples between two times that what was built is made safe."""
+
+RESERVE = 1.1
+"""Free disk that is asked for, in sizes of the cache."""
+
+NONE = Path("none")
+
+
+def attach_cache(
+    samples: SampleDataset, preparation: Preparation, settings: Settings, *, build: bool
+) -> None:
+    """Lets the samples come from their cache where it is whole; with `build` makes it so.
+
+    Goes on without one, and says so, where the disk is too small or cannot be written. Raises
+    UserError for a file that cannot be read.
+    """
+    if settings.cache_dir == NONE or not samples.files:
+        return
+    images, labels = _stores(samples.files, preparation, settings.cache_dir)
+    stores = (images,) if labels is None else (images, labels)
+    if any(store.missing() for store in stores):
+        if not build:
+            return
+        try:
+            with _alone(settings.cache_dir):
+                whole = _build(samples, preparation, stores, settings)
+        except OSError as error:
+            print(f"no cache in {settings.cache_dir} ({error.strerror}): every epoch decodes anew")
+            return
+        if not whole:
+            return
+    samples.cached = CachedPairs(images, labels, range(len(samples.files)))
+
+
+def _stores(
+    files: Sequence[SampleFiles], preparation: Preparation, folder: Path
+) -> tuple[PictureStore, PictureStore | None]:
+    """Those of the images and, where there are any, of the labels; they are named apart, so that
+    a set with and without labels has its images once."""
+    size = preparation.size
+    digest = digest_of([one.image for one in files], f"image {size}")
+    images = PictureStore(folder, digest, [(3, *size)] * len(files))
+    if files[0].label is None:
+        return images, None
+    how = f"label {size if preparation.resizes_label else 'own size'}"
+    digest = digest_of([one.label for one in files], f"{how} {[one.kind.value for one in files]}")
+    shapes = [size if preparation.resizes_label else _label_size(one.label) for one in files]
+    return images, PictureStore(folder, digest, shapes)
+
+
+def _label_size(path: Path) -> tuple[int, int]:
+    """(height, width) from the file's header."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}): replace it") from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process builds in a folder, others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that builds a cache in {folder}", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(
+    samples: SampleDataset,
+    preparation: Preparation,
+    stores: Sequence[PictureStore],
+    settings: Settings,
+) -> bool:
+    """Builds what is missing in the stores of images and labels; whether they are whole."""
+    missing = [set(store.missing()) for store in stores]
+    places = sorted(set().union(*missing))
+    needed = sum(store.nbytes for store, lacks in zip(stores, missing, strict=True) if lacks)
+    free = shutil.disk_usage(settings.cache_dir).free + sum(map(_occupied, stores))
+    if free < RESERVE * needed:
+        print(
+            f"no cache: it would take {needed / 1e9:.2f} GB in {settings.cache_dir}, where "
+            f"{free / 1e9:.2f} GB are free; every epoch decodes anew (--cache_dir names another "
+            "folder)"
+        )
+        return False
+    if places:
+        print(f"cache of {len(samples)} samples: {needed / 1e9:.2f} GB in {settings.cache_dir}")
+        for store in stores:
+            store.create()
+        _fill(_Writer(samples, preparation, stores), places, settings.num_workers)
+    return True
+
+
+def _occupied(store: PictureStore) -> int:
+    """Bytes of the disk that the store's file holds already; it is sparse."""
+    try:
+        return 512 * store.pixels_path.stat().st_blocks
+    except FileNotFoundError:
+        return 0
+
+
+def _fill(writer: "_Writer", places: Sequence[int], num_workers: int) -> None:
+    loader = DataLoader(writer, sampler=places, batch_size=None, num_workers=num_workers)
+    written: list[int] = []
+    for place in progress(loader, "cache", total=len(places), unit="image"):
+        if isinstance(place, UserError):
+            raise place
+        written.append(place)
+        if len(written) == MARK_EVERY:
+            writer.mark(written)
+            written = []
+    writer.mark(written)
+
+
+class _Writer(Dataset):
+    """Writes a sample into the stores where the item is asked for, in a worker.
+
+    A picture that a store has already is written again, byte for byte the same. An item is its
+    place, or the UserError of a file that cannot be read.
+    """
+
+    def __init__(
+        self, samples: SampleDataset, preparation: Preparation, stores: Sequence[PictureStore]
+    ):
+        self.samples, self.preparation, self.stores = samples, preparation, stores
+
+    def __getitem__(self, place: int) -> int | UserError:
+        try:
+            pair = self.preparation(*as_tv_tensors(*self.samples.decoded(place)))
+        except UserError as error:
+            return error
+        for store, picture in zip(self.stores, pair, strict=False):  # labels may have no store
+            store.write(place, picture.numpy())
+        return place
+
+    def mark(self, places: Sequence[int]) -> None:
+        for store in self.stores:
+            store.mark(places)
