@@ -39,26 +39,31 @@ class PictureStore:
         self._pixels: np.ndarray | None = None
 
     @property
+    def count(self) -> int:
+        return len(self.shapes)
+
+    @property
     def nbytes(self) -> int:
         return int(self.ends[-1])
 
     def create(self) -> None:
-        """Makes the files, sparse, where they are not there."""
-        self.pixels_path.parent.mkdir(parents=True, exist_ok=True)
-        for path, size in ((self.pixels_path, self.nbytes), (self.done_path, len(self.shapes))):
-            with path.open("ab") as file:
-                file.truncate(size)
+        """Makes the files, sparse, unless they are there in their sizes."""
+        if not self._has_its_sizes():
+            self.done_path.unlink(missing_ok=True)  # what it marks may be lost
+            self.pixels_path.parent.mkdir(parents=True, exist_ok=True)
+            for path, size in ((self.pixels_path, self.nbytes), (self.done_path, self.count)):
+                with path.open("ab") as file:
+                    file.truncate(size)
 
     def missing(self) -> list[int]:
         """Places of the pictures that are not whole; all of them where there is no file."""
-        try:
-            done = np.fromfile(self.done_path, np.uint8)
-            size = self.pixels_path.stat().st_size
-        except FileNotFoundError:
-            return list(range(len(self.shapes)))
-        if len(done) != len(self.shapes) or size != self.nbytes:
-            return list(range(len(self.shapes)))
-        return np.flatnonzero(done == 0).tolist()
+        if not self._has_its_sizes():
+            return list(range(self.count))
+        return np.flatnonzero(np.fromfile(self.done_path, np.uint8) == 0).tolist()
+
+    def _has_its_sizes(self) -> bool:
+        sizes = ((self.pixels_path, self.nbytes), (self.done_path, self.count))
+        return all(path.exists() and path.stat().st_size == size for path, size in sizes)
 
     def read(self, place: int) -> np.ndarray:
         """A picture of its own, uint8, as it was written."""
@@ -77,10 +82,6 @@ class PictureStore:
         done = np.memmap(self.done_path, np.uint8, "r+")
         done[list(places)] = 1
         done.flush()
-
-    def remove(self) -> None:
-        for path in (self.pixels_path, self.done_path):
-            path.unlink(missing_ok=True)
 
     def _at(self, place: int) -> np.ndarray:
         if self._pixels is None:  # in every process anew

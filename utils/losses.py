@@ -1,16 +1,22 @@
 """Losses on segmentation logits that are still to be upsampled."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from datasets.labels import IGNORE
 
 OHEM_THRESHOLD = -math.log(0.7)
 OHEM_MIN_SHARE = 1 / 16
+
+BAND_BYTES = {"cpu": 2**20, "cuda": 2**26}
+"""Of enlarged logits at a time: what stays in a core's cache, and what keeps a GPU busy."""
 
 ENTROPY_FLOOR = 1e-8
 """Added to the squared entropy, so that the gradient of its power is finite at 0."""
@@ -30,27 +36,85 @@ def segmentation_loss(heads: Iterable[Tensor], label: Tensor, *, ohem: bool = Fa
         ohem: average over the hard pixels only.
 
     Returns:
-        Scalar; 0 where every pixel is ignored.
+        Scalar, float32; 0 where every pixel is ignored.
     """
-    label = label.long()
-    reduce = hard_mean if ohem else valid_mean
+    valid = label != IGNORE
+    label = label.long().masked_fill(~valid, 0)
     return sum(
-        reduce(_pixel_losses(upsample(logits, label.shape[-2:]), label), label) for logits in heads
+        cross_entropy(logits, label, _hard(logits, label, valid) if ohem else valid)
+        for logits in heads
     )
 
 
-def valid_mean(losses: Tensor, label: Tensor) -> Tensor:
-    """Mean over the pixels that are not ignored; 0 where there is none."""
-    return losses.sum() / (label != IGNORE).sum().clamp(min=1)
+def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
+    """Mean cross-entropy over the counted pixels, at the label's size; 0 where there is none.
+
+    Args:
+        logits: [N, C, h, w], upsampled to H, W bilinearly with aligned corners.
+        label: classes 0 to C - 1, int64 [N, H, W], also where nothing is counted.
+        counted: bool [N, H, W].
+    """
+    weight = counted / counted.sum().clamp(min=1)
+    # Along the width here, along the height band by band: enlarging is separable.
+    wide = upsample(logits, (logits.shape[-2], label.shape[-1]))
+    return BandedCrossEntropy.apply(wide, label, weight)
 
 
-def hard_mean(losses: Tensor, label: Tensor) -> Tensor:
-    """Mean over the hard pixels: loss above -ln 0.7, and at least the hardest N·H·W/16."""
+def _hard(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+    """The valid pixels with a loss above -ln 0.7, and at least the hardest N·H·W/16 of all."""
+    with torch.no_grad():
+        up = upsample(logits, label.shape[-2:])
+        losses = F.cross_entropy(up, label, reduction="none") * valid
     at_least = max(1, int(losses.numel() * OHEM_MIN_SHARE))
-    hardest = torch.topk(losses.detach().flatten(), at_least, sorted=True).values
-    threshold = hardest[-1].clamp(max=OHEM_THRESHOLD)
-    kept = (losses >= threshold) & (label != IGNORE)
-    return (losses * kept).sum() / kept.sum().clamp(min=1)
+    hardest = torch.topk(losses.flatten(), at_least, sorted=True).values
+    return (losses >= hardest[-1].clamp(max=OHEM_THRESHOLD)) & valid
+
+
+class BandedCrossEntropy(Function):
+    """Weighted sum of the cross-entropy of logits that are enlarged in height, over bands of rows.
+
+    The enlarged logits are 19 x H x W floats a head and image, and each step over all of them waits
+    for the memory; a band stays in the cache. Its gradient is taken at once, so that nothing of
+    that size is kept for the backward pass.
+
+    Takes logits, float32 [N, C, h, W]; classes, int64 [N, H, W]; weights, float32 [N, H, W].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+        total, gradient = logits.new_zeros(()), torch.zeros_like(logits)
+        bands = list(_bands(logits, label.shape[-2]))
+        with torch.autocast(logits.device.type, enabled=False):
+            for rows, classes, weights, grad in zip(logits, label, weight, gradient, strict=True):
+                for inputs, outputs, mixing in bands:
+                    log_p = (mixing @ rows[:, inputs]).log_softmax(0)
+                    truth, weights_here = classes[None, outputs], weights[outputs]
+                    total -= (log_p.gather(0, truth)[0] * weights_here).sum()
+                    slope = log_p.exp_().scatter_add_(0, truth, -torch.ones_like(log_p[:1]))
+                    grad[:, inputs] += mixing.mT @ slope.mul_(weights_here)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return upstream * gradient, None, None
+
+
+def _bands(logits: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Input rows and output rows of each band, and the weights [out, in] that mix the former."""
+    _, classes, rows, width = logits.shape
+    scale = (rows - 1) / max(1, height - 1)
+    at = torch.arange(height, device=logits.device, dtype=torch.float64) * scale
+    distance = (at[:, None] - torch.arange(rows, device=logits.device)).abs()
+    mixing = (1 - distance).clamp(min=0).float()
+    band = max(1, BAND_BYTES[logits.device.type] // (classes * width * logits.element_size()))
+    for top in range(0, height, band):
+        bottom = min(height, top + band)
+        first, last = math.floor(top * scale), math.ceil((bottom - 1) * scale)
+        inputs = slice(max(0, first - 1), last + 2)  # a row more, for the rounding of products
+        yield inputs, slice(top, bottom), mixing[top:bottom, inputs]
 
 
 def robust_entropy(logits: Tensor, eta: float) -> Tensor:
@@ -69,7 +133,3 @@ def robust_entropy(logits: Tensor, eta: float) -> Tensor:
     log_p = F.log_softmax(logits.float(), dim=1)
     entropy = -(log_p.exp() * log_p).sum(dim=1) / math.log(logits.shape[1])
     return ((entropy.square() + ENTROPY_FLOOR) ** eta).mean()
-
-
-def _pixel_losses(logits: Tensor, label: Tensor) -> Tensor:
-    return F.cross_entropy(logits, label, ignore_index=IGNORE, reduction="none")

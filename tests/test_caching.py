@@ -1,0 +1,198 @@
+import multiprocessing
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers import make_cityscapes, make_gta5, picture, save
+from trainings import caching
+from trainings.caching import attach_cache
+from trainings.loaders import (
+    SOURCE_STREAM,
+    Domain,
+    TrainingFiles,
+    labelled,
+    training_samples,
+    unlabelled,
+    unlabelled_samples,
+    validation_samples,
+)
+from utils.errors import UserError
+from utils.settings import Settings, with_derived_defaults
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return with_derived_defaults(
+        Settings(
+            gta5_root=make_gta5(tmp_path / "GTA5"),
+            cityscapes_root=make_cityscapes(tmp_path / "Cityscapes"),
+            cache_dir=tmp_path / "cache",
+            image_size=(64, 96),
+            aug_method="C-HF-RS",
+            num_workers=0,
+        )
+    )
+
+
+def training(settings, domain=Domain.GTA5):
+    files = labelled(domain, "train", settings)
+    return training_samples(TrainingFiles(domain, files), settings, SOURCE_STREAM)
+
+
+def without(settings):
+    return replace(settings, cache_dir=Path("none"))
+
+
+def assert_equal(ours, expected, epochs=(0, 3)):
+    assert len(ours) == len(expected)
+    for epoch in epochs:
+        for index in range(len(ours)):
+            a, b = ours[epoch, index], expected[epoch, index]
+            assert torch.equal(a.image, b.image) and torch.equal(a.label, b.label)
+            assert a.name == b.name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_are_equal_to_decoded_ones_bit_for_bit(settings, workers):
+    settings = replace(settings, num_workers=workers)
+    cached = training(settings)
+    assert cached.cached is not None
+    assert_equal(cached, training(without(settings)))
+    validation = validation_samples(Domain.CITYSCAPES, settings, often=True)
+    assert validation.cached is not None and validation[0, 0].label.shape == (72, 104)
+    assert_equal(validation, validation_samples(Domain.CITYSCAPES, without(settings)))
+
+
+def test_nothing_is_decoded_a_second_time(settings, monkeypatch):
+    first = training(settings)
+    monkeypatch.setattr("datasets.samples.read_pair", None)
+    assert_equal(training(settings), first)
+
+
+def test_images_without_labels_share_the_store_of_the_labelled_ones(settings, monkeypatch):
+    training(settings, Domain.CITYSCAPES)
+    stores = sorted(path.name for path in settings.cache_dir.glob("*.u8"))
+    assert len(stores) == 2
+    monkeypatch.setattr("datasets.samples.read_pair", None)
+    files = unlabelled(Domain.CITYSCAPES, "train", settings)
+    target = training_samples(TrainingFiles(Domain.CITYSCAPES, files), settings, 1)
+    assert target.cached is not None and (target[0, 0].label == 255).all()
+    assert unlabelled_samples(Domain.CITYSCAPES, settings).cached is not None
+    assert sorted(path.name for path in settings.cache_dir.glob("*.u8")) == stores
+
+
+def test_a_changed_file_is_seen(settings):
+    training(settings)
+    image = settings.gta5_root / "images" / "00001.png"
+    save(picture(99), image)
+    assert_equal(training(settings), training(without(settings)))
+
+
+def test_another_size_is_another_cache(settings):
+    training(settings)
+    other = with_derived_defaults(replace(settings, image_size=(64, 64), source_resize=None))
+    assert training(other)[0, 0].image.shape == (3, 64, 64)
+
+
+def test_a_subset_reads_its_own_places(settings):
+    cached, plain = training(settings), training(without(settings))
+    assert_equal(cached.subset([5, 2]), plain.subset([5, 2]), epochs=(0,))
+
+
+def test_scoring_once_builds_nothing(settings):
+    assert validation_samples(Domain.CITYSCAPES, settings).cached is None
+    assert not settings.cache_dir.exists()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_building_goes_on_where_it_stopped(settings, monkeypatch):
+    monkeypatch.setattr(caching, "MARK_EVERY", 2)
+    decode, decoded = caching._Writer.__getitem__, []
+
+    def counting(self, place, limit):
+        if len(decoded) == limit:
+            raise Interrupted
+        decoded.append(place)
+        return decode(self, place)
+
+    monkeypatch.setattr(caching._Writer, "__getitem__", lambda s, p: counting(s, p, 5))
+    with pytest.raises(Interrupted):
+        training(settings)
+    monkeypatch.setattr(caching._Writer, "__getitem__", lambda s, p: counting(s, p, 100))
+    assert_equal(training(settings), training(without(settings)))
+    assert decoded == [0, 1, 2, 3, 4, 4, 5, 6, 7]
+
+
+def test_too_small_a_disk_is_said_and_training_goes_on(settings, monkeypatch, capsys):
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: usage)
+    samples = training(settings)
+    assert samples.cached is None
+    assert "no cache: it would take" in capsys.readouterr().out
+    assert_equal(samples, training(without(settings)))
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_training_goes_on(settings, capsys):
+    settings.cache_dir.write_text("a file")
+    samples = training(settings)
+    assert samples.cached is None and "no cache in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_file_is_a_sentence(settings, workers):
+    (settings.gta5_root / "images" / "00003.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"00003\.png cannot be read as a picture"):
+        training(replace(settings, num_workers=workers))
+
+
+def build_slowly(settings, seconds, builds):
+    write = caching._Writer.__getitem__
+
+    def slow(self, place):
+        builds.put(place)
+        time.sleep(seconds)
+        return write(self, place)
+
+    caching._Writer.__getitem__ = slow
+    samples = training(settings)
+    assert samples.cached is not None
+    builds.put(int(np.sum([samples[0, i].image.sum().item() for i in range(len(samples))])))
+
+
+def test_one_process_builds_while_another_waits(settings):
+    context = multiprocessing.get_context("fork")
+    builds = context.Queue()
+    processes = [
+        context.Process(target=build_slowly, args=(settings, 0.1, builds)) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=300)
+        assert process.exitcode == 0
+    values = [builds.get() for _ in range(10)]
+    built, sums = [v for v in values if v < 8], [v for v in values if v >= 8]
+    assert sorted(built) == list(range(8)) and sums[0] == sums[1]
+
+
+def test_a_cut_file_is_built_again(settings):
+    first = training(settings)
+    (store, *_) = settings.cache_dir.glob("*.u8")
+    with store.open("r+b") as file:
+        file.truncate(100)
+    assert_equal(training(settings), training(without(settings)))
+    assert first.cached is not None
+
+
+def test_attaching_to_no_samples_does_nothing(settings):
+    samples = training(without(settings)).subset([])
+    attach_cache(samples, None, settings, build=True)
+    assert samples.cached is None
