@@ -176,3 +176,32 @@ def test_visualize_draws_every_run_and_all_side_by_side(chain):
     sheet = Image.open(runs / "visualize_adam_noaug" / "pictures" / "comparison.png")
     assert min(sheet.size) > 400
     assert "side by side" in outputs["pictures"]
+
+
+def test_self_training_is_refused_once_its_labels_are_stale(chain):
+    """FDA trained afresh: a finished run still prints its scores, another is not begun."""
+    runs, _ = chain
+    small = ("--save_model_path", "runs", *TINY)
+    fda = ("--action", *COMMANDS["3.A 0.05"], "--seed", "5", "--overwrite", *small)
+    assert run_main(*fda, cwd=runs.parent).returncode == 0
+    ssl = ("--action", *COMMANDS["3.C 0.01"], *small)
+    done = run_main(*ssl, cwd=runs.parent)
+    assert done.returncode == 0 and "is finished" in done.stdout
+    refused = run_main(*ssl, "--save_keyword", "another", cwd=runs.parent)
+    assert refused.returncode == 1
+    (sentence,) = refused.stderr.strip().splitlines()
+    assert "fda05_adam_aug/best.pth has changed since" in sentence
+    assert "--accept_pseudo_labels True" in sentence
+    accepted = (*ssl, "--save_keyword", "another", "--accept_pseudo_labels", "True")
+    assert run_main(*accepted, cwd=runs.parent).returncode == 0
+
+
+def test_a_run_does_not_go_on_with_other_pseudo_labels(chain):
+    runs, _ = chain
+    small = ("--save_model_path", "runs", *TINY)
+    labels = ("--action", *COMMANDS["3.C labels"], *small)
+    refused = run_main(*labels, cwd=runs.parent)
+    assert refused.returncode == 2 and "another making (checkpoints was" in refused.stderr
+    assert run_main(*labels, "--overwrite", cwd=runs.parent).returncode == 0
+    refused = run_main("--action", *COMMANDS["3.C 0.01"], *small, cwd=runs.parent)
+    assert refused.returncode == 2 and "the images or their pseudo-labels" in refused.stderr

@@ -1,0 +1,55 @@
+"""How many target images batch-norm statistics need, on the networks that the demo has trained.
+
+python benchmarks/few_statistics.py --demo checkpoints/demo --toy_root toy_city
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import main as command_line
+from trainings.batch_norm import with_statistics_of
+from trainings.loaders import Domain, unlabelled_samples, validation_samples
+from trainings.scoring import load_checkpoints
+from trainings.val import evaluate
+from utils.settings import parse_settings
+
+NETWORKS = ("simple_gta5_adamw_noaug", "simple_cityscapes_adamw_noaug")
+COUNTS = (2, 4, 8, 64)
+DRAWS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--demo", type=Path, default=Path("checkpoints/demo"))
+    parser.add_argument("--toy_root", type=Path, default=Path("toy_city"))
+    arguments = parser.parse_args()
+    settings = parse_settings(
+        ("--action", "demo", "--toy_root", str(arguments.toy_root), "--device", "cpu"),
+        {name: action.help for name, action in command_line.ACTIONS.items()},
+        {name: action.defaults for name, action in command_line.ACTIONS.items()},
+    )
+    device = torch.device("cpu")
+    validation = validation_samples(Domain.CITYSCAPES, settings)
+    images = unlabelled_samples(Domain.CITYSCAPES, settings)
+
+    def score(network) -> str:
+        return f"{100 * evaluate(network, validation, settings, device).matrix.mean_iou():.1f}"
+
+    for name in NETWORKS:
+        path = arguments.demo / name / "latest.pth"
+        (network,) = load_checkpoints([path], Domain.CITYSCAPES, settings)
+        print(f"{name}: mIoU {score(network)} with the statistics of the training")
+        for count in COUNTS:
+            starts = range(0, min(len(images), DRAWS * count), count)
+            parts = (images.subset(range(start, start + count)) for start in starts)
+            adapted = (with_statistics_of(network, part, settings, device) for part in parts)
+            print(f"  of {count} target images: {', '.join(map(score, adapted))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
