@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from datasets.labels import IGNORE
-from utils.losses import robust_entropy, segmentation_loss, upsample
+from utils import upsampling
+from utils.losses import robust_entropy, segmentation_loss
+from utils.upsampling import upsample
 
 
 def heads_and_label(requires_grad=False):
@@ -109,3 +111,36 @@ def test_entropy_is_float32_under_autocast():
         loss = robust_entropy(logits, 2)
     assert loss.dtype == torch.float32
     assert loss == robust_entropy(logits.float(), 2)
+
+
+def plain_loss(heads, label):
+    """Everything at full size, in float64."""
+    return sum(
+        F.cross_entropy(
+            F.interpolate(h.double(), label.shape[-2:], mode="bilinear", align_corners=True),
+            label.long(),
+            ignore_index=IGNORE,
+        )
+        for h in heads
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_value_and_gradients_equal_the_plain_form_in_float64(rows, monkeypatch):
+    heads, label = heads_and_label(requires_grad=True)
+    monkeypatch.setitem(upsampling.BAND_BYTES, "cpu", rows * 19 * label.shape[-1] * 4)
+    expected = plain_loss(heads, label)
+    slopes = torch.autograd.grad(expected, heads)
+    ours = segmentation_loss(heads, label)
+    assert ours.dtype == torch.float32
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-6)
+    for slope, wanted in zip(torch.autograd.grad(3 * ours, heads), slopes, strict=True):
+        torch.testing.assert_close(slope, 3 * wanted.float(), rtol=1e-4, atol=1e-7)
+
+
+def test_autocast_does_not_reach_the_loss():
+    heads, label = heads_and_label()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(segmentation_loss(heads, label), segmentation_loss(heads, label))
+        inside = segmentation_loss(heads, label)
+    assert torch.equal(inside, segmentation_loss(heads, label))

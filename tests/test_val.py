@@ -10,10 +10,10 @@ from model.model_stages import BiSeNet
 from tests.helpers import make_gta5
 from trainings import val
 from trainings.val import class_table, evaluate
-from utils.losses import upsample
 from utils.metrics import ConfusionMatrix
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation
+from utils.upsampling import upsample
 
 SETTINGS = with_derived_defaults(Settings(batch_size=3, num_workers=0))
 CPU = torch.device("cpu")

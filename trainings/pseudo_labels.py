@@ -32,10 +32,10 @@ from trainings.loaders import (
 from trainings.mbt import find_members
 from trainings.scoring import load_checkpoints
 from utils.errors import UsageError, UserError
-from utils.losses import upsample
 from utils.pictures import label_panel
 from utils.run_folder import RunFolder
 from utils.settings import Settings
+from utils.upsampling import upsample
 from utils.utils import autocast, find_input, progress, resolve_device, resolve_precision, versions
 
 SPLIT = "train"

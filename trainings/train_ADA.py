@@ -20,8 +20,9 @@ from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
 from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
-from utils.losses import segmentation_loss, upsample
+from utils.losses import segmentation_loss
 from utils.settings import Settings
+from utils.upsampling import upsample
 
 ADAM_BETAS = (0.9, 0.99)
 COLLAPSED_LOSS = 1e-3

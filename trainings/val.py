@@ -12,10 +12,10 @@ from datasets.labels import CLASS_NAMES
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from trainings.loaders import validation_batches
-from utils.losses import upsample
 from utils.metrics import ConfusionMatrix
 from utils.pictures import PanelRow
 from utils.settings import Settings
+from utils.upsampling import upsampled_argmax
 from utils.utils import autocast, progress, resolve_precision
 
 PANEL_ROWS = 4
@@ -107,7 +107,7 @@ def evaluate_each(
             ):
                 keep = next(position) in pictured
                 for evaluation, scores in zip(evaluations, maps, strict=True):
-                    prediction = upsample(scores[index, None], label.shape).argmax(1)[0]
+                    prediction = upsampled_argmax(scores[index], label.shape)
                     evaluation.update(name, prediction, label)
                     if keep:
                         evaluation.rows.append(_panel_row(name, image, label, prediction))
@@ -120,7 +120,7 @@ def _panel_row(name: str, image: Tensor, label: Tensor, prediction: Tensor) -> P
         name,
         image.permute(1, 2, 0).cpu().numpy(),
         label.cpu().numpy(),
-        prediction.to(torch.uint8).cpu().numpy(),
+        prediction.cpu().numpy(),
     )
 
 

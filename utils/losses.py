@@ -1,7 +1,7 @@
 """Losses on segmentation logits that are still to be upsampled."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,20 +11,13 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from datasets.labels import IGNORE
+from utils.upsampling import bands, upsample, widen
 
 OHEM_THRESHOLD = -math.log(0.7)
 OHEM_MIN_SHARE = 1 / 16
 
-BAND_BYTES = {"cpu": 2**20, "cuda": 2**26}
-"""Of enlarged logits at a time: what stays in a core's cache, and what keeps a GPU busy."""
-
 ENTROPY_FLOOR = 1e-8
 """Added to the squared entropy, so that the gradient of its power is finite at 0."""
-
-
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits [N, C, h, w] at another size, float32, bilinear with aligned corners."""
-    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=True)
 
 
 def segmentation_loss(heads: Iterable[Tensor], label: Tensor, *, ohem: bool = False) -> Tensor:
@@ -55,9 +48,7 @@ def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
         counted: bool [N, H, W].
     """
     weight = counted / counted.sum().clamp(min=1)
-    # Along the width here, along the height band by band: enlarging is separable.
-    wide = upsample(logits, (logits.shape[-2], label.shape[-1]))
-    return BandedCrossEntropy.apply(wide, label, weight)
+    return BandedCrossEntropy.apply(widen(logits, label.shape[-1]), label, weight)
 
 
 def _hard(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
@@ -73,9 +64,7 @@ def _hard(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
 class BandedCrossEntropy(Function):
     """Weighted sum of the cross-entropy of logits that are enlarged in height, over bands of rows.
 
-    The enlarged logits are 19 x H x W floats a head and image, and each step over all of them waits
-    for the memory; a band stays in the cache. Its gradient is taken at once, so that nothing of
-    that size is kept for the backward pass.
+    The gradient of a band is taken at once, so that nothing is kept for the backward pass.
 
     Takes logits, float32 [N, C, h, W]; classes, int64 [N, H, W]; weights, float32 [N, H, W].
     """
@@ -83,10 +72,10 @@ class BandedCrossEntropy(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
         total, gradient = logits.new_zeros(()), torch.zeros_like(logits)
-        bands = list(_bands(logits, label.shape[-2]))
+        parts = list(bands(logits, label.shape[-2]))
         with torch.autocast(logits.device.type, enabled=False):
             for rows, classes, weights, grad in zip(logits, label, weight, gradient, strict=True):
-                for inputs, outputs, mixing in bands:
+                for inputs, outputs, mixing in parts:
                     log_p = (mixing @ rows[:, inputs]).log_softmax(0)
                     truth, weights_here = classes[None, outputs], weights[outputs]
                     total -= (log_p.gather(0, truth)[0] * weights_here).sum()
@@ -100,21 +89,6 @@ class BandedCrossEntropy(Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return upstream * gradient, None, None
-
-
-def _bands(logits: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Input rows and output rows of each band, and the weights [out, in] that mix the former."""
-    _, classes, rows, width = logits.shape
-    scale = (rows - 1) / max(1, height - 1)
-    at = torch.arange(height, device=logits.device, dtype=torch.float64) * scale
-    distance = (at[:, None] - torch.arange(rows, device=logits.device)).abs()
-    mixing = (1 - distance).clamp(min=0).float()
-    band = max(1, BAND_BYTES[logits.device.type] // (classes * width * logits.element_size()))
-    for top in range(0, height, band):
-        bottom = min(height, top + band)
-        first, last = math.floor(top * scale), math.ceil((bottom - 1) * scale)
-        inputs = slice(max(0, first - 1), last + 2)  # a row more, for the rounding of products
-        yield inputs, slice(top, bottom), mixing[top:bottom, inputs]
 
 
 def robust_entropy(logits: Tensor, eta: float) -> Tensor:
