@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from fda import machine, medians  # its neighbour
+from timing import machine, medians  # its neighbour
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -1,16 +1,13 @@
 """FDA's transfer in three ways, taking turns: python benchmarks/fda.py --batch 4"""
 
 import argparse
-import platform
 import sys
-import time
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
+from timing import machine, medians  # its neighbour
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -56,26 +53,6 @@ def pictures(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     walks -= walks.min((-2, -1), keepdims=True)
     source, target = (255 * walks / walks.max((-2, -1), keepdims=True)).astype(np.uint8)
     return torch.from_numpy(source), torch.from_numpy(target)
-
-
-def machine(device: str) -> str:
-    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    name = torch.cuda.get_device_name() if device == "cuda" else cpu
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def medians(calls: Mapping[str, Callable], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each call; they take turns, so that a busy machine slows all alike."""
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    seconds = {name: [] for name in calls}
-    for _ in range(1 + rounds):
-        for name, call in calls.items():
-            wait()
-            start = time.perf_counter()
-            call()
-            wait()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: median(measured[1:]) for name, measured in seconds.items()}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fda import machine
+from timing import machine
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 

@@ -1,0 +1,135 @@
+"""A training step of each method, in its plain form and in ours, taking turns.
+
+    python benchmarks/step.py --batch 4 --size 512 1024
+
+Plain is how the methods are usually written: float32, NCHW, every head enlarged to full size before
+a library's cross-entropy; FDA with whole spectra; ADA with three evaluations of the discriminator
+and four backward passes. Both make the same update, but for rounding. `no loss` is the floor: our
+network's forward and backward without any loss.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from fda import torch_rfft
+from timing import machine, medians  # its neighbours
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from datasets.labels import IGNORE
+from datasets.samples import Batch, Sample
+from model.model_stages import BiSeNet
+from trainings.method import Method
+from trainings.train_ADA import ADA
+from trainings.train_FDA import FDA
+from trainings.train_simple import Supervised
+from utils.losses import robust_entropy
+from utils.settings import Settings, with_derived_defaults
+from utils.utils import autocast, resolve_precision
+
+SETTINGS = with_derived_defaults(Settings(fda_beta=0.05))
+METHODS = {"supervised": Supervised, "fda": FDA, "ada": ADA}
+
+
+def enlarged(logits: Tensor, images: Tensor) -> Tensor:
+    return F.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def plain_segmentation(network: BiSeNet, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    heads = [enlarged(logits, images) for logits in network.heads(images)]
+    return sum(F.cross_entropy(h, label.long(), ignore_index=IGNORE) for h in heads), heads[0]
+
+
+def plain_supervised(method: Supervised, batch: Batch) -> None:
+    plain_segmentation(method.network, batch.source.image, batch.source.label)[0].backward()
+
+
+def plain_fda(method: FDA, batch: Batch) -> None:
+    source, target = batch
+    stylised = torch_rfft(source.image, target.image, method.beta)
+    loss, _ = plain_segmentation(method.network, stylised, source.label)
+    entropy = robust_entropy(method.network.heads(target.image)[0], method.ent_eta)
+    (loss + method.ent_weight * entropy).backward()
+
+
+def plain_ada(method: ADA, batch: Batch) -> None:
+    source, target = batch
+    bce, judge = F.binary_cross_entropy_with_logits, method.discriminator
+    judge.requires_grad_(False)
+    loss, main = plain_segmentation(method.network, source.image, source.label)
+    loss.backward()
+    p_target = enlarged(method.network.heads(target.image)[0], target.image).softmax(1)
+    fooled = judge(p_target)
+    (method.adv_weight * bce(fooled, torch.zeros_like(fooled))).backward()
+    judge.requires_grad_(True)
+    for maps, label in ((main.detach().softmax(1), 0.0), (p_target.detach(), 1.0)):
+        output = judge(maps)
+        (0.5 * bce(output, torch.full_like(output, label))).backward()
+
+
+PLAIN = {"supervised": plain_supervised, "fda": plain_fda, "ada": plain_ada}
+
+
+def ours(method: Method, batch: Batch, precision: torch.dtype) -> None:
+    with autocast(batch.source.image.device, precision):
+        losses = method(batch)
+    sum(losses.values()).backward()
+
+
+def no_loss(network: BiSeNet, batch: Batch, precision: torch.dtype) -> None:
+    with autocast(batch.source.image.device, precision):
+        heads = network.heads(batch.source.image)
+    sum(logits.float().mean() for logits in heads).backward()
+
+
+def step(run, module: nn.Module, *arguments) -> None:
+    module.zero_grad()
+    run(module, *arguments)
+
+
+def made(kind: str, device: str, memory_format: torch.memory_format) -> Method:
+    torch.manual_seed(0)
+    return METHODS[kind](BiSeNet(), SETTINGS).to(device, memory_format=memory_format).train()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("H", "W"))
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    precision = resolve_precision(args.precision, torch.device(args.device))
+    shape = (args.batch, *args.size)
+    samples = [
+        Sample(
+            torch.randint(0, 256, (args.batch, 3, *args.size), dtype=torch.uint8),
+            torch.randint(0, 19, shape, dtype=torch.uint8),
+            [],
+        )
+        for _ in range(2)
+    ]
+    batch = Batch(*(Sample(s.image.to(args.device), s.label.to(args.device), []) for s in samples))
+    print(f"{machine(args.device)}; batch {args.batch} of {args.size}, ours in {precision}")
+    for kind in METHODS:
+        plain = made(kind, args.device, torch.contiguous_format)
+        fast = made(kind, args.device, torch.channels_last)
+        calls = {
+            "plain": partial(step, PLAIN[kind], plain, batch),
+            "ours": partial(step, ours, fast, batch, precision),
+        }
+        if kind == "supervised":
+            calls["no loss"] = partial(step, no_loss, fast.network, batch, precision)
+        seconds = medians(calls, args.rounds, args.device)
+        times = ", ".join(f"{name} {1e3 * value:.0f} ms" for name, value in seconds.items())
+        print(f"{kind:10}  {times}; {seconds['plain'] / seconds['ours']:.2f} x", flush=True)
+
+
+if __name__ == "__main__":
+    main()
