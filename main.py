@@ -60,6 +60,7 @@ ADVERSARIAL = Experiment(
     validation=Domain.CITYSCAPES,
     method=ADA,
     target=unlabelled_cityscapes,
+    adaptation=("discriminator", "disc_learning_rate", "adv_weight"),
 )
 FOURIER = Experiment(
     action="train_fda",
@@ -68,6 +69,7 @@ FOURIER = Experiment(
     validation=Domain.CITYSCAPES,
     method=FDA,
     target=unlabelled_cityscapes,
+    adaptation=("fda_beta", "ent_weight", "ent_eta"),
     distinguishing=("fda_beta",),
 )
 SELF_TRAINING = Experiment(
@@ -77,6 +79,7 @@ SELF_TRAINING = Experiment(
     validation=Domain.CITYSCAPES,
     method=SSLFDA,
     target=pseudo_labelled_cityscapes,
+    adaptation=("fda_beta", "ent_weight", "ent_eta", "ssl_round"),
     distinguishing=("fda_beta", "ssl_round"),
 )
 
@@ -135,12 +138,12 @@ ACTIONS: dict[str, Action] = {
 
 
 OUT_OF_MEMORY = (
-    "out of memory: lower --batch_size (2 at least in training) or --image_size; the last "
-    "checkpoint is kept"
+    "out of memory: lower --batch_size (2 at least in training) or --image_size; what was saved "
+    "is kept"
 )
 INTERRUPTED = (
-    "interrupted; the same command, without --overwrite, continues a training run from its last "
-    "checkpoint"
+    "interrupted; what was saved is kept, and the same command, without --overwrite, goes on from "
+    "there"
 )
 
 

@@ -28,6 +28,9 @@ WRAPPERS = r"^(module\.|_orig_mod\.)+"
 FIRST_LAYER = "features.0.conv.weight"
 """A name that every backbone of ours has: it tells a backbone from a network."""
 
+STEM_SHARE = 2
+"""The first layer's channels are the base width divided by this."""
+
 NETWORK_PREFIX = "network."
 COUNTER = "num_batches_tracked"
 INPLACE_ABN_EPSILON = 1e-5
@@ -106,6 +109,8 @@ def _read(path: str | Path) -> Any:
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: name a file in it, such as best.pth") from None
     except FileNotFoundError:
         raise UserError(f"{path} was not found: give the path of a checkpoint") from None
     except UnpicklingError as error:
@@ -210,6 +215,9 @@ def _check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], path: str | 
 def _remedy(module: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     own = next(part for part in module.modules() if isinstance(part, STDCNet))
     backbone = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items()}
+    stem = backbone.get(FIRST_LAYER)
+    if stem is not None and len(stem) != len(own.state_dict()[FIRST_LAYER]):
+        return f"use --base_width {STEM_SHARE * len(stem)}"
     for name, blocks in BACKBONES.items():
         if blocks != own.blocks and _fits(blocks, own.base, backbone):
             return f"use --backbone {name}"

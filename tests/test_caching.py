@@ -168,7 +168,7 @@ def build_slowly(settings, seconds, builds):
 
 
 def test_one_process_builds_while_another_waits(settings):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     builds = context.Queue()
     processes = [
         context.Process(target=build_slowly, args=(settings, 0.1, builds)) for _ in range(2)

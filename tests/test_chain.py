@@ -116,7 +116,7 @@ def test_the_discriminator_is_logged(chain):
 
 def test_mbt_scores_each_member_as_it_scored_itself_and_the_ensemble(chain):
     runs, outputs = chain
-    record = read(runs / "mbt_adam_noaug" / "validation_cityscapes.json")
+    record = read(runs / "mbt_adam_aug" / "validation_cityscapes.json")
     assert [member["checkpoint"] for member in record["members"]] == [
         f"runs/fda{beta}_adam_aug/best.pth" for beta in ("01", "05", "09")
     ]
@@ -124,8 +124,8 @@ def test_mbt_scores_each_member_as_it_scored_itself_and_the_ensemble(chain):
         own = read(runs.parent / member["checkpoint"].replace("best.pth", "scores.json"))
         assert member["mIoU"] == own["best"]["mIoU"]
     assert outputs["3.B"].count("mIoU for validation") == 4
-    assert (runs / "mbt_adam_noaug" / "validation_cityscapes.png").exists()
-    second = read(runs / "mbt_ssl_adam_noaug" / "validation_cityscapes.json")
+    assert (runs / "mbt_adam_aug" / "validation_cityscapes.png").exists()
+    second = read(runs / "mbt_ssl_adam_aug" / "validation_cityscapes.json")
     assert "ssl_fda05_adam_aug" in second["members"][1]["checkpoint"]
 
 
@@ -164,14 +164,14 @@ def test_the_target_row_is_what_the_training_reported(chain):
 
 def test_an_ensemble_of_the_last_weights_leaves_the_other_scores_alone(chain):
     runs, _ = chain
-    names = {path.name for path in (runs / "mbt_adam_noaug").glob("*.json")}
+    names = {path.name for path in (runs / "mbt_adam_aug").glob("*.json")}
     assert names == {"validation_cityscapes.json", "validation_cityscapes_last.json"}
 
 
 def test_visualize_draws_every_run_and_all_side_by_side(chain):
     runs, outputs = chain
     kinds = ["best.png", "fixed.png", "random.png", "worst.png"]
-    for run in ("simple_gta5_adam_aug", "ada_adam_aug", "ssl2_fda01_adam_noaug", "mbt_adam_noaug"):
+    for run in ("simple_gta5_adam_aug", "ada_adam_aug", "ssl2_fda01_adam_noaug", "mbt_adam_aug"):
         assert sorted(path.name for path in (runs / run / "pictures").iterdir()) == kinds
     sheet = Image.open(runs / "visualize_adam_noaug" / "pictures" / "comparison.png")
     assert min(sheet.size) > 400

@@ -27,7 +27,36 @@ def test_the_three_betas_whatever_they_were_augmented_with(tmp_path, capsys):
         make_run(tmp_path, "train_fda", f"run{beta}", fda_beta=beta, aug_method=codes)
     found = members(tmp_path, aug_method="RP", save_keyword="the_ensembles_name")
     assert found == [tmp_path / f"run{beta}" / BEST for beta in (0.01, 0.05, 0.09)]
-    assert "run0.05/best.pth: trained with augmentation C-S-HF" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "run0.05/best.pth: trained with augmentation C-S-HF" in output
+    assert "warning: the members were not trained with the same augmentation" in output
+
+
+def test_a_set_of_one_augmentation_beats_a_closer_single_run(tmp_path, capsys):
+    for beta in (0.01, 0.05, 0.09):
+        make_run(tmp_path, "train_fda", f"flipped{beta}", fda_beta=beta, aug_method="HF")
+    make_run(tmp_path, "train_fda", "fda01_sgd_noaug", fda_beta=0.01)
+    assert [path.parent.name for path in members(tmp_path)] == [
+        f"flipped{beta}" for beta in (0.01, 0.05, 0.09)
+    ]
+    assert "warning" not in capsys.readouterr().out
+    for beta in (0.05, 0.09):
+        make_run(tmp_path, "train_fda", f"plain{beta}", fda_beta=beta)
+    assert [path.parent.name for path in members(tmp_path)] == [
+        "fda01_sgd_noaug",
+        "plain0.05",
+        "plain0.09",
+    ]
+    with pytest.raises(UserError, match=r"several augmentations \(HF, nonorm\).*--aug_method"):
+        members(tmp_path, aug_method="RP")
+
+
+def test_an_ensemble_is_named_by_its_members_augmentation(tmp_path):
+    make_run(tmp_path, "train_fda", "mine", fda_beta=0.05, aug_method="HF")
+    settings = replace(SGD, save_model_path=tmp_path, ssl_round=0)
+    member = tmp_path / "mine" / BEST
+    assert ensemble_folder([member], settings) == tmp_path / "mbt_sgd_aug"
+    assert ensemble_folder([tmp_path / "elsewhere.pth"], settings) == tmp_path / "mbt_sgd_noaug"
 
 
 def test_a_later_round_is_self_trainings(tmp_path):
@@ -47,7 +76,7 @@ def test_every_missing_member_is_named_with_its_place_and_command(tmp_path):
         members(tmp_path)
     sentence = str(caught.value)
     for beta in (0.01, 0.09):
-        assert f"--action train_fda --optimizer sgd --fda_beta {beta}" in sentence
+        assert f"--action train_fda --fda_beta {beta} --optimizer sgd" in sentence
     assert str(tmp_path) in sentence and "--fda_beta 0.05" not in sentence
     assert "--mbt_checkpoints" in sentence
 
@@ -64,4 +93,6 @@ def test_named_checkpoints_need_no_runs(tmp_path):
 def test_an_ensemble_does_not_write_into_a_trainings_folder(tmp_path):
     make_run(tmp_path, "train_fda", "mine", fda_beta=0.05)
     with pytest.raises(UsageError, match=r"--save_keyword: .*mine is the folder of a training"):
-        ensemble_folder(replace(SGD, save_model_path=tmp_path, save_keyword="mine"))
+        ensemble_folder(
+            [tmp_path / "mine" / BEST], replace(SGD, save_model_path=tmp_path, save_keyword="mine")
+        )

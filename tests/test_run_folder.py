@@ -5,6 +5,7 @@ from utils.run_folder import BEST, LATEST, SETTINGS, RunFolder, find_run
 from utils.settings import Settings
 
 STEM, ACTION = "fda{beta}", "train_fda"
+INPUTS = {"data": "d", "weights": "w"}
 
 
 def make_run(root, name, *, optimizer="sgd", aug_method="", beta=0.05, action=ACTION, file=BEST):
@@ -17,7 +18,7 @@ def make_run(root, name, *, optimizer="sgd", aug_method="", beta=0.05, action=AC
 
 def search(root, *, beta=0.05, **changes):
     settings = Settings(save_model_path=root, fda_beta=beta, **changes)
-    return find_run(settings, STEM, ACTION, {"fda_beta": beta})
+    return find_run(settings, STEM, {"action": ACTION, "fda_beta": beta})
 
 
 def test_the_only_match_by_beta_and_optimizer(tmp_path):
@@ -49,7 +50,7 @@ def test_equal_augmentation_beats_the_usual_name(tmp_path):
 
 
 def test_nonorm_is_no_augmentation(tmp_path):
-    wanted = make_run(tmp_path, "plain", aug_method="nonorm")
+    wanted = make_run(tmp_path, "plain", aug_method="nonorm")  # as older runs have it
     make_run(tmp_path, "jittered", aug_method="C-S")
     assert search(tmp_path) == wanted
 
@@ -65,7 +66,7 @@ def test_another_network_is_no_candidate(tmp_path):
 def test_several_candidates_are_listed(tmp_path):
     for name, codes in (("one", "C"), ("two", "S")):
         make_run(tmp_path, name, aug_method=codes)
-    with pytest.raises(UserError, match=r"2 runs .*--fda_beta 0\.05 \(one, two\)"):
+    with pytest.raises(UserError, match=r"2 runs .*--fda_beta 0\.05 --optimizer sgd \(one, two\)"):
         search(tmp_path)
 
 
@@ -78,7 +79,7 @@ def test_a_keyword_names_exactly_one_run(tmp_path):
 
 
 def test_a_missing_run_names_the_place_and_the_command(tmp_path):
-    sentence = r"no best\.pth in .* made by --action train_fda --optimizer sgd --fda_beta 0\.01"
+    sentence = r"no best\.pth in .* made by --action train_fda --fda_beta 0\.01 --optimizer sgd"
     with pytest.raises(UserError, match=sentence):
         search(tmp_path, beta=0.01)
 
@@ -96,6 +97,50 @@ def test_a_flag_younger_than_the_run_does_not_refuse_it(tmp_path):
     run = RunFolder(tmp_path)
     run.write_json(SETTINGS, {**old, "data": "d"})
     run.write_text(LATEST, "")
-    assert not run.finished(now, "d")
+    assert not run.finished(now, INPUTS, adaptation=["ent_eta"])
     with pytest.raises(UserError, match=r"--ent_eta was 2\.0, is 3\.0"):
-        run.finished(Settings(ent_eta=3.0), "d")
+        run.finished(Settings(ent_eta=3.0), INPUTS, adaptation=["ent_eta"])
+
+
+def test_a_setting_that_the_method_does_not_use_does_not_refuse_it(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(Settings(), INPUTS)
+    run.write_text(LATEST, "")
+    other = Settings(fda_beta=0.09, discriminator="light", aug_probability=0.9)
+    assert not run.finished(other, INPUTS, adaptation=["adv_weight"])
+    with pytest.raises(UserError, match="--adv_weight was"):
+        run.finished(Settings(adv_weight=1.0), INPUTS, adaptation=["adv_weight"])
+    with pytest.raises(UserError, match="--aug_probability was"):
+        run.finished(Settings(aug_method="C", aug_probability=0.9), INPUTS)
+
+
+def test_other_inputs_refuse_it_and_lost_ones_do_not(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(Settings(), INPUTS)
+    run.write_text(LATEST, "")
+    assert not run.finished(Settings(), {**INPUTS, "weights": None})
+    with pytest.raises(UserError, match="the weights it starts from are others"):
+        run.finished(Settings(), {**INPUTS, "weights": "x"})
+    with pytest.raises(UserError, match="the images or their pseudo-labels are others"):
+        run.finished(Settings(), {**INPUTS, "data": "x"})
+
+
+def test_what_an_earlier_network_has_left_goes_with_it(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(Settings(), INPUTS)
+    mine = ("notes.txt", "mine.png")
+    drawn = ("validation.png", "validation_cityscapes.json", "latest.pth", "scores.json")
+    for name in (*mine, *drawn):
+        run.write_text(name, "")
+    RunFolder(tmp_path / "pictures").write_text("worst.png", "")
+    run.begin(Settings(overwrite=True), INPUTS)
+    assert {path.name for path in tmp_path.iterdir()} == {*mine, "settings.json", "pictures"}
+    assert not list((tmp_path / "pictures").iterdir())
+
+
+def test_what_keeps_a_run_from_being_found_is_said(tmp_path):
+    make_run(tmp_path, "mine", optimizer="adam")
+    with pytest.raises(UserError, match=r"\(mine is of --optimizer adam\)"):
+        search(tmp_path)
+    with pytest.raises(UserError, match=r"mine is of --optimizer adam --base_width 64"):
+        search(tmp_path, base_width=8)

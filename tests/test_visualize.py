@@ -78,7 +78,7 @@ def test_named_checkpoints_keep_their_own_pictures(settings):
     pictures = settings.save_model_path / "visualize_sgd_noaug" / "pictures"
     assert sorted(path.name for path in pictures.iterdir()) == sorted(
         [
-            "comparison.png",
+            "comparison_a_best_b_best_a_latest.png",
             *(
                 f"{kind}_{name}.png"
                 for kind in ("fixed", "random", "worst", "best")
@@ -88,6 +88,15 @@ def test_named_checkpoints_keep_their_own_pictures(settings):
     )
     titles = [predictor.title for predictor in named_predictors(settings)]
     assert titles == ["a", "b", "a/latest"]
+
+
+def test_folders_of_one_name_are_told_apart(settings, tmp_path):
+    other = tmp_path / "elsewhere" / "a"
+    other.mkdir(parents=True)
+    (other / "best.pth").write_bytes((tmp_path / "b" / "best.pth").read_bytes())
+    object.__setattr__(settings, "compare", (tmp_path / "a/best.pth", other / "best.pth"))
+    titles = [predictor.title for predictor in named_predictors(settings)]
+    assert titles == [str(tmp_path / "a/best.pth"), str(other / "best.pth")]
 
 
 def test_pictures_with_the_targets_statistics_have_names_of_their_own(settings):

@@ -99,6 +99,11 @@ def make_toy_data(settings: Settings) -> None:
         size=settings.toy_size,
         seed=settings.seed,
     )
+    print(
+        f"Toy City: --gta5_root {settings.toy_root / 'GTA5'} "
+        f"--cityscapes_root {settings.toy_root / 'Cityscapes'}",
+        flush=True,
+    )
 
 
 def demo(methods: Methods, settings: Settings) -> None:
@@ -246,7 +251,10 @@ def _write_class_iou(
         predictor.title: evaluation.matrix.class_iou().tolist()
         for predictor, evaluation in zip(predictors, evaluations, strict=True)
     }
-    rows = [("Config", *CLASS_NAMES), *((title, *values) for title, values in iou.items())]
+    rows = [
+        ("Config, IoU %", *CLASS_NAMES),
+        *((title, *(f"{100 * value:.1f}" for value in values)) for title, values in iou.items()),
+    ]
     folder.write_text("class_iou.csv", _csv(rows))
     chart = bar_chart(iou, CLASS_NAMES, title="IoU per class on the real look, in %")
     folder.save_picture("class_iou.png", chart)

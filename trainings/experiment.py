@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from datasets.labels import NUM_CLASSES
 from model.model_stages import BiSeNet
@@ -23,7 +24,8 @@ class Experiment:
         validation: the domain whose validation split scores it.
         method: makes the method around a network.
         target: finds the files of the domain it adapts to, if it does.
-        distinguishing: the settings, beside optimiser and augmentation, that tell its runs apart.
+        adaptation: the settings of adaptation that its method uses.
+        distinguishing: those of them that tell its runs apart.
     """
 
     action: str
@@ -32,7 +34,13 @@ class Experiment:
     validation: Domain
     method: Callable[[BiSeNet, Settings], Method]
     target: Callable[[Settings], TrainingFiles] | None = None
+    adaptation: tuple[str, ...] = ()
     distinguishing: tuple[str, ...] = ()
+
+    def wanted(self, settings: Settings) -> dict[str, Any]:
+        """What a run's settings must hold to be this experiment's with these settings."""
+        chosen = {name: getattr(settings, name) for name in self.distinguishing}
+        return {"action": self.action, **chosen}
 
 
 def unlabelled_cityscapes(settings: Settings) -> TrainingFiles:

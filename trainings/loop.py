@@ -130,7 +130,7 @@ def _finite(terms: Mapping[str, Tensor], state: TrainState) -> dict[str, float]:
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise UserError(
-            f"{', '.join(bad)} was not finite at step {state.step}; the last checkpoint is kept: "
+            f"{', '.join(bad)} was not finite at step {state.step}; what was saved is kept: "
             "lower --learning_rate or use --precision fp32"
         )
     return values
@@ -146,6 +146,7 @@ def _record_validation(
 ) -> dict[str, float]:
     """Prints and draws the scores and keeps the best; the scalars of the epoch's row."""
     scores = {"epoch": state.epoch, **evaluation.scores()}
+    print(f"{run.path.name} after epoch {state.epoch}:")
     print_scores(scores)
     best = state.best["mIoU"] if state.best else math.nan
     if math.isnan(best) or scores["mIoU"] > best:

@@ -4,6 +4,7 @@ p = 1/3 * sum over beta of softmax(phi_beta(x)), upsampled, then argmax
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainings.experiment import Experiment
@@ -12,7 +13,7 @@ from trainings.predictors import Predictor, load_predictors
 from trainings.scoring import find_checkpoint, scores_name, scoring_record, write_scores
 from trainings.val import evaluate_each, print_scores
 from utils.errors import UsageError, UserError
-from utils.run_folder import SETTINGS, RunFolder
+from utils.run_folder import SETTINGS, RunFolder, find_runs
 from utils.settings import Settings
 from utils.utils import find_input, resolve_device
 
@@ -21,8 +22,8 @@ BETAS = (0.01, 0.05, 0.09)
 
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Scores each member and the ensemble of a round on Cityscapes' validation split."""
-    folder = ensemble_folder(settings)
     members = find_members(fda, ssl_fda, settings.ssl_round, settings)
+    folder = ensemble_folder(members, settings)
     ensemble = Predictor(f"ensemble of the {len(members)}", tuple(members))
     predictors = [*(Predictor(str(path), (path,)) for path in members), ensemble]
     score_maps = load_predictors(predictors, Domain.CITYSCAPES, settings)
@@ -40,15 +41,20 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         ],
         **scoring_record(Domain.CITYSCAPES, settings, evaluations[-1], settings.bn_statistics),
     }
-    name = scores_name(Domain.CITYSCAPES, settings, _origin(settings))
+    name = scores_name(Domain.CITYSCAPES, settings, ensemble_suffix(settings))
     write_scores(RunFolder(folder), name, record, evaluations[-1])
 
 
-def ensemble_folder(settings: Settings) -> Path:
-    """Where an ensemble's scores and pictures go. Raises UsageError where a training lies there."""
-    folder = settings.save_model_path / settings.run_name(
-        "mbt_ssl{round}" if settings.ssl_round else "mbt"
-    )
+def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
+    """Where an ensemble's scores and pictures go, named by the augmentation of its members.
+
+    Raises UsageError where a training lies there.
+    """
+    if (members[0].parent / SETTINGS).exists():
+        trained = RunFolder(members[0].parent).read_json(SETTINGS)["aug_method"]
+        settings = dataclasses.replace(settings, aug_method=trained)
+    stem = "mbt_ssl{round}" if settings.ssl_round else "mbt"
+    folder = settings.save_model_path / settings.run_name(stem)
     if (folder / SETTINGS).exists():
         raise UsageError(
             f"argument --save_keyword: {folder} is the folder of a training; choose another name "
@@ -57,8 +63,8 @@ def ensemble_folder(settings: Settings) -> Path:
     return folder
 
 
-def _origin(settings: Settings) -> str:
-    """What tells the files of this ensemble from those of the usual one."""
+def ensemble_suffix(settings: Settings) -> str:
+    """What tells the files of this ensemble from those of the usual one in its folder."""
     if settings.mbt_checkpoints:
         names = (f"{p.resolve().parent.name}_{p.stem}" for p in settings.mbt_checkpoints)
         return "_" + "_".join(names)
@@ -69,20 +75,21 @@ def find_members(
     fda: Experiment, ssl_fda: Experiment, ssl_round: int, settings: Settings
 ) -> list[Path]:
     """The checkpoints of an ensemble: those that are named, else the runs of a round at the three
-    betas; round 0 is FDA's.
+    betas, of one augmentation where there is such a set; round 0 is FDA's.
 
     Raises UserError that names each missing one and the command that makes it.
     """
     if settings.mbt_checkpoints:
         return [find_input(path, "mbt_checkpoints") for path in settings.mbt_checkpoints]
     experiment = ssl_fda if ssl_round else fda
+    settings = dataclasses.replace(settings, ssl_round=ssl_round, save_keyword=None)
+    betas = [dataclasses.replace(settings, fda_beta=beta) for beta in BETAS]
+    shared = _shared_augmentation(experiment, betas)
     found, problems = [], []
-    for beta in BETAS:
-        member = dataclasses.replace(
-            settings, fda_beta=beta, ssl_round=ssl_round, save_keyword=None
-        )
+    for member in betas:
+        wanted = member if shared is None else dataclasses.replace(member, aug_method=shared)
         try:
-            _, checkpoint = find_checkpoint(experiment, member)
+            _, checkpoint = find_checkpoint(experiment, wanted)
             found.append(checkpoint)
         except UserError as error:
             problems.append(str(error))
@@ -91,4 +98,27 @@ def find_members(
             f"{'; '.join(problems)}: run those commands, or name the checkpoints with "
             "--mbt_checkpoints"
         )
+    if shared is None:
+        print("warning: the members were not trained with the same augmentation")
     return found
+
+
+def _shared_augmentation(experiment: Experiment, betas: Sequence[Settings]) -> str | None:
+    """The augmentation of which there is a run at every beta: the command's, else the only one.
+
+    Raises UserError where there are several to choose from.
+    """
+    sets = [
+        {run["aug_method"] for run in find_runs(member, experiment.wanted(member)).values()}
+        for member in betas
+    ]
+    shared = set.intersection(*sets)
+    if betas[0].aug_method in shared:
+        return betas[0].aug_method
+    if len(shared) > 1:
+        names = ", ".join(sorted(codes or "nonorm" for codes in shared))
+        raise UserError(
+            f"there are runs of {experiment.action} at every beta with several augmentations "
+            f"({names}): choose one with --aug_method"
+        )
+    return shared.pop() if shared else None

@@ -8,7 +8,6 @@ A first pass over the split counts probabilities in histograms, so that memory d
 it; a second pass writes the labels. Each image is predicted alone: batches change nothing.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,7 +35,15 @@ from utils.pictures import label_panel
 from utils.run_folder import RunFolder
 from utils.settings import Settings
 from utils.upsampling import upsample
-from utils.utils import autocast, find_input, progress, resolve_device, resolve_precision, versions
+from utils.utils import (
+    autocast,
+    file_digest,
+    find_input,
+    progress,
+    resolve_device,
+    resolve_precision,
+    versions,
+)
 
 SPLIT = "train"
 MAX_THRESHOLD, RANK = 0.9, 0.66
@@ -88,6 +95,8 @@ def confidence_bins(probability: Tensor) -> Tensor:
 
 def label_folder(settings: Settings) -> Path:
     """Where the labels of a round lie, made by networks of one optimiser."""
+    if settings.pseudo_label_path:
+        return settings.pseudo_label_path
     suffix = settings.round_suffix() and f"_round{settings.round_suffix()}"
     return settings.save_model_path / f"pseudo_labels_{settings.optimizer}{suffix}"
 
@@ -120,7 +129,7 @@ def _identity(
         "images": len(files),
         "data": fingerprint(files),
         "checkpoints": [
-            {"path": _portable(path, settings.save_model_path), "sha256": _digest(path)}
+            {"path": _portable(path, settings.save_model_path), "sha256": file_digest(path)}
             for path in members
         ],
     }
@@ -130,16 +139,6 @@ def _portable(path: Path, root: Path) -> str:
     """The path from the folder of all runs on, where it lies there, for that may move."""
     path, root = path.resolve(), root.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint ({error.strerror}): name the file, such as "
-            f"{path / 'best.pth'}"
-        ) from error
 
 
 class _Making:
@@ -164,6 +163,7 @@ class _Making:
         state = self.folder.load_checkpoint(PROGRESS)
         self._refuse_other(state["identity"])
         self.histogram.counts, self.counted = state["counts"], state["counted"]
+        print(f"continuing {self.folder.path}: {self.counted} of {len(self.samples)} are counted")
         return False
 
     def _clear(self) -> None:
@@ -232,7 +232,7 @@ class _Making:
             )
             for place in places
         ]
-        heading = "pseudo-label; black where the ensemble is not sure"
+        heading = "pseudo-label"
         sheet = label_panel(rows, title=self.folder.path.name, heading=heading)
         print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
 
@@ -248,6 +248,8 @@ class _Making:
         device: torch.device,
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Place, classes and confidence bins [H, W] of each sample, at the network's input size."""
+        if not places:
+            return
         batches = validation_batches(
             self.samples.subset(places),
             batch_size=1,
@@ -346,6 +348,6 @@ def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
         path = settings.save_model_path / checkpoint["path"]
         if not path.exists():
             print(f"{path}, which made the pseudo-labels, is not there any more; they are taken")
-        elif _digest(path) != checkpoint["sha256"]:
+        elif file_digest(path) != checkpoint["sha256"]:
             return f"{path} has changed since the pseudo-labels were made with it"
     return None

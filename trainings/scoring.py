@@ -65,8 +65,7 @@ def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> 
 def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, Path]:
     """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
     it."""
-    wanted = {name: getattr(settings, name) for name in experiment.distinguishing}
-    folder = find_run(settings, experiment.stem, experiment.action, wanted)
+    folder = find_run(settings, experiment.stem, experiment.wanted(settings))
     return folder, _announced(folder, settings)
 
 

@@ -1,5 +1,6 @@
 """Running a training action from its data to its scores."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -29,7 +30,13 @@ from trainings.val import Evaluation, evaluate, print_scores
 from utils.errors import UserError
 from utils.run_folder import SCORES, RunFolder
 from utils.settings import Settings
-from utils.utils import resolve_device, resolve_precision, seed_everything
+from utils.utils import (
+    file_digest,
+    find_input,
+    resolve_device,
+    resolve_precision,
+    seed_everything,
+)
 
 SELECTION = "best: the epoch with the highest mIoU on this same validation split"
 
@@ -51,8 +58,8 @@ def train(experiment: Experiment, settings: Settings) -> None:
     target = experiment.target and experiment.target(settings)
     scored = labelled(experiment.validation, "val", settings)
     parts = (source.files, *((target.files, target.origin) if target else ()), scored)
-    data_names = fingerprint(*parts)
-    if run.finished(settings, data_names):
+    inputs = {"data": fingerprint(*parts), "weights": _weights_digest(settings)}
+    if run.finished(settings, inputs, adaptation=experiment.adaptation):
         _print_finished(run)
         return
     if target and target.problem:
@@ -66,7 +73,7 @@ def train(experiment: Experiment, settings: Settings) -> None:
     validation = validation_samples(experiment.validation, settings, often=True)
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
-    run.begin(settings, data_names)
+    run.begin(settings, inputs)
     method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
 
     _announce(run, data, len(validation), method, device)
@@ -79,6 +86,16 @@ def train(experiment: Experiment, settings: Settings) -> None:
     if target:
         record |= _adapted(network, target.domain, validation, settings)
     _finish(run, state, record)
+
+
+def _weights_digest(settings: Settings) -> str | None:
+    """Of the file that training starts from; None where it is not there any more."""
+    for name in ("load_model_path", "pretrain_path"):
+        if path := getattr(settings, name):
+            with contextlib.suppress(UserError):
+                return file_digest(find_input(path, name))
+            return None
+    return "random"
 
 
 def _adapted(

@@ -1,6 +1,7 @@
 """Pictures of what networks do: image, truth, prediction and errors of telling images."""
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,16 +13,19 @@ from datasets.samples import SampleDataset
 from trainings.batch_norm import TARGET
 from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
-from trainings.mbt import ensemble_folder, find_members
+from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.val import Evaluation, evaluate_each
 from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
-from utils.run_folder import BEST, SETTINGS, RunFolder, find_runs, selected
+from utils.run_folder import BEST, PICTURES, SETTINGS, RunFolder, find_runs, selected
 from utils.settings import Settings
 from utils.utils import find_input, resolve_device
 
-PICTURES, ENSEMBLE = "pictures", "MBT"
+ENSEMBLE = "MBT"
+LONGEST_NAME = 100
+"""Characters of a file's name that say which checkpoints it shows; more become a digest."""
+
 EXTREMES = 2
 """How many of the best and of the worst images are drawn."""
 
@@ -50,7 +54,7 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         places = [places[0] for places in chosen.values() if places]
         sheet = comparison_sheet([loaded], places, samples, settings)
         folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
-        path = folder.save_picture(f"comparison{_adapted(settings)}.png", sheet)
+        path = folder.save_picture(f"comparison{_compared(settings)}.png", sheet)
         print(f"side by side: {path}")
 
 
@@ -60,6 +64,8 @@ def named_predictors(settings: Settings) -> list[Predictor]:
     if settings.load_model_path:
         named.insert(0, find_input(settings.load_model_path, "load_model_path"))
     predictors = [single(path) for path in named]
+    if len({predictor.title for predictor in predictors}) < len(predictors):
+        predictors = [Predictor(str(path), (path,)) for path in named]
     if settings.mbt_checkpoints:
         members = [find_input(path, "mbt_checkpoints") for path in settings.mbt_checkpoints]
         predictors.append(Predictor(ENSEMBLE, tuple(members)))
@@ -123,7 +129,7 @@ def _draw_one(
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
         if of_kind:
-            title = f"{predictor.title}: {kind}"
+            title = f"{predictor.title}{_in_title(settings)}: {kind}"
             picture = error_panel([rows[place] for place in of_kind], title=title)
             folder.save_picture(f"{kind}{suffix}.png", picture)
     print(f"{predictor.title}: {folder.path}/{{{','.join(chosen)}}}{suffix}.png")
@@ -133,13 +139,25 @@ def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
     """The run's own folder, or one that the settings name for an ensemble or a checkpoint from
     elsewhere; and what tells the files from those of the folder's best checkpoint."""
     if len(predictor.checkpoints) > 1:
-        return ensemble_folder(replace(settings, ssl_round=0)), ""
+        folder = ensemble_folder(predictor.checkpoints, replace(settings, ssl_round=0))
+        return folder, ensemble_suffix(settings)
     (checkpoint,) = predictor.checkpoints
     own = checkpoint.resolve().parent
     if (own / SETTINGS).exists():
         return own, "" if checkpoint.name == BEST else f"_{checkpoint.stem}"
     folder = settings.save_model_path / settings.run_name("visualize")
     return folder, f"_{own.name}_{checkpoint.stem}"
+
+
+def _compared(settings: Settings) -> str:
+    """What tells a sheet of these checkpoints from that of every run's best."""
+    named = (settings.load_model_path, *settings.compare, *settings.mbt_checkpoints)
+    names = "_".join(f"{p.resolve().parent.name}_{p.stem}" for p in named if p)
+    if not names:
+        names = "" if settings.select == "best" else settings.select
+    elif len(names) > LONGEST_NAME:
+        names = hashlib.sha256(names.encode()).hexdigest()[:12]
+    return f"{names and '_'}{names}{_adapted(settings)}"
 
 
 def _adapted(settings: Settings) -> str:
@@ -173,4 +191,8 @@ def comparison_sheet(
         for same in zip(*(evaluation.rows for evaluation in evaluations), strict=True)
     ]
     titles = [predictor.title for one in several for predictor in one.predictors]
-    return comparison(rows, titles, title="the same images, side by side")
+    return comparison(rows, titles, title=f"the same images, side by side{_in_title(settings)}")
+
+
+def _in_title(settings: Settings) -> str:
+    return ", target statistics" if settings.bn_statistics == TARGET else ""

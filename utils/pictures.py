@@ -101,7 +101,7 @@ def label_panel(
         sheet.caption(name, "")
         picture, ids = _scaled(LABEL_WIDTH, image, label)
         sheet.pictures([picture, colorize(ids)])
-    sheet.legend(_class_entries())
+    sheet.legend(_class_entries(black="not labelled"))
     return sheet.array()
 
 
@@ -233,8 +233,8 @@ class _Entry(NamedTuple):
                 draw.rectangle((x, top + 1, min(x + STRIPE - 1, right), bottom - 1), PAPER)
 
 
-def _class_entries() -> list[_Entry]:
-    not_scored = _Entry("not scored", tuple(PALETTE[IGNORE].tolist()))
+def _class_entries(black: str = "not scored") -> list[_Entry]:
+    not_scored = _Entry(black, tuple(PALETTE[IGNORE].tolist()))
     return [*(_Entry(c.name, c.color) for c in CLASSES), not_scored]
 
 

@@ -30,7 +30,15 @@ LATEST, BEST, SCORES, SETTINGS, HISTORY = (
     "settings.json",
     "history.csv",
 )
-TENSORBOARD = "tensorboard"
+TENSORBOARD, PICTURES = "tensorboard", "pictures"
+
+ALIKE = ("optimizer", "backbone", "base_width")
+"""Settings in which a run that is searched for must equal the command's."""
+
+CANDIDATES_SHOWN = 3
+
+INPUTS = {"data": "the images or their pseudo-labels", "weights": "the weights it starts from"}
+"""What a run depends on beside its settings, by the names of the digests in settings.json."""
 
 
 class RunFolder:
@@ -40,32 +48,35 @@ class RunFolder:
         self.path = path
         self._writer: SummaryWriter | None = None
 
-    def finished(self, settings: Settings, data: str) -> bool:
-        """Whether the run of these settings on these data has ended here.
+    def finished(self, settings: Settings, inputs: Mapping[str, str | None], **relevant) -> bool:
+        """Whether the run of these settings on these inputs has ended here.
 
-        `data` is the data's fingerprint. Raises UsageError where a run with other settings or data
-        lies here, unless it may be overwritten.
+        `inputs` are the digests of what `INPUTS` names; None for what is not there to compare.
+        `relevant` goes to `Settings.result_settings`. Raises UsageError where a run with other
+        settings or inputs lies here, unless it may be overwritten.
         """
         if not self.continues(settings):
             return False
-        self._refuse_other({**settings.result_settings(), "data": data})
+        self._refuse_other(settings.result_settings(**relevant), inputs)
         return self.has(SCORES)
 
     def continues(self, settings: Settings) -> bool:
         """Whether training goes on from a checkpoint that lies here."""
         return self.has(LATEST) and not settings.overwrite
 
-    def begin(self, settings: Settings, data: str) -> None:
+    def begin(self, settings: Settings, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
         if not self.continues(settings):
             self._clear()
-        self.write_json(SETTINGS, {**settings.to_json(), "data": data})
+        self.write_json(SETTINGS, {**settings.to_json(), **inputs})
 
     def _clear(self) -> None:
         """Removes what an earlier run left, and nothing else that may lie here."""
         try:
             for name in (LATEST, BEST, SCORES, HISTORY, SETTINGS):
                 (self.path / name).unlink(missing_ok=True)
+            for drawn in (*self.path.glob("validation*.*"), *self.path.glob(f"{PICTURES}/*.png")):
+                drawn.unlink()
             if (self.path / TENSORBOARD).exists():
                 shutil.rmtree(self.path / TENSORBOARD)
         except OSError as error:
@@ -74,21 +85,23 @@ class RunFolder:
                 "it, or choose another --save_keyword"
             ) from error
 
-    def _refuse_other(self, now: Mapping[str, Any]) -> None:
+    def _refuse_other(self, now: Mapping[str, Any], inputs: Mapping[str, str | None]) -> None:
         # A flag that is younger than the run was at its default.
         before = Settings().to_json() | self.read_json(SETTINGS)
         differing = [
-            "the images or their pseudo-labels"
-            if name == "data"
-            else f"--{name} was {before.get(name)!r}, is {value!r}"
+            f"--{name} was {before[name]!r}, is {value!r}"
             for name, value in now.items()
-            if before.get(name) != value
+            if before[name] != value
+        ]
+        differing += [
+            f"{INPUTS[name]} are others"
+            for name, digest in inputs.items()
+            if digest and before.get(name) and before[name] != digest
         ]
         if differing:
             raise UsageError(
-                f"{self.path} holds a run with other settings ({'; '.join(differing)}): repeat "
-                "them to continue it, choose another --save_keyword, or start afresh with "
-                "--overwrite"
+                f"{self.path} holds another run ({'; '.join(differing)}): give the same again to "
+                "continue it, choose another --save_keyword, or start afresh with --overwrite"
             )
 
     def has(self, name: str) -> bool:
@@ -184,16 +197,15 @@ def own_run(settings: Settings, stem: str) -> Path:
     return folder
 
 
-def find_run(settings: Settings, stem: str, action: str, wanted: Mapping[str, Any]) -> Path:
-    """Folder of the run of an action, for a command that names no checkpoint.
+def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
+    """Folder of the run with the wanted settings, for a command that names no checkpoint.
 
-    Of the runs like these settings (see `find_runs`) that were made by this action with the wanted
-    settings: with a `--save_keyword` the one of that name; else the one of equal augmentation, of
-    several the one with the usual name; else the only one. Raises UserError with the command that
-    makes it, or with the candidates.
+    Of the runs like these settings (see `find_runs`): with a `--save_keyword` the one of that name;
+    else the one of equal augmentation, of several the one with the usual name; else the only one.
+    Raises UserError with the command that makes it, or with the candidates.
     """
     name, folder = selected(settings), settings.save_model_path
-    found = find_runs(settings, {"action": action, **wanted})
+    found = find_runs(settings, wanted)
     codes = augmentation_codes(settings.aug_method)
     equal = [path for path, run in found.items() if augmentation_codes(run["aug_method"]) == codes]
     named = folder / settings.run_name(stem)
@@ -202,16 +214,24 @@ def find_run(settings: Settings, stem: str, action: str, wanted: Mapping[str, An
     for choice in () if settings.save_keyword else (equal, list(found)):
         if len(choice) == 1:
             return choice[0]
-    flags = " ".join(
-        f"--{flag} {value}" for flag, value in {"optimizer": settings.optimizer, **wanted}.items()
-    )
-    keyword = f" --save_keyword {settings.save_keyword}" if settings.save_keyword else ""
-    if found and not keyword:
+    named = {**wanted, "optimizer": settings.optimizer}
+    flags = " ".join(f"--{flag} {value}" for flag, value in named.items())
+    if found and not settings.save_keyword:
         names = ", ".join(sorted(path.name for path in found))
-        raise UserError(
-            f"{len(found)} runs in {folder} were made by --action {action} {flags} ({names})"
-        )
-    raise UserError(f"no {name} in {folder} made by --action {action} {flags}{keyword}")
+        raise UserError(f"{len(found)} runs in {folder} were made by {flags} ({names})")
+    keyword = f" --save_keyword {settings.save_keyword}" if settings.save_keyword else ""
+    others = find_runs(settings, wanted, alike=False)
+    raise UserError(f"no {name} in {folder} made by {flags}{keyword}{_unlike(settings, others)}")
+
+
+def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
+    """What keeps runs from being like these settings, as words; the first few."""
+    words = []
+    for path, run in list(runs.items())[:CANDIDATES_SHOWN]:
+        flags = [f"--{n} {run[n]}" for n in ALIKE if run[n] != getattr(settings, n)]
+        if flags:
+            words.append(f"{path.name} is of {' '.join(flags)}")
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def selected(settings: Settings) -> str:
@@ -219,12 +239,16 @@ def selected(settings: Settings) -> str:
     return {"best": BEST, "last": LATEST}[settings.select]
 
 
-def find_runs(settings: Settings, wanted: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The runs under `--save_model_path` with the wanted settings, of the same optimiser and
-    network, that have the checkpoint which `--select` means: their folders, sorted, each with all
-    its settings."""
-    alike = {name: getattr(settings, name) for name in ("optimizer", "backbone", "base_width")}
-    wanted = {**alike, **wanted}
+def find_runs(
+    settings: Settings, wanted: Mapping[str, Any], *, alike: bool = True
+) -> dict[Path, dict[str, Any]]:
+    """The runs under `--save_model_path` with the wanted settings that have the checkpoint which
+    `--select` means: their folders, sorted, each with all its settings.
+
+    `alike` asks for the optimiser and the network of these settings, too.
+    """
+    if alike:
+        wanted = {**{name: getattr(settings, name) for name in ALIKE}, **wanted}
     runs = {
         path.parent: RunFolder(path.parent).read_json(SETTINGS)
         for path in sorted(settings.save_model_path.glob(f"*/{SETTINGS}"))

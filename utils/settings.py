@@ -8,7 +8,7 @@ import dataclasses
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -249,6 +249,7 @@ class Settings:
         "ImageNet weights of the backbone (STDCNet813M_73.91.tar); without them training starts "
         "from random weights; not read when a checkpoint is loaded",
         metavar="FILE",
+        affects_result=False,  # its content does, wherever it lies
     )
     load_model_path: Path | None = flag(
         None,
@@ -256,6 +257,7 @@ class Settings:
         "checkpoint to score or to start training from: ours, a plain state dict, or an official "
         "STDC-Seg one",
         metavar="FILE",
+        affects_result=False,
     )
 
     num_epochs: int = flag(
@@ -326,6 +328,14 @@ class Settings:
         "round before (0 is FDA), train_ssl_fda trains on them, val_mbt scores it (its default: 0)",
         check=at_least(0),
     )
+    pseudo_label_path: Path | None = flag(
+        None,
+        ADAPTATION,
+        "folder of the pseudo-labels, made or trained on (default: pseudo_labels_<optimizer> under "
+        "--save_model_path, for later rounds with the round)",
+        metavar="FOLDER",
+        affects_result=False,
+    )
     accept_pseudo_labels: bool = flag(
         False,
         ADAPTATION,
@@ -381,7 +391,8 @@ class Settings:
     save_keyword: str | None = flag(
         None,
         RUN,
-        "name of the run (default: derived, such as simple_gta5_adam_aug)",
+        "name of the run's folder, or of an ensemble's or of pictures' (default: derived, such as "
+        "simple_gta5_adam_aug); val_gta5_transfer scores the run of that name",
         check=folder_name,
         metavar="NAME",
         affects_result=False,
@@ -436,10 +447,18 @@ class Settings:
         """All settings as JSON types; paths as strings, pairs as lists."""
         return {f.name: _json_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
-    def result_settings(self) -> dict[str, Any]:
-        """The settings that a result depends on, as JSON types."""
+    def result_settings(self, adaptation: Collection[str] = ()) -> dict[str, Any]:
+        """The settings that a result depends on, as JSON types; of those of adaptation only the
+        ones that are named."""
         values = self.to_json()
-        return {f.name: values[f.name] for f in _fields() if f.metadata["affects_result"]}
+        unused = {f.name for f in _fields() if f.metadata["group"] == ADAPTATION} - set(adaptation)
+        if not self.aug_method:
+            unused.add("aug_probability")
+        return {
+            f.name: values[f.name]
+            for f in _fields()
+            if f.metadata["affects_result"] and f.name not in unused
+        }
 
 
 def parse_settings(
@@ -473,7 +492,8 @@ def with_derived_defaults(settings: Settings) -> Settings:
         ),
     }
     missing = {name: value for name, value in derived.items() if getattr(settings, name) is None}
-    return dataclasses.replace(settings, **missing)
+    codes = "-".join(augmentation_codes(settings.aug_method))  # `nonorm` is no code
+    return dataclasses.replace(settings, aug_method=codes, **missing)
 
 
 def _inconsistency(settings: Settings) -> str | None:

@@ -1,6 +1,7 @@
 """Devices, precision, seeds, folders and versions."""
 
 import contextlib
+import hashlib
 import platform
 import random
 import subprocess
@@ -79,6 +80,15 @@ def find_input(path: Path, flag: str) -> Path:
             return place
     tried = " nor at ".join(map(str, dict.fromkeys(places)))
     raise UserError(f"--{flag} {path}: there is nothing at {tried}; put it there or name its place")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex. Raises UserError where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        hint = f": name the file, such as {path / 'best.pth'}" if path.is_dir() else ""
+        raise UserError(f"{path} cannot be read ({error.strerror}){hint}") from error
 
 
 def progress(items: Iterable, description: str, **options) -> tqdm:
