@@ -1,5 +1,9 @@
+import atexit
 import os
+import shutil
 import tempfile
 
-# Before anything reads it: caches of tests must not pile up in a contributor's home.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="stdc_adaptation_tests_")
+# Before anything reads it: the tests' caches must not pile up in a contributor's home.
+folder = tempfile.mkdtemp(prefix="stdc_adaptation_tests_")
+os.environ["XDG_CACHE_HOME"] = folder
+atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers import make_cityscapes, make_gta5, picture, save
+import main
+from tests.helpers import TINY, make_cityscapes, make_gta5, picture, save
 from trainings import caching
 from trainings.caching import attach_cache
 from trainings.loaders import (
@@ -196,3 +197,17 @@ def test_attaching_to_no_samples_does_nothing(settings):
     samples = training(without(settings)).subset([])
     attach_cache(samples, None, settings, build=True)
     assert samples.cached is None
+
+
+def test_a_cache_that_is_built_or_there_changes_no_weight(settings, tmp_path, monkeypatch):
+    """The discriminator's too, which are drawn after the network's."""
+    monkeypatch.chdir(tmp_path)
+    words = ("--action", "train_ada", "--num_epochs", "1", "--save_model_path", "runs", *TINY)
+    for name, cache in (("built", "one"), ("there", "one"), ("without", "none")):
+        assert main.main([*words, "--save_keyword", name, "--cache_dir", cache]) == 0
+    built, *others = (
+        torch.load(tmp_path / "runs" / name / "latest.pth", weights_only=True)["method"]
+        for name in ("built", "there", "without")
+    )
+    for other in others:
+        assert all(torch.equal(other[name], built[name]) for name in built)

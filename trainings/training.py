@@ -64,6 +64,11 @@ def train(experiment: Experiment, settings: Settings) -> None:
         return
     if target and target.problem:
         raise UserError(target.problem)
+    # Weights first: a wrong file is found before a long cache is built, and building, which draws a
+    # seed for its workers, cannot reach them.
+    seed_everything(settings.seed)
+    network = build_network(settings, continued=run.continues(settings))
+    method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
     data = TrainingData(
         training_samples(source, settings, SOURCE_STREAM),
         target and training_samples(target, settings, TARGET_STREAM),
@@ -71,10 +76,7 @@ def train(experiment: Experiment, settings: Settings) -> None:
         seed=settings.seed,
     )
     validation = validation_samples(experiment.validation, settings, often=True)
-    seed_everything(settings.seed)
-    network = build_network(settings, continued=run.continues(settings))
     run.begin(settings, inputs)
-    method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
 
     _announce(run, data, len(validation), method, device)
     validate = functools.partial(evaluate, network, validation, settings, device)
