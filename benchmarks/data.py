@@ -1,6 +1,6 @@
 """The data path on real files: decoding every time, building the cache, and reading from it.
 
-    python benchmarks/data.py --pairs 16
+    python benchmarks/data.py --pairs 8
 
 Draws 2048x1024 pairs in Cityscapes' layout, as PNGs, into a temporary folder.
 """
@@ -36,7 +36,7 @@ def epoch(samples: SampleDataset, number: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--aug_method", default="C-S-HF")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
