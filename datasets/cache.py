@@ -47,13 +47,19 @@ class PictureStore:
         return int(self.ends[-1])
 
     def create(self) -> None:
-        """Makes the files, sparse, unless they are there in their sizes."""
+        """Makes the files, unless they are there in their sizes.
+
+        Raises OSError where the disk is full: it is found here, because a worker that writes into
+        a mapping which has no room is killed without a word.
+        """
         if not self._has_its_sizes():
             self.done_path.unlink(missing_ok=True)  # what it marks may be lost
             self.pixels_path.parent.mkdir(parents=True, exist_ok=True)
             for path, size in ((self.pixels_path, self.nbytes), (self.done_path, self.count)):
                 with path.open("ab") as file:
                     file.truncate(size)
+                    if hasattr(os, "posix_fallocate"):  # macOS has none
+                        os.posix_fallocate(file.fileno(), 0, size)
 
     def missing(self) -> list[int]:
         """Places of the pictures that are not whole; all of them where there is no file."""

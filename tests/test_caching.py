@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import shutil
 import time
@@ -139,6 +140,18 @@ def test_too_small_a_disk_is_said_and_training_goes_on(settings, monkeypatch, ca
     assert samples.cached is None
     assert "no cache: it would take" in capsys.readouterr().out
     assert_equal(samples, training(without(settings)))
+
+
+def test_a_disk_that_fills_up_is_found_before_a_worker_writes(settings, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("datasets.cache.os.posix_fallocate", full)
+    samples = training(settings)
+    assert samples.cached is None and "No space left on device" in capsys.readouterr().out
+    assert_equal(samples, training(without(settings)))
+    monkeypatch.undo()
+    assert_equal(training(settings), training(without(settings)))
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_training_goes_on(settings, capsys):

@@ -119,6 +119,8 @@ def test_other_inputs_refuse_it_and_lost_ones_do_not(tmp_path):
     run.begin(Settings(), INPUTS)
     run.write_text(LATEST, "")
     assert not run.finished(Settings(), {**INPUTS, "weights": None})
+    run.begin(Settings(), {**INPUTS, "weights": None})
+    assert run.read_json(SETTINGS)["weights"] == "w"
     with pytest.raises(UserError, match="the weights it starts from are others"):
         run.finished(Settings(), {**INPUTS, "weights": "x"})
     with pytest.raises(UserError, match="the images or their pseudo-labels are others"):

@@ -116,7 +116,7 @@ def _build(
 
 
 def _occupied(store: PictureStore) -> int:
-    """Bytes of the disk that the store's file holds already; it is sparse."""
+    """Bytes of the disk that the store's file holds already."""
     try:
         return 512 * store.pixels_path.stat().st_blocks
     except FileNotFoundError:

@@ -68,6 +68,9 @@ class RunFolder:
         """Takes the folder for a run: a new one, or the same one continued."""
         if not self.continues(settings):
             self._clear()
+        elif self.has(SETTINGS):  # what is not there any more keeps its digest
+            before = self.read_json(SETTINGS)
+            inputs = {name: digest or before.get(name) for name, digest in inputs.items()}
         self.write_json(SETTINGS, {**settings.to_json(), **inputs})
 
     def _clear(self) -> None:
