@@ -5,11 +5,18 @@
 
 M_b is one on the frequencies |u| <= b, |v| <= b, the only ones that are computed, and of those
 only v >= 0: images are real, so that F(-u, -v) is the conjugate of F(u, v). Complex numbers are
-pairs of real ones. All is float64: autocast, TF32 and bf16 products leave that type alone, and a
-coefficient that is zero stands clear of rounding.
+pairs of real ones. F(u, v) and F(-u, v), u >= 0, are stacked, since they are sum and difference of
+the same four products of waves; u = 0 is in both, at half its weight. Waves of even v are the same
+in both halves of an even width, those of odd v opposite, so that halves are added or subtracted
+before anything is multiplied. Products are true float32. Sums of rows, then of columns, are taken
+apart, so that what is constant in a direction gives zeros in it, and nothing small rounds beside
+them.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,20 +37,21 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
         float32 [..., H, W], not clamped to 0..255.
     """
     assert source.shape == target.shape, (source.shape, target.shape)
-    if source.ndim > 3:  # float64 copies of a whole batch would take twice the time on a CPU
+    if source.ndim > 3 and source.device.type == "cpu":  # the floats of an image stay in the cache
         pairs = zip(source, target, strict=True)
         return torch.stack([fourier_transfer(s, t, beta) for s, t in pairs])
     height, width = source.shape[-2:]
     b = window(beta, height, width)
-    rows = _waves(-b, b, height, source.device)
-    columns = _waves(0, b, width, source.device)
+    rows = _waves(range(b + 1), height, height, source.device)
+    frequencies = [range(b + 1)] if width % 2 else [range(0, b + 1, 2), range(1, b + 1, 2)]
+    part = width // len(frequencies)
+    columns = [_waves(v, width, part, source.device) for v in frequencies]
 
     spectrum = _transform(source, rows, columns)
     amplitude = torch.hypot(*spectrum)
     change = torch.hypot(*_transform(target, rows, columns)) - amplitude
     cosine, sine = _phase(spectrum, amplitude, terms=height + width)
-    difference = _inverse((change * cosine, change * sine), rows, columns)
-    return source.float() + difference.float()
+    return _add_inverse(source, (change * cosine, change * sine), rows, columns)
 
 
 def window(beta: float, height: int, width: int) -> int:
@@ -52,40 +60,99 @@ def window(beta: float, height: int, width: int) -> int:
     return math.floor(beta * min(height, width))
 
 
-def _waves(lowest: int, highest: int, length: int, device: torch.device) -> Pair:
-    """cos and sin of 2 pi k n / length, each [k from lowest to highest, n < length]."""
-    k = torch.arange(lowest, highest + 1, device=device)
-    turns = k[:, None] * torch.arange(length, device=device) % length
+@lru_cache(maxsize=32)
+def _waves(frequencies: range, length: int, count: int, device: torch.device) -> Tensor:
+    """cos, then sin, of 2 pi k n / length for the frequencies k and n below the count."""
+    k = torch.tensor(frequencies, dtype=torch.int64, device=device)
+    turns = k[:, None] * torch.arange(count, device=device) % length
     angle = 2 * math.pi / length * turns.double()
-    return angle.cos(), angle.sin()
+    return torch.cat([angle.cos(), angle.sin()]).float()
 
 
-def _transform(images: Tensor, rows: Pair, columns: Pair) -> Pair:
-    """F(u, v) = sum of x(y, x) e^{-2 pi i (uy / H + vx / W)}, [..., 2b + 1, b + 1].
+def _transform(images: Tensor, rows: Tensor, columns: Sequence[Tensor]) -> Pair:
+    """F(+-u, v) = sum of x(y, x) e^{-2 pi i (+-uy / H + vx / W)}, float64 [..., 2, b + 1, b + 1],
+    the odd v after the even ones.
 
     The width goes first: street scenes are wide, so that the second product is the small one.
     """
-    cosine, sine = rows
-    even, odd = (images.double() @ torch.cat(columns).mT).chunk(2, dim=-1)
-    return cosine @ even - sine @ odd, -(sine @ even + cosine @ odd)
+    pixels = images.to(torch.float32, copy=True)
+    sums = pixels.sum(-1)
+    pixels -= sums[..., None] / pixels.shape[-1]
+    halves = [pixels]
+    if len(columns) == 2:
+        left, right = pixels.chunk(2, dim=-1)
+        halves = [left + right, left - right]
+    with true_float32(pixels.device):
+        products = [half @ waves.mT for half, waves in zip(halves, columns, strict=True)]
+    products[0][..., 0] = sums
+    cosines, sines = zip(*(product.chunk(2, dim=-1) for product in products), strict=True)
+    across = torch.cat([*cosines, *sines], dim=-1).double()
+    sums = across.sum(-2)
+    across -= sums[..., None, :] / across.shape[-2]
+    with true_float32(pixels.device):
+        products = (rows @ across.float()).double()
+    products[..., 0, :] = sums
+    cc, cs, sc, ss = _blocks(products)
+    return torch.stack([cc - ss, cc + ss], -3), torch.stack([-sc - cs, sc - cs], -3)
+
+
+def _blocks(products: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Cosine or sine in y, times cosine or sine in x: the quarters of the products."""
+    cosines, sines = products.chunk(2, dim=-2)
+    return *cosines.chunk(2, dim=-1), *sines.chunk(2, dim=-1)
 
 
 def _phase(spectrum: Pair, amplitude: Tensor, *, terms: int) -> Pair:
     """cos and sin of arg F; the phase is 0 where F is zero within the rounding of its sums."""
     # The largest amplitude is the mean's, the sum of all pixels, which bounds what is rounded.
-    rounding = torch.finfo(amplitude.dtype).eps * terms * amplitude.amax((-2, -1), keepdim=True)
+    rounding = torch.finfo(amplitude.dtype).eps * terms * amplitude.amax((-3, -2, -1), keepdim=True)
     zero = amplitude <= rounding
     real, imaginary = spectrum
     divisor = amplitude.masked_fill(zero, 1)
     return real.masked_fill(zero, 1) / divisor, imaginary.masked_fill(zero, 0) / divisor
 
 
-def _inverse(spectrum: Pair, rows: Pair, columns: Pair) -> Tensor:
-    """The real images [..., H, W] of coefficients on |u| <= b, 0 <= v <= b."""
-    real, imaginary = spectrum
-    cosine, sine = rows[0].mT, rows[1].mT
-    even, odd = cosine @ real - sine @ imaginary, -(sine @ real + cosine @ imaginary)
-    height, width = rows[0].shape[-1], columns[0].shape[-1]
-    weight = torch.full_like(columns[0][:, 0], 2 / (height * width))
-    weight[0] /= 2  # every v > 0 stands for -v as well
-    return torch.cat([even * weight, odd * weight], dim=-1) @ torch.cat(columns)
+def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Sequence[Tensor]) -> Tensor:
+    """The images plus the real ones of coefficients as `_transform` gives them, float32."""
+    height, width = images.shape[-2:]
+    half = rows.new_ones(spectrum[0].shape[-1])
+    half[0] = 0.5  # of u = 0, which is there twice, and of v = 0: every other v stands for -v too
+    weight = 2 / (height * width) * half[:, None] * half
+    (plus, minus), (i_plus, i_minus) = ((weight * part).unbind(-3) for part in spectrum)
+    cosines = torch.cat([plus + minus, -i_plus - i_minus], dim=-1)
+    sines = torch.cat([i_minus - i_plus, minus - plus], dim=-1)
+    across = torch.cat([cosines, sines], dim=-2).float()
+    counts = [len(waves) // 2 for waves in columns]
+    with true_float32(images.device):
+        across = rows.mT @ across
+        cosines, sines = (part.split(counts, dim=-1) for part in across.chunk(2, dim=-1))
+        even, *odd = (
+            torch.cat(pair, dim=-1) @ waves
+            for *pair, waves in zip(cosines, sines, columns, strict=True)
+        )
+    result = images.to(torch.float32, copy=True)
+    if not odd:
+        return result.add_(even)
+    left, right = result.chunk(2, dim=-1)
+    left.add_(even).add_(odd[0])
+    right.add_(even).sub_(odd[0])
+    return result
+
+
+@contextlib.contextmanager
+def true_float32(device: torch.device) -> Iterator[None]:
+    """No autocast, and float32 products that round to no shorter type, such as TF32."""
+    with torch.autocast(device.type, enabled=False):
+        if not hasattr(torch.backends.mkldnn, "matmul"):  # before torch 2.9 one setting rules all
+            before = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("highest")
+            yield
+            torch.set_float32_matmul_precision(before)
+            return
+        products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+        settings = [product.fp32_precision for product in products]
+        for product in products:
+            product.fp32_precision = "ieee"
+        yield
+        for product, setting in zip(products, settings, strict=True):
+            product.fp32_precision = setting

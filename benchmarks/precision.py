@@ -1,0 +1,92 @@
+"""What a lower precision costs in mIoU: trainings on Toy City by the real command, over seeds.
+
+    python benchmarks/precision.py --precisions fp32 bf16 --seeds 1 2 3 --out precision
+
+Each seed has a city, weights and order of its own, the same for every precision. Finished runs are
+skipped. A difference counts where it is larger than the deviation of the first precision's scores
+from seed to seed.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from timing import machine  # its neighbour
+
+MAIN = Path(__file__).resolve().parent.parent / "main.py"
+
+TRAININGS = {
+    "source-only": ("train_simple_gta5",),
+    "FDA 0.05": ("train_fda", "--fda_beta", "0.05"),
+    "ADA": ("train_ada", "--discriminator", "light"),
+}
+RECIPE = (
+    *("--image_size", "128", "256", "--source_resize", "128", "256", "--base_width", "32"),
+    *("--optimizer", "adamw", "--learning_rate", "2e-3", "--batch_size", "4"),
+    *("--num_epochs", "15", "--validation_step", "15", "--num_workers", "0"),
+)
+"""The demo's."""
+
+
+def run(*arguments: str | Path) -> None:
+    command = [sys.executable, MAIN, "--action", *arguments]
+    subprocess.run([str(word) for word in command], check=True)
+
+
+def trained(folder: Path, seed: int, precision: str, name: str) -> dict[str, float]:
+    """mIoU in % of one training: of its last epoch, and with the target's statistics."""
+    city, runs = folder / "toy_city", folder / precision
+    common = ("--seed", str(seed), "--precision", precision, "--save_model_path", runs)
+    roots = ("--gta5_root", city / "GTA5", "--cityscapes_root", city / "Cityscapes")
+    keyword = name.replace(" ", "_")
+    run(*TRAININGS[name], *common, *roots, *RECIPE, "--save_keyword", keyword)
+    scores = json.loads((runs / keyword / "scores.json").read_text())
+    if "last_target_statistics" not in scores:
+        return {f"{name}, on the synthetic look": 100 * scores["last"]["mIoU"]}
+    return {
+        name: 100 * scores["last"]["mIoU"],
+        f"{name}, target statistics": 100 * scores["last_target_statistics"]["mIoU"],
+    }
+
+
+def line(name: str, scores: Sequence[Sequence[float]]) -> str:
+    """A row of the table from the scores of every precision, seed by seed."""
+    first = scores[0]
+    spread = statistics.stdev(first) if len(first) > 1 else 0.0
+    cells = [f"{statistics.mean(one):.1f} ({', '.join(f'{s:.1f}' for s in one)})" for one in scores]
+    verdicts = []
+    for one in scores[1:]:
+        loss = statistics.mean(first) - statistics.mean(one)
+        verdicts.append(f"{-loss:+.1f}, {'more' if loss > spread else 'not more'} than the spread")
+    return f"| {name} | {' | '.join(cells)} | {spread:.1f} | {'; '.join(verdicts)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--out", type=Path, default=Path("precision"))
+    arguments = parser.parse_args()
+    scores: dict[str, list[list[float]]] = {}
+    for seed in arguments.seeds:
+        folder = arguments.out / f"seed_{seed}"
+        run("make_toy_data", "--toy_root", folder / "toy_city", "--seed", str(seed))
+        for place, precision in enumerate(arguments.precisions):
+            for name in TRAININGS:
+                for row, score in trained(folder, seed, precision, name).items():
+                    columns = scores.setdefault(row, [[] for _ in arguments.precisions])
+                    columns[place].append(score)
+    header = ["mIoU %", *arguments.precisions, "spread", "lost or won"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    lines += [line(name, columns) for name, columns in scores.items()]
+    table = "\n".join([*lines, "", machine("cpu")])
+    (arguments.out / "precision.md").write_text(table + "\n")
+    print(f"\n{table}")
+
+
+if __name__ == "__main__":
+    main()
