@@ -28,8 +28,10 @@ class Discriminator(nn.Module):
         first, *middle = (width * base for width in WIDTHS)
         layers = [_halve(num_classes, first)]
         for width in middle:
-            layers += [nn.LeakyReLU(LEAK), KINDS[kind](width // 2, width)]
-        self.layers = nn.Sequential(*layers, nn.LeakyReLU(LEAK), _halve(middle[-1], 1))
+            layers += [nn.LeakyReLU(LEAK, inplace=True), KINDS[kind](width // 2, width)]
+        self.layers = nn.Sequential(
+            *layers, nn.LeakyReLU(LEAK, inplace=True), _halve(middle[-1], 1)
+        )
 
     def forward(self, probabilities: Tensor) -> Tensor:
         return self.layers(probabilities)

@@ -15,6 +15,7 @@ from trainings.train_SSL_FDA import SSLFDA
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
 from utils.settings import Settings, with_derived_defaults
+from utils.upsampling import upsampled_softmax
 
 SETTINGS = with_derived_defaults(Settings(optimizer="adam", adv_weight=0.5, fda_beta=0.05))
 
@@ -51,15 +52,13 @@ def test_ada_one_backward_equals_the_classic_four_to_the_bit():
     segmentation = segmentation_loss(heads, BATCH.source.label)
     segmentation.backward(retain_graph=True)
 
-    def probabilities(logits):
-        return F.interpolate(logits, size, mode="bilinear", align_corners=True).softmax(1)
-
-    p_target = probabilities(network.main_logits(BATCH.target.image))
+    p_target = upsampled_softmax(network.main_logits(BATCH.target.image), size)
     fooled = discriminator(p_target)
     bce = F.binary_cross_entropy_with_logits
     (0.5 * bce(fooled, torch.zeros_like(fooled))).backward()
     discriminator.requires_grad_(True)
-    for maps, label in ((probabilities(heads[0]).detach(), 0.0), (p_target.detach(), 1.0)):
+    p_source = upsampled_softmax(heads[0].detach(), size)
+    for maps, label in ((p_source, 0.0), (p_target.detach(), 1.0)):
         output = discriminator(maps)
         (0.5 * bce(output, torch.full_like(output, label))).backward()
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from utils import upsampling
-from utils.upsampling import bands, upsample, upsampled_argmax, widen
+from utils.upsampling import bands, upsample, upsampled_argmax, upsampled_softmax, widen
 
 SIZES = [
     ((4, 8), (32, 64)),
@@ -55,3 +55,33 @@ def test_reduced_precision_scores_are_enlarged_in_float32():
     with torch.autocast("cpu", torch.bfloat16):
         ours = upsampled_argmax(scores, (32, 64))
     assert torch.equal(ours, upsampled_argmax(scores.float(), (32, 64)))
+
+
+@pytest.mark.parametrize("rows_a_band", [1, 3, 1000])
+@pytest.mark.parametrize("small, large", SIZES)
+def test_softmax_and_its_gradient_equal_the_plain_form_in_float64(
+    small, large, rows_a_band, monkeypatch
+):
+    monkeypatch.setitem(upsampling.BAND_BYTES, "cpu", rows_a_band * 19 * large[1] * 4)
+    x = (5 * logits(small)).requires_grad_()
+    upstream = torch.randn(2, 19, *large, generator=torch.Generator().manual_seed(1))
+    exact = x.detach().double().requires_grad_()
+    up = torch.nn.functional.interpolate(exact, large, mode="bilinear", align_corners=True)
+    expected = up.softmax(1)
+    expected.backward(upstream.double())
+    ours = upsampled_softmax(x, large)
+    ours.backward(upstream)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, expected.float(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(x.grad, exact.grad.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_softmax_has_the_type_and_the_layout_of_the_convolution_that_takes_it():
+    x = logits((4, 8)).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = upsampled_softmax(x, (32, 64))
+    assert ours.dtype == torch.bfloat16
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours, upsampled_softmax(x.float(), (32, 64)).bfloat16())
+    ours.backward(torch.ones_like(ours))
+    assert x.grad.dtype == torch.bfloat16 and x.grad.abs().max() < 1e-2  # sums to 1 everywhere

@@ -22,7 +22,7 @@ from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
 from utils.losses import segmentation_loss
 from utils.settings import Settings
-from utils.upsampling import upsample
+from utils.upsampling import upsampled_softmax
 
 ADAM_BETAS = (0.9, 0.99)
 COLLAPSED_LOSS = 1e-3
@@ -38,12 +38,13 @@ class ADA(Method):
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
         heads = self.network.heads(source.image)
-        p_source = _probabilities(heads[0], source.image)
-        p_target = _probabilities(self.network.main_logits(target.image), target.image)
+        size = source.image.shape[-2:]
+        p_source = upsampled_softmax(heads[0].detach(), size)
+        p_target = upsampled_softmax(self.network.main_logits(target.image), size)
 
         fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         fooled = functional_call(self.discriminator, fixed, (p_target,))
-        d_source = self.discriminator(p_source.detach())
+        d_source = self.discriminator(p_source)
         d_target = self.discriminator(p_target.detach())
         self.observed = {
             "disc_accuracy_source": (d_source < 0).float().mean(),
@@ -72,11 +73,6 @@ class ADA(Method):
             "without a mistake, so it teaches the network nothing; lower --disc_learning_rate or "
             "raise --adv_weight"
         )
-
-
-def _probabilities(logits: Tensor, image: Tensor) -> Tensor:
-    """Class probabilities at the image's size, float32 [N, C, H, W]."""
-    return upsample(logits, image.shape[-2:]).softmax(1)
 
 
 def _domain_loss(logits: Tensor, domain: float) -> Tensor:

@@ -76,11 +76,17 @@ class BandedCrossEntropy(Function):
         with torch.autocast(logits.device.type, enabled=False):
             for rows, classes, weights, grad in zip(logits, label, weight, gradient, strict=True):
                 for inputs, outputs, mixing in parts:
-                    log_p = (mixing @ rows[:, inputs]).log_softmax(0)
                     truth, weights_here = classes[None, outputs], weights[outputs]
-                    total -= (log_p.gather(0, truth)[0] * weights_here).sum()
-                    slope = log_p.exp_().scatter_add_(0, truth, -torch.ones_like(log_p[:1]))
-                    grad[:, inputs] += mixing.mT @ slope.mul_(weights_here)
+                    scores = mixing @ rows[:, inputs]
+                    scores -= scores.amax(0)
+                    of_truth = scores.gather(0, truth)[0]
+                    # One exponential serves the loss, log sum exp - score, and its gradient.
+                    slope = scores.exp_()
+                    sums = slope.sum(0)
+                    total += ((sums.log() - of_truth) * weights_here).sum()
+                    slope *= weights_here / sums
+                    slope.scatter_add_(0, truth, -weights_here[None])
+                    grad[:, inputs] += mixing.mT @ slope
         ctx.save_for_backward(gradient)
         return total
 

@@ -6,10 +6,13 @@ of their rows stays in the cache, and nothing else of that size is ever made.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 BAND_BYTES = {"cpu": 2**20, "cuda": 2**26}
 """Of enlarged logits at a time: what stays in a core's cache, and what keeps a GPU busy."""
@@ -41,6 +44,66 @@ def bands(wide: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
         first, last = math.floor(top * scale), math.ceil((bottom - 1) * scale)
         inputs = slice(max(0, first - 1), last + 2)  # a row more, for the rounding of products
         yield inputs, slice(top, bottom), weights[top:bottom, inputs]
+
+
+def upsampled_softmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """`upsample(logits, size).softmax(1)` of logits [N, C, h, w], as a convolution takes it.
+
+    Returns:
+        Probabilities [N, C, H, W], channels last, in autocast's type where that is on.
+    """
+    device = logits.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else torch.float32
+    wide = widen(logits, size[1]).to(memory_format=torch.channels_last)
+    return _BandedSoftmax.apply(wide, size[0], dtype)
+
+
+class _BandedSoftmax(Function):
+    """Softmax over the classes of logits that are enlarged in height, over bands of rows.
+
+    Takes logits, float32 [N, C, h, W], channels last, as the result [N, C, H, W] will be, which is
+    all that is kept for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, wide: Tensor, height: int, dtype: torch.dtype) -> Tensor:
+        count, classes, _, width = wide.shape
+        ctx.rows = wide.shape[2]
+        size = (count, height, width, classes)
+        result = torch.empty(size, dtype=dtype, device=wide.device).permute(0, 3, 1, 2)
+        parts = list(bands(wide, height))
+        with torch.autocast(wide.device.type, enabled=False):
+            for rows, p in zip(_classes_last(wide), _classes_last(result), strict=True):
+                for inputs, outputs, mixing in parts:
+                    scores = mixing @ rows[inputs].flatten(1)
+                    p[outputs] = scores.view(-1, width, classes).softmax(-1)
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (result,) = ctx.saved_tensors
+        count, classes, height, width = result.shape
+        size = (count, ctx.rows, width, classes)
+        gradient = torch.zeros(size, device=result.device).permute(0, 3, 1, 2)
+        parts = list(bands(gradient, height))
+        images = zip(*map(_classes_last, (result, upstream, gradient)), strict=True)
+        with torch.autocast(result.device.type, enabled=False):
+            for p, slope, grad in images:
+                for inputs, outputs, mixing in parts:
+                    p_here = p[outputs].float()
+                    slope_here = p_here * slope[outputs]
+                    slope_here -= p_here * slope_here.sum(-1, keepdim=True)
+                    mixed = mixing.mT @ slope_here.flatten(1)
+                    grad[inputs] += mixed.view(-1, width, classes)
+        return gradient, None, None
+
+
+def _classes_last(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, H, W, C], without a copy."""
+    return x.permute(0, 2, 3, 1)
 
 
 @torch.no_grad()
