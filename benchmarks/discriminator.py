@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from timing import machine, medians  # its neighbour
+from timing import machine, report  # its neighbour
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,7 +25,7 @@ def step(net: Discriminator, maps: Tensor) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="forward + backward of the discriminators")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
@@ -35,16 +35,11 @@ def main() -> None:
     maps = torch.randn(args.batch, CLASSES, *args.size, device=args.device).softmax(1)
     nets = {kind: Discriminator(CLASSES, kind).to(args.device) for kind in KINDS}
     steps = {kind: partial(step, net, maps) for kind, net in nets.items()}
-    seconds = medians(steps, args.rounds, args.device)
-    parameters = {kind: sum(p.numel() for p in net.parameters()) for kind, net in nets.items()}
-
-    print(f"{machine(args.device)}; maps {'x'.join(map(str, maps.shape))}, float32")
-    for kind in KINDS:
-        print(
-            f"{kind:6}  {parameters[kind]:9,} parameters  {1e3 * seconds[kind]:8.1f} ms a step  "
-            f"conv / {kind}: {parameters['conv'] / parameters[kind]:.2f} x the parameters, "
-            f"{seconds['conv'] / seconds[kind]:.2f} x the time"
-        )
+    print(machine(args.device))
+    sizes = {kind: sum(p.numel() for p in net.parameters()) for kind, net in nets.items()}
+    counts = ", ".join(f"{kind} {count:,}" for kind, count in sizes.items())
+    shape = "x".join(map(str, maps.shape))
+    report(f"{shape}, float32; parameters: {counts}", steps, args.rounds, args.device)
 
 
 if __name__ == "__main__":

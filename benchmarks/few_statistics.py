@@ -12,9 +12,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import main as command_line
+from model.weights import load_network
 from trainings.batch_norm import with_statistics_of
+from trainings.experiment import new_network
 from trainings.loaders import Domain, unlabelled_samples, validation_samples
-from trainings.scoring import load_checkpoints
 from trainings.val import evaluate
 from utils.settings import parse_settings
 
@@ -42,7 +43,8 @@ def main() -> None:
 
     for name in NETWORKS:
         path = arguments.demo / name / "latest.pth"
-        (network,) = load_checkpoints([path], Domain.CITYSCAPES, settings)
+        network = new_network(settings)
+        load_network(network, path)
         print(f"{name}: mIoU {score(network)} with the statistics of the training")
         for count in COUNTS:
             starts = range(0, min(len(images), DRAWS * count), count)

@@ -1,11 +1,11 @@
-"""A training step of each method, in its plain form and in ours, taking turns.
+"""A training step of each method, forward and backward, in its plain form and in ours.
 
     python benchmarks/step.py --batch 4 --size 512 1024
 
 Plain is how the methods are usually written: float32, NCHW, every head enlarged to full size before
 a library's cross-entropy; FDA with whole spectra; ADA with three evaluations of the discriminator
-and four backward passes. Both make the same update, but for rounding. `no loss` is the floor: our
-network's forward and backward without any loss.
+and four backward passes. All make the same update, but for rounding. The floor is what no loss can
+undercut: our networks' forward and backward passes alone, on images and maps that lie ready.
 """
 
 import argparse
@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fda import torch_rfft
-from timing import machine, medians  # its neighbours
+from timing import machine, report  # its neighbours
 from torch import Tensor, nn
+from torch.func import functional_call
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.labels import IGNORE
+from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
 from trainings.method import Method
@@ -81,10 +82,26 @@ def ours(method: Method, batch: Batch, precision: torch.dtype) -> None:
     sum(losses.values()).backward()
 
 
-def no_loss(network: BiSeNet, batch: Batch, precision: torch.dtype) -> None:
-    with autocast(batch.source.image.device, precision):
-        heads = network.heads(batch.source.image)
-    sum(logits.float().mean() for logits in heads).backward()
+def floor(method: Method, batch: Batch, precision: torch.dtype) -> None:
+    source, target = batch
+    outputs = []
+    with autocast(source.image.device, precision):
+        outputs += method.network.heads(source.image)
+        if not isinstance(method, Supervised):
+            outputs.append(method.network.main_logits(target.image))
+        if isinstance(method, ADA):
+            outputs += discriminated(method.discriminator, source.image, precision)
+    sum(output.float().mean() for output in outputs).backward()
+
+
+def discriminated(judge: nn.Module, images: Tensor, precision: torch.dtype) -> list[Tensor]:
+    """What ADA asks of the discriminator, on maps of a constant."""
+    shape = (len(images), NUM_CLASSES, *images.shape[-2:])
+    maps = torch.full(shape, 1 / NUM_CLASSES, dtype=precision, device=images.device)
+    maps = maps.to(memory_format=torch.channels_last)
+    fixed = {name: p.detach() for name, p in judge.named_parameters()}
+    fooled = functional_call(judge, fixed, (maps.clone().requires_grad_(),))
+    return [fooled, judge(maps), judge(maps)]
 
 
 def step(run, module: nn.Module, *arguments) -> None:
@@ -99,36 +116,34 @@ def made(kind: str, device: str, memory_format: torch.memory_format) -> Method:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("H", "W"))
+    parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     precision = resolve_precision(args.precision, torch.device(args.device))
-    shape = (args.batch, *args.size)
-    samples = [
-        Sample(
-            torch.randint(0, 256, (args.batch, 3, *args.size), dtype=torch.uint8),
-            torch.randint(0, 19, shape, dtype=torch.uint8),
-            [],
-        )
-        for _ in range(2)
-    ]
-    batch = Batch(*(Sample(s.image.to(args.device), s.label.to(args.device), []) for s in samples))
-    print(f"{machine(args.device)}; batch {args.batch} of {args.size}, ours in {precision}")
-    for kind in METHODS:
+    batch = Batch(*(sample(args.batch, tuple(args.size), args.device) for _ in range(2)))
+    print(machine(args.device))
+    for kind in args.methods:
         plain = made(kind, args.device, torch.contiguous_format)
         fast = made(kind, args.device, torch.channels_last)
-        calls = {
-            "plain": partial(step, PLAIN[kind], plain, batch),
-            "ours": partial(step, ours, fast, batch, precision),
-        }
-        if kind == "supervised":
-            calls["no loss"] = partial(step, no_loss, fast.network, batch, precision)
-        seconds = medians(calls, args.rounds, args.device)
-        times = ", ".join(f"{name} {1e3 * value:.0f} ms" for name, value in seconds.items())
-        print(f"{kind:10}  {times}; {seconds['plain'] / seconds['ours']:.2f} x", flush=True)
+        calls = {"plain, float32": partial(step, PLAIN[kind], plain, batch)}
+        for dtype in dict.fromkeys((torch.float32, precision)):
+            name = str(dtype).removeprefix("torch.")
+            calls[f"ours, {name}"] = partial(step, ours, fast, batch, dtype)
+        calls[f"floor, {name}"] = partial(step, floor, fast, batch, precision)
+        shape = "x".join(map(str, args.size))
+        report(f"{kind}, batch {args.batch} of {shape}", calls, args.rounds, args.device)
+
+
+def sample(batch: int, size: tuple[int, int], device: str) -> Sample:
+    return Sample(
+        torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8, device=device),
+        torch.randint(0, NUM_CLASSES, (batch, *size), dtype=torch.uint8, device=device),
+        [],
+    )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,33 @@
-"""What the benchmarks share: turns, medians, and what machine it was."""
+"""What the benchmarks share: turns, medians, peak memory, and what machine it was."""
 
+import ctypes
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
 
 import torch
+import torchvision
+
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+"""What Linux wants to be written to forget the largest size that a process had."""
 
 
 def machine(device: str) -> str:
-    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    name = torch.cuda.get_device_name() if device == "cuda" else cpu
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    name = torch.cuda.get_device_name() if device == "cuda" else _cpu()
+    return (
+        f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, Python {platform.python_version()}"
+    )
+
+
+def _cpu() -> str:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    extra = [name for name in ("avx512_bf16", "amx_bf16") if capabilities.get(name)]
+    return " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *extra])
 
 
 def medians(calls: Mapping[str, Callable], rounds: int, device: str) -> dict[str, float]:
@@ -26,3 +42,35 @@ def medians(calls: Mapping[str, Callable], rounds: int, device: str) -> dict[str
             wait()
             seconds[name].append(time.perf_counter() - start)
     return {name: median(measured[1:]) for name, measured in seconds.items()}
+
+
+def peak_megabytes(call: Callable, device: str) -> float:
+    """What a call takes at most beyond what was taken before it; NaN where it cannot be told."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        CLEAR_REFS.write_text(RESET_PEAK)
+    except OSError:
+        return float("nan")
+    before = _resident("VmRSS")
+    call()
+    return (_resident("VmHWM") - before) / 1e3
+
+
+def _resident(field: str) -> float:
+    """Kilobytes."""
+    return float(re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text()).group(1))
+
+
+def report(title: str, calls: Mapping[str, Callable], rounds: int, device: str) -> None:
+    """Prints a table of calls that do the same, the plain form first."""
+    seconds = medians(calls, rounds, device)
+    print(f"\n**{title}**\n\n| form | ms | as fast as plain | peak MB |\n|---|---:|---:|---:|")
+    plain = next(iter(seconds.values()))
+    for name, call in calls.items():
+        ratio, peak = plain / seconds[name], peak_megabytes(call, device)
+        print(f"| {name} | {1e3 * seconds[name]:.2f} | {ratio:.2f} x | {peak:.0f} |", flush=True)

@@ -18,7 +18,14 @@ CPU = torch.device("cpu")
 
 def settings(root, **changes) -> Settings:
     return with_derived_defaults(
-        Settings(cityscapes_root=root, image_size=(64, 96), num_workers=0, base_width=8, **changes)
+        Settings(
+            cityscapes_root=root,
+            image_size=(64, 96),
+            num_workers=0,
+            precision="fp32",
+            base_width=8,
+            **changes,
+        )
     )
 
 

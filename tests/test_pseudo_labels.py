@@ -96,6 +96,7 @@ class Toy:
                 save_model_path=folder / "runs",
                 image_size=(64, 96),
                 num_workers=0,
+                precision="fp32",
                 **changes,
             )
         )

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from utils import upsampling
-from utils.upsampling import bands, upsample, upsampled_argmax, upsampled_softmax, widen
+from utils.upsampling import bands, upsample, upsampled_max, upsampled_softmax, widen
 
 SIZES = [
     ((4, 8), (32, 64)),
@@ -32,29 +32,30 @@ def test_bands_together_are_the_whole(small, large, rows_a_band, monkeypatch):
 
 
 @pytest.mark.parametrize("small, large", SIZES)
-def test_argmax_is_that_of_the_enlarged_scores(small, large):
+def test_maximum_and_argmax_are_those_of_the_enlarged_scores(small, large):
     for seed, scores in enumerate(logits(small)):
-        ours = upsampled_argmax(scores, large)
+        largest, ours = upsampled_max(scores, large)
         assert ours.shape == large and ours.dtype == torch.uint8
         up = upsample(scores[None], large)[0]
         best = up.max(0).values
         taken = up.gather(0, ours[None].long())[0]
         assert (best - taken).max() < 1e-5, seed
+        torch.testing.assert_close(largest, best, rtol=0, atol=1e-5)
         assert (ours != up.argmax(0)).float().mean() < 1e-3
 
 
 def test_the_first_of_equal_classes_is_taken():
     scores = torch.zeros(19, 4, 4)
-    assert (upsampled_argmax(scores, (8, 8)) == 0).all()
+    assert (upsampled_max(scores, (8, 8))[1] == 0).all()
     scores[[3, 7]] = 1
-    assert (upsampled_argmax(scores, (8, 8)) == 3).all()
+    assert (upsampled_max(scores, (8, 8))[1] == 3).all()
 
 
 def test_reduced_precision_scores_are_enlarged_in_float32():
     scores = logits((4, 8))[0].bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        ours = upsampled_argmax(scores, (32, 64))
-    assert torch.equal(ours, upsampled_argmax(scores.float(), (32, 64)))
+        ours = upsampled_max(scores, (32, 64))
+    assert all(map(torch.equal, ours, upsampled_max(scores.float(), (32, 64))))
 
 
 @pytest.mark.parametrize("rows_a_band", [1, 3, 1000])

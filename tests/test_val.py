@@ -15,7 +15,7 @@ from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation
 from utils.upsampling import upsample
 
-SETTINGS = with_derived_defaults(Settings(batch_size=3, num_workers=0))
+SETTINGS = with_derived_defaults(Settings(precision="fp32", batch_size=3, num_workers=0))
 CPU = torch.device("cpu")
 
 

@@ -62,6 +62,7 @@ def reestimate_statistics(
 def _averaging(networks: Sequence[BiSeNet]) -> Iterator[None]:
     """Inside, every norm averages the statistics of the batches it meets, from nothing on."""
     norms = [m for network in networks for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms, "a folded network has no norms"
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

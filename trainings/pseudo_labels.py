@@ -34,7 +34,7 @@ from utils.errors import UsageError, UserError
 from utils.pictures import label_panel
 from utils.run_folder import RunFolder
 from utils.settings import Settings
-from utils.upsampling import upsample
+from utils.upsampling import upsampled_max
 from utils.utils import (
     autocast,
     file_digest,
@@ -217,9 +217,9 @@ class _Making:
         ]
         predictions = self._predict("pseudo-labels", places, ensemble, settings, device)
         for place, classes, confidence in predictions:
-            label = torch.where(confidence >= thresholds[classes], classes, IGNORE)
+            label = torch.where(confidence >= thresholds[classes.long()], classes, IGNORE)
             path = self._path(self.samples.files[place])
-            RunFolder(path.parent).save_picture(path.name, label.to(torch.uint8).cpu().numpy())
+            RunFolder(path.parent).save_picture(path.name, label.cpu().numpy())
 
     def _draw(self) -> None:
         last = len(self.samples) - 1
@@ -287,10 +287,10 @@ def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
 
 @torch.inference_mode()
 def predict(ensemble: Ensemble, batch: Sample, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Classes and confidence bins, both int64 [H, W], of a batch of one image."""
+    """Classes, uint8, and confidence bins, int64, both [H, W], of a batch of one image."""
     with autocast(batch.image.device, precision):
         probabilities = ensemble.probabilities(batch.image)
-    confidence, classes = upsample(probabilities, batch.image.shape[-2:])[0].max(0)
+    confidence, classes = upsampled_max(probabilities[0], batch.image.shape[-2:])
     return classes, confidence_bins(confidence)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from model.folding import folded
 from model.model_stages import BiSeNet
 from model.weights import load_network
 from trainings.batch_norm import TARGET, TRAINING, reestimate_statistics
@@ -108,8 +109,8 @@ def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: S
 def load_checkpoints(
     checkpoints: Sequence[Path], domain: Domain, settings: Settings
 ) -> list[BiSeNet]:
-    """Networks on the device, in evaluation mode, with the batch-norm statistics that are chosen;
-    `domain` is what they are going to be scored on."""
+    """Networks on the device, folded, with the batch-norm statistics that are chosen; `domain` is
+    what they are going to be scored on."""
     device = resolve_device(settings.device)
     networks = []
     for checkpoint in checkpoints:
@@ -120,7 +121,7 @@ def load_checkpoints(
         samples = unlabelled_samples(domain, settings)
         reestimate_statistics(networks, samples, settings, device)
     print(f"scored with {STATISTICS[settings.bn_statistics]}", flush=True)
-    return networks
+    return [folded(network) for network in networks]
 
 
 def scores_name(domain: Domain, settings: Settings, extra: str = "") -> str:

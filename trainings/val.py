@@ -10,12 +10,13 @@ from torch import Tensor
 
 from datasets.labels import CLASS_NAMES
 from datasets.samples import SampleDataset
+from model.folding import folded
 from model.model_stages import BiSeNet
 from trainings.loaders import validation_batches
 from utils.metrics import ConfusionMatrix
 from utils.pictures import PanelRow
 from utils.settings import Settings
-from utils.upsampling import upsampled_argmax
+from utils.upsampling import upsampled_max
 from utils.utils import autocast, progress, resolve_precision
 
 PANEL_ROWS = 4
@@ -62,13 +63,11 @@ logits or probabilities, to be upsampled before the argmax."""
 def evaluate(
     network: BiSeNet, samples: SampleDataset, settings: Settings, device: torch.device
 ) -> Evaluation:
-    """Scores the main head on every sample; the network is in its former mode afterwards."""
-    was_training = network.training
-    network.eval()
+    """Scores the main head, in evaluation mode, on every sample; the network stays as it is."""
+    scored = folded(network)
     (evaluation,) = evaluate_each(
-        lambda images: [network.main_logits(images)], samples, settings, device
+        lambda images: [scored.main_logits(images)], samples, settings, device
     )
-    network.train(was_training)
     return evaluation
 
 
@@ -107,7 +106,7 @@ def evaluate_each(
             ):
                 keep = next(position) in pictured
                 for evaluation, scores in zip(evaluations, maps, strict=True):
-                    prediction = upsampled_argmax(scores[index], label.shape)
+                    _, prediction = upsampled_max(scores[index], label.shape)
                     evaluation.update(name, prediction, label)
                     if keep:
                         evaluation.rows.append(_panel_row(name, image, label, prediction))

@@ -424,9 +424,9 @@ class Settings:
     precision: str = flag(
         "auto",
         HARDWARE,
-        "of the network's arithmetic: auto is bf16 on CUDA where the GPU has it, fp16 with loss "
-        "scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is meant for "
-        "CPUs with AMX and is many times slower on others)",
+        "of the network's arithmetic: auto is bf16 on GPUs and CPUs that have instructions for it, "
+        "fp16 with loss scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is many "
+        "times slower on a CPU without AMX or AVX512-BF16)",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
 

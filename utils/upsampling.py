@@ -107,12 +107,13 @@ def _classes_last(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def upsampled_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """`upsample(scores, size).argmax(1)` of one image's scores [C, h, w], as uint8 [H, W].
+def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """`upsample(scores, size).max(1)` of one image's scores [C, h, w]: float32 and uint8 [H, W].
 
     Where two classes are equal to the last bits the other one may be taken.
     """
     wide = widen(scores[None], size[1])
+    largest = torch.empty(size, device=scores.device)
     classes = torch.zeros(size, dtype=torch.uint8, device=scores.device)
     with torch.autocast(scores.device.type, enabled=False):
         for inputs, outputs, weights in bands(wide, size[0]):
@@ -122,4 +123,5 @@ def upsampled_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
             for train_id, scores_here in enumerate(others, start=1):
                 chosen.masked_fill_(scores_here > best, train_id)
                 best = torch.maximum(best, scores_here)
-    return classes
+            largest[outputs] = best
+    return largest, classes

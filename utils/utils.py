@@ -23,6 +23,9 @@ LOG_FILE_INTERVAL = 15.0
 BF16_CAPABILITY, FP16_CAPABILITY = (8, 0), (7, 0)
 """CUDA compute capabilities from which tensor cores take the type."""
 
+BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
+"""x86 extensions that multiply bfloat16; without one it is several times slower than float32."""
+
 
 def resolve_device(name: str) -> torch.device:
     """The device of `--device`; auto takes CUDA where there is one."""
@@ -43,8 +46,12 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def _best_precision(device: torch.device) -> torch.dtype:
+    """The fastest type that costs no mIoU beyond the spread of seeds (benchmarks/precision.py), as
+    long as weights, updates, losses, softmax and FDA stay float32, which they do."""
     if device.type == "cpu":
-        return torch.float32
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
+        fast = any(capabilities.get(name) for name in BF16_INSTRUCTIONS)
+        return torch.bfloat16 if fast else torch.float32
     capability = torch.cuda.get_device_capability(device)
     if capability >= BF16_CAPABILITY:
         return torch.bfloat16

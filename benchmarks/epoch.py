@@ -1,0 +1,124 @@
+"""An epoch of FDA on 2048x1024 PNGs: the plain pipeline, and the real command.
+
+    python benchmarks/epoch.py --pairs 32
+
+Plain decodes and resizes every picture in every epoch, in as many workers, and makes the plain step
+of `step.py`. Ours is `main.py --action train_fda`, which builds its cache before its first epoch.
+Both train two epochs of batches of 4 at 512x1024, of which the second counts.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from step import plain_fda  # its neighbour
+from timing import machine
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from datasets.labels import LABEL_ID_TO_TRAIN_ID
+from datasets.samples import Batch, Sample
+from datasets.toy_city import make_toy_city
+from model.model_stages import BiSeNet
+from trainings.train_FDA import FDA
+from utils.settings import Settings, with_derived_defaults
+
+MAIN = Path(__file__).resolve().parent.parent / "main.py"
+DRAWN = (1024, 2048)
+WIDTH_HEIGHT = (1024, 512)
+EPOCHS, BATCH, WORKERS = 2, 4, 2
+
+
+class PlainPairs(Dataset):
+    """Source image and label, and target image, decoded and resized with PIL."""
+
+    def __init__(self, city: Path):
+        self.images = sorted((city / "GTA5" / "images").glob("*.png"))
+        self.labels = sorted((city / "GTA5" / "labels").glob("*.png"))
+        self.targets = sorted((city / "Cityscapes" / "leftImg8bit" / "train").glob("*/*.png"))
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        label = Image.open(self.labels[index]).resize(WIDTH_HEIGHT, Image.Resampling.NEAREST)
+        train_ids = LABEL_ID_TO_TRAIN_ID[np.asarray(label)]
+        pictures = (decoded(paths[index]) for paths in (self.images, self.targets))
+        return *pictures, torch.from_numpy(train_ids)
+
+
+def decoded(path: Path) -> Tensor:
+    picture = Image.open(path).convert("RGB").resize(WIDTH_HEIGHT, Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
+
+
+def plain_epochs(city: Path) -> tuple[list[float], float]:
+    """Seconds of each epoch, and of the data alone."""
+    settings = with_derived_defaults(Settings(fda_beta=0.05))
+    method = FDA(BiSeNet(), settings).train()
+    optimizer = torch.optim.SGD(method.parameters(), lr=1e-3, momentum=0.9, foreach=False)
+    loader = DataLoader(
+        PlainPairs(city), BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True
+    )
+    seconds = []
+    for _ in range(EPOCHS):
+        start = time.perf_counter()
+        for source, target, label in loader:
+            optimizer.zero_grad()
+            plain_fda(method, Batch(Sample(source, label, []), Sample(target, label, [])))
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    for _ in loader:
+        pass
+    return seconds, time.perf_counter() - start
+
+
+def our_epochs(city: Path, folder: Path) -> tuple[list[float], float]:
+    """Seconds of each epoch, and of the whole command."""
+    command = [
+        *(sys.executable, MAIN, "--action", "train_fda", "--fda_beta", "0.05"),
+        *("--gta5_root", city / "GTA5", "--cityscapes_root", city / "Cityscapes"),
+        *("--num_epochs", EPOCHS, "--validation_step", EPOCHS, "--batch_size", BATCH),
+        *("--num_workers", WORKERS, "--cache_dir", folder / "cache"),
+        *("--save_model_path", folder / "runs", "--save_keyword", "fda"),
+    ]
+    start = time.perf_counter()
+    subprocess.run([str(word) for word in command], check=True)
+    seconds = time.perf_counter() - start
+    with (folder / "runs" / "fda" / "history.csv").open() as file:
+        return [float(row["train_seconds"]) for row in csv.DictReader(file)], seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=32)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_toy_city(folder / "city", train=arguments.pairs, val=1, size=DRAWN, seed=0)
+        ours, command = our_epochs(folder / "city", folder)
+        plain, data = plain_epochs(folder / "city")
+    print(machine("cpu"))
+    print(
+        "\n| pipeline | first epoch s | second epoch s | as fast as plain |\n|---|---:|---:|---:|"
+    )
+    print(f"| plain | {plain[0]:.1f} | {plain[1]:.1f} | 1.00 x |")
+    print(f"| ours | {ours[0]:.1f} | {ours[1]:.1f} | {plain[1] / ours[1]:.2f} x |")
+    print(
+        f"\n{arguments.pairs} pairs. The whole command with its cache, two epochs and a validation "
+        f"took {command:.1f} s; an epoch of plain's data alone takes {data:.1f} s."
+    )
+
+
+if __name__ == "__main__":
+    main()

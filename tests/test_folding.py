@@ -1,0 +1,28 @@
+import pytest
+import torch
+from torch import nn
+
+from model.folding import folded
+from model.model_stages import BiSeNet
+
+
+@pytest.mark.parametrize("backbone", ["stdc1", "stdc2"])
+def test_a_folded_network_gives_the_same_without_norms(backbone):
+    torch.manual_seed(0)
+    network = BiSeNet(base=8, backbone=backbone).double()
+    images = torch.randint(0, 256, (4, 3, 64, 96), dtype=torch.uint8)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -1, 1)
+    network.heads(images)  # statistics unlike 0 and 1
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    result = folded(network)
+
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in result.modules())
+    assert network.training and not result.training
+    after = network.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    network.eval()
+    for ours, plain in zip(result.heads(images), network.heads(images), strict=True):
+        torch.testing.assert_close(ours, plain)
