@@ -9,6 +9,9 @@ from torch import Tensor
 
 from datasets.labels import IGNORE, NUM_CLASSES
 
+AT_ONCE = 2**18
+"""Pixels that are counted at a time: their codes stay in a core's cache."""
+
 
 class ConfusionMatrix:
     """Counts of (truth, prediction), int64 [C, C]; pixels whose truth is ignore are left out."""
@@ -21,9 +24,13 @@ class ConfusionMatrix:
         """Adds the pixels of a prediction and its label: train ids of one shape, any integers."""
         assert prediction.shape == label.shape, (prediction.shape, label.shape)
         # Ignored pixels have rows of their own, which are cut off: cheaper than a mask.
-        codes = label.to(torch.int16) * self.num_classes + prediction.to(torch.int16)
-        counts = torch.bincount(codes.flatten(), minlength=(IGNORE + 1) * self.num_classes)
-        self.counts += counts.reshape(-1, self.num_classes)[: self.num_classes].cpu()
+        rows = IGNORE + 1
+        counts = torch.zeros(rows * self.num_classes, dtype=torch.int64, device=label.device)
+        parts = (x.flatten().split(AT_ONCE) for x in (label, prediction))
+        for truth, predicted in zip(*parts, strict=True):
+            codes = truth.to(torch.int16) * self.num_classes + predicted.to(torch.int16)
+            counts += torch.bincount(codes, minlength=len(counts))
+        self.counts += counts.view(rows, -1)[: self.num_classes].cpu()
 
     def class_iou(self) -> np.ndarray:
         """TP / (TP + FP + FN) per class, float64 [C] in 0 to 1; NaN for an absent class.

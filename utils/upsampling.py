@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-BAND_BYTES = {"cpu": 2**20, "cuda": 2**26}
-"""Of enlarged logits at a time: what stays in a core's cache, and what keeps a GPU busy."""
+BAND_BYTES = {"cpu": 2**22, "cuda": 2**26}
+"""Of enlarged logits at a time: what stays in the cores' caches, and what keeps a GPU busy."""
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
