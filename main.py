@@ -3,6 +3,7 @@
 This is the only file that knows every action.
 """
 
+import signal
 import sys
 import traceback
 import warnings
@@ -16,6 +17,7 @@ from trainings.loaders import Domain
 from trainings.mbt import val_mbt
 from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
 from trainings.scoring import score_transfer
+from trainings.stopping import Stopped
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
@@ -148,7 +150,8 @@ INTERRUPTED = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs one action; the exit code: 0 done, 1 wrong data, 2 wrong usage, 130 interrupted."""
+    """Runs one action; the exit code: 0 done, 1 wrong data, 2 wrong usage, 128 + n stopped by
+    signal n."""
     settings = parse_settings(
         argv,
         {name: action.help for name, action in ACTIONS.items()},
@@ -168,9 +171,9 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"main.py: error: {OUT_OF_MEMORY}", file=sys.stderr)
         return UserError.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(INTERRUPTED, file=sys.stderr)
-        return 130
+        return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return 0
 
 

@@ -6,6 +6,7 @@ Draws 2048x1024 pairs in Cityscapes' layout, as PNGs, into a temporary folder.
 """
 
 import argparse
+import contextlib
 import shutil
 import statistics
 import sys
@@ -62,7 +63,8 @@ def report(data: TrainingFiles, settings: Settings, folder: Path, aug_method: st
     decoding = training_samples(data, settings, 0)
     first = epoch(decoding, 0)
     start = time.perf_counter()
-    cached = training_samples(data, cache, 0)
+    with contextlib.redirect_stdout(sys.stderr):
+        cached = training_samples(data, cache, 0)
     building = time.perf_counter() - start
     reading = epoch(cached, 0)
     rounds = [(epoch(decoding, number), epoch(cached, number)) for number in (1, 2, 3)]

@@ -93,7 +93,7 @@ def our_epochs(city: Path, folder: Path) -> tuple[list[float], float]:
         *("--save_model_path", folder / "runs", "--save_keyword", "fda"),
     ]
     start = time.perf_counter()
-    subprocess.run([str(word) for word in command], check=True)
+    subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr)
     seconds = time.perf_counter() - start
     with (folder / "runs" / "fda" / "history.csv").open() as file:
         return [float(row["train_seconds"]) for row in csv.DictReader(file)], seconds

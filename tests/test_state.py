@@ -71,11 +71,17 @@ def test_a_state_loads_what_it_saved():
 
     state = fresh()
     image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    for _ in range(5):
-        state.update(state.method.network.heads(image)[0].square().mean())
+    for step in range(5):
+        if step == 4:
+            assert state.steps_left == 0
+            state.end_epoch({"epoch": 1})
+        loss = state.method.network.heads(image)[0].square().mean()
+        state.update(loss)
+        state.add({"loss": loss.detach()})
     other = fresh()
     other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert (other.step, other.epoch, other.learning_rate) == (5, 1, state.learning_rate)
+    assert other.sums == {"loss": loss} and other.steps_left == 3 and not other.finished
     for s in (state, other):
         s.update(s.method.network.heads(image)[0].square().mean())
     for a, b in zip(state.method.parameters(), other.method.parameters(), strict=True):

@@ -1,6 +1,5 @@
 """Building the caches of samples, in parallel, once, whoever else wants the same."""
 
-import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets.cache import CachedPairs, PictureStore, digest_of
 from datasets.samples import SampleDataset, SampleFiles, as_tv_tensors
 from utils.errors import UserError
+from utils.lock import locked
 from utils.settings import Settings
 from utils.transforms import Preparation
 from utils.utils import progress
@@ -80,12 +80,7 @@ def _label_size(path: Path) -> tuple[int, int]:
 def _alone(folder: Path) -> Iterator[None]:
     """One process builds in a folder, others wait."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that builds a cache in {folder}", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "lock", wait=True):
         yield
 
 

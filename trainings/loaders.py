@@ -4,9 +4,11 @@ The number of workers changes nothing: the sampler hands out (epoch, index) keys
 function of its key alone. A run continues anywhere by starting the keys at its step.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -227,12 +229,23 @@ def _loader(
         batch_sampler=batches,
         collate_fn=_GuardedCollate(collate),
         num_workers=workers,
+        worker_init_fn=_ignore_interrupts,
         pin_memory=device.type == "cuda",
     )
 
 
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C goes to the whole group, but it is the main process that ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _raising(loader: DataLoader) -> Iterator[Any]:
-    for batch in loader:
+    batches = iter(loader)
+    # torch raises the death of a worker wherever the main process is, in the middle of an update,
+    # too. Asking for the next batch notices it as well.
+    with contextlib.suppress(ValueError):  # signals belong to the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for batch in batches:
         if isinstance(batch, UserError):
             raise batch
         yield batch

@@ -3,7 +3,6 @@
 import itertools
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,12 +13,19 @@ from datasets.samples import Batch
 from trainings.loaders import TrainingData, training_batches
 from trainings.method import Method
 from trainings.state import TrainState
+from trainings.stopping import Stop, Stopped
 from trainings.val import Evaluation, print_scores
 from utils.errors import UserError
 from utils.pictures import panel
-from utils.run_folder import BEST, LATEST, RunFolder
+from utils.run_folder import BEST, RunFolder
 from utils.settings import Settings
 from utils.utils import autocast, progress, resolve_precision
+
+NEVER = 2**62
+"""The step of what has not happened."""
+
+SMALLEST_SCALE = 1.0
+"""Of the loss under float16: below it nothing is left to scale, the loss itself is wrong."""
 
 
 def fit(
@@ -37,7 +43,7 @@ def fit(
         validate: scores `method.network` on the validation split.
 
     Returns the final state and the evaluation of the last epoch.
-    Raises UserError where a loss is not finite.
+    Raises UserError where a loss is not finite, and Stopped after a signal, with all saved.
     """
     precision = resolve_precision(settings.precision, device)
     state = TrainState(
@@ -46,9 +52,12 @@ def fit(
         steps_per_epoch=data.steps_per_epoch,
         scale_loss=precision == torch.float16,
     )
-    if run.has(LATEST):
-        state.load_state_dict(run.load_checkpoint(LATEST))
-        print(f"continuing {run.path} after epoch {state.epoch} of {settings.num_epochs}")
+    if run.continues(settings):
+        state.load_state_dict(run.load_latest())
+        print(
+            f"continuing {run.path} after epoch {state.epoch} of {settings.num_epochs} and "
+            f"{state.step} of {state.total_steps} steps"
+        )
     batches = training_batches(
         data,
         state.step,
@@ -57,96 +66,167 @@ def fit(
         device=device,
     )
     method.train()
-    evaluation, warned = None, False
-    while not state.finished:
-        row, means = _train_epoch(method, batches, state, run, settings, precision)
-        if not warned and (problem := method.diagnose(means)):
-            print(f"warning: {problem}", flush=True)
-            warned = True
-        if state.finished or state.epoch % settings.validation_step == 0:
-            evaluation = validate()
-            row |= _record_validation(evaluation, state, run)
-        improved = state.best is not None and state.best["epoch"] == state.epoch
-        state.history.append(row)
-        run.write_history(state.history)
-        if state.finished or improved or state.epoch % settings.checkpoint_step == 0:
-            run.save_checkpoint(LATEST, state.state_dict())
+    with Stop() as stop:
+        training = _Training(state, run, settings, precision, stop)
+        try:
+            evaluation = training.run(batches, validate)
+        except (Stopped, RuntimeError):
+            if stop.requested is None:
+                raise
+            # A signal to the whole group has ended the workers, too: RuntimeError.
+            training.save()
+            print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
+            raise Stopped(stop.requested) from None
     return state, evaluation or validate()
 
 
-def _train_epoch(
-    method: Method,
-    batches: Iterator[Batch],
-    state: TrainState,
-    run: RunFolder,
-    settings: Settings,
-    precision: torch.dtype,
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """One pass over the source; the epoch's row of scalars, and those that the method gave."""
-    title = f"epoch {state.epoch + 1}/{settings.num_epochs}"
-    images = state.steps_per_epoch * settings.batch_size
-    sums, start = defaultdict(float), time.perf_counter()
-    with progress(None, title, total=images, unit="image") as bar:
-        for batch in itertools.islice(batches, state.steps_per_epoch):
-            rate = state.learning_rate
-            terms = _train_step(method, batch, state, precision)
-            for name, term in terms.items():
-                sums[name] = sums[name] + term
-            if state.step % settings.log_every == 0 or state.step % state.steps_per_epoch == 0:
-                values = _finite(terms, state)
-                _log(values, rate, state, run)
-                bar.set_postfix(loss=f"{values['loss']:.3f}", lr=f"{rate:.2e}", refresh=False)
-            bar.update(settings.batch_size)
-    seconds = time.perf_counter() - start
-    run.scalars({"images_per_second": images / seconds}, state.step)
-    means = {name: value.item() / state.steps_per_epoch for name, value in sums.items()}
-    row = {
-        "epoch": state.epoch,
-        "step": state.step,
-        "learning_rate": rate,
-        **means,
-        "train_seconds": seconds,
-        "images_per_second": images / seconds,
-    }
-    return row, means
+class _Training:
+    """A run under way: the state, and when it was saved."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        run: RunFolder,
+        settings: Settings,
+        precision: torch.dtype,
+        stop: Stop,
+    ):
+        self.state, self.folder, self.settings = state, run, settings
+        self.precision, self.stop = precision, stop
+        self.health = _Health(state)
+        self.saved = time.monotonic()
+
+    def save(self) -> None:
+        self.health.check()
+        self.folder.save_latest(self.state.state_dict())
+        self.saved = time.monotonic()
+
+    def run(
+        self, batches: Iterator[Batch], validate: Callable[[], Evaluation]
+    ) -> Evaluation | None:
+        """The epochs that are left; the evaluation of the last of them."""
+        state, settings = self.state, self.settings
+        evaluation, warned = None, False
+        while not state.finished:
+            self._train_epoch(batches)
+            row, means = self._row()
+            if not warned and (problem := state.method.diagnose(means)):
+                print(f"warning: {problem}", flush=True)
+                warned = True
+            epoch = state.epoch + 1
+            last = epoch == settings.num_epochs
+            if last or epoch % settings.validation_step == 0:
+                with self.stop.immediately():
+                    evaluation = validate()
+                row |= _record_validation(evaluation, state, self.folder)
+            improved = state.best is not None and state.best["epoch"] == epoch
+            state.end_epoch(row)
+            self.folder.write_history(state.history)
+            if last or improved or epoch % settings.checkpoint_step == 0:
+                self.save()
+        return evaluation
+
+    def _train_epoch(self, batches: Iterator[Batch]) -> None:
+        """The steps that are left of one pass over the source."""
+        state, settings = self.state, self.settings
+        title = f"epoch {state.epoch + 1}/{settings.num_epochs}"
+        images = state.steps_per_epoch * settings.batch_size
+        done = images - state.steps_left * settings.batch_size
+        start = time.perf_counter() - state.seconds
+        with progress(None, title, total=images, unit="image", initial=done) as bar:
+            for batch in itertools.islice(batches, state.steps_left):
+                terms = _train_step(state, batch, self.precision)
+                self.health.note(terms, batch)
+                state.add(terms)
+                state.seconds = time.perf_counter() - start
+                if state.step % settings.log_every == 0 or state.steps_left == 0:
+                    self.health.check()
+                    values = {name: term.item() for name, term in terms.items()}
+                    _log(values, state, self.folder)
+                    shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
+                    bar.set_postfix(shown, refresh=False)
+                bar.update(settings.batch_size)
+                if time.monotonic() - self.saved > 60 * settings.checkpoint_minutes:
+                    self.save()
+                self.stop.check()
+
+    def _row(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """The epoch's row of scalars, and the means of those that the method gave."""
+        state = self.state
+        images = state.steps_per_epoch * self.settings.batch_size
+        speed = images / state.seconds
+        self.folder.scalars({"images_per_second": speed}, state.step)
+        means = {name: value.item() / state.steps_per_epoch for name, value in state.sums.items()}
+        row = {
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "learning_rate": state.latest_rate,
+            **means,
+            "train_seconds": state.seconds,
+            "images_per_second": speed,
+        }
+        return row, means
 
 
-def _train_step(
-    method: Method, batch: Batch, state: TrainState, precision: torch.dtype
-) -> dict[str, Tensor]:
+class _Health:
+    """Notices the first loss that is not finite, without waiting for the device at every step."""
+
+    def __init__(self, state: TrainState):
+        self.state = state
+        self.recent: dict[int, tuple[Mapping[str, Tensor], Batch]] = {}
+        device = next(state.method.parameters()).device
+        self.first_bad = torch.tensor(NEVER, device=device)
+
+    def note(self, terms: Mapping[str, Tensor], batch: Batch) -> None:
+        """Remembers a step that has just been made."""
+        step = self.state.step
+        bad = torch.where(terms["loss"].isfinite(), NEVER, step)
+        self.first_bad = torch.minimum(self.first_bad, bad)
+        self.recent[step] = terms, [part.name for part in batch if part]
+
+    def check(self) -> None:
+        """Raises UserError where a loss since the last time was not finite.
+
+        Under float16 such a step was skipped, and only a loss scale that has run out is an error.
+        """
+        step, scaler = self.first_bad.item(), self.state.scaler
+        recent, self.recent = self.recent, {}
+        self.first_bad.fill_(NEVER)
+        if step == NEVER or (scaler.is_enabled() and scaler.get_scale() >= SMALLEST_SCALE):
+            return
+        terms, names = recent[step]
+        values = {name: term.item() for name, term in terms.items()}
+        bad = ", ".join(f"{name} {v}" for name, v in values.items() if not math.isfinite(v))
+        files = "; ".join(", ".join(part) for part in names)
+        raise UserError(
+            f"{bad} at step {step}, on the images {files}; the last checkpoint is kept: lower "
+            "--learning_rate or use --precision fp32"
+        )
+
+
+def _train_step(state: TrainState, batch: Batch, precision: torch.dtype) -> dict[str, Tensor]:
     """One update; the terms, their sum and what the method observed, on the device, so that
     nothing waits for it."""
     with autocast(batch.source.image.device, precision):
-        losses = method(batch)
+        losses = state.method(batch)
     total = sum(losses.values())
     state.update(total)
-    scalars = {"loss": total, **losses, **method.observed}
+    scalars = {"loss": total, **losses, **state.method.observed}
     return {name: scalar.detach() for name, scalar in scalars.items()}
 
 
-def _finite(terms: Mapping[str, Tensor], state: TrainState) -> dict[str, float]:
-    """The terms as numbers; raises UserError where one of them is not finite."""
-    values = {name: term.item() for name, term in terms.items()}
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise UserError(
-            f"{', '.join(bad)} was not finite at step {state.step}; what was saved is kept: "
-            "lower --learning_rate or use --precision fp32"
-        )
-    return values
-
-
-def _log(values: Mapping[str, float], rate: float, state: TrainState, run: RunFolder) -> None:
+def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None:
     scalars = {f"train/{name}": value for name, value in values.items()}
-    run.scalars({**scalars, "learning_rate": rate}, state.step)
+    run.scalars({**scalars, "learning_rate": state.latest_rate}, state.step)
 
 
 def _record_validation(
     evaluation: Evaluation, state: TrainState, run: RunFolder
 ) -> dict[str, float]:
     """Prints and draws the scores and keeps the best; the scalars of the epoch's row."""
-    scores = {"epoch": state.epoch, **evaluation.scores()}
-    print(f"{run.path.name} after epoch {state.epoch}:")
+    epoch = state.epoch + 1
+    scores = {"epoch": epoch, **evaluation.scores()}
+    print(f"{run.path.name} after epoch {epoch}:")
     print_scores(scores)
     best = state.best["mIoU"] if state.best else math.nan
     if math.isnan(best) or scores["mIoU"] > best:
@@ -154,7 +234,7 @@ def _record_validation(
         weights = state.method.network.state_dict()
         run.save_checkpoint(BEST, {"network": weights, "scores": scores})
     state.last = scores
-    picture = panel(evaluation.rows, title=f"{run.path.name}, epoch {state.epoch}")
+    picture = panel(evaluation.rows, title=f"{run.path.name}, epoch {epoch}")
     run.save_picture("validation.png", picture)
     run.board(state.step).add_image("validation", picture, state.step, dataformats="HWC")
     summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}

@@ -22,9 +22,11 @@ def network_optimizer(network: BiSeNet, settings: Settings) -> Optimizer:
     groups = parameter_groups(
         network, settings.learning_rate, settings.head_lr_mult, settings.weight_decay
     )
+    if settings.optimizer == "rmsprop":
+        return RMSprop(groups)
     if settings.optimizer == "sgd":
-        return SGD(groups, momentum=MOMENTUM)
-    return {"adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}[settings.optimizer](groups)
+        return SGD(groups, momentum=MOMENTUM, fused=True)
+    return {"adam": Adam, "adamw": AdamW}[settings.optimizer](groups, fused=True)
 
 
 def parameter_groups(
@@ -66,8 +68,11 @@ class TrainState:
     """A method in training: weights, optimisers, schedules, loss scale, step and curves.
 
     Attributes:
-        step: updates done; the only clock, epochs follow from it.
+        step: updates done; the only clock.
         history: one row of scalars per finished epoch.
+        sums: of the unfinished epoch's scalars by name, on the device.
+        seconds: that its steps have taken.
+        latest_rate: the learning rate of the latest step, of the network's backbone.
         best: scores of the best validation so far, with its epoch; None before the first.
         last: scores of the latest validation, likewise.
     """
@@ -93,18 +98,34 @@ class TrainState:
         }
         self.scaler = torch.amp.GradScaler("cuda", enabled=scale_loss)
         self.step = 0
+        self.sums: dict[str, torch.Tensor] = {}
+        self.seconds = 0.0
+        self.latest_rate = self.learning_rate
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
 
     @property
     def epoch(self) -> int:
-        """Epochs finished."""
-        return self.step // self.steps_per_epoch
+        """Epochs finished, their validation included."""
+        return len(self.history)
+
+    @property
+    def steps_left(self) -> int:
+        """In the unfinished epoch."""
+        return (self.epoch + 1) * self.steps_per_epoch - self.step
 
     @property
     def finished(self) -> bool:
-        return self.step >= self.total_steps
+        return self.epoch * self.steps_per_epoch >= self.total_steps
+
+    def add(self, scalars: Mapping[str, torch.Tensor]) -> None:
+        """Counts the scalars of a step into the epoch's sums."""
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in scalars.items()}
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        self.history.append(row)
+        self.sums, self.seconds = {}, 0.0
 
     @property
     def learning_rate(self) -> float:
@@ -113,6 +134,7 @@ class TrainState:
 
     def update(self, loss: torch.Tensor) -> None:
         """One step of every optimiser down the loss's gradient."""
+        self.latest_rate = self.learning_rate
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -131,6 +153,9 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "total_steps": self.total_steps,
+            "sums": self.sums,
+            "seconds": self.seconds,
+            "latest_rate": self.latest_rate,
             "history": self.history,
             "best": self.best,
             "last": self.last,
@@ -144,6 +169,7 @@ class TrainState:
                 "--overwrite"
             )
         self.method.load_state_dict(state["method"])
+        device = next(self.method.parameters()).device
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
             self.schedules[name].load_state_dict(state["schedules"][name])
@@ -151,4 +177,6 @@ class TrainState:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.seconds, self.latest_rate = state["seconds"], state["latest_rate"]
         self.history, self.best, self.last = state["history"], state["best"], state["last"]

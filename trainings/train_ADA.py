@@ -58,9 +58,8 @@ class ADA(Method):
         }
 
     def optimizers(self, settings: Settings) -> dict[str, Optimizer]:
-        discriminator = Adam(
-            self.discriminator.parameters(), lr=settings.disc_learning_rate, betas=ADAM_BETAS
-        )
+        rate = settings.disc_learning_rate
+        discriminator = Adam(self.discriminator.parameters(), lr=rate, betas=ADAM_BETAS, fused=True)
         return {**super().optimizers(settings), "discriminator": discriminator}
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -38,6 +40,10 @@ from utils.utils import (
     seed_everything,
 )
 
+CHECKPOINT_COPIES = 10
+"""Of the weights: the latest, the one before it and the one being written hold them with up to two
+moments each, the best alone."""
+
 SELECTION = "best: the epoch with the highest mIoU on this same validation split"
 
 
@@ -64,6 +70,19 @@ def train(experiment: Experiment, settings: Settings) -> None:
         return
     if target and target.problem:
         raise UserError(target.problem)
+    with run.alone():
+        _train(experiment, settings, run, inputs, source, target)
+
+
+def _train(
+    experiment: Experiment,
+    settings: Settings,
+    run: RunFolder,
+    inputs: Mapping[str, str | None],
+    source: TrainingFiles,
+    target: TrainingFiles | None,
+) -> None:
+    device = resolve_device(settings.device)
     # Weights first: a wrong file is found before a long cache is built, and building, which draws a
     # seed for its workers, cannot reach them.
     seed_everything(settings.seed)
@@ -76,6 +95,7 @@ def train(experiment: Experiment, settings: Settings) -> None:
         seed=settings.seed,
     )
     validation = validation_samples(experiment.validation, settings, often=True)
+    _check_room(run, method)
     run.begin(settings, inputs)
 
     _announce(run, data, len(validation), method, device)
@@ -88,6 +108,17 @@ def train(experiment: Experiment, settings: Settings) -> None:
     if target:
         record |= _adapted(network, target.domain, validation, settings)
     _finish(run, state, record)
+
+
+def _check_room(run: RunFolder, method: Method) -> None:
+    """Raises UserError where the checkpoints would not fit on the disk."""
+    needed = CHECKPOINT_COPIES * sum(p.numel() * p.element_size() for p in method.parameters())
+    free = shutil.disk_usage(run.path).free
+    if free < needed:
+        raise UserError(
+            f"{run.path}: checkpoints need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: "
+            "make room, or name another --save_model_path"
+        )
 
 
 def _weights_digest(settings: Settings) -> str | None:

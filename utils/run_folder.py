@@ -10,7 +10,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,17 +21,20 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.errors import UsageError, UserError
+from utils.lock import locked, owner
 from utils.settings import Settings
 from utils.transforms import augmentation_codes
 
-LATEST, BEST, SCORES, SETTINGS, HISTORY = (
+LATEST, PREVIOUS, BEST, SCORES, SETTINGS, HISTORY = (
     "latest.pth",
+    "previous.pth",
     "best.pth",
     "scores.json",
     "settings.json",
     "history.csv",
 )
 TENSORBOARD, PICTURES = "tensorboard", "pictures"
+LOCK = ".lock"
 
 ALIKE = ("optimizer", "backbone", "base_width")
 """Settings in which a run that is searched for must equal the command's."""
@@ -62,7 +66,20 @@ class RunFolder:
 
     def continues(self, settings: Settings) -> bool:
         """Whether training goes on from a checkpoint that lies here."""
-        return self.has(LATEST) and not settings.overwrite
+        return (self.has(LATEST) or self.has(PREVIOUS)) and not settings.overwrite
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes from writing this run. Raises UserError where one does."""
+        self._make()
+        path = self.path / LOCK
+        with locked(path, wait=False) as mine:
+            if not mine:
+                raise UserError(
+                    f"{self.path} is being written by {owner(path)}: wait for it, stop it, or "
+                    "choose another --save_keyword"
+                )
+            yield
 
     def begin(self, settings: Settings, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
@@ -76,7 +93,7 @@ class RunFolder:
     def _clear(self) -> None:
         """Removes what an earlier run left, and nothing else that may lie here."""
         try:
-            for name in (LATEST, BEST, SCORES, HISTORY, SETTINGS):
+            for name in (LATEST, PREVIOUS, BEST, SCORES, HISTORY, SETTINGS):
                 (self.path / name).unlink(missing_ok=True)
             for drawn in (*self.path.glob("validation*.*"), *self.path.glob(f"{PICTURES}/*.png")):
                 drawn.unlink()
@@ -141,12 +158,43 @@ class RunFolder:
     def load_checkpoint(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
+            with zipfile.ZipFile(path) as parts:  # torch does not compare the sums itself
+                if damaged := parts.testzip():
+                    raise zipfile.BadZipFile(f"{damaged} in it is damaged")
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a broken file
             raise UserError(
                 f"{path} cannot be read as a checkpoint ({error}): remove it, or start afresh "
                 "with --overwrite"
             ) from error
+
+    def save_latest(self, value: Mapping[str, Any]) -> None:
+        """Saves a run's latest checkpoint; the one before it stays as `PREVIOUS`."""
+        if not self.has(SETTINGS):
+            raise UserError(
+                f"{self.path} has gone, or lost its {SETTINGS}: bring it back, a drive may have to "
+                "be mounted again, and give the same command"
+            )
+
+        def write(file: BinaryIO) -> None:
+            torch.save(dict(value), file)
+            if self.has(LATEST):
+                file.flush()
+                os.fsync(file.fileno())
+                (self.path / LATEST).replace(self.path / PREVIOUS)
+
+        self._write(LATEST, write)
+
+    def load_latest(self) -> dict[str, Any]:
+        """The latest checkpoint that is whole. Raises UserError where there is none."""
+        try:
+            return self.load_checkpoint(LATEST)
+        except UserError as error:
+            if not self.has(PREVIOUS):
+                raise
+            if self.has(LATEST):
+                print(f"{error}; going on from {PREVIOUS}", flush=True)
+            return self.load_checkpoint(PREVIOUS)
 
     def save_picture(self, name: str, picture: np.ndarray) -> Path:
         """PNG of RGB uint8 [H, W, 3], or of ids, uint8 [H, W]; the path it lies at."""
@@ -168,11 +216,19 @@ class RunFolder:
         if self._writer is not None:
             self._writer.close()
 
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be made ({error.strerror}): name another --save_model_path"
+            ) from error
+
     def _write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
         path = self.path / name
         temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._make()
             with temporary.open("wb") as file:
                 write(file)
                 file.flush()

@@ -400,6 +400,13 @@ class Settings:
     checkpoint_step: int = flag(
         1, RUN, "epochs between checkpoints", check=at_least(1), affects_result=False
     )
+    checkpoint_minutes: float = flag(
+        10.0,
+        RUN,
+        "longest time between checkpoints, within an epoch, too",
+        check=above(0),
+        affects_result=False,
+    )
     validation_step: int = flag(
         1, RUN, "epochs between validations; the last epoch is always one", check=at_least(1)
     )

@@ -1,0 +1,64 @@
+"""Orderly stops: a signal is heard at once and obeyed where nothing is lost."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NOTICE = b"\nstopping after this step; once more to leave at once\n"
+
+
+class Stopped(KeyboardInterrupt):
+    """Training ended by a signal, everything saved.
+
+    Attributes:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__()
+        self.signum = signum
+
+
+class Stop:
+    """Whether a signal has asked to stop, while this context lasts; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._immediate = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Stop":
+        with contextlib.suppress(ValueError):  # signals belong to the main thread
+            self._before = {signum: signal.signal(signum, self._hear) for signum in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def check(self) -> None:
+        """Raises Stopped where a signal has come."""
+        if self.requested is not None:
+            raise Stopped(self.requested)
+
+    @contextlib.contextmanager
+    def immediately(self) -> Iterator[None]:
+        """Inside, a signal need not wait for `check`."""
+        self.check()
+        self._immediate = True
+        try:
+            yield
+        finally:
+            self._immediate = False
+
+    def _hear(self, signum: int, frame: FrameType | None) -> None:
+        if self.requested is not None:
+            raise KeyboardInterrupt
+        self.requested = signum
+        os.write(sys.stderr.fileno(), NOTICE)  # a signal may come in the middle of a print
+        if self._immediate:
+            self.check()
