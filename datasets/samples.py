@@ -21,6 +21,9 @@ from datasets.cache import CachedPairs
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, MAX_LABEL_ID, NUM_CLASSES
 from utils.errors import UserError
 
+DEEPER = ("I", "F")
+"""What PIL's names begin with of the modes that have 16 or 32 bits a channel."""
+
 Key = tuple[int, int]
 """(epoch, index): which sample, and which draw of its augmentation."""
 
@@ -148,8 +151,13 @@ def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """RGB, uint8 [H, W, 3]."""
-    return np.array(_open(path).convert("RGB"))
+    """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel."""
+    picture = _open(path)
+    if picture.mode.startswith(DEEPER):  # PIL would cut off what is above 255
+        raise UserError(
+            f"{path} is a {picture.mode} picture, of more than 8 bits a channel: save it with 8"
+        )
+    return np.array(picture.convert("RGB"))
 
 
 def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:

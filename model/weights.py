@@ -6,6 +6,7 @@ network left as it was.
 """
 
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -107,6 +108,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 def _read(path: str | Path) -> Any:
     try:
+        _check_sums(Path(path))
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except IsADirectoryError:
@@ -119,6 +121,15 @@ def _read(path: str | Path) -> Any:
         # A damaged file fails with whatever its bytes happen to spell: RuntimeError, EOFError,
         # OSError, KeyError and IndexError have all been seen.
         raise UserError(f"{path} {_unreadable(error)}") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Raises BadZipFile where a part of a zip, as torch writes them, is not what was written; torch
+    itself compares no sums."""
+    if path.is_file() and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if damaged := parts.testzip():
+                raise zipfile.BadZipFile(f"{damaged} in it is damaged")
 
 
 def _numpy_scalars() -> list[Callable | tuple[Callable, str]]:

@@ -1,8 +1,15 @@
+import errno
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 
 from utils.errors import UserError
-from utils.run_folder import BEST, LATEST, SETTINGS, RunFolder, find_run
-from utils.settings import Settings
+from utils.run_folder import BEST, LATEST, PREVIOUS, SETTINGS, RunFolder, find_run
+from utils.settings import REPOSITORY, Settings
 
 STEM, ACTION = "fda{beta}", "train_fda"
 INPUTS = {"data": "d", "weights": "w"}
@@ -146,3 +153,66 @@ def test_what_keeps_a_run_from_being_found_is_said(tmp_path):
         search(tmp_path)
     with pytest.raises(UserError, match=r"mine is of --optimizer adam --base_width 64"):
         search(tmp_path, base_width=8)
+
+
+def test_a_run_whose_folder_has_gone_is_not_made_anew(tmp_path):
+    """An unmounted drive leaves an empty folder behind, on the local disk."""
+    run = RunFolder(tmp_path / "run")
+    run.begin(Settings(), INPUTS)
+    run.save_latest({"step": 1})
+    shutil.rmtree(run.path)
+    with pytest.raises(UserError, match="has gone"):
+        run.save_latest({"step": 2})
+    assert not run.path.exists()
+
+
+def test_the_checkpoint_before_the_latest_is_kept(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.begin(Settings(), INPUTS)
+    for step in (1, 2, 3):
+        run.save_latest({"step": step})
+    assert [run.load_checkpoint(name)["step"] for name in (LATEST, PREVIOUS)] == [3, 2]
+
+
+def test_a_disk_that_is_full_harms_no_checkpoint(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
+    run.begin(Settings(), INPUTS)
+    run.save_latest({"step": 1})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match="No space left on device"):
+            run.save_latest({"step": 2})
+    assert run.load_latest()["step"] == 1
+    assert {path.name for path in run.path.iterdir()} == {SETTINGS, LATEST}
+
+
+def test_a_second_process_is_kept_out_and_the_lock_ends_with_its_owner(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    holding = (
+        "import sys, time; from pathlib import Path; from utils.run_folder import RunFolder\n"
+        f"with RunFolder(Path({str(run.path)!r})).alone():\n print('mine', flush=True)\n"
+        " time.sleep(600)"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", holding], stdout=subprocess.PIPE, cwd=REPOSITORY
+    )
+    assert owner.stdout.readline() == b"mine\n"
+    with pytest.raises(UserError, match=f"process {owner.pid} on"), run.alone():
+        pass
+    owner.kill()
+    owner.communicate()
+    with run.alone():
+        pass
+
+
+def test_a_drive_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def without(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", without)
+    with RunFolder(tmp_path / "run").alone():
+        pass

@@ -95,7 +95,7 @@ def test_the_learning_rate_is_zero_after_the_last_step():
     )
     for _ in range(6):
         state.update(sum(p.sum() for p in state.method.parameters()))
-    assert state.finished and state.learning_rate == 0
+    assert state.step == state.total_steps and state.learning_rate == 0
 
 
 def test_the_discriminator_has_a_schedule_without_the_networks_warm_up():
