@@ -9,6 +9,7 @@ number of workers changes from attempt to attempt. Ends with exit code 1 at the 
 
 import argparse
 import hashlib
+import json
 import os
 import random
 import signal
@@ -21,11 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.helpers import MAIN, TINY, run_main
 from tests.test_killing import OFTEN, ROOTS, assert_same, content
+from trainings.pseudo_labels import SUMMARY
 
 EPOCHS = "4"
 BETAS = ("0.01", "0.05", "0.09")
 TRAININGS = ("train_simple_gta5", "train_ada", "train_fda", "train_ssl_fda")
 LABELS = "generate_pseudo_labels"
+ACTIONS = (*TRAININGS, LABELS)
 TOY = ("--toy_train", "16", "--toy_val", "2", "--toy_size", "64", "96")
 
 
@@ -56,8 +59,9 @@ def prepare(folder: Path) -> None:
 def left(action: str, run: Path) -> object:
     if action != LABELS:
         return content(run)
-    pictures = sorted(run.rglob("*.png"))
-    return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in pictures}
+    labels = sorted((run / "train").rglob("*.*"))
+    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in labels}
+    return {**digests, "thresholds": json.loads((run / SUMMARY).read_text())["classes"]}
 
 
 def whole(folder: Path, action: str, name: str, workers: int = 0) -> float:
@@ -91,15 +95,15 @@ def killed(folder: Path, action: str, name: str, workers: int, after: float) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--actions", nargs="+", default=ACTIONS, choices=ACTIONS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("kills"))
     arguments = parser.parse_args()
     draw, folder = random.Random(arguments.seed), arguments.out.resolve()
     prepare(folder)
-    actions = (*TRAININGS, LABELS)
-    quota = -(-arguments.kills // len(actions))
+    quota = -(-arguments.kills // len(arguments.actions))
     kills = 0
-    for action in actions:
+    for action in arguments.actions:
         seconds = whole(folder, action, f"{action}_whole")
         expected = left(action, folder / "runs" / f"{action}_whole")
         survived = runs = 0
