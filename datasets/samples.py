@@ -5,6 +5,7 @@ Images are uint8 RGB [3, H, W] from the disk to the device; labels are uint8 tra
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -69,6 +70,7 @@ class SampleDataset(Dataset):
         files: the samples.
         transform: joint transform of image and label, drawing from torch's default CPU generator.
         seed: words that seed the draws, together with epoch and index.
+        skips_bad: what cannot be read is replaced by the next sample that can, which is printed.
 
     Attributes:
         cached: the samples as the deterministic start of the transform makes them, where a cache
@@ -81,10 +83,12 @@ class SampleDataset(Dataset):
         transform: Callable[[tv_tensors.Image, tv_tensors.Mask], Any],
         *,
         seed: Iterable[int] = (),
+        skips_bad: bool = False,
     ):
         self.files = list(files)
         self.transform = transform
         self.seed = tuple(seed)
+        self.skips_bad = skips_bad
         self.cached: CachedPairs | None = None
 
     def __len__(self) -> int:
@@ -93,7 +97,8 @@ class SampleDataset(Dataset):
     def subset(self, indices: Iterable[int]) -> "SampleDataset":
         """The samples at these places, in this order; for data whose draws do not matter."""
         indices = list(indices)
-        part = SampleDataset([self.files[i] for i in indices], self.transform, seed=self.seed)
+        files = [self.files[i] for i in indices]
+        part = SampleDataset(files, self.transform, seed=self.seed, skips_bad=self.skips_bad)
         part.cached = self.cached and self.cached.subset(indices)
         return part
 
@@ -111,8 +116,22 @@ class SampleDataset(Dataset):
 
     def decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image, uint8 [3, H, W], and label, uint8 [H, W], from the files."""
-        image, label = read_pair(self.files[index])
+        image, label = self._readable(index) if self.skips_bad else read_pair(self.files[index])
         return image.transpose(2, 0, 1), label
+
+    def _readable(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first pair that can be read from this place on. Raises UserError where none can."""
+        for place in (*range(index, len(self.files)), *range(index)):
+            try:
+                return read_pair(self.files[place])
+            except UserError as error:
+                _say_once(f"skipped: {error}")
+        raise UserError(f"none of {len(self.files)} samples can be read")
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text, flush=True)
 
 
 def as_tv_tensors(image: np.ndarray, label: np.ndarray) -> tuple[tv_tensors.Image, tv_tensors.Mask]:

@@ -224,3 +224,42 @@ def test_a_cache_that_is_built_or_there_changes_no_weight(settings, tmp_path, mo
     )
     for other in others:
         assert all(torch.equal(other[name], built[name]) for name in built)
+
+
+def test_what_cannot_be_read_is_skipped_on_demand_alike_with_and_without_a_cache(settings, capsys):
+    """A picture, and the label of the one after it: both are replaced by the third."""
+    (settings.gta5_root / "images" / "00002.png").write_bytes(b"no picture")
+    (settings.gta5_root / "labels" / "00003.png").write_bytes(b"no label")
+    with pytest.raises(UserError, match=r"00002\.png"):
+        training(settings)
+    skipping = replace(settings, on_bad_sample="skip", aug_method="")
+    cached, decoded = training(skipping), training(without(skipping))
+    assert cached.cached is not None
+    assert_equal(cached, decoded)
+    names = [files.name for files in decoded.files]
+    bad = names.index("00002")
+    for place in (bad, bad + 1):
+        assert np.array_equal(decoded.decoded(place)[0], decoded.decoded(bad + 2)[0])
+        assert not np.array_equal(decoded.decoded(place)[0], decoded.decoded(bad - 1)[0])
+    said = capsys.readouterr().out
+    assert said.count("skipped: ") == 2 and "00002.png" in said and "00003.png" in said
+
+
+def test_an_image_that_a_bad_label_has_replaced_is_itself_without_labels(settings):
+    """The same Cityscapes images with labels, and as a target without."""
+    skipping = replace(settings, on_bad_sample="skip", aug_method="")
+    label = next((settings.cityscapes_root / "gtFine" / "train").glob("*/*_labelTrainIds.png"))
+    label.write_bytes(b"no label")
+    training(skipping, Domain.CITYSCAPES)
+    files = unlabelled(Domain.CITYSCAPES, "train", skipping)
+    data = TrainingFiles(Domain.CITYSCAPES, files)
+    target = training_samples(data, skipping, SOURCE_STREAM)
+    plain = training_samples(data, without(replace(settings, aug_method="")), SOURCE_STREAM)
+    assert_equal(target, plain)
+
+
+def test_nothing_readable_ends_even_when_skipping(settings):
+    for path in (settings.gta5_root / "images").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="none of 8 samples can be read"):
+        training(replace(settings, on_bad_sample="skip"))

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.cache import CachedPairs, PictureStore, digest_of
-from datasets.samples import SampleDataset, SampleFiles, as_tv_tensors
+from datasets.samples import SampleDataset, as_tv_tensors
 from utils.errors import UserError
 from utils.lock import locked
 from utils.settings import Settings
@@ -35,7 +35,7 @@ def attach_cache(
     """
     if settings.cache_dir == NONE or not samples.files:
         return
-    images, labels = _stores(samples.files, preparation, settings.cache_dir)
+    images, labels = _stores(samples, preparation, settings.cache_dir)
     stores = (images,) if labels is None else (images, labels)
     if any(store.missing() for store in stores):
         if not build:
@@ -52,16 +52,17 @@ def attach_cache(
 
 
 def _stores(
-    files: Sequence[SampleFiles], preparation: Preparation, folder: Path
+    samples: SampleDataset, preparation: Preparation, folder: Path
 ) -> tuple[PictureStore, PictureStore | None]:
     """Those of the images and, where there are any, of the labels; they are named apart, so that
-    a set with and without labels has its images once."""
-    size = preparation.size
-    digest = digest_of([one.image for one in files], f"image {size}")
+    a set with and without labels has its images once, unless a bad label may replace an image."""
+    files, size = samples.files, preparation.size
+    skipping = f", bad skipped, labels {files[0].label is not None}" if samples.skips_bad else ""
+    digest = digest_of([one.image for one in files], f"image {size}{skipping}")
     images = PictureStore(folder, digest, [(3, *size)] * len(files))
     if files[0].label is None:
         return images, None
-    how = f"label {size if preparation.resizes_label else 'own size'}"
+    how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
     digest = digest_of([one.label for one in files], f"{how} {[one.kind.value for one in files]}")
     shapes = [size if preparation.resizes_label else _label_size(one.label) for one in files]
     return images, PictureStore(folder, digest, shapes)

@@ -26,6 +26,9 @@ from utils.settings import Settings
 from utils.transforms import Preparation, train_transform
 from utils.utils import find_input
 
+SKIP = "skip"
+"""The `--on_bad_sample` that takes the next sample."""
+
 
 class Domain(Enum):
     GTA5 = "GTA5"
@@ -92,7 +95,8 @@ def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> Sa
         aug_method=settings.aug_method,
         aug_probability=settings.aug_probability,
     )
-    samples = SampleDataset(data.files, transform, seed=(settings.seed, stream))
+    skips = settings.on_bad_sample == SKIP
+    samples = SampleDataset(data.files, transform, seed=(settings.seed, stream), skips_bad=skips)
     attach_cache(samples, Preparation(size, resizes_label=True), settings, build=True)
     return samples
 
@@ -109,7 +113,8 @@ def validation_samples(domain: Domain, settings: Settings, *, often: bool = Fals
 def unlabelled_samples(domain: Domain, settings: Settings) -> SampleDataset:
     """The training images as validation would see them, without labels."""
     transform = Preparation(resize_size(domain, settings), resizes_label=True)
-    samples = SampleDataset(unlabelled(domain, "train", settings), transform)
+    skips = settings.on_bad_sample == SKIP
+    samples = SampleDataset(unlabelled(domain, "train", settings), transform, skips_bad=skips)
     attach_cache(samples, transform, settings, build=False)
     return samples
 

@@ -200,6 +200,13 @@ class Settings:
     aug_probability: float = flag(
         0.5, DATA, "probability that a sample is augmented at all", check=probability
     )
+    on_bad_sample: str = flag(
+        "error",
+        DATA,
+        "what training does with a picture or a label that cannot be read: end, or take the next "
+        "sample in its place and say so; validation always ends",
+        choices=("error", "skip"),
+    )
     num_workers: int = flag(
         2,
         DATA,
