@@ -95,9 +95,9 @@ def report(data: TrainingFiles, settings: Settings, folder: Path, aug_method: st
 
 def copying(samples: SampleDataset) -> float:
     """Seconds that it takes to copy the bytes of all samples."""
-    image, label, _ = samples[0, 0]
+    pairs = [samples[0, index][:2] for index in range(len(samples))]
     start = time.perf_counter()
-    for _ in range(len(samples)):
+    for image, label in pairs:
         image.clone(), label.clone()
     return time.perf_counter() - start
 

@@ -29,7 +29,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
     args = parser.parse_args()
     torch.manual_seed(0)
     maps = torch.randn(args.batch, CLASSES, *args.size, device=args.device).softmax(1)

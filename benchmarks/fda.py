@@ -73,7 +73,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--betas", type=float, nargs="+", default=(0.01, 0.05, 0.09))
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
     args = parser.parse_args()
     images = pictures((args.batch, 3, *args.size))
     exact, images = [x.double().numpy() for x in images], [x.to(args.device) for x in images]

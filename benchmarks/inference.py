@@ -1,4 +1,4 @@
-"""One image through the network: how it comes from training, and step by step as it is used.
+"""The class map of one image: how the network comes from training, and step by step as it is used.
 
 python benchmarks/inference.py --size 512 1024
 """
@@ -10,25 +10,36 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from timing import machine, report  # its neighbour
+from step import enlarged  # its neighbour
+from timing import machine, report
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model.folding import folded
 from model.model_stages import BiSeNet
+from utils.upsampling import upsampled_max
 from utils.utils import autocast, resolve_precision
 
 
-def plain(network: BiSeNet, image: Tensor) -> None:
-    for logits in network.heads(image):
-        F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=True)
+def plain(network: BiSeNet, image: Tensor) -> Tensor:
+    """As the network comes from training: all heads are computed, the main one is used."""
+    return enlarged(network.heads(image)[0], image.shape[-2:]).argmax(1)
 
 
-def main_head(network: BiSeNet, image: Tensor, precision: torch.dtype) -> None:
+def main_head(network: BiSeNet, image: Tensor) -> Tensor:
+    return enlarged(network.main_logits(image), image.shape[-2:]).argmax(1)
+
+
+def in_bands(network: BiSeNet, image: Tensor, precision: torch.dtype) -> Tensor:
     with autocast(image.device, precision):
-        network.main_logits(image)
+        logits = network.main_logits(image)
+    return upsampled_max(logits[0], image.shape[-2:])[1]
+
+
+def alone(network: BiSeNet, image: Tensor, precision: torch.dtype) -> Tensor:
+    with autocast(image.device, precision):
+        return network.main_logits(image)
 
 
 def main() -> None:
@@ -36,7 +47,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"))
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
     args = parser.parse_args()
     precision = resolve_precision(args.precision, torch.device(args.device))
     torch.manual_seed(0)
@@ -44,11 +56,13 @@ def main() -> None:
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)
     image = torch.randint(0, 256, (1, 3, *args.size), dtype=torch.uint8, device=args.device)
     calls = {
-        "plain: all heads enlarged, float32": partial(plain, network, image),
-        "main head at 1/8": partial(main_head, network, image, torch.float32),
-        "and channels last": partial(main_head, last, image, torch.float32),
-        "and norms folded": partial(main_head, folded(last), image, torch.float32),
-        f"and {precision}: ours": partial(main_head, folded(last), image, precision),
+        "plain: all heads, float32": partial(plain, network, image),
+        "main head": partial(main_head, network, image),
+        "and channels last": partial(main_head, last, image),
+        "and norms folded": partial(main_head, folded(last), image),
+        "and the largest in bands": partial(in_bands, folded(last), image, torch.float32),
+        f"and {precision}: ours": partial(in_bands, folded(last), image, precision),
+        "floor: that network alone": partial(alone, folded(last), image, precision),
     }
     print(machine(args.device))
     with torch.inference_mode():

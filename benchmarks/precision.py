@@ -2,9 +2,9 @@
 
     python benchmarks/precision.py --precisions fp32 bf16 --seeds 1 2 3 --out precision
 
-Each seed has a city, weights and order of its own, the same for every precision. Finished runs are
-skipped. A difference counts where it is larger than the deviation of the first precision's scores
-from seed to seed.
+Each seed has a city, weights and order of its own, the same for every precision, so that scores are
+compared in pairs: mean and standard deviation of what a precision wins over the first one. Finished
+runs are skipped.
 """
 
 import argparse
@@ -55,14 +55,14 @@ def trained(folder: Path, seed: int, precision: str, name: str) -> dict[str, flo
 
 def line(name: str, scores: Sequence[Sequence[float]]) -> str:
     """A row of the table from the scores of every precision, seed by seed."""
-    first = scores[0]
-    spread = statistics.stdev(first) if len(first) > 1 else 0.0
     cells = [f"{statistics.mean(one):.1f} ({', '.join(f'{s:.1f}' for s in one)})" for one in scores]
-    verdicts = []
-    for one in scores[1:]:
-        loss = statistics.mean(first) - statistics.mean(one)
-        verdicts.append(f"{-loss:+.1f}, {'more' if loss > spread else 'not more'} than the spread")
-    return f"| {name} | {' | '.join(cells)} | {spread:.1f} | {'; '.join(verdicts)} |"
+    first, *others = scores
+    differences = []
+    for one in others:
+        pairs = [b - a for a, b in zip(first, one, strict=True)]
+        deviation = statistics.stdev(pairs) if len(pairs) > 1 else 0.0
+        differences.append(f"{statistics.mean(pairs):+.1f} ± {deviation:.1f}")
+    return f"| {name} | {' | '.join([*cells, *differences])} |"
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def main() -> None:
                 for row, score in trained(folder, seed, precision, name).items():
                     columns = scores.setdefault(row, [[] for _ in arguments.precisions])
                     columns[place].append(score)
-    header = ["mIoU %", *arguments.precisions, "spread", "lost or won"]
+    header = ["mIoU %", *arguments.precisions, *(f"{p} wins" for p in arguments.precisions[1:])]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     lines += [line(name, columns) for name, columns in scores.items()]
     table = "\n".join([*lines, "", machine("cpu")])

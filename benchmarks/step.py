@@ -37,12 +37,12 @@ SETTINGS = with_derived_defaults(Settings(fda_beta=0.05))
 METHODS = {"supervised": Supervised, "fda": FDA, "ada": ADA}
 
 
-def enlarged(logits: Tensor, images: Tensor) -> Tensor:
-    return F.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=True)
+def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(logits, size, mode="bilinear", align_corners=True)
 
 
 def plain_segmentation(network: BiSeNet, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    heads = [enlarged(logits, images) for logits in network.heads(images)]
+    heads = [enlarged(logits, images.shape[-2:]) for logits in network.heads(images)]
     return sum(F.cross_entropy(h, label.long(), ignore_index=IGNORE) for h in heads), heads[0]
 
 
@@ -64,7 +64,7 @@ def plain_ada(method: ADA, batch: Batch) -> None:
     judge.requires_grad_(False)
     loss, main = plain_segmentation(method.network, source.image, source.label)
     loss.backward()
-    p_target = enlarged(method.network.heads(target.image)[0], target.image).softmax(1)
+    p_target = enlarged(method.network.heads(target.image)[0], target.image.shape[-2:]).softmax(1)
     fooled = judge(p_target)
     (method.adv_weight * bce(fooled, torch.zeros_like(fooled))).backward()
     judge.requires_grad_(True)
@@ -121,7 +121,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
     args = parser.parse_args()
     precision = resolve_precision(args.precision, torch.device(args.device))
     batch = Batch(*(sample(args.batch, tuple(args.size), args.device) for _ in range(2)))

@@ -3,6 +3,7 @@
 import ctypes
 import platform
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,10 @@ from statistics import median
 
 import torch
 import torchvision
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from utils.utils import bf16_instructions
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
@@ -25,9 +30,8 @@ def machine(device: str) -> str:
 
 
 def _cpu() -> str:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    extra = [name for name in ("avx512_bf16", "amx_bf16") if capabilities.get(name)]
-    return " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *extra])
+    names = (platform.machine(), torch.backends.cpu.get_cpu_capability(), *bf16_instructions())
+    return " ".join(names)
 
 
 def medians(calls: Mapping[str, Callable], rounds: int, device: str) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
     python benchmarks/validation.py --size 512 1024 --label_size 1024 2048
 
-Plain is how it is usually written: all heads in float32, logits enlarged to full size, argmax, and
-a masked histogram in numpy; an ensemble of three enlarges every network's probabilities. Times are
-of one image.
+Plain is how it is usually written: the network as it trains, all heads in float32, the main one's
+logits enlarged to the label, argmax, and a masked histogram in numpy; an ensemble of three enlarges
+every network's logits. Times are of one image.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from step import enlarged
 from timing import machine, report  # its neighbour
 from torch import Tensor
 
@@ -31,10 +31,6 @@ from utils.upsampling import upsampled_max
 from utils.utils import autocast, resolve_precision
 
 
-def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(logits, size, mode="bilinear", align_corners=True)
-
-
 def plain_counts(prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
     valid = label != IGNORE
     codes = NUM_CLASSES * label[valid].astype(int) + prediction[valid]
@@ -42,7 +38,7 @@ def plain_counts(prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def plain_validation(network: BiSeNet, image: Tensor, label: Tensor) -> None:
-    main, *_ = (enlarged(logits, label.shape) for logits in network.heads(image))
+    main = enlarged(network.heads(image)[0], label.shape)
     plain_counts(main.argmax(1)[0].cpu().numpy(), label.cpu().numpy())
 
 
@@ -65,7 +61,8 @@ def main() -> None:
     parser.add_argument("--label_size", type=int, nargs=2, default=(1024, 2048))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
     args = parser.parse_args()
     precision = resolve_precision(args.precision, torch.device(args.device))
     torch.manual_seed(0)

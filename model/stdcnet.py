@@ -79,7 +79,8 @@ class HalvingDepthwise(nn.Conv2d):
         super().__init__(channels, channels, 3, 2, padding=1, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x.requires_grad:
+        plain = self.bias is not None or not x.requires_grad  # a folded norm leaves a bias
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not plain:
             dtype = torch.get_autocast_dtype("cpu")
             return DepthwiseWithFastGradient.apply(x.to(dtype), self.weight.to(dtype))
         return super().forward(x)

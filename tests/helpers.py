@@ -11,7 +11,10 @@ from PIL import Image
 from datasets.labels import LABEL_ID_TO_TRAIN_ID
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
-TINY = ("--base_width", "8", "--image_size", "64", "96", "--batch_size", "2", "--num_workers", "0")
+TINY = (
+    *("--base_width", "8", "--image_size", "64", "96", "--batch_size", "2", "--num_workers", "0"),
+    *("--precision", "fp32"),  # alike on every CPU
+)
 
 
 def run_main(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

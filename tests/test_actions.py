@@ -295,3 +295,12 @@ def test_broken_data_is_one_sentence_in_training_too(tmp_path, monkeypatch, caps
 def test_an_unknown_action_lists_the_known_ones(tmp_path):
     done = run_main("--action", "train_everything", cwd=tmp_path)
     assert done.returncode == 2 and "train_simple_gta5" in done.stderr
+
+
+@pytest.mark.parametrize("action", ["train_ada", "train_fda"])
+def test_every_method_trains_in_bfloat16(here, action, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    words = ("--num_epochs", "1", "--precision", "bf16", "--save_keyword", f"bf16_{action}")
+    assert in_process(*words, action=action) == 0
+    assert "on cpu in bfloat16" in capsys.readouterr().out
+    assert scores(here / "runs" / f"bf16_{action}")["precision"] == "bfloat16"

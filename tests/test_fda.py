@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.fda import fourier_transfer, window
+from utils.fda import fourier_transfer, true_float32, window
 
 DEVICES = [
     "cpu",
@@ -145,13 +145,32 @@ def test_a_constant_source_has_phase_0(size, level):
     np.testing.assert_allclose(result[:, 0, 0], peak, atol=LEVELS)
 
 
-def test_a_source_that_varies_in_one_direction_only_has_phase_0_in_the_other():
-    _, target = pictures((33, 21))
-    ramp = torch.arange(33).view(33, 1).expand_as(target).to(torch.uint8)
-    result, target = fft(fourier_transfer(ramp, target, 0.3)), fft(target)
-    low = inside(0.3, 33, 21)
-    low[:, 21 // 2] = False
-    np.testing.assert_allclose(result[:, low], abs(target[:, low]), rtol=1e-4, atol=1e-2)
+def stripes(size, period):
+    return (torch.arange(size) // period % 2 * 255).to(torch.uint8)
+
+
+SPARSE = {
+    "ramp down": torch.arange(200).view(200, 1).expand(200, 331),
+    "ramp right": (torch.arange(331) // 2).expand(200, 331),
+    "stripes down": stripes(720, 3).view(720, 1).expand(720, 1280),
+    "stripes right": stripes(1280, 16).expand(720, 1280),
+    "squares": stripes(512, 16).view(512, 1) ^ stripes(1024, 16),
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", SPARSE)
+def test_where_the_source_has_no_wave_the_phase_is_0(name, device):
+    """The target's amplitude is then a real, positive coefficient."""
+    source = SPARSE[name].to(torch.uint8).expand(3, -1, -1)
+    size = source.shape[-2:]
+    _, target = pictures(size)
+    result = fourier_transfer(source.to(device), target.to(device), 0.09).cpu()
+    none = inside(0.09, *size) & (abs(fft(source))[0] < 1e-3)
+    assert none.any()
+    scale = math.prod(size)
+    expected = abs(fft(target))[:, none] / scale
+    np.testing.assert_allclose(fft(result)[:, none] / scale, expected, atol=LEVELS / 10)
 
 
 @pytest.fixture(params=["for all", "per backend"])
@@ -169,6 +188,16 @@ def reduced_precision(request):
         torch.backends.mkldnn.matmul.fp32_precision = "none"
     else:
         pytest.skip("this torch has no settings per backend")
+
+
+def test_the_precision_of_products_comes_back_whatever_happens(reduced_precision):
+    matrix = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    before = matrix @ matrix
+    with pytest.raises(KeyboardInterrupt), true_float32(torch.device("cpu")):
+        exact = matrix @ matrix
+        raise KeyboardInterrupt
+    assert torch.equal(matrix @ matrix, before)
+    torch.testing.assert_close(exact, (matrix.double() @ matrix.double()).float())
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -26,3 +26,7 @@ def test_a_folded_network_gives_the_same_without_norms(backbone):
     network.eval()
     for ours, plain in zip(result.heads(images), network.heads(images), strict=True):
         torch.testing.assert_close(ours, plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            expected = result.heads(images)
+        assert all(map(torch.equal, result.heads(images), expected))

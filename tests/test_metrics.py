@@ -8,6 +8,7 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as evalu
 from PIL import Image
 
 from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES, TRAIN_ID_TO_LABEL_ID
+from utils import metrics
 from utils.metrics import ConfusionMatrix
 
 
@@ -22,7 +23,9 @@ def random_maps(count=3, size=(37, 53)):
         yield truth.astype(np.uint8), prediction.astype(np.uint8)
 
 
-def test_scores_equal_the_official_evaluation(tmp_path):
+@pytest.mark.parametrize("at_once", [100, 2**18])
+def test_scores_equal_the_official_evaluation(tmp_path, monkeypatch, at_once):
+    monkeypatch.setitem(metrics.AT_ONCE, "cpu", at_once)
     matrix, truths, predictions = ConfusionMatrix(), [], []
     for index, (truth, prediction) in enumerate(random_maps()):
         matrix.update(torch.from_numpy(prediction), torch.from_numpy(truth))

@@ -112,8 +112,10 @@ def test_in_bfloat16_the_network_takes_that_gradient_and_its_parameters_keep_the
     x = torch.randn(2, 6, 8, 12, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         y = block(x)
+        assert DepthwiseWithFastGradient.__name__ in y.grad_fn.name()
         with torch.no_grad():
             assert torch.equal(block(x), y)
+    assert DepthwiseWithFastGradient.__name__ not in block(x).grad_fn.name()
     assert y.dtype == torch.bfloat16
     y.float().square().sum().backward()
     slopes = x.grad.clone(), block.weight.grad.clone()

@@ -31,8 +31,12 @@ def test_bands_together_are_the_whole(small, large, rows_a_band, monkeypatch):
     torch.testing.assert_close(whole, upsample(logits(small), large), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows_a_band", [1, 3, 1000])
 @pytest.mark.parametrize("small, large", SIZES)
-def test_maximum_and_argmax_are_those_of_the_enlarged_scores(small, large):
+def test_maximum_and_argmax_are_those_of_the_enlarged_scores(
+    small, large, rows_a_band, monkeypatch
+):
+    monkeypatch.setitem(upsampling.BAND_BYTES, "cpu", rows_a_band * 19 * large[1] * 4)
     for seed, scores in enumerate(logits(small)):
         largest, ours = upsampled_max(scores, large)
         assert ours.shape == large and ours.dtype == torch.uint8
@@ -85,4 +89,4 @@ def test_softmax_has_the_type_and_the_layout_of_the_convolution_that_takes_it():
     assert ours.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(ours, upsampled_softmax(x.float(), (32, 64)).bfloat16())
     ours.backward(torch.ones_like(ours))
-    assert x.grad.dtype == torch.bfloat16 and x.grad.abs().max() < 1e-2  # sums to 1 everywhere
+    assert x.grad.dtype == torch.bfloat16 and x.grad.abs().max() < 1e-5  # sums to 1 everywhere

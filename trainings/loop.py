@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +53,10 @@ def fit(
         scale_loss=precision == torch.float16,
     )
     if run.continues(settings):
-        state.load_state_dict(run.load_latest())
+        saved = run.load_latest()
+        state.load_state_dict(saved)
+        if (before := saved.get("precision")) not in (None, str(precision)):
+            print(f"until now in {before}, from here in {precision}: --precision decides")
         print(
             f"continuing {run.path} after epoch {state.epoch} of {settings.num_epochs} and "
             f"{state.step} of {state.total_steps} steps"
@@ -70,13 +73,10 @@ def fit(
         training = _Training(state, run, settings, precision, stop)
         try:
             evaluation = training.run(batches, validate)
-        except (Stopped, RuntimeError):
-            if stop.requested is None:
-                raise
-            # A signal to the whole group has ended the workers, too: RuntimeError.
+        except Stopped:
             training.save()
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
-            raise Stopped(stop.requested) from None
+            raise
     return state, evaluation or validate()
 
 
@@ -98,7 +98,8 @@ class _Training:
 
     def save(self) -> None:
         self.health.check()
-        self.folder.save_latest(self.state.state_dict())
+        precision = str(self.precision)
+        self.folder.save_latest({**self.state.state_dict(), "precision": precision})
         self.saved = time.monotonic()
 
     def run(
@@ -134,7 +135,7 @@ class _Training:
         done = images - state.steps_left * settings.batch_size
         start = time.perf_counter() - state.seconds
         with progress(None, title, total=images, unit="image", initial=done) as bar:
-            for batch in itertools.islice(batches, state.steps_left):
+            for batch in itertools.islice(self._heeding(batches), state.steps_left):
                 terms = _train_step(state, batch, self.precision)
                 self.health.note(terms, batch)
                 state.add(terms)
@@ -149,6 +150,17 @@ class _Training:
                 if time.monotonic() - self.saved > 60 * settings.checkpoint_minutes:
                     self.save()
                 self.stop.check()
+
+    def _heeding(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; a signal to the whole group, which has ended the workers, too, is the signal
+        and no error."""
+        while True:
+            try:
+                batch = next(batches)
+            except RuntimeError:
+                self.stop.check()
+                raise
+            yield batch
 
     def _row(self) -> tuple[dict[str, Any], dict[str, float]]:
         """The epoch's row of scalars, and the means of those that the method gave."""
@@ -173,7 +185,7 @@ class _Health:
 
     def __init__(self, state: TrainState):
         self.state = state
-        self.recent: dict[int, tuple[Mapping[str, Tensor], Batch]] = {}
+        self.recent: dict[int, tuple[Mapping[str, Tensor], list[Sequence[str]]]] = {}
         device = next(state.method.parameters()).device
         self.first_bad = torch.tensor(NEVER, device=device)
 

@@ -98,7 +98,7 @@ def _train(
     _check_room(run, method)
     run.begin(settings, inputs)
 
-    _announce(run, data, len(validation), method, device)
+    _announce(run, data, len(validation), method, settings)
     validate = functools.partial(evaluate, network, validation, settings, device)
     try:
         state, last = fit(method, data, validate, run, settings, device)
@@ -150,8 +150,10 @@ def _adapted(
 
 
 def _announce(
-    run: RunFolder, data: TrainingData, validated: int, method: Method, device: torch.device
+    run: RunFolder, data: TrainingData, validated: int, method: Method, settings: Settings
 ) -> None:
+    device = resolve_device(settings.device)
+    precision = str(resolve_precision(settings.precision, device)).removeprefix("torch.")
     targets = f" on {len(data.target)} of the target" if data.target else ""
     sizes = (
         f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters"
@@ -159,7 +161,7 @@ def _announce(
     )
     print(
         f"run {run.path}: {len(data.source)} training{targets} and {validated} validation images, "
-        f"{data.steps_per_epoch} steps an epoch, {', '.join(sizes)}, on {device}",
+        f"{data.steps_per_epoch} steps an epoch, {', '.join(sizes)}, on {device} in {precision}",
         flush=True,
     )
 

@@ -8,9 +8,8 @@ only v >= 0: images are real, so that F(-u, -v) is the conjugate of F(u, v). Com
 pairs of real ones. F(u, v) and F(-u, v), u >= 0, are stacked, since they are sum and difference of
 the same four products of waves; u = 0 is in both, at half its weight. Waves of even v are the same
 in both halves of an even width, those of odd v opposite, so that halves are added or subtracted
-before anything is multiplied. Products are true float32. Sums of rows, then of columns, are taken
-apart, so that what is constant in a direction gives zeros in it, and nothing small rounds beside
-them.
+before anything is multiplied. The two products that go over all pixels are true float32, of rows
+without their means, which concern v = 0 alone; what lies between is small and float64.
 """
 
 import contextlib
@@ -20,6 +19,9 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+ZERO = 128 * torch.finfo(torch.float32).eps
+"""A wave of that many grey levels is none: the products over pixels of 0..255 round as much."""
 
 Pair = tuple[Tensor, Tensor]
 """Real and imaginary parts, or cosines and sines."""
@@ -42,15 +44,15 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
         return torch.stack([fourier_transfer(s, t, beta) for s, t in pairs])
     height, width = source.shape[-2:]
     b = window(beta, height, width)
-    rows = _waves(range(b + 1), height, height, source.device)
+    rows = _waves(range(b + 1), height, height, torch.float64, source.device)
     frequencies = [range(b + 1)] if width % 2 else [range(0, b + 1, 2), range(1, b + 1, 2)]
     part = width // len(frequencies)
-    columns = [_waves(v, width, part, source.device) for v in frequencies]
+    columns = [_waves(v, width, part, torch.float32, source.device) for v in frequencies]
 
     spectrum = _transform(source, rows, columns)
     amplitude = torch.hypot(*spectrum)
     change = torch.hypot(*_transform(target, rows, columns)) - amplitude
-    cosine, sine = _phase(spectrum, amplitude, terms=height + width)
+    cosine, sine = _phase(spectrum, amplitude, zero=ZERO * height * width)
     return _add_inverse(source, (change * cosine, change * sine), rows, columns)
 
 
@@ -61,12 +63,14 @@ def window(beta: float, height: int, width: int) -> int:
 
 
 @lru_cache(maxsize=32)
-def _waves(frequencies: range, length: int, count: int, device: torch.device) -> Tensor:
+def _waves(
+    frequencies: range, length: int, count: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """cos, then sin, of 2 pi k n / length for the frequencies k and n below the count."""
     k = torch.tensor(frequencies, dtype=torch.int64, device=device)
     turns = k[:, None] * torch.arange(count, device=device) % length
     angle = 2 * math.pi / length * turns.double()
-    return torch.cat([angle.cos(), angle.sin()]).float()
+    return torch.cat([angle.cos(), angle.sin()]).to(dtype)
 
 
 def _transform(images: Tensor, rows: Tensor, columns: Sequence[Tensor]) -> Pair:
@@ -86,13 +90,8 @@ def _transform(images: Tensor, rows: Tensor, columns: Sequence[Tensor]) -> Pair:
         products = [half @ waves.mT for half, waves in zip(halves, columns, strict=True)]
     products[0][..., 0] = sums
     cosines, sines = zip(*(product.chunk(2, dim=-1) for product in products), strict=True)
-    across = torch.cat([*cosines, *sines], dim=-1).double()
-    sums = across.sum(-2)
-    across -= sums[..., None, :] / across.shape[-2]
-    with true_float32(pixels.device):
-        products = (rows @ across.float()).double()
-    products[..., 0, :] = sums
-    cc, cs, sc, ss = _blocks(products)
+    across = torch.cat([*cosines, *sines], dim=-1)
+    cc, cs, sc, ss = _blocks(rows @ across.double())
     return torch.stack([cc - ss, cc + ss], -3), torch.stack([-sc - cs, sc - cs], -3)
 
 
@@ -102,14 +101,12 @@ def _blocks(products: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return *cosines.chunk(2, dim=-1), *sines.chunk(2, dim=-1)
 
 
-def _phase(spectrum: Pair, amplitude: Tensor, *, terms: int) -> Pair:
-    """cos and sin of arg F; the phase is 0 where F is zero within the rounding of its sums."""
-    # The largest amplitude is the mean's, the sum of all pixels, which bounds what is rounded.
-    rounding = torch.finfo(amplitude.dtype).eps * terms * amplitude.amax((-3, -2, -1), keepdim=True)
-    zero = amplitude <= rounding
+def _phase(spectrum: Pair, amplitude: Tensor, *, zero: float) -> Pair:
+    """cos and sin of arg F; the phase is 0 where F is."""
+    is_zero = amplitude <= zero
     real, imaginary = spectrum
-    divisor = amplitude.masked_fill(zero, 1)
-    return real.masked_fill(zero, 1) / divisor, imaginary.masked_fill(zero, 0) / divisor
+    divisor = amplitude.masked_fill(is_zero, 1)
+    return real.masked_fill(is_zero, 1) / divisor, imaginary.masked_fill(is_zero, 0) / divisor
 
 
 def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Sequence[Tensor]) -> Tensor:
@@ -124,7 +121,7 @@ def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Sequence
     across = torch.cat([cosines, sines], dim=-2).float()
     counts = [len(waves) // 2 for waves in columns]
     with true_float32(images.device):
-        across = rows.mT @ across
+        across = rows.mT.float() @ across
         cosines, sines = (part.split(counts, dim=-1) for part in across.chunk(2, dim=-1))
         even, *odd = (
             torch.cat(pair, dim=-1) @ waves
@@ -142,17 +139,13 @@ def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Sequence
 @contextlib.contextmanager
 def true_float32(device: torch.device) -> Iterator[None]:
     """No autocast, and float32 products that round to no shorter type, such as TF32."""
-    with torch.autocast(device.type, enabled=False):
-        if not hasattr(torch.backends.mkldnn, "matmul"):  # before torch 2.9 one setting rules all
+    with torch.autocast(device.type, enabled=False), contextlib.ExitStack() as restored:
+        if hasattr(torch.backends.mkldnn, "matmul"):
+            for product in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+                restored.callback(setattr, product, "fp32_precision", product.fp32_precision)
+                product.fp32_precision = "ieee"
+        else:  # before torch 2.9 one setting rules all
             before = torch.get_float32_matmul_precision()
+            restored.callback(torch.set_float32_matmul_precision, before)
             torch.set_float32_matmul_precision("highest")
-            yield
-            torch.set_float32_matmul_precision(before)
-            return
-        products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-        settings = [product.fp32_precision for product in products]
-        for product in products:
-            product.fp32_precision = "ieee"
         yield
-        for product, setting in zip(products, settings, strict=True):
-            product.fp32_precision = setting

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from datasets.labels import IGNORE, NUM_CLASSES
 
-AT_ONCE = 2**18
-"""Pixels that are counted at a time: their codes stay in a core's cache."""
+AT_ONCE = {"cpu": 2**18, "cuda": 2**28}
+"""Pixels that are counted at a time: they stay in a core's cache; a GPU is asked once."""
 
 
 class ConfusionMatrix:
@@ -26,7 +26,7 @@ class ConfusionMatrix:
         # Ignored pixels have rows of their own, which are cut off: cheaper than a mask.
         rows = IGNORE + 1
         counts = torch.zeros(rows * self.num_classes, dtype=torch.int64, device=label.device)
-        parts = (x.flatten().split(AT_ONCE) for x in (label, prediction))
+        parts = (x.flatten().split(AT_ONCE[x.device.type]) for x in (label, prediction))
         for truth, predicted in zip(*parts, strict=True):
             codes = truth.to(torch.int16) * self.num_classes + predicted.to(torch.int16)
             counts += torch.bincount(codes, minlength=len(counts))

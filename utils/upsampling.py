@@ -62,43 +62,43 @@ def upsampled_softmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
 class _BandedSoftmax(Function):
     """Softmax over the classes of logits that are enlarged in height, over bands of rows.
 
-    Takes logits, float32 [N, C, h, W], channels last, as the result [N, C, H, W] will be, which is
-    all that is kept for the backward pass.
+    Takes logits, float32 [N, C, h, W], channels last, as the result [N, C, H, W] will be. Only they
+    are kept for the backward pass, which takes the softmax once more, in float32.
     """
 
     @staticmethod
     def forward(ctx: Any, wide: Tensor, height: int, dtype: torch.dtype) -> Tensor:
         count, classes, _, width = wide.shape
-        ctx.rows = wide.shape[2]
         size = (count, height, width, classes)
         result = torch.empty(size, dtype=dtype, device=wide.device).permute(0, 3, 1, 2)
         parts = list(bands(wide, height))
         with torch.autocast(wide.device.type, enabled=False):
             for rows, p in zip(_classes_last(wide), _classes_last(result), strict=True):
                 for inputs, outputs, mixing in parts:
-                    scores = mixing @ rows[inputs].flatten(1)
-                    p[outputs] = scores.view(-1, width, classes).softmax(-1)
-        ctx.save_for_backward(result)
+                    p[outputs] = _softmax(rows[inputs], mixing)
+        ctx.save_for_backward(wide)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        (result,) = ctx.saved_tensors
-        count, classes, height, width = result.shape
-        size = (count, ctx.rows, width, classes)
-        gradient = torch.zeros(size, device=result.device).permute(0, 3, 1, 2)
-        parts = list(bands(gradient, height))
-        images = zip(*map(_classes_last, (result, upstream, gradient)), strict=True)
-        with torch.autocast(result.device.type, enabled=False):
-            for p, slope, grad in images:
+        (wide,) = ctx.saved_tensors
+        gradient = torch.zeros_like(wide)
+        parts = list(bands(wide, upstream.shape[-2]))
+        images = zip(*map(_classes_last, (wide, upstream, gradient)), strict=True)
+        with torch.autocast(wide.device.type, enabled=False):
+            for rows, slope, grad in images:
                 for inputs, outputs, mixing in parts:
-                    p_here = p[outputs].float()
-                    slope_here = p_here * slope[outputs]
-                    slope_here -= p_here * slope_here.sum(-1, keepdim=True)
-                    mixed = mixing.mT @ slope_here.flatten(1)
-                    grad[inputs] += mixed.view(-1, width, classes)
+                    p = _softmax(rows[inputs], mixing)
+                    slope_here = p * slope[outputs]
+                    slope_here -= p * slope_here.sum(-1, keepdim=True)
+                    grad[inputs] += (mixing.mT @ slope_here.flatten(1)).view_as(rows[inputs])
         return gradient, None, None
+
+
+def _softmax(rows: Tensor, mixing: Tensor) -> Tensor:
+    """Of rows of logits [in, W, C] that weights [out, in] mix: [out, W, C]."""
+    return (mixing @ rows.flatten(1)).view(-1, *rows.shape[1:]).softmax(-1)
 
 
 def _classes_last(x: Tensor) -> Tensor:

@@ -49,13 +49,17 @@ def _best_precision(device: torch.device) -> torch.dtype:
     """The fastest type that costs no mIoU beyond the spread of seeds (benchmarks/precision.py), as
     long as weights, updates, losses, softmax and FDA stay float32, which they do."""
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
-        fast = any(capabilities.get(name) for name in BF16_INSTRUCTIONS)
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if bf16_instructions() else torch.float32
     capability = torch.cuda.get_device_capability(device)
     if capability >= BF16_CAPABILITY:
         return torch.bfloat16
     return torch.float16 if capability >= FP16_CAPABILITY else torch.float32
+
+
+def bf16_instructions() -> list[str]:
+    """Those of `BF16_INSTRUCTIONS` that this CPU has; none where an older torch cannot tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return [name for name in BF16_INSTRUCTIONS if capabilities.get(name)]
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
