@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from trainings import demo
+from trainings.check_data import check_data
 from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.loaders import Domain
 from trainings.mbt import val_mbt
@@ -102,6 +103,9 @@ ACTIONS: dict[str, Action] = {
     ),
     "make_toy_data": Action(
         demo.make_toy_data, "draw Toy City: labelled street scenes in the two real layouts"
+    ),
+    "check_data": Action(
+        check_data, "read every file of both data sets once: what is broken, what they hold"
     ),
     "train_simple_cityscapes": Action(
         partial(run_experiment, SIMPLE_CITYSCAPES),

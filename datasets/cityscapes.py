@@ -9,7 +9,7 @@ pseudo:   <folder>/<split>/<city>/<city>_<seq>_<frame>_pseudo_labelTrainIds.png
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.pairing import check_partners, existing_folder
+from datasets.pairing import Found, check_partners, existing_folder
 from datasets.samples import LabelKind, SampleFiles
 from utils.errors import UserError
 
@@ -29,22 +29,28 @@ def cityscapes_files(root: Path, split: str) -> list[SampleFiles]:
 
     A label is read from labelTrainIds where present, else from labelIds.
     """
-    image_root, label_root = _layout(root)
-    images = _images(image_root, split)
-    label_folder = existing_folder(label_root / split, _remedy(split))
-    label_ids = {_name(path): path for path in label_folder.glob(f"*/*{LABEL_IDS}")}
-    train_ids = {_name(path): path for path in label_folder.glob(f"*/*{TRAIN_IDS}")}
-    labels = label_ids | train_ids
-    check_partners(images, labels, image_root / split, label_folder)
+    found = _found(*_layout(root), split)
+    existing_folder(found.label_folder, _remedy(split))
+    check_partners(found)
     return [
-        SampleFiles(
-            name,
-            images[name],
-            labels[name],
-            LabelKind.TRAIN_IDS if name in train_ids else LabelKind.LABEL_IDS,
-        )
-        for name in sorted(images)
+        SampleFiles(name, found.images[name], found.labels[name], label_kind(found.labels[name]))
+        for name in sorted(found.images)
     ]
+
+
+def found_cityscapes(root: Path, split: str) -> Found:
+    """The images and labels of a split, also those without a partner; there may be no labels at
+    all. Raises UserError where the folder of the images is missing."""
+    try:
+        layout = _layout(root)
+    except UserError:
+        layout = _layout(root, labelled=False)
+    return _found(*layout, split)
+
+
+def label_kind(path: Path) -> LabelKind:
+    """What a label of the data set holds, by its name."""
+    return LabelKind.TRAIN_IDS if path.name.endswith(TRAIN_IDS) else LabelKind.LABEL_IDS
 
 
 def cityscapes_images(root: Path, split: str) -> list[SampleFiles]:
@@ -73,6 +79,13 @@ def with_pseudo_labels(
             "command that made them makes the missing ones, --action generate_pseudo_labels"
         )
     return [files._replace(label=labels[files.name], kind=LabelKind.PSEUDO) for files in images]
+
+
+def _found(image_root: Path, label_root: Path, split: str) -> Found:
+    images, label_folder = _images(image_root, split), label_root / split
+    label_ids = {_name(path): path for path in label_folder.glob(f"*/*{LABEL_IDS}")}
+    train_ids = {_name(path): path for path in label_folder.glob(f"*/*{TRAIN_IDS}")}
+    return Found(images, label_ids | train_ids, image_root / split, label_folder)
 
 
 def _images(image_root: Path, split: str) -> dict[str, Path]:

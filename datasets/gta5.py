@@ -6,7 +6,7 @@ Labels are palette PNGs whose indices are Cityscapes label ids.
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.pairing import check_partners, existing_folder
+from datasets.pairing import Found, check_partners, existing_folder
 from datasets.samples import SampleFiles
 from utils.errors import UserError
 
@@ -19,14 +19,28 @@ MIN_VAL_BLOCK = 50
 
 def gta5_files(root: Path, split: str, val_fraction: float) -> list[SampleFiles]:
     """The samples of a split, "train" or "val", in the order of their names."""
-    files = _all_files(root)
-    validation = validation_positions(len(files), val_fraction)
-    if not 0 < len(validation) < len(files):
+    found = _all_files(root)
+    check_partners(found)
+    names = sorted(found.images)
+    chosen = _in_split(names, split, val_fraction)
+    if not 0 < len(chosen) < len(names):
         raise UserError(
-            f"{root} holds {len(files)} usable images, too few for a training and a validation "
+            f"{root} holds {len(names)} usable images, too few for a training and a validation "
             f"split with --gta5_val_fraction {val_fraction}: add images or change the fraction"
         )
-    return [f for position, f in enumerate(files) if (position in validation) == (split == "val")]
+    return [SampleFiles(name, found.images[name], found.labels[name]) for name in chosen]
+
+
+def found_gta5(root: Path, split: str, val_fraction: float) -> Found:
+    """The images and labels of a split, also those without a partner, which count in the split as
+    if it were there. Raises UserError where a folder is missing."""
+    found = _all_files(root)
+    names = _in_split(sorted(found.images.keys() | found.labels.keys()), split, val_fraction)
+    images, labels = (
+        {name: paths[name] for name in names if name in paths}
+        for paths in (found.images, found.labels)
+    )
+    return found._replace(images=images, labels=labels)
 
 
 def left_out(root: Path) -> int:
@@ -49,7 +63,14 @@ def validation_positions(count: int, fraction: float) -> set[int]:
     }
 
 
-def _all_files(root: Path) -> Sequence[SampleFiles]:
+def _in_split(names: Sequence[str], split: str, val_fraction: float) -> list[str]:
+    validation = validation_positions(len(names), val_fraction)
+    return [
+        name for position, name in enumerate(names) if (position in validation) == (split == "val")
+    ]
+
+
+def _all_files(root: Path) -> Found:
     folders = [root / "images", root / "labels"]
     images, labels = (
         {
@@ -59,8 +80,7 @@ def _all_files(root: Path) -> Sequence[SampleFiles]:
         }
         for folder in folders
     )
-    check_partners(images, labels, *folders)
-    return [SampleFiles(name, images[name], labels[name]) for name in sorted(images)]
+    return Found(images, labels, *folders)
 
 
 _REMEDY = "unpack GTA5 so that --gta5_root holds images/ and labels/"

@@ -2,10 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from utils.errors import UserError
 
 SHOWN = 3
+
+
+class Found(NamedTuple):
+    """The images and labels that lie in two folders, by the names that partners share."""
+
+    images: Mapping[str, Path]
+    labels: Mapping[str, Path]
+    image_folder: Path
+    label_folder: Path
 
 
 def existing_folder(folder: Path, remedy: str) -> Path:
@@ -15,10 +25,9 @@ def existing_folder(folder: Path, remedy: str) -> Path:
     return folder
 
 
-def check_partners(
-    images: Mapping[str, Path], labels: Mapping[str, Path], image_folder: Path, label_folder: Path
-) -> None:
+def check_partners(found: Found) -> None:
     """Raises UserError unless the same names stand on both sides, and at least one."""
+    images, labels, image_folder, label_folder = found
     if not images and not labels:
         raise UserError(f"{image_folder} and {label_folder} hold no PNG files: put the data there")
     _report("label", images, labels, label_folder)

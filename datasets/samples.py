@@ -29,6 +29,14 @@ Key = tuple[int, int]
 """(epoch, index): which sample, and which draw of its augmentation."""
 
 
+class UnknownLabels(UserError):
+    """A label holds values that stand for nothing."""
+
+
+class UnequalSizes(UserError):
+    """A label is not of its image's size."""
+
+
 class Sample(NamedTuple):
     """One image with its label; after collation a batch of them, with a leading dimension and a
     list of names."""
@@ -160,13 +168,19 @@ def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
     if files.label is None:
         return image, np.full(image.shape[:2], IGNORE, np.uint8)
     label = read_label(files.label, holds_train_ids=files.kind is not LabelKind.LABEL_IDS)
-    if files.kind is not LabelKind.PSEUDO and image.shape[:2] != label.shape:
-        raise UserError(
-            f"{files.image} is {image.shape[1]}x{image.shape[0]} pixels but its label "
-            f"{files.label} is {label.shape[1]}x{label.shape[0]}: replace one of them, or remove "
+    if files.kind is not LabelKind.PSEUDO:
+        check_sizes(files.image, image, files.label, label)
+    return image, label
+
+
+def check_sizes(image_path: Path, image: np.ndarray, label_path: Path, label: np.ndarray) -> None:
+    """Raises UnequalSizes unless the image, [H, W, 3], and its label, [H, W], are of one size."""
+    if image.shape[:2] != label.shape:
+        raise UnequalSizes(
+            f"{image_path} is {image.shape[1]}x{image.shape[0]} pixels but its label "
+            f"{label_path} is {label.shape[1]}x{label.shape[0]}: replace one of them, or remove "
             "both"
         )
-    return image, label
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -202,7 +216,7 @@ def _check_ids(path: Path, ids: np.ndarray, holds_train_ids: bool) -> None:
         expected = f"label ids (0 to {MAX_LABEL_ID})"
     unknown = np.flatnonzero(counts)
     if unknown.size:
-        raise UserError(
+        raise UnknownLabels(
             f"{path} should hold {expected} but holds {_some(unknown)} too: replace it by a file "
             "of the kind its name says"
         )

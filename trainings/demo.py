@@ -25,7 +25,7 @@ from utils.pictures import bar_chart
 from utils.run_folder import LATEST, SCORES, RunFolder
 from utils.settings import Settings
 from utils.transforms import augmentation_codes
-from utils.utils import resolve_device
+from utils.utils import markdown, resolve_device
 
 AUGMENTATION = "C-S-HF"
 """Of the second source-only training, unless `--aug_method` names another; the rest has none."""
@@ -181,7 +181,7 @@ def _report(entries: Sequence[Entry], methods: Methods, settings: Settings) -> N
         scores = [cell for evaluation in both for cell in _cells(evaluation)]
         rows.append((predictor.title, *scores, seconds.get(predictor.title, "")))
     folder = RunFolder(settings.save_model_path)
-    table = f"{_markdown([COLUMNS, *rows])}\n{NOTE}\n\n{_recipe(settings, len(samples))}\n"
+    table = f"{markdown([COLUMNS, *rows])}\n{NOTE}\n\n{_recipe(settings, len(samples))}\n"
     folder.write_text("results.md", table)
     folder.write_text("results.csv", _csv([COLUMNS, *rows]))
     _write_class_iou(folder, predictors, evaluations[TRAINING])
@@ -264,13 +264,3 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"

@@ -136,7 +136,7 @@ class TrainingData(Dataset):
     ):
         self.source, self.target = source, target
         self.batch_size, self.seed = batch_size, seed
-        _check_batch_size(batch_size, len(source))
+        check_batch_size(batch_size, len(source))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -165,7 +165,7 @@ class TrainingData(Dataset):
             passed, position = passed + 1, 0
 
 
-def _check_batch_size(batch_size: int, samples: int) -> None:
+def check_batch_size(batch_size: int, samples: int) -> None:
     if batch_size < 2:
         raise UsageError(
             "argument --batch_size: batch norm cannot train on 1 image; it must be at least 2"

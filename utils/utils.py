@@ -6,7 +6,7 @@ import platform
 import random
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,25 @@ def progress(items: Iterable, description: str, **options) -> tqdm:
     """A progress bar with rate and time left; in a log file a line now and then."""
     interval = 0.1 if sys.stderr.isatty() else LOG_FILE_INTERVAL
     return tqdm(items, desc=description, mininterval=interval, dynamic_ncols=True, **options)
+
+
+def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
+    """A table in Markdown that is aligned as text, too; the first row is its head, and the columns
+    `numbers` are set to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        " | ".join(
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    rules = [
+        "-" * (width + 1) + (":" if column in numbers else "-")
+        for column, width in enumerate(widths)
+    ]
+    head, *body = [f"| {line} |" for line in lines]
+    return "\n".join([head, f"|{'|'.join(rules)}|", *body]) + "\n"
 
 
 def versions() -> dict[str, str]:
