@@ -27,7 +27,7 @@ from trainings.training import run_experiment
 from trainings.visualize import visualize
 from utils.errors import UserError
 from utils.settings import Settings, parse_settings
-from utils.utils import is_out_of_memory
+from utils.utils import ask_for_determinism, is_out_of_memory
 
 
 def no_defaults(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -163,6 +163,8 @@ def main(argv: Sequence[str]) -> int:
     )
     # torch repeats it for every loader; --num_workers is the user's to choose.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
+    if settings.deterministic:
+        ask_for_determinism()
     try:
         ACTIONS[settings.action].run(settings)
     except UserError as error:

@@ -3,8 +3,8 @@
     python benchmarks/epoch.py --pairs 32
 
 Plain decodes and resizes every picture in every epoch, in as many workers, and makes the plain step
-of `step.py`, in float32. Ours is `main.py --action train_fda`, in float32 and, where the CPU has it,
-in bfloat16; it builds its cache before its first epoch. All train two epochs of batches of 4 at
+of `step.py`, in float32. Ours is `main.py --action train_fda`, in float32, and in bfloat16 where a
+CPU has it; it builds its cache before its first epoch. All train two epochs of batches of 4 at
 512x1024 on the CPU, of which the second counts.
 """
 

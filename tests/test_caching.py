@@ -263,3 +263,18 @@ def test_nothing_readable_ends_even_when_skipping(settings):
         path.write_bytes(b"no picture")
     with pytest.raises(UserError, match="none of 8 samples can be read"):
         training(replace(settings, on_bad_sample="skip"))
+
+
+@pytest.mark.parametrize("cache", ["cache", "none"])
+@pytest.mark.parametrize("target", ["00002.png", "nowhere.png"])
+def test_a_link_to_itself_or_to_nowhere_is_named(settings, cache, target):
+    path = settings.gta5_root / "images" / "00002.png"
+    path.unlink()
+    path.symlink_to(path.with_name(target))
+    settings = replace(settings, cache_dir=settings.cache_dir.with_name(cache))
+    with pytest.raises(UserError, match=r"00002\.png"):
+        samples = training(
+            replace(settings, cache_dir=Path(cache)) if cache == "none" else settings
+        )
+        epoch = [samples[0, index] for index in range(len(samples))]
+        assert not epoch

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -159,3 +160,17 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(here, damag
         (run / LATEST).unlink()
     printed = finished_like_the_whole(here, name)
     assert damage == "gone" or "latest.pth cannot be read" in printed
+
+
+def test_the_death_of_a_worker_is_an_error_and_no_hang(here):
+    process = started(here, *command("orphaned", "--num_epochs", "200", "--num_workers", "1"))
+    printed = b""
+    while b"epoch 1/" not in printed:
+        printed += os.read(process.stdout.fileno(), 4096)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (workers := children.read_text().split()):
+        time.sleep(0.1)
+    os.kill(int(workers[0]), signal.SIGKILL)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert b"a process that loads data has died" in rest and b"Traceback" not in rest

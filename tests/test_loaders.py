@@ -54,7 +54,7 @@ def test_any_step_can_be_started_from(data):
 
 
 def test_workers_change_nothing(data):
-    batches = [list(training_batches(data, 1, 5, num_workers=n, device=CPU)) for n in (0, 1, 3)]
+    batches = [list(training_batches(data, 1, 5, num_workers=n, device=CPU)) for n in (0, 1, 4)]
     for other in batches[1:]:
         assert names(other) == names(batches[0])
         for a, b in zip(batches[0], other, strict=True):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -215,4 +216,15 @@ def test_a_drive_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "lockf", without)
     with RunFolder(tmp_path / "run").alone():
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    monkeypatch.setattr(Path, "open", read_only)
+    with pytest.raises(UserError, match="Read-only file system"), run.alone():
         pass

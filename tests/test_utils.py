@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from utils.errors import UsageError
-from utils.utils import resolve_precision
+from utils.utils import ask_for_determinism, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -30,3 +30,14 @@ def test_an_older_torch_cannot_tell(monkeypatch):
 def test_half_precision_needs_a_gpu():
     with pytest.raises(UsageError, match="--precision"):
         resolve_precision("fp16", CPU)
+
+
+def test_deterministic_algorithms_are_asked_for(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        ask_for_determinism()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.cache import CachedPairs, PictureStore, digest_of
 from datasets.samples import SampleDataset, as_tv_tensors
+from trainings.stopping import ignore_interrupts
 from utils.errors import UserError
 from utils.lock import locked
 from utils.settings import Settings
@@ -35,7 +36,10 @@ def attach_cache(
     """
     if settings.cache_dir == NONE or not samples.files:
         return
-    images, labels = _stores(samples, preparation, settings.cache_dir)
+    try:
+        images, labels = _stores(samples, preparation, settings.cache_dir)
+    except OSError as error:  # a link to nowhere, or to itself
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}): mend it") from error
     stores = (images,) if labels is None else (images, labels)
     if any(store.missing() for store in stores):
         if not build:
@@ -120,7 +124,13 @@ def _occupied(store: PictureStore) -> int:
 
 
 def _fill(writer: "_Writer", places: Sequence[int], num_workers: int) -> None:
-    loader = DataLoader(writer, sampler=places, batch_size=None, num_workers=num_workers)
+    loader = DataLoader(
+        writer,
+        sampler=places,
+        batch_size=None,
+        num_workers=num_workers,
+        worker_init_fn=ignore_interrupts,
+    )
     written: list[int] = []
     for place in progress(loader, "cache", total=len(places), unit="image"):
         if isinstance(place, UserError):

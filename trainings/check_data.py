@@ -29,6 +29,7 @@ from datasets.samples import (
     read_label,
 )
 from trainings.loaders import Domain, check_batch_size
+from trainings.stopping import ignore_interrupts
 from utils.errors import UserError
 from utils.run_folder import RunFolder
 from utils.settings import Settings
@@ -145,7 +146,11 @@ def _read_all(settings: Settings) -> "Report":
                 report.note(domain.value, _unpartnered(found, domain, split))
                 files += _files(found, domain, split)
     loader = DataLoader(
-        _Reader(files), batch_size=None, num_workers=settings.num_workers, collate_fn=_as_it_is
+        _Reader(files),
+        batch_size=None,
+        num_workers=settings.num_workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=ignore_interrupts,
     )
     readings = progress(loader, "check", total=len(files), unit="sample")
     for one, reading in zip(files, readings, strict=True):

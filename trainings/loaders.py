@@ -21,10 +21,14 @@ from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
 from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles
 from trainings.caching import attach_cache
+from trainings.stopping import ignore_interrupts
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
 from utils.transforms import Preparation, train_transform
 from utils.utils import find_input
+
+DEAD_WORKER = "DataLoader worker"
+"""What torch's error begins with where one was killed."""
 
 SKIP = "skip"
 """The `--on_bad_sample` that takes the next sample."""
@@ -234,14 +238,9 @@ def _loader(
         batch_sampler=batches,
         collate_fn=_GuardedCollate(collate),
         num_workers=workers,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=ignore_interrupts,
         pin_memory=device.type == "cuda",
     )
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C goes to the whole group, but it is the main process that ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _raising(loader: DataLoader) -> Iterator[Any]:
@@ -250,10 +249,23 @@ def _raising(loader: DataLoader) -> Iterator[Any]:
     # too. Asking for the next batch notices it as well.
     with contextlib.suppress(ValueError):  # signals belong to the main thread
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for batch in batches:
+    while (batch := _next(batches)) is not None:
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """The next batch, None after the last. Raises UserError where a worker has died."""
+    try:
+        return next(batches, None)
+    except RuntimeError as error:
+        if DEAD_WORKER not in str(error):
+            raise
+        raise UserError(
+            f"a process that loads data has died ({error}); the memory may have run out: lower "
+            "--num_workers or --batch_size"
+        ) from error
 
 
 def _collate_training(items: Sequence[Batch]) -> Batch:

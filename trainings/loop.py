@@ -157,7 +157,7 @@ class _Training:
         while True:
             try:
                 batch = next(batches)
-            except RuntimeError:
+            except UserError:
                 self.stop.check()
                 raise
             yield batch

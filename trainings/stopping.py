@@ -11,6 +11,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTICE = b"\nstopping after this step; once more to leave at once\n"
 
 
+def ignore_interrupts(worker: int) -> None:
+    """For a data worker: Ctrl-C goes to the whole group, but the main process ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Stopped(KeyboardInterrupt):
     """Training ended by a signal, everything saved.
 

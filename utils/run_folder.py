@@ -73,7 +73,14 @@ class RunFolder:
         """Keeps other processes from writing this run. Raises UserError where one does."""
         self._make()
         path = self.path / LOCK
-        with locked(path, wait=False) as mine:
+        with contextlib.ExitStack() as held:
+            try:
+                mine = held.enter_context(locked(path, wait=False))
+            except OSError as error:
+                raise UserError(
+                    f"{self.path} cannot be written ({error.strerror}): see to its permissions, or "
+                    "name another --save_model_path"
+                ) from error
             if not mine:
                 raise UserError(
                     f"{self.path} is being written by {owner(path)}: wait for it, stop it, or "
@@ -118,6 +125,8 @@ class RunFolder:
             for name, digest in inputs.items()
             if digest and before.get(name) and before[name] != digest
         ]
+        if before["num_epochs"] != now["num_epochs"]:
+            differing.append("the learning rate falls over all epochs, so that none can be added")
         if differing:
             raise UsageError(
                 f"{self.path} holds another run ({'; '.join(differing)}): give the same again to "

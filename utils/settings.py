@@ -444,6 +444,14 @@ class Settings:
         choices=("auto", "fp32", "bf16", "fp16"),
     )
 
+    deterministic: bool = flag(
+        False,
+        HARDWARE,
+        "on CUDA: algorithms whose results repeat to the bit, where torch has them; a warning "
+        "names the others. Slower, convolutions above all; on the CPU results repeat anyway",
+        affects_result=False,
+    )
+
     def run_name(self, stem: str) -> str:
         """Name of the run, such as `fda01_adam_aug` for the stem `fda{beta}`.
 

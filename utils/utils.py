@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import platform
 import random
 import subprocess
@@ -70,6 +71,13 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def ask_for_determinism() -> None:
+    """Algorithms whose results repeat, before CUDA is touched; torch warns where it has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself with it
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def is_out_of_memory(error: Exception) -> bool:
