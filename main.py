@@ -25,8 +25,9 @@ from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from trainings.training import run_experiment
 from trainings.visualize import visualize
+from utils.command_line import parse_settings
 from utils.errors import UserError
-from utils.settings import Settings, parse_settings
+from utils.settings import Settings
 from utils.utils import ask_for_determinism, is_out_of_memory
 
 

@@ -17,7 +17,7 @@ from trainings.batch_norm import with_statistics_of
 from trainings.experiment import new_network
 from trainings.loaders import Domain, unlabelled_samples, validation_samples
 from trainings.val import evaluate
-from utils.settings import parse_settings
+from utils.command_line import parse_settings
 
 NETWORKS = ("simple_gta5_adamw_noaug", "simple_cityscapes_adamw_noaug")
 COUNTS = (2, 4, 8, 64)

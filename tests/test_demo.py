@@ -1,6 +1,6 @@
 import main
 from trainings import demo
-from utils.settings import parse_settings
+from utils.command_line import parse_settings
 
 
 def parsed(*words):

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 import main
-from utils.settings import PRESETS, Settings, parse_settings
+from utils.command_line import parse_settings
+from utils.settings import PRESETS, Settings
 
 HELP = {name: action.help for name, action in main.ACTIONS.items()}
 DEFAULTS = {name: action.defaults for name, action in main.ACTIONS.items()}

@@ -1,13 +1,10 @@
 """Every setting of a command: one field is one flag, with its default, its help and its check.
 
-`parse_settings` is the door: behind it a `Settings` is frozen, typed and consistent.
+`parse_settings` in command_line.py is the door: behind it they are typed and consistent.
 """
 
-import argparse
 import dataclasses
 import os
-import types
-import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -473,35 +470,15 @@ class Settings:
         """The settings that a result depends on, as JSON types; of those of adaptation only the
         ones that are named."""
         values = self.to_json()
-        unused = {f.name for f in _fields() if f.metadata["group"] == ADAPTATION} - set(adaptation)
+        of_adaptation = {f.name for f in setting_fields() if f.metadata["group"] == ADAPTATION}
+        unused = of_adaptation - set(adaptation)
         if not self.aug_method:
             unused.add("aug_probability")
         return {
             f.name: values[f.name]
-            for f in _fields()
+            for f in setting_fields()
             if f.metadata["affects_result"] and f.name not in unused
         }
-
-
-def parse_settings(
-    argv: Sequence[str],
-    action_help: Mapping[str, str],
-    action_defaults: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]],
-) -> Settings:
-    """Settings of a command line; leaves through the parser's error (exit 2) where they are wrong.
-
-    A value is the explicit flag's, else the preset's, else the action's default, else the field's.
-    An action's defaults may follow from the explicit flags.
-    """
-    parser = _build_parser(action_help)
-    explicit = vars(parser.parse_args(argv))
-    preset = PRESETS.get(explicit.get("config"), {})
-    merged = {**action_defaults[explicit["action"]](explicit), **preset, **explicit}
-    settings = with_derived_defaults(Settings(**merged))
-    problem = _inconsistency(settings)
-    if problem:
-        parser.error(problem)
-    return settings
 
 
 def with_derived_defaults(settings: Settings) -> Settings:
@@ -518,27 +495,12 @@ def with_derived_defaults(settings: Settings) -> Settings:
     return dataclasses.replace(settings, aug_method=codes, **missing)
 
 
-def _inconsistency(settings: Settings) -> str | None:
-    """What is wrong between settings that are each allowed."""
-    resized = zip(settings.source_resize, settings.image_size, strict=True)
-    if any(source < image for source, image in resized):
-        return (
-            f"argument --source_resize: {_words(settings.source_resize)} is smaller than "
-            f"--image_size {_words(settings.image_size)}, which is cropped from it"
-        )
-    return None
-
-
 def _decimals(beta: float) -> str:
     """0.05 -> "05", 0.1 -> "10", 0.005 -> "005"."""
     return f"{beta:.12f}"[2:].rstrip("0").ljust(2, "0")
 
 
-def _words(pair: tuple[int, ...]) -> str:
-    return " ".join(map(str, pair))
-
-
-def _fields() -> tuple[dataclasses.Field, ...]:
+def setting_fields() -> tuple[dataclasses.Field, ...]:
     return dataclasses.fields(Settings)
 
 
@@ -546,112 +508,3 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return [_json_value(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _build_parser(action_help: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="main.py",
-        usage="main.py --action ACTION [--flag value ...]",
-        description=_description(action_help),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    groups: dict[str, Any] = {}
-    for field in _fields():
-        group = field.metadata["group"]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        _add_flag(groups[group], field, action_help)
-    return parser
-
-
-def _description(action_help: Mapping[str, str]) -> str:
-    width = max(map(len, action_help))
-    actions = "\n".join(f"  {name:{width}}  {text}" for name, text in action_help.items())
-    return (
-        "Real-time domain adaptation for semantic segmentation: train STDC-BiSeNet on labelled\n"
-        "synthetic street scenes and make it work on unlabelled real ones.\n\n"
-        f"actions:\n{actions}"
-    )
-
-
-EXAMPLES = """examples:
-  python main.py --action demo
-  python main.py --action train_simple_gta5 --config config1 --aug_method C-S-HF
-  python main.py --action val_gta5_transfer --load_model_path runs/a/best.pth
-"""
-
-
-def _add_flag(group: Any, field: dataclasses.Field, action_help: Mapping[str, str]) -> None:
-    kind = _kind(typing.get_type_hints(Settings)[field.name])
-    options: dict[str, Any] = {"help": _help(field)}
-    if field.name == "action":
-        options |= {"required": True, "choices": tuple(action_help), "metavar": "ACTION"}
-    elif field.metadata["choices"]:
-        options |= {"choices": field.metadata["choices"]}
-    elif kind is bool:
-        options |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "True|False"}
-    else:
-        several = typing.get_origin(kind) is tuple
-        elements = typing.get_args(kind) if several else (kind,)
-        nargs = "+" if Ellipsis in elements else len(elements)
-        options |= {
-            "type": _checked(elements[0], field),
-            "nargs": nargs if several else None,
-            "metavar": field.metadata["metavar"] or {int: "N", float: "X"}.get(kind),
-            "action": _StoreTuple if several else "store",
-        }
-    group.add_argument(f"--{field.name}", **options)
-
-
-def _help(field: dataclasses.Field) -> str:
-    text, default = field.metadata["help"], field.default
-    if default is None or default is False or default in ("", ()) or "(default" in text:
-        return text
-    shown = _words(default) if isinstance(default, tuple) else default
-    return f"{text} (default: {shown})"
-
-
-def _kind(hint: Any) -> Any:
-    """The type of a field without its `| None`."""
-    if isinstance(hint, types.UnionType):
-        return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
-    return hint
-
-
-def _boolean(text: str) -> bool:
-    try:
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-            text.lower()
-        ]
-    except KeyError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False") from None
-
-
-def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
-    """Parser of one word; an empty word stands for the default, as an unset notebook variable."""
-    nouns = {int: "a whole number", float: "a number"}
-
-    def parse(text: str) -> Any:
-        if text == "" and kind not in nouns:
-            return field.default
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {nouns[kind]}") from None
-        try:
-            if field.metadata["check"]:
-                field.metadata["check"](value)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
-        return value
-
-    return parse
-
-
-class _StoreTuple(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None):
-        # An empty word has become the default of a list, which is empty.
-        setattr(namespace, self.dest, tuple(value for value in values if value != ()))
