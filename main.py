@@ -25,6 +25,7 @@ from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from trainings.training import run_experiment
 from trainings.visualize import visualize
+from utils import processes
 from utils.command_line import parse_settings
 from utils.errors import UserError
 from utils.settings import Settings
@@ -36,11 +37,13 @@ def no_defaults(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Action(NamedTuple):
-    """What an action runs, its line of help, and its own defaults given the explicit flags."""
+    """What an action runs, its line of help, its own defaults given the explicit flags, and whether
+    the first one of several processes runs it alone."""
 
     run: Callable[[Settings], None]
     help: str
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_defaults
+    alone: bool = False
 
 
 SIMPLE_CITYSCAPES = Experiment(
@@ -106,7 +109,9 @@ ACTIONS: dict[str, Action] = {
         demo.make_toy_data, "draw Toy City: labelled street scenes in the two real layouts"
     ),
     "check_data": Action(
-        check_data, "read every file of both data sets once: what is broken, what they hold"
+        check_data,
+        "read every file of both data sets once: what is broken, what they hold",
+        alone=True,
     ),
     "train_simple_cityscapes": Action(
         partial(run_experiment, SIMPLE_CITYSCAPES),
@@ -167,21 +172,32 @@ def main(argv: Sequence[str]) -> int:
     if settings.deterministic:
         ask_for_determinism()
     try:
-        ACTIONS[settings.action].run(settings)
+        with processes.together(settings.device):
+            action = ACTIONS[settings.action]
+            if processes.is_first() or not action.alone:
+                action.run(settings)
     except UserError as error:
         if settings.debug:
             traceback.print_exc()
-        print(f"main.py: error: {error}", file=sys.stderr)
+        _say(f"main.py: error: {error}")
         return error.exit_code
     except (MemoryError, RuntimeError) as error:
+        if processes.another_failed() and not settings.debug:
+            return UserError.exit_code
         if settings.debug or not is_out_of_memory(error):
             raise
-        print(f"main.py: error: {OUT_OF_MEMORY}", file=sys.stderr)
+        _say(f"main.py: error: {OUT_OF_MEMORY}")
         return UserError.exit_code
     except KeyboardInterrupt as stop:
-        print(INTERRUPTED, file=sys.stderr)
+        _say(INTERRUPTED)
         return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return 0
+
+
+def _say(text: str) -> None:
+    """Why this ends; what several processes have to say alike is said once."""
+    if processes.first_to_say(text):
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -76,14 +76,16 @@ def test_a_state_loads_what_it_saved():
             assert state.steps_left == 0
             state.end_epoch({"epoch": 1})
         loss = state.method.network.heads(image)[0].square().mean()
-        state.update(loss)
+        state.backward(loss)
+        state.update()
         state.add({"loss": loss.detach()})
     other = fresh()
     other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert (other.step, other.epoch, other.learning_rate) == (5, 1, state.learning_rate)
     assert other.sums == {"loss": loss} and other.steps_left == 3 and not other.finished
     for s in (state, other):
-        s.update(s.method.network.heads(image)[0].square().mean())
+        s.backward(s.method.network.heads(image)[0].square().mean())
+        s.update()
     for a, b in zip(state.method.parameters(), other.method.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -94,7 +96,8 @@ def test_the_learning_rate_is_zero_after_the_last_step():
         Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
     )
     for _ in range(6):
-        state.update(sum(p.sum() for p in state.method.parameters()))
+        state.backward(sum(p.sum() for p in state.method.parameters()))
+        state.update()
     assert state.step == state.total_steps and state.learning_rate == 0
 
 

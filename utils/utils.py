@@ -15,6 +15,7 @@ import torch
 import torchvision
 from tqdm import tqdm
 
+from utils import processes
 from utils.errors import UsageError, UserError
 from utils.settings import REPOSITORY
 
@@ -111,9 +112,13 @@ def file_digest(path: Path) -> str:
 
 
 def progress(items: Iterable, description: str, **options) -> tqdm:
-    """A progress bar with rate and time left; in a log file a line now and then."""
+    """A progress bar with rate and time left, of the first process; in a log file a line now and
+    then."""
     interval = 0.1 if sys.stderr.isatty() else LOG_FILE_INTERVAL
-    return tqdm(items, desc=description, mininterval=interval, dynamic_ncols=True, **options)
+    others = {} if processes.is_first() else {"disable": True}
+    return tqdm(
+        items, desc=description, mininterval=interval, dynamic_ncols=True, **others, **options
+    )
 
 
 def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
