@@ -115,3 +115,45 @@ def test_the_discriminator_has_a_schedule_without_the_networks_warm_up():
         [1e-4 * (1 - step / 10) ** 0.9 for step in range(10)]
     )
     assert rates[0]["network"] < rates[4]["network"] > rates[9]["network"]
+
+
+def test_averaged_weights_follow_their_recursion_and_are_saved():
+    chosen = settings(num_epochs=2, ema_decay=0.75)
+    state = TrainState(
+        Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
+    )
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    network, expected = state.method.network, None
+    for _ in range(3):
+        state.backward(network.heads(image)[0].square().mean())
+        state.update()
+        now = {name: value.double() for name, value in network.state_dict().items()}
+        if expected is None:
+            expected = now
+        expected = {name: 0.75 * expected[name] + 0.25 * now[name] for name in now}
+    averaged = state.average.module.state_dict()
+    for name, value in expected.items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(averaged[name].double(), value, rtol=1e-5, atol=1e-6)
+    other = TrainState(
+        Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
+    )
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
+    assert other.average.n_averaged == 3
+    for name, value in other.average.module.state_dict().items():
+        assert torch.equal(value, averaged[name]), name
+
+
+def test_a_long_gradient_is_clipped_to_the_norm():
+    moved = []
+    for norm in (None, 0.5):
+        torch.manual_seed(0)
+        chosen = settings(num_epochs=2, clip_grad_norm=norm, weight_decay=0.0, head_lr_mult=1.0)
+        method = Supervised(BiSeNet(base=8), chosen)
+        state = TrainState(method, chosen, steps_per_epoch=9, scale_loss=False)
+        before = torch.nn.utils.parameters_to_vector(method.parameters()).detach().clone()
+        state.backward(100 * sum(p.sum() for p in method.parameters()))
+        state.update()
+        after = torch.nn.utils.parameters_to_vector(method.parameters()).detach()
+        moved.append((after - before).norm().item() / state.latest_rate)
+    assert moved[0] > 1000 and moved[1] == pytest.approx(0.5, rel=1e-3)
