@@ -31,6 +31,9 @@ from utils.utils import find_input
 DEAD_WORKER = "DataLoader worker"
 """What torch's error begins with where one was killed."""
 
+LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
+"""What fetching the memory of a batch raises once the worker that made it is gone."""
+
 SKIP = "skip"
 """The `--on_bad_sample` that takes the next sample."""
 
@@ -282,8 +285,8 @@ def _next(batches: Iterator[Any]) -> Any:
     """The next batch, None after the last. Raises UserError where a worker has died."""
     try:
         return next(batches, None)
-    except RuntimeError as error:
-        if DEAD_WORKER not in str(error):
+    except (RuntimeError, *LOST_WORKER) as error:
+        if isinstance(error, RuntimeError) and DEAD_WORKER not in str(error):
             raise
         raise UserError(
             f"a process that loads data has died ({error}); the memory may have run out: lower "
