@@ -340,7 +340,7 @@ def _noticing_waits(device: str) -> Iterator[list[warnings.WarningMessage]]:
     """Inside, every wait for the GPU is an entry of the list."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("ignore")
-        warnings.filterwarnings("always", message=".*synchroniz")
+        warnings.filterwarnings("always", message=".*called a synchronizing")
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("warn")
         try:
