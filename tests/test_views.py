@@ -1,6 +1,8 @@
 """Scoring at scales of the images' own size, and mirrored."""
 
+import itertools
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -183,6 +185,22 @@ def test_an_ensemble_averages_its_members_and_then_its_views(settings, network):
         p = sum(logits.double().softmax(1) for logits in members)
         total += F.interpolate(p, SIZES[0], mode="bilinear", align_corners=True)
     assert (evaluation.rows[0].prediction != total.argmax(1)[0].numpy()).mean() < 1e-3
+
+
+def test_views_of_an_ensemble_are_averaged_as_the_probabilities_they_are(settings):
+    """A softmax of probabilities would side with the one view that is certain."""
+    settings, calls = replace(settings, eval_scales=(0.5, 1.0, 1.25)), itertools.count()
+
+    def maps(images):
+        logits = torch.full((len(images), 19, 8, 12), -30.0)
+        if next(calls) % 3:
+            logits[:, 1], logits[:, 2] = math.log(0.52), math.log(0.48)
+        else:
+            logits[:, 0] = 0
+        return [[logits, logits]]
+
+    (evaluation,) = evaluate_each(maps, samples(settings), settings, CPU, pictured=[0])
+    assert (evaluation.rows[0].prediction == 1).all()
 
 
 def test_the_scores_say_how_and_stand_beside_the_plain_ones(settings, tmp_path, monkeypatch):
