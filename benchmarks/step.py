@@ -29,6 +29,7 @@ from trainings.method import Method
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
+from trainings.train_SSL_FDA import SSLFDA
 from utils.losses import robust_entropy
 from utils.settings import Settings, with_derived_defaults
 from utils.utils import autocast, resolve_precision
@@ -87,7 +88,9 @@ def floor(method: Method, batch: Batch, precision: torch.dtype) -> None:
     outputs = []
     with autocast(source.image.device, precision):
         outputs += method.network.heads(source.image)
-        if not isinstance(method, Supervised):
+        if isinstance(method, SSLFDA):
+            outputs += method.network.heads(target.image)
+        elif not isinstance(method, Supervised):
             outputs.append(method.network.main_logits(target.image))
         if isinstance(method, ADA):
             outputs += discriminated(method.discriminator, source.image, precision)

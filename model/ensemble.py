@@ -26,6 +26,11 @@ class Ensemble(nn.Module):
         return mean_probabilities([network.main_logits(x) for network in self.networks])
 
 
+def joint_scores(logits: Sequence[Tensor]) -> Tensor:
+    """Logits [N, C, h, w] of one network as they are, of several the mean of their softmax."""
+    return logits[0] if len(logits) == 1 else mean_probabilities(logits)
+
+
 def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
     """Mean of the softmax of several logits [N, C, h, w], float32."""
     return torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)

@@ -14,7 +14,7 @@ from torch import nn
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
-from trainings.loop import _train_step
+from trainings.loop import train_step
 from trainings.method import Method
 from trainings.state import TrainState
 from trainings.train_ADA import ADA
@@ -42,7 +42,7 @@ def train(kind: str, passes: int = 1, *, ignored: bool = True, clip: float | Non
     model = processes.averaging(method)
     for step in range(STEPS):
         parts = own_parts(global_batch(step, ignored), passes)
-        scalars = _train_step(model, state, parts, torch.float32)
+        scalars = train_step(model, state, parts, torch.float32)
     return {**weights(method, state), "scalars": {n: s.item() for n, s in scalars.items()}}
 
 

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from model.ensemble import joint_scores
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes
 from trainings import visualize
@@ -34,13 +35,13 @@ def test_an_ensemble_is_the_mean_of_probabilities_and_each_network_runs_once(tmp
     networks = dict(zip(paths, (Constant(8, 0), Constant(0, 2), Constant(0, 2)), strict=True))
     predictors = [Predictor("a", (a,)), Predictor("b", (b,)), Predictor("all", (a, b, c))]
     loaded = LoadedPredictors(predictors, networks)
-    one, two, together = loaded(torch.zeros(1, 3, 64, 96))
+    one, two, together = map(joint_scores, loaded(torch.zeros(1, 3, 64, 96)))
     assert one[0, :, 0, 0].tolist() == [8, 0] and two[0, :, 0, 0].tolist() == [0, 2]
     expected = torch.tensor([[8.0, 0], [0, 2], [0, 2]]).softmax(1).mean(0)
     torch.testing.assert_close(together[0, :, 0, 0], expected)
     assert [network.calls for network in networks.values()] == [1, 1, 1]
     (alone,) = loaded.only(2)(torch.zeros(1, 3, 64, 96))
-    assert torch.equal(alone, together)
+    assert torch.equal(joint_scores(alone), together)
 
 
 def test_telling_images_by_pixel_accuracy():

@@ -112,7 +112,9 @@ def make_toy_data(settings: Settings) -> None:
 def demo(methods: Methods, settings: Settings) -> None:
     """Runs every method on Toy City, scores all on its real look, writes tables and pictures."""
     folder = settings.save_model_path / (settings.save_keyword or "demo")
-    settings = replace(settings, save_model_path=folder, save_keyword=None, ssl_round=1)
+    settings = replace(
+        settings.scored_plainly(), save_model_path=folder, save_keyword=None, ssl_round=1
+    )
     before, self_training, after = _plan(methods, settings)
     steps = _Steps(len(before) + len(after) + len(self_training) + 3)
     steps.announce("Toy City")

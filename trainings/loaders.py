@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision.transforms import v2
 
 from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
@@ -25,7 +27,7 @@ from trainings.stopping import ignore_interrupts
 from utils import processes
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
-from utils.transforms import Preparation, train_transform
+from utils.transforms import Preparation, resize, train_transform
 from utils.utils import find_input
 
 DEAD_WORKER = "DataLoader worker"
@@ -111,7 +113,12 @@ def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> Sa
 
 def validation_samples(domain: Domain, settings: Settings, *, often: bool = False) -> SampleDataset:
     """Whole images at the scale of training, labels at their own resolution; `often` is whether
-    they are going to be read so often that a cache pays."""
+    they are going to be read so often that a cache pays.
+
+    With `--eval_scales` images are of their own size, too, to be scaled by `scaled_batches`.
+    """
+    if settings.eval_scales:
+        return SampleDataset(labelled(domain, "val", settings), v2.Identity())
     transform = Preparation(resize_size(domain, settings), resizes_label=False)
     samples = SampleDataset(labelled(domain, "val", settings), transform)
     attach_cache(samples, transform, settings, build=often)
@@ -125,6 +132,14 @@ def unlabelled_samples(domain: Domain, settings: Settings) -> SampleDataset:
     samples = SampleDataset(unlabelled(domain, "train", settings), transform, skips_bad=skips)
     attach_cache(samples, transform, settings, build=False)
     return samples
+
+
+class ScaledBatch(NamedTuple):
+    """Images of one size at several scales, [N, 3, h, w] each; labels [H, W] of their own sizes."""
+
+    images: list[Tensor]
+    labels: list[Tensor]
+    names: list[str]
 
 
 class TrainingData(Dataset):
@@ -220,18 +235,39 @@ def training_batches(
 def validation_batches(
     samples: SampleDataset, *, batch_size: int, num_workers: int, device: torch.device
 ) -> Iterator[Sample]:
-    """All samples in order; images stacked on the device, labels a list, for sizes may differ."""
+    """All samples in order; images of one size stacked, on the device, labels a list, for sizes may
+    differ."""
+    batches = scaled_batches(
+        samples, (), batch_size=batch_size, num_workers=num_workers, device=device
+    )
+    for (images,), labels, names in batches:
+        yield Sample(images, labels, names)
+
+
+def scaled_batches(
+    samples: SampleDataset,
+    scales: Sequence[float],
+    *,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device,
+) -> Iterator[ScaledBatch]:
+    """All samples in order, on the device, at these multiples of their size, or as they are where
+    there are none; a batch ends where the images' size changes."""
     keys = [(0, index) for index in range(len(samples))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-    for batch in _raising(_loader(samples, batches, _collate_validation, num_workers, device)):
-        yield to_device(batch, device)
+    loader = _loader(samples, batches, _CollateScaled(scales), num_workers, device)
+    for images, labels, names in itertools.chain.from_iterable(_raising(loader)):
+        yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 
 
 def to_device(sample: Sample, device: torch.device) -> Sample:
-    image, label, name = sample
-    labels = label if isinstance(label, list) else [label]
-    moved = [tensor.to(device, non_blocking=True) for tensor in (image, *labels)]
-    return Sample(moved[0], moved[1:] if isinstance(label, list) else moved[1], name)
+    image, label = _moved((sample.image, sample.label), device)
+    return Sample(image, label, sample.name)
+
+
+def _moved(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
+    return [tensor.to(device, non_blocking=True) for tensor in tensors]
 
 
 class _Guarded(Dataset):
@@ -302,6 +338,21 @@ def _collate_training(items: Sequence[Batch]) -> Batch:
     )
 
 
-def _collate_validation(items: Sequence[Sample]) -> Sample:
-    images, labels, names = zip(*items, strict=True)
-    return Sample(torch.stack(images), list(labels), list(names))
+class _CollateScaled:
+    """Batches of images of one size, in the samples' order, scaled where the samples are read."""
+
+    def __init__(self, scales: Sequence[float]):
+        self.scales = scales
+
+    def __call__(self, items: Sequence[Sample]) -> list[ScaledBatch]:
+        groups = itertools.groupby(items, key=lambda sample: sample.image.shape)
+        return [self._batch(*zip(*group, strict=True)) for _, group in groups]
+
+    def _batch(
+        self, images: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]
+    ) -> ScaledBatch:
+        stack = torch.stack(images)
+        sides = stack.shape[-2:]
+        sizes = [[max(1, round(scale * side)) for side in sides] for scale in self.scales]
+        scaled = [resize(size)(stack) for size in sizes] or [stack]
+        return ScaledBatch(scaled, list(labels), list(names))

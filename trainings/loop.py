@@ -163,13 +163,13 @@ class _Training:
         with progress(None, title, total=images, unit="image", initial=done) as bar:
             while state.steps_left:
                 parts = self._next(batches)
-                terms = _train_step(self.model, state, parts, self.precision)
+                terms = train_step(self.model, state, parts, self.precision)
                 self.health.note(terms, parts)
                 state.add(terms)
                 state.seconds = time.perf_counter() - start
                 if state.step % settings.log_every == 0 or state.steps_left == 0:
                     self.health.check()
-                    values = {name: term.item() for name, term in terms.items()}
+                    values = _fetched(terms)
                     _log(values, state, self.folder)
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
@@ -241,7 +241,7 @@ class _Health:
         if step == NEVER or (scaler.is_enabled() and scaler.get_scale() >= SMALLEST_SCALE):
             return
         terms, names = recent[step]
-        values = {name: term.item() for name, term in terms.items()}
+        values = _fetched(terms)
         bad = ", ".join(f"{name} {v}" for name, v in values.items() if not math.isfinite(v))
         files = "; ".join(itertools.chain.from_iterable(processes.gathered(names)))
         raise UserError(
@@ -250,7 +250,7 @@ class _Health:
         )
 
 
-def _train_step(
+def train_step(
     model: nn.Module, state: TrainState, parts: Sequence[Batch], precision: torch.dtype
 ) -> dict[str, Tensor]:
     """One update; the terms, their sum and what the method observed, means over the parts and the
@@ -273,6 +273,12 @@ def _add_gradient(
     state.backward(total / parts)
     scalars = {"loss": total, **losses, **state.method.observed}
     return {name: scalar.detach() / parts for name, scalar in scalars.items()}
+
+
+def _fetched(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars from the device, which is waited for once."""
+    fetched = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
+    return dict(zip(scalars, fetched, strict=True))
 
 
 def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None:

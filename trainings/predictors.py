@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from model.ensemble import mean_probabilities
 from model.model_stages import BiSeNet
 from trainings.loaders import Domain
 from trainings.scoring import load_checkpoints
@@ -22,18 +21,15 @@ class Predictor(NamedTuple):
 
 class LoadedPredictors:
     """The `ScoreMaps` of several predictors; a checkpoint that some of them share is loaded and run
-    once.
-
-    A network gives its logits, an ensemble the mean of its members' probabilities.
-    """
+    once."""
 
     def __init__(self, predictors: Sequence[Predictor], networks: Mapping[Path, BiSeNet]):
         self.predictors, self.networks = list(predictors), networks
 
-    def __call__(self, images: Tensor) -> list[Tensor]:
+    def __call__(self, images: Tensor) -> list[list[Tensor]]:
         needed = {path for predictor in self.predictors for path in predictor.checkpoints}
         logits = {path: self.networks[path].main_logits(images) for path in needed}
-        return [_scores([logits[path] for path in p.checkpoints]) for p in self.predictors]
+        return [[logits[path] for path in p.checkpoints] for p in self.predictors]
 
     def only(self, *numbers: int) -> "LoadedPredictors":
         """Some of them."""
@@ -47,7 +43,3 @@ def load_predictors(
     checkpoints = list(dict.fromkeys(path for p in predictors for path in p.checkpoints))
     networks = load_checkpoints(checkpoints, domain, settings)
     return LoadedPredictors(predictors, dict(zip(checkpoints, networks, strict=True)))
-
-
-def _scores(logits: Sequence[Tensor]) -> Tensor:
-    return logits[0] if len(logits) == 1 else mean_probabilities(logits)

@@ -121,14 +121,30 @@ def load_checkpoints(
     if settings.bn_statistics == TARGET:
         samples = unlabelled_samples(domain, settings)
         reestimate_statistics(networks, samples, settings, device)
-    print(f"scored with {STATISTICS[settings.bn_statistics]}", flush=True)
+    how = ", ".join([STATISTICS[settings.bn_statistics], *_views(settings)])
+    print(f"scored with {how}", flush=True)
     return [folded(network) for network in networks]
 
 
 def scores_name(domain: Domain, settings: Settings, extra: str = "") -> str:
     """What the files of a validation are called by, such as `validation_cityscapes`."""
-    adapted = "_target_statistics" if settings.bn_statistics == TARGET else ""
-    return f"validation_{domain.value.lower()}{extra}{adapted}"
+    return f"validation_{domain.value.lower()}{extra}{scoring_suffix(settings)}"
+
+
+def scoring_suffix(settings: Settings) -> str:
+    """What tells the files of a way of scoring from those of the usual one, such as
+    `_target_statistics_scales_0.5-1.0_flip`."""
+    return "".join(f"_{way}" for way in unusual_scoring(settings)).replace(" ", "_")
+
+
+def unusual_scoring(settings: Settings) -> list[str]:
+    """In a few words each, what is not as usual in the scoring that is asked for."""
+    return ["target statistics"] * (settings.bn_statistics == TARGET) + _views(settings)
+
+
+def _views(settings: Settings) -> list[str]:
+    scales = "-".join(map(str, settings.eval_scales))
+    return [f"scales {scales}"] * bool(scales) + ["flip"] * settings.eval_flip
 
 
 def write_scores(
@@ -151,7 +167,9 @@ def scoring_record(
         "validation": {
             "domain": domain.value,
             "images": len(evaluation.image_accuracy),
-            "image_size": resize_size(domain, settings),
+            "image_size": None if settings.eval_scales else resize_size(domain, settings),
+            "scales": settings.eval_scales,
+            "flip": settings.eval_flip,
             "label_sizes": sorted(evaluation.label_sizes),
         },
         "bn_statistics": statistics,

@@ -27,8 +27,18 @@ def network_optimizer(network: BiSeNet, settings: Settings) -> Optimizer:
     if settings.optimizer == "rmsprop":
         return RMSprop(groups)
     if settings.optimizer == "sgd":
-        return SGD(groups, momentum=MOMENTUM, fused=True)
+        return _with_momenta(SGD(groups, momentum=MOMENTUM, fused=True))
     return {"adam": Adam, "adamw": AdamW}[settings.optimizer](groups, fused=True)
+
+
+def _with_momenta(optimizer: SGD) -> SGD:
+    """Starts the momenta at 0, which changes no update. Left to it, the fused optimiser takes
+    memory as it is for them, to be filled by a first step, which float16's loss scaling may skip.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def parameter_groups(

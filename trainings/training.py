@@ -57,6 +57,7 @@ def run_experiment(experiment: Experiment, settings: Settings) -> None:
 
 def train(experiment: Experiment, settings: Settings) -> None:
     """Trains, or continues, or prints the scores of a finished run."""
+    settings = settings.scored_plainly()
     run = RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
     device = resolve_device(settings.device)
     resolve_precision(settings.precision, device)  # refuses here what this device cannot do

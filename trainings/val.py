@@ -9,14 +9,15 @@ from torch import Tensor
 
 from datasets.labels import CLASS_NAMES
 from datasets.samples import SampleDataset
+from model.ensemble import joint_scores
 from model.folding import folded
 from model.model_stages import BiSeNet
-from trainings.loaders import validation_batches
+from trainings.loaders import scaled_batches
 from utils import processes
 from utils.metrics import ConfusionMatrix
 from utils.pictures import PanelRow
 from utils.settings import Settings
-from utils.upsampling import upsampled_max
+from utils.upsampling import upsampled_max, upsampled_mean_max
 from utils.utils import autocast, progress, resolve_precision
 
 PANEL_ROWS = 4
@@ -70,9 +71,26 @@ class Evaluation(NamedTuple):
         }
 
 
-ScoreMaps = Callable[[Tensor], Sequence[Tensor]]
-"""Images [N, 3, H, W] -> for each of several predictors its scores of the classes [N, C, h, w],
-logits or probabilities, to be upsampled before the argmax."""
+ScoreMaps = Callable[[Tensor], Sequence[Sequence[Tensor]]]
+"""Images [N, 3, H, W] -> for each of several predictors the logits [N, C, h, w] of its networks:
+one, or the members of an ensemble."""
+
+
+class Views(NamedTuple):
+    """What one predictor sees in a batch: scores [N, C, h, w] of each view, not mirrored any more,
+    which are logits unless an ensemble has averaged probabilities."""
+
+    scores: list[Tensor]
+    are_logits: bool
+
+    def prediction(self, index: int, size: tuple[int, int]) -> Tensor:
+        """Classes of an image, uint8 [H, W]: scores are enlarged to this size first, as
+        probabilities where views are to be averaged."""
+        maps = [scores[index] for scores in self.scores]
+        if len(maps) == 1:
+            _, classes = upsampled_max(maps[0], size)
+            return classes
+        return upsampled_mean_max(maps, size, softmax=self.are_logits)
 
 
 def evaluate(
@@ -81,7 +99,7 @@ def evaluate(
     """Scores the main head, in evaluation mode, on every sample; the network stays as it is."""
     scored = folded(network)
     (evaluation,) = evaluate_each(
-        lambda images: [scored.main_logits(images)], samples, settings, device
+        lambda images: [[scored.main_logits(images)]], samples, settings, device
     )
     return evaluation
 
@@ -99,14 +117,17 @@ def evaluate_each(
     all processes; each gets the whole result.
 
     Their networks are in evaluation mode. Scores are upsampled to the label's own size before the
-    argmax. `pictured` are the places of the samples whose predictions are kept, a few by default.
+    argmax; those of several views, of `--eval_scales` and `--eval_flip`, are averaged there, as
+    STDC's official evaluation does. `pictured` are the places of the samples whose predictions are
+    kept, a few by default.
     """
     if pictured is None:
         pictured = np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist()
     precision = resolve_precision(settings.precision, device)
     places = _own_places(len(samples), settings.batch_size)
-    batches = validation_batches(
+    batches = scaled_batches(
         samples.subset(places),
+        settings.eval_scales,
         batch_size=settings.batch_size,
         num_workers=settings.num_workers,
         device=device,
@@ -114,16 +135,16 @@ def evaluate_each(
     evaluations: list[Evaluation] = []
     remaining = iter(places)
     with progress(None, "validation", total=len(places), unit="image") as bar:
-        for batch in batches:
+        for images, labels, names in batches:
             with autocast(device, precision):
-                maps = score_maps(batch.image)
-            evaluations = evaluations or [Evaluation.empty() for _ in maps]
+                seen = _views(score_maps, images, mirrored=settings.eval_flip)
+            evaluations = evaluations or [Evaluation.empty() for _ in seen]
             for index, (image, label, name) in enumerate(
-                zip(batch.image, batch.label, batch.name, strict=True)
+                zip(images[0], labels, names, strict=True)
             ):
                 keep = next(remaining) in pictured
-                for evaluation, scores in zip(evaluations, maps, strict=True):
-                    _, prediction = upsampled_max(scores[index], label.shape)
+                for evaluation, views in zip(evaluations, seen, strict=True):
+                    prediction = views.prediction(index, label.shape)
                     evaluation.update(name, prediction, label)
                     if keep:
                         evaluation.rows.append(_panel_row(name, image, label, prediction))
@@ -150,6 +171,20 @@ def _merged(evaluations: list[Evaluation], samples: SampleDataset) -> list[Evalu
             evaluation.add(part[number])
         evaluation.sort(names)
     return merged
+
+
+def _views(score_maps: ScoreMaps, images: Sequence[Tensor], *, mirrored: bool) -> list[Views]:
+    """For each predictor what it sees in images at several scales, each mirrored, too, if asked."""
+    logits = []
+    for scaled in images:
+        logits.append(score_maps(scaled))
+        if mirrored:
+            back = [[one.flip(-1) for one in members] for members in score_maps(scaled.flip(-1))]
+            logits.append(back)
+    return [
+        Views([joint_scores(members) for members in views], are_logits=len(views[0]) == 1)
+        for views in zip(*logits, strict=True)
+    ]
 
 
 def _panel_row(name: str, image: Tensor, label: Tensor, prediction: Tensor) -> PanelRow:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.samples import SampleDataset
-from trainings.batch_norm import TARGET
 from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
 from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.scoring import scoring_suffix, unusual_scoring
 from trainings.val import Evaluation, evaluate_each
 from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
@@ -125,7 +125,7 @@ def _draw_one(
         for place, row in zip(places, evaluation.rows, strict=True)
     }
     path, suffix = _place(predictor, settings)
-    suffix += _adapted(settings)
+    suffix += scoring_suffix(settings)
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
         if of_kind:
@@ -157,11 +157,7 @@ def _compared(settings: Settings) -> str:
         names = "" if settings.select == "best" else settings.select
     elif len(names) > LONGEST_NAME:
         names = hashlib.sha256(names.encode()).hexdigest()[:12]
-    return f"{names and '_'}{names}{_adapted(settings)}"
-
-
-def _adapted(settings: Settings) -> str:
-    return "_target_statistics" if settings.bn_statistics == TARGET else ""
+    return f"{names and '_'}{names}{scoring_suffix(settings)}"
 
 
 def _noted(row: PanelRow, accuracy: float) -> PanelRow:
@@ -195,4 +191,4 @@ def comparison_sheet(
 
 
 def _in_title(settings: Settings) -> str:
-    return ", target statistics" if settings.bn_statistics == TARGET else ""
+    return "".join(f", {way}" for way in unusual_scoring(settings))

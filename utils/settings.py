@@ -398,6 +398,23 @@ class Settings:
         choices=("training", "target"),
         affects_result=False,
     )
+    eval_scales: tuple[float, ...] = flag(
+        (),
+        SCORING,
+        "score images at these multiples of their own size instead of at --image_size, as the "
+        "protocols of STDC's paper are defined: of Cityscapes 0.5 is its '50', 0.75 its '75'. "
+        "Several: the mean of their probabilities, enlarged to the label. For val_gta5_transfer, "
+        "val_mbt, visualize and --validation_only; validation within a training stays plain",
+        check=above(0),
+        metavar="SCALE",
+        affects_result=False,
+    )
+    eval_flip: bool = flag(
+        False,
+        SCORING,
+        "score every image mirrored, too, likewise averaged",
+        affects_result=False,
+    )
     mbt_checkpoints: tuple[Path, ...] = flag(
         (),
         SCORING,
@@ -502,6 +519,10 @@ class Settings:
     def round_suffix(self) -> str:
         """The round of self-training in a name: nothing for the first, else its number."""
         return "" if self.ssl_round == 1 else str(self.ssl_round)
+
+    def scored_plainly(self) -> "Settings":
+        """The same, with validation of one view of each image, at `--image_size`."""
+        return dataclasses.replace(self, eval_scales=(), eval_flip=False)
 
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON types; paths as strings, pairs as lists."""

@@ -5,7 +5,7 @@ of their rows stays in the cache, and nothing else of that size is ever made.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -117,11 +117,41 @@ def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor
     classes = torch.zeros(size, dtype=torch.uint8, device=scores.device)
     with torch.autocast(scores.device.type, enabled=False):
         for inputs, outputs, weights in bands(wide, size[0]):
-            first, *others = weights @ wide[0, :, inputs]
-            best, chosen = first, classes[outputs]
-            # Far cheaper than argmax, which walks along the classes pixel by pixel.
-            for train_id, scores_here in enumerate(others, start=1):
-                chosen.masked_fill_(scores_here > best, train_id)
-                best = torch.maximum(best, scores_here)
-            largest[outputs] = best
+            largest[outputs] = _maximum(weights @ wide[0, :, inputs], classes[outputs])
     return largest, classes
+
+
+@torch.no_grad()
+def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax: bool) -> Tensor:
+    """The largest class of the mean of several scores of one image, each enlarged, and a `softmax`
+    taken where it is asked for, before they are averaged.
+
+    Args:
+        maps: [C, h, w] at resolutions of their own: logits, or probabilities as they are.
+
+    Returns:
+        uint8 [H, W].
+    """
+    wides = [widen(one[None], size[1]) for one in maps]
+    classes = torch.zeros(size, dtype=torch.uint8, device=maps[0].device)
+    with torch.autocast(classes.device.type, enabled=False):
+        # Of one width and number of classes, so that the bands are the same rows of the result.
+        for parts in zip(*(bands(wide, size[0]) for wide in wides), strict=True):
+            enlarged = (
+                weights @ wide[0, :, inputs]
+                for wide, (inputs, _, weights) in zip(wides, parts, strict=True)
+            )
+            total = sum(scores.softmax(0) if softmax else scores for scores in enlarged)
+            _, outputs, _ = parts[0]
+            _maximum(total, classes[outputs])
+    return classes
+
+
+def _maximum(scores: Tensor, classes: Tensor) -> Tensor:
+    """The largest of scores [C, H, W]; writes its class over zeros, uint8 [H, W]."""
+    best, *others = scores
+    # Far cheaper than argmax, which walks along the classes pixel by pixel.
+    for train_id, scores_here in enumerate(others, start=1):
+        classes.masked_fill_(scores_here > best, train_id)
+        best = torch.maximum(best, scores_here)
+    return best
