@@ -359,9 +359,10 @@ class _Making:
         }
         self.folder.write_json(RECORD, {**self._record(), **result})
         if there:
-            print(f"{there} {unit}s were predicted before; --overwrite makes them afresh")
+            print(f"{_counted(there, unit)} predicted before; --overwrite makes all afresh")
         if done:
-            print(f"{done} {unit}s in {seconds:.1f} s, {done / seconds:.2f} {unit}s/s")
+            rate = f"{done / seconds:.2f} {unit}s/s"
+            print(f"{_counted(done, unit)} in {seconds:.1f} s, {rate}")
         print(f"results: {self.folder.path}", flush=True)
         self._say_problems()
 
@@ -374,8 +375,8 @@ class _Making:
             text = sentence.replace("\n", "\\n").encode(errors="backslashreplace").decode()
             print(f"bad: {text}", flush=True)
         raise UserError(
-            f"{len(self.problems)} of the files could not be read (above, and in "
-            f"{self.folder.path / RECORD}), everything else is done: mend or remove them"
+            f"{_counted(len(self.problems), 'file')} could not be read, named above and in "
+            f"{self.folder.path / RECORD}; everything else is done: mend or remove them"
         )
 
     def _record(self) -> dict[str, Any]:
@@ -385,6 +386,10 @@ class _Making:
             "versions": versions(),
             "git_revision": git_revision(),
         }
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def _statistics_of(settings: Settings) -> str | None:
