@@ -241,15 +241,21 @@ class _Making:
             self._clear()
         elif self.folder.has(RECORD):
             self._refuse_other(self.folder.read_json(RECORD))
-            return
         elif found := [kind for kind in KINDS if self.folder.has(kind)]:
             raise UsageError(
                 f"{self.folder.path} holds {', '.join(found)} and no {RECORD} that says what made "
                 "them: choose another --output, or write over them with --overwrite"
             )
-        self.folder.write_json(RECORD, self._record())
+
+    def _load(self) -> Segmenter:
+        """The networks; from here on the folder is this making's."""
+        segment = Segmenter(self.checkpoints, self.settings)
+        if not self.folder.has(RECORD):
+            self.folder.write_json(RECORD, self._record())
+        return segment
 
     def _clear(self) -> None:
+        (self.folder.path / RECORD).unlink(missing_ok=True)
         for kind, suffix in KINDS.items():
             for path in self.folder.path.glob(f"{kind}/**/*{suffix}"):
                 path.unlink()
@@ -276,7 +282,7 @@ class _Making:
         self._finish("image", len(pictures), done, time.perf_counter() - started)
 
     def _predict_each(self, todo: Sequence[Picture]) -> None:
-        segment = Segmenter(self.checkpoints, self.settings)
+        segment = self._load()
         reader = _Reader(todo, self.shorter)
         items = each_item(reader, num_workers=self.settings.num_workers)
         writers = Background(min(MOST_WRITERS, os.cpu_count() or 1))
@@ -329,7 +335,7 @@ class _Making:
         if first is None:
             return
         size = first.shape[:2]
-        segment = Segmenter(self.checkpoints, self.settings)
+        segment = self._load()
         colors, overlays = (video_writer(path, size, video.rate) for path in self._videos())
         with (
             colors as write_colors,
