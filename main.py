@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from trainings import demo
+from trainings import demo, predict
 from trainings.check_data import check_data
 from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.loaders import Domain
@@ -145,6 +145,12 @@ ACTIONS: dict[str, Action] = {
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
+    ),
+    "predict": Action(
+        predict.predict,
+        "class maps, colours and overlays of your own images (--input), or of a video",
+        predict.defaults,
+        alone=True,
     ),
 }
 

@@ -65,6 +65,7 @@ README = ROOT / "benchmarks" / "README.md"
 
 METHODS = {"supervised": Supervised, "ADA": ADA, "FDA": FDA, "SSL-FDA": SSLFDA}
 
+TRAINED = ("--load_model_path", "runs/simple_gta5_sgd_noaug/best.pth")
 COMMANDS = (
     ("make_toy_data",),
     ("check_data",),
@@ -78,6 +79,7 @@ COMMANDS = (
     ("generate_pseudo_labels",),
     ("train_ssl_fda", "--fda_beta", "0.05"),
     ("visualize",),
+    ("predict", *TRAINED, "--input", "city/Cityscapes/leftImg8bit/val"),
     ("demo",),
 )
 """Every action, each after those whose results it needs."""
@@ -117,20 +119,22 @@ FORMS = {
 
 def actions(args: argparse.Namespace, work: Path) -> str:
     """Every action end to end, for one epoch, each in a process of its own."""
-    city, size = work / "actions" / "city", [str(side) for side in args.size]
+    folder, size = work / "actions", [str(side) for side in args.size]
+    folder.mkdir(exist_ok=True)
+    city = folder / "city"
     common = [
         *("--toy_root", city, "--gta5_root", city / "GTA5", "--cityscapes_root"),
         *(city / "Cityscapes", "--toy_train", max(SCENES, 2 * args.batch), "--toy_val", "4"),
         *("--toy_size", *size, "--image_size", *size, "--batch_size", args.batch),
         *("--num_epochs", "1", "--base_width", args.width, "--device", args.device),
-        *("--save_model_path", work / "actions" / "runs", "--cache_dir", work / "cache"),
+        *("--save_model_path", folder / "runs", "--cache_dir", work / "cache"),
         *("--num_workers", args.workers),
     ]
     rows = [("command", "exit code", "s", "in")]
     for words in COMMANDS:
         command = [sys.executable, ROOT / "main.py", "--action", *words, *common]
         start = time.perf_counter()
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
         seconds = time.perf_counter() - start
         if done.returncode:
             print(done.stderr, file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -183,9 +183,10 @@ def check_sizes(image_path: Path, image: np.ndarray, label_path: Path, label: np
         )
 
 
-def read_image(path: Path) -> np.ndarray:
-    """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel."""
-    picture = _open(path)
+def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
+    """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel; `upright` turns it as its EXIF data
+    say, as viewers do."""
+    picture = _open(path, upright=upright)
     if picture.mode.startswith(DEEPER):  # PIL would cut off what is above 255
         raise UserError(
             f"{path} is a {picture.mode} picture, of more than 8 bits a channel: save it with 8"
@@ -227,12 +228,12 @@ def _some(values: Sequence[int], at_most: int = 8) -> str:
     return ", ".join(words) + (", …" if len(values) > at_most else "")
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, *, upright: bool = False) -> Image.Image:
     """A picture, wholly decoded."""
     try:
         with Image.open(path) as picture:
             picture.load()
-            return picture
+            return ImageOps.exif_transpose(picture) if upright else picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} cannot be read as a picture ({error}): replace it, or remove it together "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from datasets.cityscapes import cityscapes_files, cityscapes_images, found_cityscapes, label_kind
 from datasets.gta5 import found_gta5, gta5_files, left_out
@@ -28,8 +28,7 @@ from datasets.samples import (
     read_image,
     read_label,
 )
-from trainings.loaders import Domain, check_batch_size
-from trainings.stopping import ignore_interrupts
+from trainings.loaders import Domain, check_batch_size, each_item
 from utils.errors import UserError
 from utils.run_folder import RunFolder
 from utils.settings import Settings
@@ -145,14 +144,8 @@ def _read_all(settings: Settings) -> "Report":
                 found = _find(domain, split, settings)
                 report.note(domain.value, _unpartnered(found, domain, split))
                 files += _files(found, domain, split)
-    loader = DataLoader(
-        _Reader(files),
-        batch_size=None,
-        num_workers=settings.num_workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=ignore_interrupts,
-    )
-    readings = progress(loader, "check", total=len(files), unit="sample")
+    readings = each_item(_Reader(files), num_workers=settings.num_workers)
+    readings = progress(readings, "check", total=len(files), unit="sample")
     for one, reading in zip(files, readings, strict=True):
         report.add(one, reading)
     for domain in Domain:
@@ -190,7 +183,8 @@ def _ask_training(domain: Domain, settings: Settings) -> None:
     root = _root(domain, settings)
     if domain is Domain.GTA5:
         train, _ = (gta5_files(root, split, settings.gta5_val_fraction) for split in SPLITS)
-        check_batch_size(settings.batch_size, len(train))
+        images = settings.batch_size * settings.accumulate_steps
+        check_batch_size(images, settings.accumulate_steps, len(train))
     else:
         cityscapes_images(root, "train")  # no adaptation reads their labels
         cityscapes_files(root, "val")
@@ -251,11 +245,6 @@ class _Reader(Dataset):
 
     def __getitem__(self, index: int) -> Reading:
         return read(self.files[index])
-
-
-def _as_it_is(reading: Reading) -> Reading:
-    """In place of torch's conversion, which makes a shared tensor of every array."""
-    return reading
 
 
 def read(files: Files) -> Reading:

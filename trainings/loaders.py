@@ -261,6 +261,23 @@ def scaled_batches(
         yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 
 
+def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
+    """The items of a dataset in order, as they are, made by workers."""
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=ignore_interrupts,
+    )
+    return _raising(loader)
+
+
+def _as_it_is(item: Any) -> Any:
+    """In place of torch's conversion, which makes a shared tensor of every array."""
+    return item
+
+
 def to_device(sample: Sample, device: torch.device) -> Sample:
     image, label = _moved((sample.image, sample.label), device)
     return Sample(image, label, sample.name)

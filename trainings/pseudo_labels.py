@@ -30,6 +30,7 @@ from trainings.loaders import (
     validation_batches,
 )
 from trainings.mbt import find_members
+from trainings.provenance import comparable, differences, made_with
 from trainings.scoring import load_checkpoints
 from utils import processes
 from utils.errors import UsageError, UserError
@@ -126,24 +127,11 @@ def _identity(
     members: Sequence[Path], files: Sequence[SampleFiles], settings: Settings
 ) -> dict[str, Any]:
     """All that the labels follow from."""
-    precision = resolve_precision(settings.precision, resolve_device(settings.device))
     return {
-        "image_size": list(settings.image_size),
-        "bn_statistics": settings.bn_statistics,
-        "precision": str(precision).removeprefix("torch."),
+        **made_with(members, settings),
         "images": len(files),
         "data": fingerprint(files),
-        "checkpoints": [
-            {"path": _portable(path, settings.save_model_path), "sha256": file_digest(path)}
-            for path in members
-        ],
     }
-
-
-def _portable(path: Path, root: Path) -> str:
-    """The path from the folder of all runs on, where it lies there, for that may move."""
-    path, root = path.resolve(), root.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 class _Making:
@@ -180,15 +168,11 @@ class _Making:
             path.unlink()
 
     def _refuse_other(self, before: dict[str, Any]) -> None:
-        differing = [
-            f"{name} was {_comparable(before)[name]}, is {value}"
-            for name, value in _comparable(self.identity).items()
-            if _comparable(before)[name] != value
-        ]
+        differing = differences(_comparable(before), _comparable(self.identity))
         if differing:
             raise UsageError(
                 f"{self.folder.path} holds pseudo-labels of another making "
-                f"({'; '.join(differing)}): make them afresh with --overwrite"
+                f"({differing}): make them afresh with --overwrite"
             )
 
     def run(self, ensemble: Ensemble, settings: Settings) -> None:
@@ -298,10 +282,9 @@ class _Making:
 
 
 def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal: a checkpoint may have been moved."""
+    """What must be equal."""
     names = ("image_size", "bn_statistics", "precision", "images", "data")
-    digests = [checkpoint["sha256"][:12] for checkpoint in identity["checkpoints"]]
-    return {**{name: identity[name] for name in names}, "checkpoints": digests}
+    return comparable(identity, names)
 
 
 @torch.inference_mode()

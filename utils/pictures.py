@@ -143,6 +143,12 @@ def comparison(
     return sheet.array()
 
 
+def overlay(image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
+    """The colours of the classes over the image, half and half; both of one size."""
+    colors = Image.fromarray(colorize(train_ids))
+    return np.array(Image.blend(Image.fromarray(image), colors, 0.5))
+
+
 def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """The image in pale grey at the truth's size, wrong pixels in `ERROR_COLOR`, ignored black.
 

@@ -51,10 +51,11 @@ class RunFolder:
     """Writes and reads the files of one run; every file is written whole or not at all.
 
     Of several processes the first one writes for all, unless each has files of its own (`shared`).
+    `flag` is the one that names another place for it.
     """
 
-    def __init__(self, path: Path, *, shared: bool = False):
-        self.path = path
+    def __init__(self, path: Path, flag: str = "save_model_path", *, shared: bool = False):
+        self.path, self.flag = path, flag
         self.writes = shared or processes.is_first()
         self._writer: SummaryWriter | None = None
 
@@ -88,12 +89,12 @@ class RunFolder:
             except OSError as error:
                 raise UserError(
                     f"{self.path} cannot be written ({error.strerror}): see to its permissions, or "
-                    "name another --save_model_path"
+                    f"name another --{self.flag}"
                 ) from error
             if not mine:
                 raise UserError(
                     f"{self.path} is being written by {owner(path)}: wait for it, stop it, or "
-                    "choose another --save_keyword"
+                    "name another folder"
                 )
             yield
 
@@ -216,9 +217,12 @@ class RunFolder:
                 print(f"{error}; going on from {PREVIOUS}", flush=True)
             return self.load_checkpoint(PREVIOUS)
 
-    def save_picture(self, name: str, picture: np.ndarray) -> Path:
-        """PNG of RGB uint8 [H, W, 3], or of ids, uint8 [H, W]; the path it lies at."""
-        self._write(name, lambda file: Image.fromarray(picture).save(file, "PNG"))
+    def save_picture(self, name: str, picture: np.ndarray, kind: str = "PNG", **options) -> Path:
+        """Picture of RGB uint8 [H, W, 3], or of ids, uint8 [H, W]; the path it lies at.
+
+        `kind` and options are those of Pillow's `save`.
+        """
+        self._write(name, lambda file: Image.fromarray(picture).save(file, kind, **options))
         return self.path / name
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -247,7 +251,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"{self.path} cannot be made ({error.strerror}): name another --save_model_path"
+                f"{self.path} cannot be made ({error.strerror}): name another --{self.flag}"
             ) from error
 
     def _write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
@@ -265,7 +269,7 @@ class RunFolder:
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
             raise UserError(
                 f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): see to "
-                "the folder and its free space, or name another --save_model_path"
+                f"the folder and its free space, or name another --{self.flag}"
             ) from error
         finally:
             with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 
-ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, RUN, HARDWARE = (
+ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, PREDICTION, RUN, HARDWARE = (
     "what to do",
     "data",
     "Toy City, the built-in data",
@@ -23,6 +23,7 @@ ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, RUN, HARDWARE = 
     "training",
     "adaptation",
     "scoring and pictures",
+    "prediction",
     "the run on disk",
     "hardware",
 )
@@ -434,6 +435,23 @@ class Settings:
         SCORING,
         "visualize: the fixed image, by its place in the validation split",
         check=at_least(0),
+        affects_result=False,
+    )
+
+    input: Path | None = flag(
+        None,
+        PREDICTION,
+        "predict: an image, a folder of images and of folders of them, a quoted glob such as "
+        "'a/**/*.png', or a video (with PyAV), which becomes a video of the colours and an overlay",
+        metavar="PATH",
+        affects_result=False,
+    )
+    output: Path | None = flag(
+        None,
+        PREDICTION,
+        "predict: folder of the results (default: predictions_<run>/<input's name> under "
+        "--save_model_path)",
+        metavar="FOLDER",
         affects_result=False,
     )
 

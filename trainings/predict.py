@@ -1,0 +1,417 @@
+"""Predictions for pictures or a video of the user's own.
+
+label_ids/  train_ids/  color/  overlay/  predictions.json
+
+label_ids/ is what the Cityscapes evaluation and its test server take: one PNG per image whose name
+begins as the image's. A picture is seen as in validation, with its shorter side that of
+`--image_size`, and its scores are enlarged to its own size before the argmax.
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.inputs import (
+    RECORD,
+    Picture,
+    find_pictures,
+    input_folder,
+    is_glob,
+    is_video,
+)
+from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
+from datasets.samples import read_image
+from model.ensemble import joint_scores
+from trainings.batch_norm import TARGET
+from trainings.loaders import Domain, each_item, fingerprint, unlabelled
+from trainings.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.provenance import comparable, differences, made_with
+from trainings.video import VideoReader, check_video_support, video_writer
+from utils.background import Background
+from utils.errors import UsageError, UserError
+from utils.pictures import overlay
+from utils.run_folder import BEST, SETTINGS, RunFolder, find_runs, selected
+from utils.settings import Settings
+from utils.transforms import resize
+from utils.upsampling import upsampled_max
+from utils.utils import (
+    autocast,
+    find_input,
+    git_revision,
+    progress,
+    resolve_device,
+    resolve_precision,
+    versions,
+)
+
+KINDS: Mapping[str, str] = {
+    "label_ids": "_pred_labelIds.png",
+    "train_ids": "_pred_labelTrainIds.png",
+    "color": "_pred_color.png",
+    "overlay": "_pred_overlay.jpg",
+}
+"""The folders of results, and how the names in them end."""
+
+FROM_RUN = ("backbone", "base_width", "image_size")
+"""Settings that are those of the checkpoint's run, where its folder has them, unless given."""
+
+COMPARED = ("input", "image_size", "bn_statistics", "statistics_of", "precision")
+"""What all results in a folder share, beside the checkpoints."""
+
+MOST_ELONGATED = 16
+"""Times its shorter side that a picture may be long: the shorter side is enlarged to the network's,
+and the memory grows with the other."""
+
+VIDEO_KINDS = ("color", "overlay")
+MOST_WRITERS = 4
+LONGEST_NAME = 100
+FAST_PNG = {"compress_level": 1}
+GOOD_JPEG = {"kind": "JPEG", "quality": 90}
+SHOWN = 20
+"""Bad files that are printed; the record has them all."""
+
+
+def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Network and input size of the run that the (first) checkpoint belongs to."""
+    checkpoints = (explicit.get("load_model_path"), *explicit.get("mbt_checkpoints", ()))
+    checkpoint = next(filter(None, checkpoints), None)
+    if checkpoint is None:
+        return {}
+    try:
+        run = RunFolder(find_input(checkpoint, "load_model_path").parent).read_json(SETTINGS)
+        return {**{name: run[name] for name in FROM_RUN}, "image_size": tuple(run["image_size"])}
+    except (UserError, KeyError, TypeError):  # a checkpoint from elsewhere
+        return {}
+
+
+def predict(settings: Settings) -> None:
+    """Predicts what `--input` names, and what an earlier attempt has left of it.
+
+    Raises UserError at the end where some of it could not be read.
+    """
+    checkpoints = _checkpoints(settings)
+    path = _input(settings)
+    folder = RunFolder(_output(checkpoints, path, settings), flag="output")
+    print(f"predicting at --image_size {settings.image_size[0]} {settings.image_size[1]}")
+    with folder.alone():
+        making = _Making(folder, checkpoints, path, settings)
+        making.begin()
+        if is_video(path):
+            making.predict_video()
+        else:
+            making.predict_pictures(find_pictures(path))
+
+
+def _checkpoints(settings: Settings) -> tuple[Path, ...]:
+    """Those that are named. Raises UsageError where none is, with the runs there are."""
+    if settings.load_model_path and settings.mbt_checkpoints:
+        raise UsageError("--load_model_path and --mbt_checkpoints: name one network or an ensemble")
+    if settings.load_model_path:
+        return (find_input(settings.load_model_path, "load_model_path"),)
+    if not settings.mbt_checkpoints:
+        found = [
+            str(folder / selected(settings)) for folder in find_runs(settings, {}, alike=False)
+        ]
+        runs = f"; found: {', '.join(found)}" if found else ""
+        raise UsageError(
+            "argument --load_model_path: predict needs a checkpoint, or those of an ensemble with "
+            f"--mbt_checkpoints{runs}"
+        )
+    return tuple(find_input(path, "mbt_checkpoints") for path in settings.mbt_checkpoints)
+
+
+def _input(settings: Settings) -> Path:
+    if settings.input is None:
+        raise UsageError(
+            "argument --input: predict needs an image, a folder, a quoted glob or a video"
+        )
+    path = settings.input if is_glob(settings.input) else find_input(settings.input, "input")
+    if is_video(path):
+        check_video_support(path)
+    return path.absolute()
+
+
+def _output(checkpoints: Sequence[Path], path: Path, settings: Settings) -> Path:
+    if settings.output:
+        return settings.output
+    runs = [
+        own.name if checkpoint.name == BEST else f"{own.name}_{checkpoint.stem}"
+        for checkpoint in checkpoints
+        for own in [checkpoint.resolve().parent]
+    ]
+    name = settings.save_keyword or f"predictions_{'_'.join(runs)[:LONGEST_NAME]}"
+    return settings.save_model_path / name / (_is_one_file(path) or input_folder(path).name)
+
+
+def _is_one_file(path: Path) -> str:
+    """The name of an input that is one file, without its suffix; nothing for several."""
+    return "" if path.is_dir() or is_glob(path) else path.stem
+
+
+# ------------------------------------------------------------------------------ what it works with
+
+
+class Segmenter:
+    """Classes of one picture after the other, by a network or an ensemble."""
+
+    def __init__(self, checkpoints: tuple[Path, ...], settings: Settings):
+        self.device = resolve_device(settings.device)
+        self.precision = resolve_precision(settings.precision, self.device)
+        self.scores: LoadedPredictors = load_predictors(
+            [Predictor("", checkpoints)], Domain.CITYSCAPES, settings
+        )
+
+    @torch.inference_mode()
+    def __call__(self, seen: Tensor, size: tuple[int, int]) -> np.ndarray:
+        """Train ids, uint8 [H, W], of a picture of that size, as the network sees it."""
+        with autocast(self.device, self.precision):
+            (members,) = self.scores(seen[None].to(self.device))
+            scores = joint_scores(members)
+        _, train_ids = upsampled_max(scores[0], size)
+        return train_ids.cpu().numpy()
+
+
+def as_seen(image: np.ndarray, shorter: int) -> Tensor:
+    """An image, uint8 [H, W, 3], as validation shows it to the network, uint8 [3, h, w], with that
+    shorter side and its own proportions."""
+    height, width = image.shape[:2]
+    scale = shorter / min(height, width)
+    size = (round(height * scale), round(width * scale))
+    return resize(size)(torch.from_numpy(image.transpose(2, 0, 1))).contiguous()
+
+
+class _Reader(Dataset):
+    """Each picture, uint8 [H, W, 3], and as the network sees it; or the sentence why not."""
+
+    def __init__(self, pictures: Sequence[Picture], shorter: int):
+        self.pictures, self.shorter = pictures, shorter
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | str:
+        path = self.pictures[index].path
+        try:
+            image = read_image(path, upright=True)
+            _check_proportions(path, image)
+            return torch.from_numpy(image), as_seen(image, self.shorter)
+        except UserError as error:
+            return str(error)
+        except Exception as error:  # no file may end the rest
+            return f"{path} cannot be read ({error!r}): replace it"
+
+
+def _check_proportions(path: Path, image: np.ndarray) -> None:
+    height, width = image.shape[:2]
+    if max(height, width) > MOST_ELONGATED * min(height, width):
+        raise UserError(
+            f"{path} is {width}x{height} pixels, more than {MOST_ELONGATED} times as long as wide: "
+            "cut it into pieces"
+        )
+
+
+# --------------------------------------------------------------------------------------- the making
+
+
+class _Making:
+    """One making of results, which may take several attempts."""
+
+    def __init__(
+        self, folder: RunFolder, checkpoints: tuple[Path, ...], path: Path, settings: Settings
+    ):
+        self.folder, self.checkpoints, self.path = folder, checkpoints, path
+        self.settings, self.shorter = settings, min(settings.image_size)
+        self.identity = {
+            "input": str(path),
+            "statistics_of": _statistics_of(settings),
+            **made_with(checkpoints, settings),
+        }
+        self.problems: list[tuple[Path, str]] = []
+
+    def begin(self) -> None:
+        """Takes the folder. Raises UsageError where other results lie there, unless they may be
+        overwritten."""
+        if self.settings.overwrite:
+            self._clear()
+        elif self.folder.has(RECORD):
+            self._refuse_other(self.folder.read_json(RECORD))
+        elif found := [kind for kind in KINDS if self.folder.has(kind)]:
+            raise UsageError(
+                f"{self.folder.path} holds {', '.join(found)} and no {RECORD} that says what made "
+                "them: choose another --output, or write over them with --overwrite"
+            )
+
+    def _load(self) -> Segmenter:
+        """The networks; from here on the folder is this making's."""
+        segment = Segmenter(self.checkpoints, self.settings)
+        if not self.folder.has(RECORD):
+            self.folder.write_json(RECORD, self._record())
+        return segment
+
+    def _clear(self) -> None:
+        (self.folder.path / RECORD).unlink(missing_ok=True)
+        for kind, suffix in KINDS.items():
+            for path in self.folder.path.glob(f"{kind}/**/*{suffix}"):
+                path.unlink()
+        for path in self._videos():
+            path.unlink(missing_ok=True)
+
+    def _refuse_other(self, before: dict[str, Any]) -> None:
+        pair = (comparable(record, COMPARED) for record in (before, self.identity))
+        if differing := differences(*pair):
+            raise UsageError(
+                f"{self.folder.path} holds other predictions ({differing}): choose another "
+                "--output, or make them afresh with --overwrite"
+            )
+
+    def predict_pictures(self, pictures: Sequence[Picture]) -> None:
+        """Writes four files for each picture that lacks one or is younger than one."""
+        todo = [
+            one for one in pictures if not _are_newer(self._results(one.name).values(), one.path)
+        ]
+        started = time.perf_counter()
+        if todo:
+            self._predict_each(todo)
+        done = len(todo) - len(self.problems)
+        self._finish("image", len(pictures), done, time.perf_counter() - started)
+
+    def _predict_each(self, todo: Sequence[Picture]) -> None:
+        segment = self._load()
+        reader = _Reader(todo, self.shorter)
+        items = each_item(reader, num_workers=self.settings.num_workers)
+        writers = Background(min(MOST_WRITERS, os.cpu_count() or 1))
+        with writers, progress(None, "predict", total=len(todo), unit="image") as bar:
+            for picture, item in zip(todo, items, strict=True):
+                if isinstance(item, str):
+                    self.problems.append((picture.path, item))
+                else:
+                    image, seen = item
+                    train_ids = segment(seen, image.shape[:2])
+                    writers.submit(self._write, picture.name, image.numpy(), train_ids)
+                bar.update()
+
+    def _results(self, name: str) -> dict[str, Path]:
+        return {kind: self.folder.path / kind / f"{name}{end}" for kind, end in KINDS.items()}
+
+    def _write(self, name: str, image: np.ndarray, train_ids: np.ndarray) -> None:
+        contents = {
+            "label_ids": (TRAIN_ID_TO_LABEL_ID[train_ids], FAST_PNG),
+            "train_ids": (train_ids, FAST_PNG),
+            "color": (colorize(train_ids), FAST_PNG),
+            "overlay": (overlay(image, train_ids), GOOD_JPEG),
+        }
+        for kind, path in self._results(name).items():
+            picture, options = contents[kind]
+            RunFolder(path.parent, flag="output").save_picture(path.name, picture, **options)
+
+    def _videos(self) -> list[Path]:
+        return [self.folder.path / f"{self.path.stem}_pred_{kind}.mp4" for kind in VIDEO_KINDS]
+
+    def predict_video(self) -> None:
+        """Writes a video of the colours and one of the overlay, of all frames that can be decoded,
+        from the first one on."""
+        if _are_newer(self._videos(), self.path):
+            print(f"{self.folder.path} is finished; --overwrite makes it afresh")
+            bad = self.folder.read_json(RECORD).get("bad", ())
+            self.problems = [(Path(one["path"]), one["problem"]) for one in bad]
+            self._say_problems()
+            return
+        started = time.perf_counter()
+        with VideoReader(self.path) as video:
+            self._predict_frames(video)
+        if video.problem:
+            self.problems.append((self.path, video.problem))
+        self._finish("frame", video.decoded, video.decoded, time.perf_counter() - started)
+
+    def _predict_frames(self, video: VideoReader) -> None:
+        frames = iter(video)
+        first = next(frames, None)
+        if first is None:
+            return
+        size = first.shape[:2]
+        segment = self._load()
+        colors, overlays = (video_writer(path, size, video.rate) for path in self._videos())
+        with (
+            colors as write_colors,
+            overlays as write_overlay,
+            Background(1) as writer,  # one, for the order
+            progress(None, "predict", total=video.length, unit="frame") as bar,
+        ):
+
+            def write(image: np.ndarray, train_ids: np.ndarray) -> None:
+                write_colors(colorize(train_ids))
+                write_overlay(overlay(image, train_ids))
+
+            for image in itertools.chain([first], frames):
+                train_ids = segment(as_seen(image, self.shorter), image.shape[:2])
+                writer.submit(write, image, train_ids)
+                bar.update()
+
+    def _finish(self, unit: str, total: int, done: int, seconds: float) -> None:
+        """Says and records what was done. Raises UserError where something could not be."""
+        there = total - done - len(self.problems) if unit == "image" else 0
+        result = {
+            unit + "s": total,
+            "predicted_last": done,
+            "seconds": seconds,
+            "bad": [{"path": str(path), "problem": why} for path, why in self.problems],
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        self.folder.write_json(RECORD, {**self._record(), **result})
+        if there:
+            print(f"{_counted(there, unit)} predicted before; --overwrite makes all afresh")
+        if done:
+            rate = f"{done / seconds:.2f} {unit}s/s"
+            print(f"{_counted(done, unit)} in {seconds:.1f} s, {rate}")
+        print(f"results: {self.folder.path}", flush=True)
+        self._say_problems()
+
+    def _say_problems(self) -> None:
+        """Raises UserError where there are any."""
+        if not self.problems:
+            return
+        for _, sentence in self.problems[:SHOWN]:
+            # Names of files are bytes to the system; not all of them are text.
+            text = sentence.replace("\n", "\\n").encode(errors="backslashreplace").decode()
+            print(f"bad: {text}", flush=True)
+        raise UserError(
+            f"{_counted(len(self.problems), 'file')} could not be read, named above and in "
+            f"{self.folder.path / RECORD}; everything else is done: mend or remove them"
+        )
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            **self.identity,
+            "settings": self.settings.to_json(),
+            "versions": versions(),
+            "git_revision": git_revision(),
+        }
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+def _statistics_of(settings: Settings) -> str | None:
+    """Digest of the images whose batch-norm statistics are taken, if those of the training are
+    not."""
+    if settings.bn_statistics != TARGET:
+        return None
+    return fingerprint(unlabelled(Domain.CITYSCAPES, "train", settings))
+
+
+def _are_newer(results: Iterable[Path], source: Path) -> bool:
+    """Whether all results are there, and none is older than what it was made from."""
+    try:
+        oldest = min(result.stat().st_mtime_ns for result in results)
+        return oldest >= source.stat().st_mtime_ns
+    except OSError:
+        return False

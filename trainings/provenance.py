@@ -1,0 +1,46 @@
+"""What predictions were made with, as JSON, and how it differs from what is asked for now."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.settings import Settings
+from utils.utils import file_digest, resolve_device, resolve_precision
+
+DIGEST_SHOWN = 12
+"""Characters of a checkpoint's digest that tell it from others in a sentence."""
+
+
+def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]:
+    """What predictions follow from beside their images."""
+    precision = resolve_precision(settings.precision, resolve_device(settings.device))
+    return {
+        "image_size": list(settings.image_size),
+        "bn_statistics": settings.bn_statistics,
+        "precision": str(precision).removeprefix("torch."),
+        "checkpoints": [
+            {"path": _portable(path, settings.save_model_path), "sha256": file_digest(path)}
+            for path in checkpoints
+        ],
+    }
+
+
+def comparable(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those entries, and the checkpoints by their content: they may have been moved."""
+    digests = [checkpoint["sha256"][:DIGEST_SHOWN] for checkpoint in record["checkpoints"]]
+    return {**{name: record[name] for name in names}, "checkpoints": digests}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In which entries two records differ, as words; nothing where they are equal."""
+    return "; ".join(
+        f"{name} was {before[name]}, is {value}"
+        for name, value in now.items()
+        if before[name] != value
+    )
+
+
+def _portable(path: Path, root: Path) -> str:
+    """The path from the folder of all runs on, where it lies there, for that may move."""
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
