@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from utils.errors import UsageError, UserError
 from utils.settings import REPOSITORY
+from utils.terminal import LogLines
 
 LOG_FILE_INTERVAL = 15.0
 """Seconds between progress lines where they cannot be overwritten in place."""
@@ -112,8 +113,10 @@ def file_digest(path: Path) -> str:
 
 def progress(items: Iterable, description: str, **options) -> tqdm:
     """A progress bar with rate and time left; in a log file a line now and then."""
-    interval = 0.1 if sys.stderr.isatty() else LOG_FILE_INTERVAL
-    return tqdm(items, desc=description, mininterval=interval, dynamic_ncols=True, **options)
+    if sys.stderr.isatty():
+        return tqdm(items, desc=description, dynamic_ncols=True, **options)
+    lines = LogLines(sys.stderr)
+    return tqdm(items, desc=description, mininterval=LOG_FILE_INTERVAL, file=lines, **options)
 
 
 def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
