@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.samples import Batch
+from trainings.board import class_curves, show_pictures
 from trainings.loaders import TrainingData, training_batches
 from trainings.method import Method
 from trainings.state import TrainState
@@ -146,6 +147,8 @@ class _Training:
                     _log(values, state, self.folder)
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
+                if state.steps_left == 0:
+                    show_pictures(batch, state, self.folder)
                 bar.update(settings.batch_size)
                 if time.monotonic() - self.saved > 60 * settings.checkpoint_minutes:
                     self.save()
@@ -250,5 +253,5 @@ def _record_validation(
     run.save_picture("validation.png", picture)
     run.board(state.step).add_image("validation", picture, state.step, dataformats="HWC")
     summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
-    run.scalars(summary, state.step)
+    run.scalars(summary | class_curves(scores["class_IoU"]), state.step)
     return summary

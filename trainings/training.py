@@ -11,6 +11,7 @@ import torch
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from trainings.batch_norm import TARGET, TRAINING, with_statistics_of
+from trainings.board import conclude, introduce
 from trainings.experiment import Experiment, build_network
 from trainings.loaders import (
     SOURCE_STREAM,
@@ -97,11 +98,14 @@ def _train(
     validation = validation_samples(experiment.validation, settings, often=True)
     _check_room(run, method)
     run.begin(settings, inputs)
+    if not run.continues(settings):
+        introduce(run, settings, experiment.adaptation)
 
     _announce(run, data, len(validation), method, settings)
     validate = functools.partial(evaluate, network, validation, settings, device)
     try:
         state, last = fit(method, data, validate, run, settings, device)
+        conclude(run, state.step)
     finally:
         run.close()
     record = _record(experiment, settings, data, target, last)
