@@ -24,6 +24,7 @@ from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from trainings.training import run_experiment
 from trainings.visualize import visualize
+from utils import processes
 from utils.action import Action
 from utils.command_line import parse_settings
 from utils.errors import UserError
@@ -112,6 +113,7 @@ ACTIONS: dict[str, Action] = {
         "read every file of both data sets once: what is broken, what they hold",
         flags=("gta5_root", "cityscapes_root", "num_workers"),
         examples=("", "--gta5_root data/GTA5 --cityscapes_root data/Cityscapes --num_workers 8"),
+        alone=True,
     ),
     "train_simple_cityscapes": Action(
         partial(run_experiment, SIMPLE_CITYSCAPES),
@@ -194,25 +196,36 @@ def main(argv: Sequence[str]) -> int:
     if settings.deterministic:
         ask_for_determinism()
     try:
-        ACTIONS[settings.action].run(settings)
+        with processes.together(settings.device):
+            action = ACTIONS[settings.action]
+            if processes.is_first() or not action.alone:
+                action.run(settings)
     except UserError as error:
         if settings.debug:
             traceback.print_exc()
-        _print_error(str(error))
+        _say(f"{_error_word()} {error}")
         return error.exit_code
     except (MemoryError, RuntimeError) as error:
+        if processes.another_failed() and not settings.debug:
+            return UserError.exit_code
         if settings.debug or not is_out_of_memory(error):
             raise
-        _print_error(OUT_OF_MEMORY)
+        _say(f"{_error_word()} {OUT_OF_MEMORY}")
         return UserError.exit_code
     except KeyboardInterrupt as stop:
-        print(INTERRUPTED, file=sys.stderr)
+        _say(INTERRUPTED)
         return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return 0
 
 
-def _print_error(sentence: str) -> None:
-    print(f"{PROGRAM}: {coloured('error:', RED, sys.stderr)} {sentence}", file=sys.stderr)
+def _error_word() -> str:
+    return f"{PROGRAM}: {coloured('error:', RED, sys.stderr)}"
+
+
+def _say(text: str) -> None:
+    """Why this ends; what several processes have to say alike is said once."""
+    if processes.first_to_say(text):
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(here, monkeypatch, capsys):
     assert not (here / "runs" / "nan" / LATEST).exists()
 
 
+def test_averaged_weights_are_scored_and_saved_beside_the_trained_ones(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    words = ("--num_epochs", "2", "--save_keyword", "averaged", "--ema_decay", "0.5")
+    assert in_process(*words, "--accumulate_steps", "2") == 0
+    assert "1 steps of 4 images (2 passes x 2)" in capsys.readouterr().out
+    run = here / "runs" / "averaged"
+    record = scores(run)
+    assert record["last_average"]["epoch"] == 2
+    with (run / "history.csv").open() as file:
+        (*_, row) = csv.DictReader(file)
+    assert float(row["val/ema_mIoU"]) == record["last_average"]["mIoU"]
+    assert in_process(*words, "--validation_only", "True", "--select", "ema") == 0
+    scored = json.loads((run / "validation_gta5_averaged_ema.json").read_text())
+    assert scored["mIoU"] == record["last_average"]["mIoU"]
+
+
 def test_a_collapsed_discriminator_is_warned_about_once(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
     monkeypatch.setattr(loop, "_train_step", collapsed(loop._train_step))

@@ -121,18 +121,18 @@ def test_a_signal_stops_in_order_and_the_same_command_goes_on(here, signum, work
 
 
 def test_two_processes_cannot_write_one_run(here):
-    process = started(here, *command("twice", "--num_epochs", "200", "--num_workers", "1"))
+    process = started(here, *command("twice", "--num_epochs", "5000", "--num_workers", "1"))
     try:
         while b"epoch 1/" not in os.read(process.stdout.fileno(), 4096):
             pass
-        second = run_main(*command("twice", "--num_epochs", "200"), cwd=here)
+        second = run_main(*command("twice", "--num_epochs", "5000"), cwd=here)
         assert second.returncode == 1
         assert f"is being written by process {process.pid} on" in second.stderr
         os.kill(process.pid, signal.SIGKILL)  # its worker may live on for a while
         process.wait(timeout=60)
-        third = started(here, *command("twice", "--num_epochs", "200"))
+        third = started(here, *command("twice", "--num_epochs", "5000"))
         printed = b""
-        while b"epoch 1/" not in printed:
+        while b"/5000:" not in printed:  # it goes on where the first was killed
             some = os.read(third.stdout.fileno(), 4096)
             assert some, printed.decode()
             printed += some
@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(here, damag
 
 
 def test_the_death_of_a_worker_is_an_error_and_no_hang(here):
-    process = started(here, *command("orphaned", "--num_epochs", "200", "--num_workers", "1"))
+    process = started(here, *command("orphaned", "--num_epochs", "5000", "--num_workers", "1"))
     printed = b""
     while b"epoch 1/" not in printed:
         printed += os.read(process.stdout.fileno(), 4096)

@@ -4,6 +4,7 @@ import torch
 from datasets.gta5 import gta5_files
 from datasets.samples import SampleDataset
 from tests.helpers import make_gta5
+from trainings import loaders
 from trainings.loaders import TrainingData, training_batches, validation_batches
 from utils.errors import UsageError, UserError
 from utils.transforms import Preparation, train_transform
@@ -85,6 +86,16 @@ def test_a_broken_file_is_one_sentence_also_from_a_worker(data, workers):
     with pytest.raises(UserError, match="cannot be read as a picture") as caught:
         list(training_batches(data, 0, 6, num_workers=workers, device=CPU))
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lost", [ConnectionResetError, EOFError, FileNotFoundError])
+def test_a_batch_whose_worker_died_before_it_was_fetched_is_one_sentence(lost):
+    def fetching():
+        raise lost("the worker is gone")
+        yield
+
+    with pytest.raises(UserError, match="a process that loads data has died"):
+        list(loaders._raising(fetching()))
 
 
 def test_validation_sees_every_image_once_with_labels_at_their_size(tmp_path):

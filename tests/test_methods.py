@@ -5,10 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from datasets.labels import IGNORE
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
+from tests import distributed_worker
+from trainings.loop import compile_parts
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_SSL_FDA import SSLFDA
@@ -203,3 +206,19 @@ def test_every_term_is_float32_and_alike_under_bf16_autocast(method):
     for name, term in reduced.items():
         assert term.dtype == torch.float32 and term.ndim == 0
         assert term.item() == pytest.approx(exact[name].item(), rel=0.1), name
+
+
+def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
+    compile_eagerly = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda part: compile_eagerly(part, backend="eager"))
+    plain = distributed_worker.train("ada")
+    made = ADA
+    monkeypatch.setitem(distributed_worker.METHODS, "ada", lambda *words: compiled(made(*words)))
+    fused = distributed_worker.train("ada")
+    assert fused["method"].keys() == plain["method"].keys()
+    assert fused["scalars"] == pytest.approx(plain["scalars"], rel=1e-4)
+
+
+def compiled(method):
+    compile_parts(method)
+    return method

@@ -76,14 +76,16 @@ def test_a_state_loads_what_it_saved():
             assert state.steps_left == 0
             state.end_epoch({"epoch": 1})
         loss = state.method.network.heads(image)[0].square().mean()
-        state.update(loss)
+        state.backward(loss)
+        state.update()
         state.add({"loss": loss.detach()})
     other = fresh()
     other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert (other.step, other.epoch, other.learning_rate) == (5, 1, state.learning_rate)
     assert other.sums == {"loss": loss} and other.steps_left == 3 and not other.finished
     for s in (state, other):
-        s.update(s.method.network.heads(image)[0].square().mean())
+        s.backward(s.method.network.heads(image)[0].square().mean())
+        s.update()
     for a, b in zip(state.method.parameters(), other.method.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -94,7 +96,8 @@ def test_the_learning_rate_is_zero_after_the_last_step():
         Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
     )
     for _ in range(6):
-        state.update(sum(p.sum() for p in state.method.parameters()))
+        state.backward(sum(p.sum() for p in state.method.parameters()))
+        state.update()
     assert state.step == state.total_steps and state.learning_rate == 0
 
 
@@ -112,3 +115,45 @@ def test_the_discriminator_has_a_schedule_without_the_networks_warm_up():
         [1e-4 * (1 - step / 10) ** 0.9 for step in range(10)]
     )
     assert rates[0]["network"] < rates[4]["network"] > rates[9]["network"]
+
+
+def test_averaged_weights_follow_their_recursion_and_are_saved():
+    chosen = settings(num_epochs=2, ema_decay=0.75)
+    state = TrainState(
+        Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
+    )
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    network, expected = state.method.network, None
+    for _ in range(3):
+        state.backward(network.heads(image)[0].square().mean())
+        state.update()
+        now = {name: value.double() for name, value in network.state_dict().items()}
+        if expected is None:
+            expected = now
+        expected = {name: 0.75 * expected[name] + 0.25 * now[name] for name in now}
+    averaged = state.average.module.state_dict()
+    for name, value in expected.items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(averaged[name].double(), value, rtol=1e-5, atol=1e-6)
+    other = TrainState(
+        Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
+    )
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
+    assert other.average.n_averaged == 3
+    for name, value in other.average.module.state_dict().items():
+        assert torch.equal(value, averaged[name]), name
+
+
+def test_a_long_gradient_is_clipped_to_the_norm():
+    moved = []
+    for norm in (None, 0.5):
+        torch.manual_seed(0)
+        chosen = settings(num_epochs=2, clip_grad_norm=norm, weight_decay=0.0, head_lr_mult=1.0)
+        method = Supervised(BiSeNet(base=8), chosen)
+        state = TrainState(method, chosen, steps_per_epoch=9, scale_loss=False)
+        before = torch.nn.utils.parameters_to_vector(method.parameters()).detach().clone()
+        state.backward(100 * sum(p.sum() for p in method.parameters()))
+        state.update()
+        after = torch.nn.utils.parameters_to_vector(method.parameters()).detach()
+        moved.append((after - before).norm().item() / state.latest_rate)
+    assert moved[0] > 1000 and moved[1] == pytest.approx(0.5, rel=1e-3)

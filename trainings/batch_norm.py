@@ -9,9 +9,9 @@ import copy
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
 
 from datasets.samples import SampleDataset
+from model.folding import BATCH_NORMS
 from model.model_stages import BiSeNet
 from trainings.loaders import validation_batches
 from utils.errors import UserError
@@ -61,7 +61,7 @@ def reestimate_statistics(
 @contextlib.contextmanager
 def _averaging(networks: Sequence[BiSeNet]) -> Iterator[None]:
     """Inside, every norm averages the statistics of the batches it meets, from nothing on."""
-    norms = [m for network in networks for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for network in networks for m in network.modules() if isinstance(m, BATCH_NORMS)]
     assert norms, "a folded network has no norms"
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

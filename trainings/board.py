@@ -32,7 +32,7 @@ def show_pictures(batch: Batch, state: TrainState, run: RunFolder) -> None:
     """Draws what the method makes of a batch, after the epochs 1, 2, 4, 8 and so on: it differs by
     its images more than by the epoch."""
     epoch = state.epoch + 1
-    if epoch & (epoch - 1):
+    if not run.writes or epoch & (epoch - 1):
         return
     with torch.no_grad():
         pictures = state.method.pictures(batch)
@@ -42,7 +42,7 @@ def show_pictures(batch: Batch, state: TrainState, run: RunFolder) -> None:
             for name, image in pictures.items()
         }
         sheet = side_by_side(arrays, title=f"{run.path.name}, epoch {epoch}")
-        run.board(state.step).add_image("training", sheet, state.step, dataformats="HWC")
+        run.show("training", sheet, state.step)
 
 
 def introduce(run: RunFolder, settings: Settings, adaptation: Collection[str]) -> None:
@@ -56,14 +56,14 @@ def introduce(run: RunFolder, settings: Settings, adaptation: Collection[str]) -
     table, *_ = hparams({**columns, **weights}, dict.fromkeys(METRICS))
     _, row, _ = hparams({**values, **weights}, {})
     for summary in (table, row):
-        run.board(0).file_writer.add_summary(summary, 0)
+        run.describe(summary, 0)
 
 
 def conclude(run: RunFolder, step: int) -> None:
     """Says that the run has ended well."""
     *_, end = hparams({}, {})
     after = step + 1  # where this is all that a continued run writes, nothing before it is dropped
-    run.board(after).file_writer.add_summary(end, after)
+    run.describe(end, after)
 
 
 def _shown(value: Any) -> Any:

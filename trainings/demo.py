@@ -21,6 +21,7 @@ from trainings.pseudo_labels import generate_pseudo_labels
 from trainings.training import train
 from trainings.val import Evaluation, evaluate_each
 from trainings.visualize import comparison_sheet
+from utils import processes
 from utils.pictures import bar_chart
 from utils.run_folder import LATEST, SCORES, RunFolder
 from utils.settings import Settings
@@ -92,13 +93,15 @@ def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 def make_toy_data(settings: Settings) -> None:
     """Draws Toy City under `--toy_root`, once."""
-    make_toy_city(
-        settings.toy_root,
-        train=settings.toy_train,
-        val=settings.toy_val,
-        size=settings.toy_size,
-        seed=settings.seed,
-    )
+    if processes.is_first():
+        make_toy_city(
+            settings.toy_root,
+            train=settings.toy_train,
+            val=settings.toy_val,
+            size=settings.toy_size,
+            seed=settings.seed,
+        )
+    processes.wait_for_all()
     print(
         f"Toy City: --gta5_root {settings.toy_root / 'GTA5'} "
         f"--cityscapes_root {settings.toy_root / 'Cityscapes'}",

@@ -22,6 +22,7 @@ from datasets.gta5 import gta5_files, left_out
 from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles
 from trainings.caching import attach_cache
 from trainings.stopping import ignore_interrupts
+from utils import processes
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
 from utils.transforms import Preparation, train_transform
@@ -29,6 +30,9 @@ from utils.utils import find_input
 
 DEAD_WORKER = "DataLoader worker"
 """What torch's error begins with where one was killed."""
+
+LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
+"""What fetching the memory of a batch raises once the worker that made it is gone."""
 
 SKIP = "skip"
 """The `--on_bad_sample` that takes the next sample."""
@@ -128,6 +132,10 @@ class TrainingData(Dataset):
 
     An epoch is one pass over the source, the last incomplete batch dropped; the target cycles with
     fresh shuffles, so runs with and without a target make the same number of updates.
+
+    Args:
+        batch_size: images of an update, those of all processes and passes together.
+        passes: in how many equal parts, one after another, each process takes its share of them.
     """
 
     def __init__(
@@ -137,10 +145,11 @@ class TrainingData(Dataset):
         *,
         batch_size: int,
         seed: int,
+        passes: int = 1,
     ):
         self.source, self.target = source, target
-        self.batch_size, self.seed = batch_size, seed
-        check_batch_size(batch_size, len(source))
+        self.batch_size, self.seed, self.passes = batch_size, seed, passes
+        check_batch_size(batch_size, passes, len(source))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -150,8 +159,15 @@ class TrainingData(Dataset):
         source_key, target_key = keys
         return Batch(self.source[source_key], self.target[target_key] if target_key else None)
 
+    def own_keys(self, start_step: int, stop_step: int) -> Iterator[list[tuple[Key, Key | None]]]:
+        """This process's share of `keys`, a list for each of its passes."""
+        own = self.batch_size // self.passes // processes.count()
+        for batch in self.keys(start_step, stop_step):
+            parts = [batch[start : start + own] for start in range(0, len(batch), own)]
+            yield from processes.share(parts)
+
     def keys(self, start_step: int, stop_step: int) -> Iterator[list[tuple[Key, Key | None]]]:
-        """The batches of keys of the steps in that range."""
+        """The batches of keys of the steps in that range, whoever takes them."""
         usable = self.steps_per_epoch * self.batch_size
         source_keys = self._cycle(SOURCE_STREAM, len(self.source), usable, start_step)
         target_keys = itertools.repeat(None)
@@ -169,10 +185,20 @@ class TrainingData(Dataset):
             passed, position = passed + 1, 0
 
 
-def check_batch_size(batch_size: int, samples: int) -> None:
-    if batch_size < 2:
+def check_batch_size(batch_size: int, passes: int, samples: int) -> None:
+    """Raises UsageError or UserError where the images of an update cannot be dealt out."""
+    count = processes.count()
+    own, rest = divmod(batch_size // passes, count)
+    if rest:
         raise UsageError(
-            "argument --batch_size: batch norm cannot train on 1 image; it must be at least 2"
+            f"argument --batch_size: {batch_size // passes} images cannot be shared equally by "
+            f"{count} processes; choose a multiple of {count}"
+        )
+    if own < 2:
+        each = f" in each of {count} processes" if count > 1 else ""
+        raise UsageError(
+            f"argument --batch_size: batch norm cannot train on 1 image; it must be at least "
+            f"2{each}"
         )
     if samples < batch_size:
         raise UserError(
@@ -184,8 +210,8 @@ def check_batch_size(batch_size: int, samples: int) -> None:
 def training_batches(
     data: TrainingData, start_step: int, stop_step: int, *, num_workers: int, device: torch.device
 ) -> Iterator[Batch]:
-    """The batches of the steps in that range, on the device."""
-    keys = data.keys(start_step, stop_step)
+    """This process's batches of the steps in that range, one a pass, on the device."""
+    keys = data.own_keys(start_step, stop_step)
     loader = _loader(data, keys, _collate_training, num_workers, device)
     for batch in _raising(loader):
         yield Batch(*(to_device(sample, device) if sample else None for sample in batch))
@@ -259,8 +285,8 @@ def _next(batches: Iterator[Any]) -> Any:
     """The next batch, None after the last. Raises UserError where a worker has died."""
     try:
         return next(batches, None)
-    except RuntimeError as error:
-        if DEAD_WORKER not in str(error):
+    except (RuntimeError, *LOST_WORKER) as error:
+        if isinstance(error, RuntimeError) and DEAD_WORKER not in str(error):
             raise
         raise UserError(
             f"a process that loads data has died ({error}); the memory may have run out: lower "

@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.samples import Batch
+from model.model_stages import BiSeNet
 from trainings.board import class_curves, show_pictures
 from trainings.loaders import TrainingData, training_batches
 from trainings.method import Method
 from trainings.state import TrainState
 from trainings.stopping import Stop, Stopped
 from trainings.val import Evaluation, print_scores
+from utils import processes
 from utils.errors import UserError
 from utils.pictures import panel
-from utils.run_folder import BEST, RunFolder
+from utils.run_folder import BEST, EMA, RunFolder
 from utils.settings import Settings
 from utils.utils import autocast, progress, resolve_precision
 
@@ -32,7 +34,7 @@ SMALLEST_SCALE = 1.0
 def fit(
     method: Method,
     data: TrainingData,
-    validate: Callable[[], Evaluation],
+    validate: Callable[[BiSeNet], Evaluation],
     run: RunFolder,
     settings: Settings,
     device: torch.device,
@@ -41,7 +43,7 @@ def fit(
 
     Args:
         method: on the device.
-        validate: scores `method.network` on the validation split.
+        validate: scores a network on the validation split.
 
     Returns the final state and the evaluation of the last epoch.
     Raises UserError where a loss is not finite, and Stopped after a signal, with all saved.
@@ -70,41 +72,62 @@ def fit(
         device=device,
     )
     method.train()
+    if settings.compile:
+        compile_parts(method)
+    model = processes.averaging(method)
     with Stop() as stop:
-        training = _Training(state, run, settings, precision, stop)
+        training = _Training(model, state, data, run, settings, precision, stop)
         try:
             evaluation = training.run(batches, validate)
         except Stopped:
             training.save()
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
             raise
-    return state, evaluation or validate()
+    return state, evaluation or validate(method.network)
+
+
+def compile_parts(method: Method) -> None:
+    """Compiles the parts of the method's networks in place, when they are first called.
+
+    Losses, style transfer and their loops over bands stay as they are: they hold nothing to fuse
+    that they have not fused by hand.
+    """
+    for network in method.children():
+        for part in network.children():
+            part.compile()
 
 
 class _Training:
-    """A run under way: the state, and when it was saved."""
+    """A run under way: the state, and when it was saved.
+
+    Attributes:
+        model: the method as it is called; with several processes it averages their gradients.
+    """
 
     def __init__(
         self,
+        model: nn.Module,
         state: TrainState,
+        data: TrainingData,
         run: RunFolder,
         settings: Settings,
         precision: torch.dtype,
         stop: Stop,
     ):
-        self.state, self.folder, self.settings = state, run, settings
+        self.model, self.state, self.data = model, state, data
+        self.folder, self.settings = run, settings
         self.precision, self.stop = precision, stop
         self.health = _Health(state)
-        self.saved = time.monotonic()
+        self.saved, self.saved_step = time.monotonic(), state.step
 
     def save(self) -> None:
         self.health.check()
         precision = str(self.precision)
         self.folder.save_latest({**self.state.state_dict(), "precision": precision})
-        self.saved = time.monotonic()
+        self.saved, self.saved_step = time.monotonic(), self.state.step
 
     def run(
-        self, batches: Iterator[Batch], validate: Callable[[], Evaluation]
+        self, batches: Iterator[Batch], validate: Callable[[BiSeNet], Evaluation]
     ) -> Evaluation | None:
         """The epochs that are left; the evaluation of the last of them."""
         state, settings = self.state, self.settings
@@ -119,8 +142,11 @@ class _Training:
             last = epoch == settings.num_epochs
             if last or epoch % settings.validation_step == 0:
                 with self.stop.immediately():
-                    evaluation = validate()
+                    evaluation = validate(state.method.network)
+                    average = state.average and validate(state.average.module)
                 row |= _record_validation(evaluation, state, self.folder)
+                if average:
+                    row |= _record_average(average, state, self.folder)
             improved = state.best is not None and state.best["epoch"] == epoch
             state.end_epoch(row)
             self.folder.write_history(state.history)
@@ -132,13 +158,14 @@ class _Training:
         """The steps that are left of one pass over the source."""
         state, settings = self.state, self.settings
         title = f"epoch {state.epoch + 1}/{settings.num_epochs}"
-        images = state.steps_per_epoch * settings.batch_size
-        done = images - state.steps_left * settings.batch_size
+        images = state.steps_per_epoch * self.data.batch_size
+        done = images - state.steps_left * self.data.batch_size
         start = time.perf_counter() - state.seconds
         with progress(None, title, total=images, unit="image", initial=done) as bar:
-            for batch in itertools.islice(self._heeding(batches), state.steps_left):
-                terms = _train_step(state, batch, self.precision)
-                self.health.note(terms, batch)
+            while state.steps_left:
+                parts = self._next(batches)
+                terms = _train_step(self.model, state, parts, self.precision)
+                self.health.note(terms, parts)
                 state.add(terms)
                 state.seconds = time.perf_counter() - start
                 if state.step % settings.log_every == 0 or state.steps_left == 0:
@@ -148,27 +175,33 @@ class _Training:
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
                 if state.steps_left == 0:
-                    show_pictures(batch, state, self.folder)
-                bar.update(settings.batch_size)
-                if time.monotonic() - self.saved > 60 * settings.checkpoint_minutes:
-                    self.save()
-                self.stop.check()
+                    show_pictures(parts[0], state, self.folder)
+                bar.update(self.data.batch_size)
 
-    def _heeding(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; a signal to the whole group, which has ended the workers, too, is the signal
-        and no error."""
-        while True:
-            try:
-                batch = next(batches)
-            except UserError:
-                self.stop.check()
+    def _next(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The passes of the step to come; saves first where it is time.
+
+        Raises Stopped after a signal, in every process before the same step.
+        """
+        try:
+            parts = list(itertools.islice(batches, self.data.passes))
+        except UserError:
+            # A signal to the whole group has ended the workers, too: it is no error.
+            if self.stop.requested is None:
                 raise
-            yield batch
+        minutes = (time.monotonic() - self.saved) / 60
+        due = minutes > self.settings.checkpoint_minutes and self.state.step > self.saved_step
+        signum, due = processes.largest(self.stop.requested or 0, due)
+        if signum:
+            raise Stopped(signum)
+        if due:
+            self.save()
+        return parts
 
     def _row(self) -> tuple[dict[str, Any], dict[str, float]]:
         """The epoch's row of scalars, and the means of those that the method gave."""
         state = self.state
-        images = state.steps_per_epoch * self.settings.batch_size
+        images = state.steps_per_epoch * self.data.batch_size
         speed = images / state.seconds
         self.folder.scalars({"images_per_second": speed}, state.step)
         means = {name: value.item() / state.steps_per_epoch for name, value in state.sums.items()}
@@ -188,16 +221,17 @@ class _Health:
 
     def __init__(self, state: TrainState):
         self.state = state
-        self.recent: dict[int, tuple[Mapping[str, Tensor], list[Sequence[str]]]] = {}
+        self.recent: dict[int, tuple[Mapping[str, Tensor], list[str]]] = {}
         device = next(state.method.parameters()).device
         self.first_bad = torch.tensor(NEVER, device=device)
 
-    def note(self, terms: Mapping[str, Tensor], batch: Batch) -> None:
+    def note(self, terms: Mapping[str, Tensor], parts: Sequence[Batch]) -> None:
         """Remembers a step that has just been made."""
         step = self.state.step
         bad = torch.where(terms["loss"].isfinite(), NEVER, step)
         self.first_bad = torch.minimum(self.first_bad, bad)
-        self.recent[step] = terms, [part.name for part in batch if part]
+        samples = [sample for batch in parts for sample in batch if sample]
+        self.recent[step] = terms, [", ".join(sample.name) for sample in samples]
 
     def check(self) -> None:
         """Raises UserError where a loss since the last time was not finite.
@@ -212,22 +246,36 @@ class _Health:
         terms, names = recent[step]
         values = {name: term.item() for name, term in terms.items()}
         bad = ", ".join(f"{name} {v}" for name, v in values.items() if not math.isfinite(v))
-        files = "; ".join(", ".join(part) for part in names)
+        files = "; ".join(itertools.chain.from_iterable(processes.gathered(names)))
         raise UserError(
             f"{bad} at step {step}, on the images {files}; the last checkpoint is kept: lower "
             "--learning_rate or use --precision fp32"
         )
 
 
-def _train_step(state: TrainState, batch: Batch, precision: torch.dtype) -> dict[str, Tensor]:
-    """One update; the terms, their sum and what the method observed, on the device, so that
-    nothing waits for it."""
+def _train_step(
+    model: nn.Module, state: TrainState, parts: Sequence[Batch], precision: torch.dtype
+) -> dict[str, Tensor]:
+    """One update; the terms, their sum and what the method observed, means over the parts and the
+    processes, on the device, so that nothing waits for it."""
+    *others, last = parts
+    with processes.without_averaging(model):
+        means = [_add_gradient(model, state, part, precision, len(parts)) for part in others]
+    means.append(_add_gradient(model, state, last, precision, len(parts)))
+    state.update()
+    return processes.means({name: sum(mean[name] for mean in means) for name in means[0]})
+
+
+def _add_gradient(
+    model: nn.Module, state: TrainState, batch: Batch, precision: torch.dtype, parts: int
+) -> dict[str, Tensor]:
+    """Adds a part's share of the gradient; its share of the step's scalars."""
     with autocast(batch.source.image.device, precision):
-        losses = state.method(batch)
+        losses = model(batch)
     total = sum(losses.values())
-    state.update(total)
+    state.backward(total / parts)
     scalars = {"loss": total, **losses, **state.method.observed}
-    return {name: scalar.detach() for name, scalar in scalars.items()}
+    return {name: scalar.detach() / parts for name, scalar in scalars.items()}
 
 
 def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None:
@@ -251,7 +299,20 @@ def _record_validation(
     state.last = scores
     picture = panel(evaluation.rows, title=f"{run.path.name}, epoch {epoch}")
     run.save_picture("validation.png", picture)
-    run.board(state.step).add_image("validation", picture, state.step, dataformats="HWC")
+    run.show("validation", picture, state.step)
     summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
     run.scalars(summary | class_curves(scores["class_IoU"]), state.step)
+    return summary
+
+
+def _record_average(evaluation: Evaluation, state: TrainState, run: RunFolder) -> dict[str, float]:
+    """Prints the scores of the averaged weights and saves both; the scalars of the epoch's row."""
+    scores = {"epoch": state.epoch + 1, **evaluation.scores()}
+    print("with averaged weights:")
+    print_scores(scores)
+    state.last_average = scores
+    weights = state.average.module.state_dict()
+    run.save_checkpoint(EMA, {"network": weights, "scores": scores})
+    summary = {f"val/ema_{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
+    run.scalars(summary, state.step)
     return summary

@@ -5,7 +5,8 @@ thr_c = min(0.9, value at rank 0.66 n of the ascending probabilities of the n pi
 label = c where the probability reaches thr_c, else IGNORE
 
 A first pass over the split counts probabilities in histograms, so that memory does not grow with
-it; a second pass writes the labels. Each image is predicted alone: batches change nothing.
+it; a second pass writes the labels. Each image is predicted alone: batches change nothing, nor does
+the number of processes that share them.
 """
 
 import json
@@ -30,6 +31,7 @@ from trainings.loaders import (
 )
 from trainings.mbt import find_members
 from trainings.scoring import load_checkpoints
+from utils import processes
 from utils.errors import UsageError, UserError
 from utils.pictures import label_panel
 from utils.run_folder import RunFolder
@@ -110,10 +112,13 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     samples = unlabelled_samples(Domain.CITYSCAPES, settings)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
-    if making.begin(overwrite=settings.overwrite):
+    finished = making.begin(overwrite=settings.overwrite)
+    processes.wait_for_all()
+    if finished:
         print(f"{folder.path} is finished; --overwrite makes it afresh")
     else:
         making.run(Ensemble(load_checkpoints(members, Domain.CITYSCAPES, settings)), settings)
+        processes.wait_for_all()
     _print_summary(folder)
 
 
@@ -167,6 +172,8 @@ class _Making:
         return False
 
     def _clear(self) -> None:
+        if not self.folder.writes:
+            return
         for name in (SUMMARY, PROGRESS):
             (self.folder.path / name).unlink(missing_ok=True)
         for path in self.folder.path.glob(f"{SPLIT}/*/*{PSEUDO}"):
@@ -188,21 +195,33 @@ class _Making:
         device = resolve_device(settings.device)
         self._count(ensemble, settings, device)
         self._write(ensemble, settings, device)
+        processes.wait_for_all()
+        if not self.folder.writes:
+            return
         self._draw()
         self.folder.write_json(SUMMARY, self._summary(settings))
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
     def _count(self, ensemble: Ensemble, settings: Settings, device: torch.device) -> None:
-        places = range(self.counted, len(self.samples))
-        for _, classes, confidence in self._predict(
-            "thresholds", places, ensemble, settings, device
+        start, count = self.counted, processes.count()
+        rounds = (len(self.samples) - start) // count  # the last one may not be for everybody
+        every = max(1, SAVE_EVERY // count)
+        places = processes.share(range(start, len(self.samples)))
+        new = ConfidenceHistogram()
+        for number, (_, classes, confidence) in enumerate(
+            self._predict("thresholds", places, ensemble, settings, device), start=1
         ):
-            self.histogram.update(classes, confidence)
-            self.counted += 1
-            if self.counted % SAVE_EVERY == 0 or self.counted == len(self.samples):
-                self._save()
+            new.update(classes, confidence)
+            if number % every == 0 and number <= rounds:
+                self._save(new, start + number * count)
+                new = ConfidenceHistogram()
+        if self.counted < len(self.samples):
+            self._save(new, len(self.samples))
 
-    def _save(self) -> None:
+    def _save(self, new: ConfidenceHistogram, counted: int) -> None:
+        """Adds what every process has counted since the last time."""
+        self.histogram.counts += processes.total(new.counts)
+        self.counted = counted
         state = {"counted": self.counted, "counts": self.histogram.counts}
         self.folder.save_checkpoint(PROGRESS, {**state, "identity": self.identity})
 
@@ -212,14 +231,14 @@ class _Making:
         thresholds = torch.tensor(bins, device=device)
         places = [
             place
-            for place, files in enumerate(self.samples.files)
-            if not self._path(files).exists()
+            for place in processes.share(range(len(self.samples)))
+            if not self._path(self.samples.files[place]).exists()
         ]
         predictions = self._predict("pseudo-labels", places, ensemble, settings, device)
         for place, classes, confidence in predictions:
             label = torch.where(confidence >= thresholds[classes.long()], classes, IGNORE)
             path = self._path(self.samples.files[place])
-            RunFolder(path.parent).save_picture(path.name, label.cpu().numpy())
+            RunFolder(path.parent, shared=True).save_picture(path.name, label.cpu().numpy())
 
     def _draw(self) -> None:
         last = len(self.samples) - 1

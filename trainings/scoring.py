@@ -77,6 +77,7 @@ def _announced(folder: Path, settings: Settings) -> Path:
     how = {
         "best": "the epoch with the highest mIoU on that run's own validation split",
         "last": "the last epoch",
+        "ema": "averaged weights, of the last validation",
     }[settings.select]
     unfinished = "" if run.has(SCORES) else "; that training has not finished"
     print(f"{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")

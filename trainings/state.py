@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.model_stages import BiSeNet
 from utils.errors import UsageError, UserError
@@ -68,6 +70,7 @@ class TrainState:
     """A method in training: weights, optimisers, schedules, loss scale, step and curves.
 
     Attributes:
+        average: the network's running average (`--ema_decay`), with its buffers'; None without one.
         step: updates done; the only clock.
         history: one row of scalars per finished epoch.
         sums: of the unfinished epoch's scalars by name, on the device.
@@ -75,6 +78,7 @@ class TrainState:
         latest_rate: the learning rate of the latest step, of the network's backbone.
         best: scores of the best validation so far, with its epoch; None before the first.
         last: scores of the latest validation, likewise.
+        last_average: those of the average, likewise.
     """
 
     def __init__(
@@ -97,6 +101,8 @@ class TrainState:
             for name, optimizer in self.optimizers.items()
         }
         self.scaler = torch.amp.GradScaler("cuda", enabled=scale_loss)
+        self.clip_grad_norm = settings.clip_grad_norm
+        self.average = _average(method.network, settings.ema_decay)
         self.step = 0
         self.sums: dict[str, torch.Tensor] = {}
         self.seconds = 0.0
@@ -104,6 +110,7 @@ class TrainState:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
+        self.last_average: dict[str, Any] | None = None
 
     @property
     def epoch(self) -> int:
@@ -132,22 +139,32 @@ class TrainState:
         """Of the network's backbone, in the step to come."""
         return self.optimizers["network"].param_groups[0]["lr"]
 
-    def update(self, loss: torch.Tensor) -> None:
-        """One step of every optimiser down the loss's gradient."""
+    def backward(self, loss: torch.Tensor) -> None:
+        """Adds the loss's gradient to what `update` will go down."""
+        self.scaler.scale(loss).backward()
+
+    def update(self) -> None:
+        """One step of every optimiser down the gradients, which are gone afterwards."""
         self.latest_rate = self.learning_rate
         for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        for optimizer in self.optimizers.values():
+            if self.clip_grad_norm:
+                self.scaler.unscale_(optimizer)
+                groups = optimizer.param_groups
+                parameters = [p for group in groups for p in group["params"]]
+                clip_grad_norm_(parameters, self.clip_grad_norm)
             self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
         for schedule in self.schedules.values():
             schedule.step()
+        if self.average:
+            self.average.update_parameters(self.method.network)
         self.step += 1
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "method": self.method.state_dict(),
+            "average": self.average and self.average.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "schedules": {name: s.state_dict() for name, s in self.schedules.items()},
             "scaler": self.scaler.state_dict(),
@@ -159,6 +176,7 @@ class TrainState:
             "history": self.history,
             "best": self.best,
             "last": self.last,
+            "last_average": self.last_average,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -169,6 +187,8 @@ class TrainState:
                 "--overwrite"
             )
         self.method.load_state_dict(state["method"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         device = next(self.method.parameters()).device
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
@@ -180,3 +200,11 @@ class TrainState:
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.seconds, self.latest_rate = state["seconds"], state["latest_rate"]
         self.history, self.best, self.last = state["history"], state["best"], state["last"]
+        self.last_average = state.get("last_average")
+
+
+def _average(network: BiSeNet, decay: float) -> AveragedModel | None:
+    """m <- decay m + (1 - decay) w, from the first update's weights on."""
+    if not decay:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

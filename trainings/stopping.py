@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from types import FrameType
 
+from utils import processes
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTICE = b"\nstopping after this step; once more to leave at once\n"
 
@@ -46,7 +48,7 @@ class Stop:
             signal.signal(signum, handler)
 
     def check(self) -> None:
-        """Raises Stopped where a signal has come."""
+        """Raises Stopped where a signal has come to this process."""
         if self.requested is not None:
             raise Stopped(self.requested)
 
@@ -64,6 +66,7 @@ class Stop:
         if self.requested is not None:
             raise KeyboardInterrupt
         self.requested = signum
-        os.write(sys.stderr.fileno(), NOTICE)  # a signal may come in the middle of a print
+        if processes.is_first():
+            os.write(sys.stderr.fileno(), NOTICE)  # a signal may come in the middle of a print
         if self._immediate:
             self.check()

@@ -1,7 +1,6 @@
 """Running a training action from its data to its scores."""
 
 import contextlib
-import functools
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +29,7 @@ from trainings.method import Method
 from trainings.scoring import STATISTICS, score, scoring_record
 from trainings.state import TrainState
 from trainings.val import Evaluation, evaluate, print_scores
+from utils import processes
 from utils.errors import UserError
 from utils.run_folder import SCORES, RunFolder
 from utils.settings import Settings
@@ -41,9 +41,9 @@ from utils.utils import (
     seed_everything,
 )
 
-CHECKPOINT_COPIES = 10
+CHECKPOINT_COPIES = 14
 """Of the weights: the latest, the one before it and the one being written hold them with up to two
-moments each, the best alone."""
+moments and an average each, the best and the average lie alone, too."""
 
 SELECTION = "best: the epoch with the highest mIoU on this same validation split"
 
@@ -89,20 +89,26 @@ def _train(
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
     method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
+    method = processes.synchronised(method, device)
     data = TrainingData(
         training_samples(source, settings, SOURCE_STREAM),
         target and training_samples(target, settings, TARGET_STREAM),
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size * settings.accumulate_steps,
         seed=settings.seed,
+        passes=settings.accumulate_steps,
     )
     validation = validation_samples(experiment.validation, settings, often=True)
-    _check_room(run, method)
+    if run.writes:
+        _check_room(run, method)
     run.begin(settings, inputs)
     if not run.continues(settings):
         introduce(run, settings, experiment.adaptation)
 
     _announce(run, data, len(validation), method, settings)
-    validate = functools.partial(evaluate, network, validation, settings, device)
+
+    def validate(scored: BiSeNet) -> Evaluation:
+        return evaluate(scored, validation, settings, device)
+
     try:
         state, last = fit(method, data, validate, run, settings, device)
         conclude(run, state.step)
@@ -112,6 +118,7 @@ def _train(
     if target:
         record |= _adapted(network, target.domain, validation, settings)
     _finish(run, state, record)
+    processes.wait_for_all()
 
 
 def _check_room(run: RunFolder, method: Method) -> None:
@@ -165,15 +172,28 @@ def _announce(
     )
     print(
         f"run {run.path}: {len(data.source)} training{targets} and {validated} validation images, "
-        f"{data.steps_per_epoch} steps an epoch, {', '.join(sizes)}, on {device} in {precision}",
+        f"{data.steps_per_epoch} steps of {_batch(data)} an epoch, {', '.join(sizes)}, on {device} "
+        f"in {precision}",
         flush=True,
     )
+
+
+def _batch(data: TrainingData) -> str:
+    """The images of a step, and how they are dealt out."""
+    count = processes.count()
+    own = data.batch_size // data.passes // count
+    among = f"{count} processes x " if count > 1 else ""
+    after = f"{data.passes} passes x " if data.passes > 1 else ""
+    return f"{data.batch_size} images" + (f" ({among}{after}{own})" if among or after else "")
 
 
 def _print_finished(run: RunFolder) -> None:
     scores = run.read_json(SCORES)
     print(f"{run.path} is finished; --overwrite trains it afresh. The last epoch scored:")
     print_scores(scores["last"])
+    if average := scores.get("last_average"):
+        print("with averaged weights:")
+        print_scores(average)
     if adapted := scores.get("last_target_statistics"):
         print(f"with {STATISTICS[TARGET]}:")
         print_scores(adapted)
@@ -203,9 +223,10 @@ def _record(
 def _finish(run: RunFolder, state: TrainState, record: dict[str, Any]) -> None:
     seconds = [row["train_seconds"] for row in state.history]
     timing = {"mean_epoch_seconds": sum(seconds) / len(seconds)}
-    run.write_json(
-        SCORES, {"last": state.last, "best": state.best, "selection": SELECTION, **timing, **record}
-    )
+    scores = {"last": state.last, "best": state.best, "selection": SELECTION}
+    if state.last_average:
+        scores["last_average"] = state.last_average
+    run.write_json(SCORES, {**scores, **timing, **record})
     print(
         f"mIoU last {_percent(state.last)}, best {_percent(state.best)} (epoch "
         f"{state.best['epoch']}, selected on this validation split); "

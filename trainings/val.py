@@ -1,6 +1,5 @@
 """Validation: scores at the labels' own resolution, three lines, a table and pictures."""
 
-import itertools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from datasets.samples import SampleDataset
 from model.folding import folded
 from model.model_stages import BiSeNet
 from trainings.loaders import validation_batches
+from utils import processes
 from utils.metrics import ConfusionMatrix
 from utils.pictures import PanelRow
 from utils.settings import Settings
@@ -44,6 +44,21 @@ class Evaluation(NamedTuple):
         self.matrix.counts += image.counts
         self.image_accuracy[name] = image.pixel_accuracy()
         self.label_sizes.add(tuple(label.shape))
+
+    def add(self, other: "Evaluation") -> None:
+        """Adds what was found on other samples."""
+        self.matrix.counts += other.matrix.counts
+        self.rows.extend(other.rows)
+        self.image_accuracy.update(other.image_accuracy)
+        self.label_sizes.update(other.label_sizes)
+
+    def sort(self, names: Sequence[str]) -> None:
+        """Brings the samples into the order of these names."""
+        place = {name: number for number, name in enumerate(names)}
+        self.rows.sort(key=lambda row: place[row.name])
+        accuracy = sorted(self.image_accuracy.items(), key=lambda item: place[item[0]])
+        self.image_accuracy.clear()
+        self.image_accuracy.update(accuracy)
 
     def scores(self) -> dict[str, Any]:
         """Pixel accuracy, mIoU and IoU per class, 0 to 1; NaN for an absent class."""
@@ -80,7 +95,8 @@ def evaluate_each(
     *,
     pictured: Collection[int] | None = None,
 ) -> list[Evaluation]:
-    """Scores several predictors on every sample, in one pass over the data.
+    """Scores several predictors on every sample, in one pass over the data, which is shared by
+    all processes; each gets the whole result.
 
     Their networks are in evaluation mode. Scores are upsampled to the label's own size before the
     argmax. `pictured` are the places of the samples whose predictions are kept, a few by default.
@@ -88,15 +104,16 @@ def evaluate_each(
     if pictured is None:
         pictured = np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist()
     precision = resolve_precision(settings.precision, device)
+    places = _own_places(len(samples), settings.batch_size)
     batches = validation_batches(
-        samples,
+        samples.subset(places),
         batch_size=settings.batch_size,
         num_workers=settings.num_workers,
         device=device,
     )
     evaluations: list[Evaluation] = []
-    position = itertools.count()
-    with progress(None, "validation", total=len(samples), unit="image") as bar:
+    remaining = iter(places)
+    with progress(None, "validation", total=len(places), unit="image") as bar:
         for batch in batches:
             with autocast(device, precision):
                 maps = score_maps(batch.image)
@@ -104,14 +121,35 @@ def evaluate_each(
             for index, (image, label, name) in enumerate(
                 zip(batch.image, batch.label, batch.name, strict=True)
             ):
-                keep = next(position) in pictured
+                keep = next(remaining) in pictured
                 for evaluation, scores in zip(evaluations, maps, strict=True):
                     _, prediction = upsampled_max(scores[index], label.shape)
                     evaluation.update(name, prediction, label)
                     if keep:
                         evaluation.rows.append(_panel_row(name, image, label, prediction))
                 bar.update()
-    return evaluations
+    return _merged(evaluations, samples)
+
+
+def _own_places(samples: int, batch_size: int) -> list[int]:
+    """Places of this process's samples: whole batches, so that each is what one process sees."""
+    starts = range(0, samples, batch_size)
+    batches = [range(start, min(start + batch_size, samples)) for start in starts]
+    return [place for batch in processes.share(batches) for place in batch]
+
+
+def _merged(evaluations: list[Evaluation], samples: SampleDataset) -> list[Evaluation]:
+    """The evaluations over the samples of all processes."""
+    if processes.count() == 1:
+        return evaluations
+    parts = [part for part in processes.gathered(evaluations) if part]
+    names = [files.name for files in samples.files]
+    merged = [Evaluation.empty() for _ in parts[0]]
+    for number, evaluation in enumerate(merged):
+        for part in parts:
+            evaluation.add(part[number])
+        evaluation.sort(names)
+    return merged
 
 
 def _panel_row(name: str, image: Tensor, label: Tensor, prediction: Tensor) -> PanelRow:

@@ -14,7 +14,7 @@ class Action(NamedTuple):
     """What an action runs, its line of help, and its own defaults given the explicit settings.
 
     Its own help shows the `flags` that are made for it, and `examples`: what may stand after
-    `python main.py --action NAME`.
+    `python main.py --action NAME`. Of several processes the first one runs an action `alone`.
     """
 
     run: Callable[[Settings], None]
@@ -22,3 +22,4 @@ class Action(NamedTuple):
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_defaults
     flags: tuple[str, ...] = ()
     examples: tuple[str, ...] = ("",)
+    alone: bool = False

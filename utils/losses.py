@@ -11,6 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from datasets.labels import IGNORE
+from utils import processes
 from utils.upsampling import bands, upsample, widen
 
 OHEM_THRESHOLD = -math.log(0.7)
@@ -42,12 +43,15 @@ def segmentation_loss(heads: Iterable[Tensor], label: Tensor, *, ohem: bool = Fa
 def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
     """Mean cross-entropy over the counted pixels, at the label's size; 0 where there is none.
 
+    With several processes the mean of their results is that over the counted pixels of all.
+
     Args:
         logits: [N, C, h, w], upsampled to H, W bilinearly with aligned corners.
         label: classes 0 to C - 1, int64 [N, H, W], also where nothing is counted.
         counted: bool [N, H, W].
     """
-    weight = counted / counted.sum().clamp(min=1)
+    pixels = processes.total(counted.sum()).clamp(min=1) / processes.count()
+    weight = counted / pixels
     return BandedCrossEntropy.apply(widen(logits, label.shape[-1]), label, weight)
 
 

@@ -1,6 +1,6 @@
 """One run on disk: settings, curves, TensorBoard, checkpoints and scores.
 
-settings.json  history.csv  latest.pth  best.pth  scores.json  *.png  tensorboard/
+settings.json  history.csv  latest.pth  best.pth  ema.pth  scores.json  *.png  tensorboard/
 """
 
 import contextlib
@@ -18,17 +18,20 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from utils import processes
 from utils.errors import UsageError, UserError
 from utils.lock import locked, owner
 from utils.settings import Settings
 from utils.transforms import augmentation_codes
 
-LATEST, PREVIOUS, BEST, SCORES, SETTINGS, HISTORY = (
+LATEST, PREVIOUS, BEST, EMA, SCORES, SETTINGS, HISTORY = (
     "latest.pth",
     "previous.pth",
     "best.pth",
+    "ema.pth",
     "scores.json",
     "settings.json",
     "history.csv",
@@ -46,10 +49,14 @@ INPUTS = {"data": "the images or their pseudo-labels", "weights": "the weights i
 
 
 class RunFolder:
-    """Writes and reads the files of one run; every file is written whole or not at all."""
+    """Writes and reads the files of one run; every file is written whole or not at all.
 
-    def __init__(self, path: Path):
+    Of several processes the first one writes for all, unless each has files of its own (`shared`).
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False):
         self.path = path
+        self.writes = shared or processes.is_first()
         self._writer: SummaryWriter | None = None
 
     def finished(self, settings: Settings, inputs: Mapping[str, str | None], **relevant) -> bool:
@@ -70,7 +77,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps other processes from writing this run. Raises UserError where one does."""
+        """Keeps other commands from writing this run. Raises UserError where one does."""
+        if not self.writes:
+            yield
+            return
         self._make()
         path = self.path / LOCK
         with contextlib.ExitStack() as held:
@@ -99,8 +109,10 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Removes what an earlier run left, and nothing else that may lie here."""
+        if not self.writes:
+            return
         try:
-            for name in (LATEST, PREVIOUS, BEST, SCORES, HISTORY, SETTINGS):
+            for name in (LATEST, PREVIOUS, BEST, EMA, SCORES, HISTORY, SETTINGS):
                 (self.path / name).unlink(missing_ok=True)
             for drawn in (*self.path.glob("validation*.*"), *self.path.glob(f"{PICTURES}/*.png")):
                 drawn.unlink()
@@ -179,7 +191,7 @@ class RunFolder:
 
     def save_latest(self, value: Mapping[str, Any]) -> None:
         """Saves a run's latest checkpoint; the one before it stays as `PREVIOUS`."""
-        if not self.has(SETTINGS):
+        if self.writes and not self.has(SETTINGS):
             raise UserError(
                 f"{self.path} has gone, or lost its {SETTINGS}: bring it back, a drive may have to "
                 "be mounted again, and give the same command"
@@ -212,10 +224,21 @@ class RunFolder:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """TensorBoard curves."""
-        for tag, value in values.items():
-            self.board(step).add_scalar(tag, value, step)
+        if self.writes:
+            for tag, value in values.items():
+                self._board(step).add_scalar(tag, value, step)
 
-    def board(self, step: int) -> SummaryWriter:
+    def show(self, tag: str, picture: np.ndarray, step: int) -> None:
+        """RGB, uint8 [H, W, 3], in TensorBoard."""
+        if self.writes:
+            self._board(step).add_image(tag, picture, step, dataformats="HWC")
+
+    def describe(self, summary: Summary, step: int) -> None:
+        """What a plugin of TensorBoard reads, such as the table of runs."""
+        if self.writes:
+            self._board(step).file_writer.add_summary(summary, step)
+
+    def _board(self, step: int) -> SummaryWriter:
         """TensorBoard's writer; entries of an earlier attempt from `step` on are dropped."""
         if self._writer is None:
             self._writer = SummaryWriter(str(self.path / TENSORBOARD), purge_step=step)
@@ -234,6 +257,8 @@ class RunFolder:
             ) from error
 
     def _write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
+        if not self.writes:
+            return
         path = self.path / name
         temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
         try:
@@ -304,7 +329,7 @@ def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
 
 def selected(settings: Settings) -> str:
     """The file of the checkpoint that `--select` means."""
-    return {"best": BEST, "last": LATEST}[settings.select]
+    return {"best": BEST, "last": LATEST, "ema": EMA}[settings.select]
 
 
 def find_runs(

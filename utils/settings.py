@@ -100,6 +100,11 @@ def probability(value: float) -> None:
         raise ValueError("must lie in 0 to 1")
 
 
+def decay(value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError("must be at least 0 and below 1")
+
+
 def fda_beta(value: float) -> None:
     if not 0 <= value < 0.5:
         raise ValueError("must be at least 0 and below 0.5, half of the spectrum")
@@ -283,7 +288,18 @@ class Settings:
         50, TRAINING, "passes over the source's training split", check=at_least(1)
     )
     batch_size: int = flag(
-        8, TRAINING, "images of each domain in a step, at least 2", check=at_least(1)
+        8,
+        TRAINING,
+        "images of each domain in a step, of all processes of torchrun together; at least 2 in "
+        "each",
+        check=at_least(1),
+    )
+    accumulate_steps: int = flag(
+        1,
+        TRAINING,
+        "batches whose gradients are added up before the weights change: 4 with --batch_size 2 "
+        "trains like --batch_size 8, but for batch norm, in a quarter of the memory",
+        check=at_least(1),
     )
     optimizer: str = flag("sgd", TRAINING, "optimiser of the network", choices=tuple(OPTIMIZERS))
     learning_rate: float | None = flag(
@@ -312,7 +328,26 @@ class Settings:
         "degree 0.9 to zero (default: 5%% of all steps, at most 1000)",
         check=at_least(0),
     )
-    ohem: bool = flag(False, TRAINING, "train on the hard pixels only (online hard example mining)")
+    ohem: bool = flag(
+        False,
+        TRAINING,
+        "train on the hard pixels only (online hard example mining), which each process of "
+        "torchrun chooses among its own",
+    )
+    clip_grad_norm: float | None = flag(
+        None,
+        TRAINING,
+        "largest norm of an optimiser's gradient; a longer one is scaled down to it",
+        check=above(0),
+        metavar="NORM",
+    )
+    ema_decay: float = flag(
+        0.0,
+        TRAINING,
+        "weights averaged over the steps, m <- decay m + (1 - decay) w, are scored and saved "
+        "beside the trained ones, as ema.pth; such as 0.999, 0 for none",
+        check=decay,
+    )
     seed: int = flag(0, TRAINING, "of the weights, the order and every draw", check=seed_range)
 
     discriminator: str = flag(
@@ -366,8 +401,8 @@ class Settings:
         "best",
         SCORING,
         "checkpoint of a run that is scored: the epoch with the best mIoU on its validation split, "
-        "or the last one",
-        choices=("best", "last"),
+        "the last one, or its averaged weights (--ema_decay)",
+        choices=("best", "last", "ema"),
         affects_result=False,
     )
     bn_statistics: str = flag(
@@ -456,6 +491,12 @@ class Settings:
         choices=("auto", "fp32", "bf16", "fp16"),
     )
 
+    compile: bool = flag(
+        False,
+        HARDWARE,
+        "torch.compile for the networks in training: a minute or more to begin with, then faster "
+        "on most GPUs",
+    )
     deterministic: bool = flag(
         False,
         HARDWARE,

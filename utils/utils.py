@@ -15,6 +15,7 @@ import torch
 import torchvision
 from tqdm import tqdm
 
+from utils import processes
 from utils.errors import UsageError, UserError
 from utils.settings import REPOSITORY
 from utils.terminal import LogLines
@@ -112,7 +113,10 @@ def file_digest(path: Path) -> str:
 
 
 def progress(items: Iterable, description: str, **options) -> tqdm:
-    """A progress bar with rate and time left; in a log file a line now and then."""
+    """A progress bar with rate and time left, of the first process; in a log file a line now and
+    then."""
+    if not processes.is_first():
+        options["disable"] = True
     if sys.stderr.isatty():
         return tqdm(items, desc=description, dynamic_ncols=True, **options)
     lines = LogLines(sys.stderr)

@@ -1,0 +1,196 @@
+"""Several processes train, score and label as one: real torchrun, two of them, gloo on the CPU."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import chain
+
+import pytest
+import torch
+
+from tests import distributed_worker
+from tests.helpers import MAIN, TINY
+from trainings.loaders import TrainingData
+from utils import processes
+from utils.errors import UsageError
+from utils.run_folder import LATEST
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
+ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
+def torchrun(*words, cwd, timeout=300):
+    return run(*TORCHRUN, *words, cwd=cwd, timeout=timeout)
+
+
+def single(*words, cwd):
+    return run(sys.executable, *words, cwd=cwd, timeout=300)
+
+
+def run(*words, cwd, timeout):
+    return subprocess.run(
+        list(map(str, words)),
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """What the worker found in two processes."""
+    path = tmp_path_factory.mktemp("two") / "result.pth"
+    done = torchrun("-m", "tests.distributed_worker", path, cwd=MAIN.parent)
+    assert done.returncode == 0, done.stderr
+    return torch.load(path, weights_only=True)
+
+
+def assert_close(one, other):
+    for part in ("method", "average"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(
+                value, other[part][name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
+    assert one["scalars"] == pytest.approx(other["scalars"], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+def test_two_processes_train_as_one_with_unequally_many_ignored_pixels(of_two, kind):
+    assert_close(of_two[kind], distributed_worker.train(kind))
+
+
+def test_two_processes_clip_and_accumulate_as_one(of_two):
+    alone = distributed_worker.train("fda", ignored=False, clip=0.1)
+    assert_close(of_two["clipped in two passes"], alone)
+    unclipped = distributed_worker.train("fda", ignored=False)
+    assert alone["scalars"]["loss"] != unclipped["scalars"]["loss"]
+
+
+def test_what_one_process_wants_all_do(of_two):
+    assert of_two["agreed"] == [1, 5]
+
+
+@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+def test_accumulated_batches_equal_the_large_batch(kind):
+    alone = distributed_worker.train(kind, ignored=False)
+    for passes in (2, 4):
+        assert_close(distributed_worker.train(kind, passes, ignored=False), alone)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_processes_take_disjoint_shares_of_the_same_order(monkeypatch, passes):
+    data = TrainingData(range(21), range(5), batch_size=8, seed=3, passes=passes)
+    whole = [sorted(batch) for batch in data.keys(1, 4)]
+    for count in (1, 2, 4 // passes):
+        shares = []
+        for rank in range(count):
+            monkeypatch.setattr(processes, "count", lambda count=count: count)
+            monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+            own = list(data.own_keys(1, 4))
+            assert {len(part) for part in own} == {8 // passes // count}
+            shares.append([list(chain(*own[i : i + passes])) for i in range(0, len(own), passes)])
+        dealt = [sorted(chain(*parts)) for parts in zip(*shares, strict=True)]
+        assert dealt == whole
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(UsageError, match="4 images cannot be shared equally by 3 processes"):
+        TrainingData(range(21), batch_size=4, seed=0)
+    with pytest.raises(UsageError, match="at least 2 in each of 3 processes"):
+        TrainingData(range(21), batch_size=3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A working directory with a Toy City and an FDA network that two processes trained."""
+    folder = tmp_path_factory.mktemp("work")
+    toy = ("--toy_train", "9", "--toy_val", "5", "--toy_size", "64", "96")
+    done = single(MAIN, "--action", "make_toy_data", "--toy_root", "toy", *toy, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = torchrun(MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "4 images (2 processes x 2)" in done.stdout
+    assert done.stdout.count("mIoU last") == 1
+    return folder
+
+
+def command(action, *more):
+    words = ("--action", action, "--save_model_path", "runs", *ROOTS, *TINY, "--batch_size", "4")
+    return (*words, "--num_epochs", "2", "--num_workers", "1", *more)
+
+
+def test_scores_of_two_processes_are_exactly_those_of_one(here):
+    run = here / "runs" / "fda05_sgd_noaug"
+    trained = json.loads((run / "scores.json").read_text())
+    words = command("train_fda", "--fda_beta", "0.05", "--validation_only", "True")
+    records = []
+    for start in (single, torchrun):
+        done = start(MAIN, *words, "--batch_size", "2", cwd=here)
+        assert done.returncode == 0, done.stderr
+        records.append(json.loads((run / "validation_cityscapes.json").read_text()))
+        (run / "validation_cityscapes.png").rename(run / f"of_{len(records)}.png")
+    one, two = records
+    for name in ("mIoU", "pixel_accuracy", "class_IoU"):
+        assert one[name] == two[name]
+    assert one["validation"] == two["validation"] and two["validation"]["images"] == 5
+    assert (run / "of_1.png").read_bytes() == (run / "of_2.png").read_bytes()
+    assert trained["best"]["mIoU"] == pytest.approx(one["mIoU"], abs=1e-3)
+
+
+def test_pseudo_labels_of_two_processes_are_those_of_one(here):
+    best = here / "runs" / "fda05_sgd_noaug" / "best.pth"
+    made = {}
+    for name, start in (("one", single), ("two", torchrun)):
+        words = ("--mbt_checkpoints", best, best, "--pseudo_label_path", name)
+        done = start(MAIN, *command("generate_pseudo_labels", *words), cwd=here)
+        assert done.returncode == 0, done.stderr
+        files = sorted((here / name / "train").rglob("*.png"))
+        made[name] = {path.relative_to(here / name): path.read_bytes() for path in files}
+        made[name]["classes"] = json.loads((here / name / "summary.json").read_text())["classes"]
+    assert made["one"] == made["two"] and len(made["one"]) == 9 + 1
+
+
+def test_a_stopped_run_goes_on_with_another_number_of_processes(here):
+    words = command("train_ada", "--discriminator", "light", "--num_epochs", "12")
+    process = subprocess.Popen(
+        [*TORCHRUN, str(MAIN), *words],
+        cwd=here,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    printed = ""
+    while "after epoch 1:" not in printed:
+        line = process.stdout.readline()
+        assert line, printed
+        printed += line
+    os.kill(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode != 0 and "stopped after step" in rest, rest
+    latest = torch.load(here / "runs" / "ada_sgd_noaug" / LATEST, weights_only=True)
+    assert f"stopped after step {latest['step']} of 24" in rest
+    done = single(MAIN, *words, cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert f"and {latest['step']} of 24 steps" in done.stdout
+
+
+def test_a_process_that_fails_takes_the_others_down_with_its_one_sentence(here):
+    broken = here / "broken"
+    (broken / "images").mkdir(parents=True)
+    (broken / "labels").mkdir()
+    for path in (here / "toy" / "GTA5").rglob("*.png"):
+        (broken / path.relative_to(here / "toy" / "GTA5")).write_bytes(path.read_bytes())
+    (broken / "images" / "00001.png").write_bytes(b"no picture")
+    words = command("train_simple_gta5", "--cache_dir", "none", "--save_keyword", "broken")
+    done = torchrun(MAIN, *words, "--gta5_root", "broken", cwd=here, timeout=120)
+    assert done.returncode != 0
+    assert done.stderr.count("main.py: error: ") == 1
+    assert "00001.png cannot be read as a picture" in done.stderr

@@ -1,0 +1,161 @@
+"""Several processes as one training: what `torchrun` started, who writes, what is summed.
+
+Without torchrun, or with one process, all of it is that of a single process and costs nothing.
+"""
+
+import contextlib
+import datetime
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from utils.errors import UsageError
+
+Item = TypeVar("Item")
+
+PATIENCE = datetime.timedelta(hours=12)
+"""How long processes wait for one another: one machine may be building a cache of a data set. A
+process that has died is noticed by torchrun, not by this."""
+
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+
+_FAILED = "failed"
+_store: dist.Store | None = None
+"""What the processes write for one another beside the collectives; None without several."""
+
+
+@contextlib.contextmanager
+def together(device: str) -> Iterator[None]:
+    """Inside, the processes that torchrun started are one group; `device` is `--device`.
+
+    Only the first one prints. Raises UsageError where a machine has fewer GPUs than processes.
+    """
+    global _store
+    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+        yield
+        return
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if kind == "cuda":
+        _take_gpu(int(os.environ["LOCAL_RANK"]))
+    _store, rank, world_size = next(rendezvous("env://"))
+    dist.init_process_group(
+        BACKENDS[kind], store=_store, rank=rank, world_size=world_size, timeout=PATIENCE
+    )
+    try:
+        with (
+            Path(os.devnull).open("w") as nothing,
+            contextlib.redirect_stdout(nothing if rank else sys.stdout),
+        ):
+            yield
+    except BaseException:
+        _store.set(_FAILED, str(rank))
+        raise
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _take_gpu(local_rank: int) -> None:
+    if local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"torchrun --nproc_per_node: more processes than the {torch.cuda.device_count()} GPUs "
+            "that torch sees on this machine; start as many as there are, or use --device cpu"
+        )
+    torch.cuda.set_device(local_rank)
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0 on."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes and draws for all."""
+    return rank() == 0
+
+
+def first_to_say(text: str) -> bool:
+    """Whether no other process has said the same; what ends all of them is printed once."""
+    return _store is None or _store.add(text, 1) == 1
+
+
+def another_failed() -> bool:
+    """Whether a collective has ended because another process has, with a message of its own."""
+    return _store is not None and _store.check([_FAILED]) and _store.get(_FAILED) != b"%d" % rank()
+
+
+def wait_for_all() -> None:
+    """Returns once every process is here: what the first has written can be read then."""
+    if count() > 1:
+        dist.barrier()
+
+
+def share(items: Sequence[Item]) -> Sequence[Item]:
+    """This process's part of items: every one of them belongs to one process."""
+    return items[rank() :: count()]
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of a tensor over the processes, on its device."""
+    if count() > 1:
+        dist.all_reduce(x)
+    return x
+
+
+def means(scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of every scalar over the processes, by name; nothing waits for the device."""
+    if count() == 1:
+        return dict(scalars)
+    summed = total(torch.stack([scalar.float() for scalar in scalars.values()]))
+    return dict(zip(scalars, (summed / count()).unbind(), strict=True))
+
+
+def largest(*values: int) -> list[int]:
+    """The largest of each value over the processes: what one of them wants all do."""
+    if count() == 1:
+        return list(values)
+    agreed = torch.tensor(values)
+    dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
+    return agreed.tolist()
+
+
+def gathered(item: Any) -> list[Any]:
+    """Every process's item, in the order of the processes."""
+    if count() == 1:
+        return [item]
+    items = [None] * count()
+    dist.all_gather_object(items, item)
+    return items
+
+
+def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with batch norms that see the batches of all processes; on CUDA alone, for torch
+    has none for the CPU."""
+    if count() == 1 or device.type != "cuda":
+        return module
+    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+
+def averaging(module: nn.Module) -> nn.Module:
+    """The module, whose backward pass leaves the mean of all processes' gradients."""
+    if count() == 1:
+        return module
+    return DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+
+def without_averaging(module: nn.Module) -> contextlib.AbstractContextManager:
+    """Inside, the backward passes of a module of `averaging` only add to the gradients."""
+    if isinstance(module, DistributedDataParallel):
+        return module.no_sync()
+    return contextlib.nullcontext()
