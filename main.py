@@ -7,9 +7,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 from trainings import demo, predict
 from trainings.check_data import check_data
@@ -26,25 +25,12 @@ from trainings.train_SSL_FDA import SSLFDA
 from trainings.training import run_experiment
 from trainings.visualize import visualize
 from utils import processes
+from utils.action import Action
 from utils.command_line import parse_settings
 from utils.errors import UserError
-from utils.settings import Settings
+from utils.flags import PROGRAM
+from utils.terminal import RED, coloured
 from utils.utils import ask_for_determinism, is_out_of_memory
-
-
-def no_defaults(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {}
-
-
-class Action(NamedTuple):
-    """What an action runs, its line of help, its own defaults given the explicit flags, and whether
-    the first one of several processes runs it alone."""
-
-    run: Callable[[Settings], None]
-    help: str
-    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_defaults
-    alone: bool = False
-
 
 SIMPLE_CITYSCAPES = Experiment(
     action="train_simple_cityscapes",
@@ -90,6 +76,15 @@ SELF_TRAINING = Experiment(
     distinguishing=("fda_beta", "ssl_round"),
 )
 
+TRAINING_FLAGS = (
+    *("pretrain_path", "num_epochs", "batch_size", "optimizer", "learning_rate", "aug_method"),
+    *("image_size", "save_model_path", "save_keyword", "overwrite", "validation_only"),
+)
+SCORING_FLAGS = ("load_model_path", "select", "bn_statistics")
+"""What the help of a training, and of a scoring, action shows before its own."""
+
+PRETRAINED = "--pretrain_path STDCNet813M_73.91.tar"
+
 ACTIONS: dict[str, Action] = {
     "demo": Action(
         partial(
@@ -104,52 +99,91 @@ ACTIONS: dict[str, Action] = {
         ),
         "the whole job on Toy City: every method, side by side in a table and in pictures",
         demo.defaults,
+        flags=("toy_root", "toy_train", "toy_val", "toy_size"),
+        examples=("", "--num_epochs 2 --toy_train 8 --toy_val 4 --toy_size 64 128"),
     ),
     "make_toy_data": Action(
-        demo.make_toy_data, "draw Toy City: labelled street scenes in the two real layouts"
+        demo.make_toy_data,
+        "draw Toy City: labelled street scenes in the two real layouts",
+        flags=("toy_root", "toy_train", "toy_val", "toy_size", "seed"),
+        examples=("", "--toy_root data/toy --toy_train 500 --toy_size 256 512"),
     ),
     "check_data": Action(
         check_data,
         "read every file of both data sets once: what is broken, what they hold",
+        flags=("gta5_root", "cityscapes_root", "num_workers"),
+        examples=("", "--gta5_root data/GTA5 --cityscapes_root data/Cityscapes --num_workers 8"),
         alone=True,
     ),
     "train_simple_cityscapes": Action(
         partial(run_experiment, SIMPLE_CITYSCAPES),
         "supervised on Cityscapes: what labels of the target would give",
+        flags=TRAINING_FLAGS,
+        examples=(PRETRAINED,),
     ),
     "train_simple_gta5": Action(
-        partial(run_experiment, SIMPLE_GTA5), "supervised on GTA5: the source-only baseline"
+        partial(run_experiment, SIMPLE_GTA5),
+        "supervised on GTA5: the source-only baseline",
+        flags=TRAINING_FLAGS,
+        examples=(PRETRAINED, f"{PRETRAINED} --config config1 --aug_method C-S-HF"),
     ),
     "val_gta5_transfer": Action(
         partial(score_transfer, SIMPLE_GTA5),
         "the domain shift: score the network trained on GTA5 on Cityscapes",
+        flags=SCORING_FLAGS,
+        examples=("", "--aug_method C-S-HF", "--load_model_path runs/a/best.pth"),
     ),
     "train_ada": Action(
-        partial(run_experiment, ADVERSARIAL), "adversarial adaptation to Cityscapes (AdaptSegNet)"
+        partial(run_experiment, ADVERSARIAL),
+        "adversarial adaptation to Cityscapes (AdaptSegNet)",
+        flags=(*TRAINING_FLAGS, *ADVERSARIAL.adaptation),
+        examples=(PRETRAINED, f"{PRETRAINED} --discriminator light --adv_weight 0.0005"),
     ),
     "train_fda": Action(
-        partial(run_experiment, FOURIER), "Fourier domain adaptation: one network per --fda_beta"
+        partial(run_experiment, FOURIER),
+        "Fourier domain adaptation: one network per --fda_beta",
+        flags=(*TRAINING_FLAGS, *FOURIER.adaptation),
+        examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.05"),
     ),
     "val_mbt": Action(
         partial(val_mbt, FOURIER, SELF_TRAINING),
         "multi-band transfer: score the three FDA networks and their ensemble",
         lambda explicit: {"ssl_round": 0},
+        flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics"),
+        examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
         "label Cityscapes' training images with that ensemble",
+        flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path"),
+        examples=("", "--ssl_round 2"),
     ),
     "train_ssl_fda": Action(
-        partial(run_experiment, SELF_TRAINING), "self-training: FDA with those pseudo-labels"
+        partial(run_experiment, SELF_TRAINING),
+        "self-training: FDA with those pseudo-labels",
+        flags=(
+            *TRAINING_FLAGS,
+            *SELF_TRAINING.adaptation,
+            *("pseudo_label_path", "accept_pseudo_labels"),
+        ),
+        examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.01 --ssl_round 2"),
     ),
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
+        flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index"),
+        examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
     ),
     "predict": Action(
         predict.predict,
         "class maps, colours and overlays of your own images (--input), or of a video",
         predict.defaults,
+        flags=("input", "output", "load_model_path", "mbt_checkpoints", "image_size", "overwrite"),
+        examples=(
+            "--load_model_path runs/a/best.pth --input photos",
+            "--mbt_checkpoints a/best.pth b/best.pth c/best.pth --input 'drive/**/*.png'",
+            "--load_model_path runs/a/best.pth --input drive.mp4 --output masks",
+        ),
         alone=True,
     ),
 }
@@ -168,11 +202,7 @@ INTERRUPTED = (
 def main(argv: Sequence[str]) -> int:
     """Runs one action; the exit code: 0 done, 1 wrong data, 2 wrong usage, 128 + n stopped by
     signal n."""
-    settings = parse_settings(
-        argv,
-        {name: action.help for name, action in ACTIONS.items()},
-        {name: action.defaults for name, action in ACTIONS.items()},
-    )
+    settings = parse_settings(argv, ACTIONS)
     # torch repeats it for every loader; --num_workers is the user's to choose.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     if settings.deterministic:
@@ -185,19 +215,23 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         if settings.debug:
             traceback.print_exc()
-        _say(f"main.py: error: {error}")
+        _say(f"{_error_word()} {error}")
         return error.exit_code
     except (MemoryError, RuntimeError) as error:
         if processes.another_failed() and not settings.debug:
             return UserError.exit_code
         if settings.debug or not is_out_of_memory(error):
             raise
-        _say(f"main.py: error: {OUT_OF_MEMORY}")
+        _say(f"{_error_word()} {OUT_OF_MEMORY}")
         return UserError.exit_code
     except KeyboardInterrupt as stop:
         _say(INTERRUPTED)
         return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return 0
+
+
+def _error_word() -> str:
+    return f"{PROGRAM}: {coloured('error:', RED, sys.stderr)}"
 
 
 def _say(text: str) -> None:

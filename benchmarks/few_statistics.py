@@ -31,8 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = parse_settings(
         ("--action", "demo", "--toy_root", str(arguments.toy_root), "--device", "cpu"),
-        {name: action.help for name, action in command_line.ACTIONS.items()},
-        {name: action.defaults for name, action in command_line.ACTIONS.items()},
+        command_line.ACTIONS,
     )
     device = torch.device("cpu")
     validation = validation_samples(Domain.CITYSCAPES, settings)

@@ -91,6 +91,16 @@ def test_another_action_or_other_data_are_refused_on_the_same_run(here, monkeypa
     assert "the images or their pseudo-labels" in capsys.readouterr().err
 
 
+def test_a_run_s_settings_file_runs_it_again(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    run, again = here / "runs" / "simple_gta5_sgd_aug", here / "runs" / "again"
+    words = ("--config_file", str(run / "settings.json"))
+    assert main.main(words) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main.main([*words, "--save_keyword", "again"]) == 0
+    assert scores(again)["last"] == scores(run)["last"]
+
+
 def test_overwrite_starts_afresh_and_leaves_strange_files(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
     run = here / "runs" / "afresh"

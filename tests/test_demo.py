@@ -4,11 +4,7 @@ from utils.command_line import parse_settings
 
 
 def parsed(*words):
-    return parse_settings(
-        ("--action", "demo", *words),
-        {name: action.help for name, action in main.ACTIONS.items()},
-        {name: action.defaults for name, action in main.ACTIONS.items()},
-    )
+    return parse_settings(("--action", "demo", *words), main.ACTIONS)
 
 
 METHODS = demo.Methods(

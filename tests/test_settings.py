@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -6,12 +7,9 @@ import main
 from utils.command_line import parse_settings
 from utils.settings import PRESETS, Settings
 
-HELP = {name: action.help for name, action in main.ACTIONS.items()}
-DEFAULTS = {name: action.defaults for name, action in main.ACTIONS.items()}
-
 
 def parse(*words, action="train_simple_gta5"):
-    return parse_settings(["--action", action, *words], HELP, DEFAULTS)
+    return parse_settings(["--action", action, *words], main.ACTIONS)
 
 
 def refused(capsys, *words):
@@ -94,23 +92,134 @@ def test_demo_follows_the_toy_flags():
         (("--save_keyword", ".."), "is a name, not a path"),
         (("--seed", str(2**70)), "2^63"),
         (("--gta5_val_fraction", "1"), "between 0 and 1"),
-        (("--batch", "4"), "unrecognized arguments: --batch"),
+        (("--batch", "4"), "--batch: no such flag; did you mean --batch_size?"),
+        (("--lerning-rate=1",), "--lerning-rate: no such flag; did you mean --learning_rate?"),
+        (("--xyzzy",), "--xyzzy: no such flag; --help all lists them"),
+        (("train_fda",), "'train_fda' belongs to no flag; did you mean --action train_fda?"),
+        (("--action", "train_fad"), "--action: there is no 'train_fad'; did you mean train_fda?"),
+        (("--optimizer", "Adamm"), "--optimizer: there is no 'Adamm'; did you mean adam?"),
+        (("--precision", "x"), "there is no 'x'; choose from auto, fp32, bf16, fp16"),
+        (("--help", "fda_bta"), "is called 'fda_bta'; did you mean fda_beta?"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_its_flag(capsys, words, sentence):
     assert sentence in refused(capsys, *words)
 
 
-def test_every_field_is_a_flag_with_help(capsys):
+def helped(capsys, *words):
     with pytest.raises(SystemExit) as caught:
-        parse("--help")
+        parse_settings(words, main.ACTIONS)
     assert caught.value.code == 0
-    text = capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+def test_every_field_is_a_flag_with_help(capsys):
+    text = helped(capsys, "--help", "all")
     for field in dataclasses.fields(Settings):
         assert f"--{field.name} " in text
         assert field.metadata["help"]
+        assert f"--{field.name} " in helped(capsys, "--help", field.name)
     for action in main.ACTIONS:
         assert f"\n  {action} " in text
+
+
+def test_help_is_short_and_leads_to_every_action_and_topic(capsys):
+    text = helped(capsys, "--help")
+    assert len(text.splitlines()) < 50
+    topics = {field.metadata["group"].partition(": ")[0] for field in dataclasses.fields(Settings)}
+    for name in (*main.ACTIONS, *topics):
+        assert f"\n  {name} " in text
+        assert "--" in helped(capsys, "--help", name)
+    assert helped(capsys, "--help", "toy").count("\n  --") == 4
+
+
+@pytest.mark.parametrize("name", main.ACTIONS)
+def test_an_action_shows_its_flags_and_examples_that_parse(capsys, name):
+    action = main.ACTIONS[name]
+    text = helped(capsys, "--action", name, "--help")
+    assert text == helped(capsys, "--help", name) and action.help in text
+    assert len(set(action.flags)) == text.count("\n  --"), "a flag that does not exist"
+    for example in action.examples:
+        assert parse(*example.split(), action=name).action == name
+        assert f"--action {name} {example}".rstrip() in text
+
+
+def test_errors_are_red_on_a_terminal_only(capsys, monkeypatch):
+    for colour, no_color, is_terminal in ((True, "", True), (False, "1", True), (False, "", False)):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("sys.stderr.isatty", lambda is_terminal=is_terminal: is_terminal)
+        assert ("\033[31merror:" in refused(capsys, "--batch", "4")) is colour
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    def write(**values):
+        (tmp_path / "run.json").write_text(json.dumps(values))
+        return "--config_file", str(tmp_path / "run.json")
+
+    return write
+
+
+def parse_file(file, *words):
+    return parse_settings((*file, *words), main.ACTIONS)
+
+
+def test_a_run_s_settings_run_it_again(config_file):
+    words = ("--optimizer", "adam", "--image_size", "64", "96", "--compare", "a", "b", "--ohem")
+    before = parse(*words, "--overwrite", "--learning_rate", "0.00005", action="train_fda")
+    file = config_file(**before.to_json(), data="a digest", weights=None)
+    again = parse_file(file)
+    changed = {"config_file": again.config_file, "overwrite": False}
+    assert again == dataclasses.replace(before, **changed)
+    assert again.result_settings() == before.result_settings()
+
+
+def test_flags_beat_the_file_and_the_file_the_presets_and_the_action(config_file):
+    file = config_file(action="demo", config="config1", batch_size=6, base_width=16)
+    settings = parse_file(file, "--base_width", "8")
+    assert (settings.optimizer, settings.batch_size, settings.base_width) == ("adam", 6, 8)
+    assert settings.num_epochs == 15, "the demo's own default"
+    assert parse_file(file, "--config", "config2").optimizer == "sgd"
+    assert parse_file(file, "--action", "train_ada").action == "train_ada"
+
+
+def test_what_followed_from_a_changed_setting_follows_again(config_file):
+    file = config_file(**parse("--weight_decay", "0.1").to_json())
+    adam = parse_file(file, "--optimizer", "adam")
+    assert (adam.learning_rate, adam.head_lr_mult, adam.weight_decay) == (0.001, 1, 0.1)
+    assert parse_file(file, "--image_size", "128", "256").source_resize == (180, 320)
+    assert parse_file(file).source_resize == (720, 1280)
+    assert parse_file(config_file(action="demo", learning_rate=0.01)).learning_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"batch_size": 0}, "run.json: argument --batch_size: '0' must be at least 1"),
+        ({"batch_size": [1, 2]}, "run.json: '2' belongs to no flag"),
+        ({"optimizer": "adm"}, "run.json: argument --optimizer: there is no 'adm'; did you mean"),
+        ({"batchsize": 4}, "no such setting: batchsize; did you mean batch_size?"),
+        ({"newer": 1, "newest": 2, "data": "x"}, "run.json: no such setting: newer, newest"),
+        ({"help": "all"}, "no such setting: help"),
+        ({"learning_rate": "NaN"}, "must be above 0"),
+    ],
+)
+def test_a_file_passes_the_same_checks(capsys, config_file, values, sentence):
+    assert sentence in refused(capsys, *config_file(**values))
+
+
+def test_a_file_that_is_none_is_said(capsys, tmp_path):
+    assert f"such as {tmp_path}/settings.json" in refused(capsys, "--config_file", str(tmp_path))
+    (tmp_path / "list.json").write_text("[1]")
+    assert "should hold settings" in refused(capsys, "--config_file", str(tmp_path / "list.json"))
+
+
+def test_an_action_must_come_from_somewhere(capsys, config_file):
+    for words in ((), config_file(batch_size=4)):
+        with pytest.raises(SystemExit):
+            parse_settings(words, main.ACTIONS)
+        assert "--action is missing: one of demo, make_toy_data" in capsys.readouterr().err
 
 
 def test_settings_are_frozen():

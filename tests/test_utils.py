@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from utils.errors import UsageError
-from utils.utils import ask_for_determinism, resolve_precision
+from utils.utils import ask_for_determinism, progress, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -41,3 +41,15 @@ def test_deterministic_algorithms_are_asked_for(monkeypatch):
     finally:
         torch.use_deterministic_algorithms(False)
         monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+
+
+def test_a_log_file_gets_lines_and_no_carriage_returns(capsys):
+    with progress(None, "epoch 1/2", total=4, unit="image") as bar:
+        for _ in range(4):
+            bar.update()
+    lines = capsys.readouterr().err
+    assert "\r" not in lines and lines.endswith("\n") and "\n\n" not in lines
+    assert [line.split("|")[0] for line in lines.splitlines()] == [
+        "epoch 1/2:   0%",
+        "epoch 1/2: 100%",
+    ]

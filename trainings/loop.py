@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
+from trainings.board import class_curves, show_pictures
 from trainings.loaders import TrainingData, training_batches
 from trainings.method import Method
 from trainings.state import TrainState
@@ -173,6 +174,8 @@ class _Training:
                     _log(values, state, self.folder)
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
+                if state.steps_left == 0:
+                    show_pictures(parts[0], state, self.folder)
                 bar.update(self.data.batch_size)
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:
@@ -304,7 +307,7 @@ def _record_validation(
     run.save_picture("validation.png", picture)
     run.show("validation", picture, state.step)
     summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
-    run.scalars(summary, state.step)
+    run.scalars(summary | class_curves(scores["class_IoU"]), state.step)
     return summary
 
 

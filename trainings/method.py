@@ -35,6 +35,10 @@ class Method(nn.Module):
         """One optimiser per separately trained part, by name."""
         return {"network": network_optimizer(self.network, settings)}
 
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """What is worth seeing of a batch, by name: images [3, H, W] of 0 to 255, of one size."""
+        return {}
+
     def diagnose(self, means: Mapping[str, float]) -> str | None:
         """What is wrong with a training whose terms and observations had these means over an
         epoch, if anything is."""

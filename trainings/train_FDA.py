@@ -4,6 +4,8 @@ x_st = F^-1( M_b |F(x_t)| + (1 - M_b) |F(x_s)|,  arg F(x_s) )
 L    = CE(phi(x_st), y_s) + w_ent * rho_eta(H(phi(x_t)))
 """
 
+from torch import Tensor
+
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
@@ -28,3 +30,13 @@ class FDA(Method):
             "seg_source": segmentation_loss(heads, source.label, ohem=self.ohem),
             "ent_target": self.ent_weight * entropy,
         }
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        return transfer_pictures(batch, self.beta)
+
+
+def transfer_pictures(batch: Batch, beta: float) -> dict[str, Tensor]:
+    """The first source image beside the target whose style it takes."""
+    source, target = batch.source.image[0], batch.target.image[0]
+    stylised = fourier_transfer(source, target, beta)
+    return {"source": source, "target": target, f"source in its style, beta {beta}": stylised}

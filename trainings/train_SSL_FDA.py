@@ -6,9 +6,12 @@ x_st is the source in the target's style as in FDA, pseudo_t comes from the ense
 before; the network starts afresh in every round.
 """
 
+from torch import Tensor
+
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
+from trainings.train_FDA import transfer_pictures
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
 from utils.settings import Settings
@@ -32,3 +35,6 @@ class SSLFDA(Method):
             "seg_target": segmentation_loss(target_heads, target.label, ohem=self.ohem),
             "ent_target": self.ent_weight * entropy,
         }
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        return transfer_pictures(batch, self.beta)

@@ -10,6 +10,7 @@ import torch
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from trainings.batch_norm import TARGET, TRAINING, with_statistics_of
+from trainings.board import conclude, introduce
 from trainings.experiment import Experiment, build_network
 from trainings.loaders import (
     SOURCE_STREAM,
@@ -101,6 +102,8 @@ def _train(
     if run.writes:
         _check_room(run, method)
     run.begin(settings, inputs)
+    if not run.continues(settings):
+        introduce(run, settings, experiment.adaptation)
 
     _announce(run, data, len(validation), method, settings)
 
@@ -109,6 +112,7 @@ def _train(
 
     try:
         state, last = fit(method, data, validate, run, settings, device)
+        conclude(run, state.step)
     finally:
         run.close()
     record = _record(experiment, settings, data, target, last)

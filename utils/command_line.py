@@ -1,29 +1,45 @@
 """The command line: a flag per field of `Settings`; the door that all settings pass."""
 
-import argparse
-import dataclasses
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from utils.settings import PRESETS, Settings, setting_fields, with_derived_defaults
+from utils.action import Action
+from utils.flags import FlagParser, nearest
+from utils.help import help_text
+from utils.run_folder import INPUTS
+from utils.settings import (
+    FOLLOWS_FROM,
+    PRESETS,
+    Settings,
+    derived_defaults,
+    setting_fields,
+    with_derived_defaults,
+)
+
+OF_ONE_COMMAND = ("config_file", "overwrite")
+"""Flags that a file's word does not count for: `settings.json` has them, and whoever runs it again
+does not mean to throw away what it has made."""
 
 
-def parse_settings(
-    argv: Sequence[str],
-    action_help: Mapping[str, str],
-    action_defaults: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]],
-) -> Settings:
-    """Settings of a command line; leaves through the parser's error (exit 2) where they are wrong.
+def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settings:
+    """Settings of a command line; prints help, or leaves with exit code 2 where they are wrong.
 
-    A value is the explicit flag's, else the preset's, else the action's default, else the field's.
-    An action's defaults may follow from the explicit flags.
+    A value is the explicit flag's, else that of `--config_file`, else the preset's, else the
+    action's default, else the field's. An action's defaults may follow from the first two.
     """
-    parser = _build_parser(action_help)
-    explicit = vars(parser.parse_args(argv))
+    parser = FlagParser(actions)
+    parser.add_argument("-h", "--help", nargs="?", const="")
+    explicit = parser.settings(argv)
+    if "help" in explicit:
+        _show_help(parser, explicit["help"] or explicit.get("action", ""), actions)
+    if path := explicit.get("config_file"):
+        explicit = {**_of_file(path, explicit, actions), **explicit}
+    if not explicit.get("action"):
+        parser.error(f"--action is missing: one of {', '.join(actions)}; --help says what they do")
     preset = PRESETS.get(explicit.get("config"), {})
-    merged = {**action_defaults[explicit["action"]](explicit), **preset, **explicit}
+    merged = {**actions[explicit["action"]].defaults(explicit), **preset, **explicit}
     settings = with_derived_defaults(Settings(**merged))
     problem = _inconsistency(settings)
     if problem:
@@ -31,125 +47,66 @@ def parse_settings(
     return settings
 
 
+def _show_help(parser: FlagParser, asked: str, actions: Mapping[str, Action]) -> None:
+    try:
+        print(help_text(asked, actions), end="")
+    except ValueError as error:
+        parser.error(f"--help: {error}")
+    parser.exit()
+
+
+def _of_file(
+    path: Path, explicit: Mapping[str, Any], actions: Mapping[str, Action]
+) -> dict[str, Any]:
+    """The settings of a JSON file such as a run's settings.json, checked as if they were flags.
+
+    What only followed from a setting that an explicit flag changes is left out, to follow again.
+    """
+    parser = FlagParser(actions, place=f"--config_file {path}")
+    words = [
+        word
+        for name, value in _read(path, parser).items()
+        if value is not None and value != []
+        for word in _words(name, value)
+    ]
+    settings = parser.settings(words)
+    changed = {n for n, of in FOLLOWS_FROM.items() if of in settings and of in explicit}
+    before = derived_defaults(Settings(**settings))
+    return {n: v for n, v in settings.items() if n not in changed or v != before[n]}
+
+
+def _read(path: Path, parser: FlagParser) -> dict[str, Any]:
+    """The file's values by the names of settings."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        hint = f": name the file, such as {path / 'settings.json'}" if path.is_dir() else ""
+        parser.error(f"it cannot be read ({error}){hint}")
+    names = [field.name for field in setting_fields()]
+    if not isinstance(values, dict):
+        parser.error("it should hold settings by name, as a run's settings.json does")
+    if unknown := [name for name in values if name not in (*names, *INPUTS)]:
+        meant = nearest(unknown[0], names) if len(unknown) == 1 else ""
+        parser.error(f"no such setting: {', '.join(unknown)}{meant}")
+    return {n: v for n, v in values.items() if n not in (*INPUTS, *OF_ONE_COMMAND)}
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """The flag and the words that stand for a JSON value."""
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    return [f"--{name}={value}"]
+
+
 def _inconsistency(settings: Settings) -> str | None:
     """What is wrong between settings that are each allowed."""
     resized = zip(settings.source_resize, settings.image_size, strict=True)
     if any(source < image for source, image in resized):
+        source, image = (
+            " ".join(map(str, size)) for size in (settings.source_resize, settings.image_size)
+        )
         return (
-            f"argument --source_resize: {_words(settings.source_resize)} is smaller than "
-            f"--image_size {_words(settings.image_size)}, which is cropped from it"
+            f"argument --source_resize: {source} is smaller than --image_size {image}, which is "
+            "cropped from it"
         )
     return None
-
-
-def _words(pair: tuple[int, ...]) -> str:
-    return " ".join(map(str, pair))
-
-
-def _build_parser(action_help: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="main.py",
-        usage="main.py --action ACTION [--flag value ...]",
-        description=_description(action_help),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    groups: dict[str, Any] = {}
-    for field in setting_fields():
-        group = field.metadata["group"]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        _add_flag(groups[group], field, action_help)
-    return parser
-
-
-def _description(action_help: Mapping[str, str]) -> str:
-    width = max(map(len, action_help))
-    actions = "\n".join(f"  {name:{width}}  {text}" for name, text in action_help.items())
-    return (
-        "Real-time domain adaptation for semantic segmentation: train STDC-BiSeNet on labelled\n"
-        "synthetic street scenes and make it work on unlabelled real ones.\n\n"
-        f"actions:\n{actions}"
-    )
-
-
-EXAMPLES = """examples:
-  python main.py --action demo
-  python main.py --action train_simple_gta5 --config config1 --aug_method C-S-HF
-  python main.py --action val_gta5_transfer --load_model_path runs/a/best.pth
-"""
-
-
-def _add_flag(group: Any, field: dataclasses.Field, action_help: Mapping[str, str]) -> None:
-    kind = _kind(typing.get_type_hints(Settings)[field.name])
-    options: dict[str, Any] = {"help": _help(field)}
-    if field.name == "action":
-        options |= {"required": True, "choices": tuple(action_help), "metavar": "ACTION"}
-    elif field.metadata["choices"]:
-        options |= {"choices": field.metadata["choices"]}
-    elif kind is bool:
-        options |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "True|False"}
-    else:
-        several = typing.get_origin(kind) is tuple
-        elements = typing.get_args(kind) if several else (kind,)
-        nargs = "+" if Ellipsis in elements else len(elements)
-        options |= {
-            "type": _checked(elements[0], field),
-            "nargs": nargs if several else None,
-            "metavar": field.metadata["metavar"] or {int: "N", float: "X"}.get(kind),
-            "action": _StoreTuple if several else "store",
-        }
-    group.add_argument(f"--{field.name}", **options)
-
-
-def _help(field: dataclasses.Field) -> str:
-    text, default = field.metadata["help"], field.default
-    if default is None or default is False or default in ("", ()) or "(default" in text:
-        return text
-    shown = _words(default) if isinstance(default, tuple) else default
-    return f"{text} (default: {shown})"
-
-
-def _kind(hint: Any) -> Any:
-    """The type of a field without its `| None`."""
-    if isinstance(hint, types.UnionType):
-        return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
-    return hint
-
-
-def _boolean(text: str) -> bool:
-    try:
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-            text.lower()
-        ]
-    except KeyError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False") from None
-
-
-def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
-    """Parser of one word; an empty word stands for the default, as an unset notebook variable."""
-    nouns = {int: "a whole number", float: "a number"}
-
-    def parse(text: str) -> Any:
-        if text == "" and kind not in nouns:
-            return field.default
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {nouns[kind]}") from None
-        try:
-            if field.metadata["check"]:
-                field.metadata["check"](value)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
-        return value
-
-    return parse
-
-
-class _StoreTuple(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None):
-        # An empty word has become the default of a list, which is empty.
-        setattr(namespace, self.dest, tuple(value for value in values if value != ()))

@@ -149,6 +149,16 @@ def overlay(image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
     return np.array(Image.blend(Image.fromarray(image), colors, 0.5))
 
 
+def side_by_side(pictures: Mapping[str, np.ndarray], *, title: str, width: int = 320) -> np.ndarray:
+    """Pictures of one size, RGB uint8 [H, W, 3], in a line, each under its name."""
+    sheet = _Sheet(title, columns=len(pictures), column_width=width)
+    sheet.headings([*pictures])
+    height, full_width = next(iter(pictures.values())).shape[:2]
+    shape = (max(1, round(height * width / full_width)), width)
+    sheet.pictures([_resized_image(picture, shape) for picture in pictures.values()])
+    return sheet.array()
+
+
 def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """The image in pale grey at the truth's size, wrong pixels in `ERROR_COLOR`, ignored black.
 

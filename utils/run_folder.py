@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from utils import processes
@@ -235,6 +236,11 @@ class RunFolder:
         """RGB, uint8 [H, W, 3], in TensorBoard."""
         if self.writes:
             self._board(step).add_image(tag, picture, step, dataformats="HWC")
+
+    def describe(self, summary: Summary, step: int) -> None:
+        """What a plugin of TensorBoard reads, such as the table of runs."""
+        if self.writes:
+            self._board(step).file_writer.add_summary(summary, step)
 
     def _board(self, step: int) -> SummaryWriter:
         """TensorBoard's writer; entries of an earlier attempt from `step` on are dropped."""

@@ -16,17 +16,18 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 
 ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, PREDICTION, RUN, HARDWARE = (
-    "what to do",
-    "data",
-    "Toy City, the built-in data",
-    "network",
-    "training",
-    "adaptation",
-    "scoring and pictures",
-    "prediction",
-    "the run on disk",
-    "hardware",
+    "action: what to do",
+    "data: folders, sizes, augmentation, loading",
+    "toy: Toy City, the built-in data",
+    "network: its size, and the weights it starts from",
+    "training: epochs, batches, optimiser, seed",
+    "adaptation: ADA, FDA and self-training",
+    "scoring: which checkpoint, which statistics, which pictures",
+    "prediction: your own images and videos",
+    "run: the run on disk",
+    "hardware: device and precision",
 )
+"""Groups of flags: the word that `--help` knows each by, and what it is about."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "config1": {"optimizer": "adam", "batch_size": 4},
@@ -48,6 +49,12 @@ OPTIMIZERS: Mapping[str, OptimizerDefaults] = {
     "adamw": OptimizerDefaults(learning_rate=1e-3, head_lr_mult=1.0, weight_decay=0.01),
     "rmsprop": OptimizerDefaults(learning_rate=1e-3, head_lr_mult=1.0, weight_decay=5e-4),
 }
+
+FOLLOWS_FROM: Mapping[str, str] = {
+    **dict.fromkeys(OptimizerDefaults._fields, "optimizer"),
+    "source_resize": "image_size",
+}
+"""The settings whose default is another one's consequence, each with that one."""
 
 SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
 """FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
@@ -137,13 +144,21 @@ def flag(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    action: str = flag("", ACTION, "the step to run, one of those above")
+    action: str = flag("", ACTION, "the step to run; main.py --help lists them")
     config: str | None = flag(
         None,
         ACTION,
         "preset: config1 is adam with batch size 4, config2 is sgd with batch size 4; "
         "an explicit flag beats the preset",
         choices=tuple(PRESETS),
+        affects_result=False,
+    )
+    config_file: Path | None = flag(
+        None,
+        ACTION,
+        "JSON file of settings by name, --action too; a run's settings.json runs it again. "
+        "Explicit flags beat it, it beats the preset; --overwrite only counts as a flag",
+        metavar="FILE",
         affects_result=False,
     )
     validation_only: bool = flag(
@@ -561,15 +576,20 @@ class Settings:
         }
 
 
-def with_derived_defaults(settings: Settings) -> Settings:
-    """Fills the settings whose default follows from another one."""
-    derived = {
+def derived_defaults(settings: Settings) -> dict[str, Any]:
+    """The defaults of what `FOLLOWS_FROM` names."""
+    return {
         **OPTIMIZERS[settings.optimizer]._asdict(),
         "source_resize": tuple(
             round(side * ratio)
             for side, ratio in zip(settings.image_size, SOURCE_RESIZE_RATIO, strict=True)
         ),
     }
+
+
+def with_derived_defaults(settings: Settings) -> Settings:
+    """Fills the settings whose default follows from another one."""
+    derived = derived_defaults(settings)
     missing = {name: value for name, value in derived.items() if getattr(settings, name) is None}
     codes = "-".join(augmentation_codes(settings.aug_method))  # `nonorm` is no code
     return dataclasses.replace(settings, aug_method=codes, **missing)

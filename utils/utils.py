@@ -18,6 +18,7 @@ from tqdm import tqdm
 from utils import processes
 from utils.errors import UsageError, UserError
 from utils.settings import REPOSITORY
+from utils.terminal import LogLines
 
 LOG_FILE_INTERVAL = 15.0
 """Seconds between progress lines where they cannot be overwritten in place."""
@@ -114,11 +115,12 @@ def file_digest(path: Path) -> str:
 def progress(items: Iterable, description: str, **options) -> tqdm:
     """A progress bar with rate and time left, of the first process; in a log file a line now and
     then."""
-    interval = 0.1 if sys.stderr.isatty() else LOG_FILE_INTERVAL
-    others = {} if processes.is_first() else {"disable": True}
-    return tqdm(
-        items, desc=description, mininterval=interval, dynamic_ncols=True, **others, **options
-    )
+    if not processes.is_first():
+        options["disable"] = True
+    if sys.stderr.isatty():
+        return tqdm(items, desc=description, dynamic_ncols=True, **options)
+    lines = LogLines(sys.stderr)
+    return tqdm(items, desc=description, mininterval=LOG_FILE_INTERVAL, file=lines, **options)
 
 
 def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:

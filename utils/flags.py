@@ -1,0 +1,167 @@
+"""The flags: argparse's view of the fields of `Settings`."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from utils.settings import Settings, setting_fields
+from utils.terminal import RED, coloured
+
+PROGRAM = "main.py"
+USAGE = f"{PROGRAM} --action ACTION [--flag value ...]"
+
+
+class FlagParser(argparse.ArgumentParser):
+    """Parses words into the settings that they name, and no others.
+
+    Args:
+        actions: what `--action` may be.
+        fields: the settings that have a flag.
+        place: where the words are from, for errors; empty for the command line.
+    """
+
+    def __init__(
+        self,
+        actions: Iterable[str],
+        fields: Sequence[dataclasses.Field] | None = None,
+        *,
+        place: str = "",
+        **texts: Any,
+    ):
+        super().__init__(
+            prog=PROGRAM,
+            usage=USAGE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+            add_help=False,
+            **texts,
+        )
+        self.actions, self.place = tuple(actions), place
+        groups: dict[str, Any] = {}
+        for field in setting_fields() if fields is None else fields:
+            topic, _, what = field.metadata["group"].partition(": ")
+            if topic not in groups:
+                groups[topic] = self.add_argument_group(topic, what or None)
+            groups[topic].add_argument(f"--{field.name}", **self._options(field))
+
+    def settings(self, words: Sequence[str]) -> dict[str, Any]:
+        """The settings that the words name, by name; leaves through `error` where one is wrong."""
+        known, unknown = self.parse_known_args(words)
+        if unknown and "help" not in known:
+            self.error(self._unknown(unknown[0]))
+        return vars(known)
+
+    def error(self, message: str) -> typing.NoReturn:
+        self.print_usage(sys.stderr)
+        error = coloured("error:", RED, sys.stderr)
+        self.exit(2, f"{PROGRAM}: {error} {self.place and f'{self.place}: '}{message}\n")
+
+    def _unknown(self, word: str) -> str:
+        flag = word.partition("=")[0]
+        if flag.startswith("-"):
+            flags = [name for action in self._actions for name in action.option_strings]
+            return f"{flag}: no such flag{nearest(flag, flags) or '; --help all lists them'}"
+        meant = f"; did you mean --action {word}?" if word in self.actions else ""
+        return f"{word!r} belongs to no flag{meant}"
+
+    def _options(self, field: dataclasses.Field) -> dict[str, Any]:
+        """How argparse takes a field."""
+        kind = _kind(typing.get_type_hints(Settings)[field.name])
+        options: dict[str, Any] = {"help": _help(field)}
+        if field.name == "action":
+            return options | {"type": _choice(self.actions), "metavar": "ACTION"}
+        if choices := field.metadata["choices"]:
+            return options | {"type": _choice(choices), "metavar": f"{{{','.join(choices)}}}"}
+        if kind is bool:
+            return options | {
+                "type": _boolean,
+                "nargs": "?",
+                "const": True,
+                "metavar": "True|False",
+            }
+        several = typing.get_origin(kind) is tuple
+        elements = typing.get_args(kind) if several else (kind,)
+        nargs = "+" if Ellipsis in elements else len(elements)
+        return options | {
+            "type": _checked(elements[0], field),
+            "nargs": nargs if several else None,
+            "metavar": field.metadata["metavar"] or {int: "N", float: "X"}.get(kind),
+            "action": _StoreTuple if several else "store",
+        }
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """Words that suggest the name that was meant; empty where none is near."""
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), _underscored(names), n=1)
+    return f"; did you mean {_underscored(names)[near[0]]}?" if near else ""
+
+
+def _underscored(names: Iterable[str]) -> dict[str, str]:
+    return {name.lower().replace("-", "_"): name for name in names}
+
+
+def _help(field: dataclasses.Field) -> str:
+    text, default = field.metadata["help"], field.default
+    if default is None or default is False or default in ("", ()) or "(default" in text:
+        return text
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    return f"{text} (default: {shown})"
+
+
+def _kind(hint: Any) -> Any:
+    """The type of a field without its `| None`."""
+    if isinstance(hint, types.UnionType):
+        return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+    return hint
+
+
+def _choice(choices: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text in choices:
+            return text
+        meant = nearest(text, choices) or f"; choose from {', '.join(choices)}"
+        raise argparse.ArgumentTypeError(f"there is no {text!r}{meant}")
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+            text.lower()
+        ]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False") from None
+
+
+def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
+    """Parser of one word; an empty word stands for the default, as an unset notebook variable."""
+    nouns = {int: "a whole number", float: "a number"}
+
+    def parse(text: str) -> Any:
+        if text == "" and kind not in nouns:
+            return field.default
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {nouns[kind]}") from None
+        try:
+            if field.metadata["check"]:
+                field.metadata["check"](value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+        return value
+
+    return parse
+
+
+class _StoreTuple(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        # An empty word has become the default of a list, which is empty.
+        setattr(namespace, self.dest, tuple(value for value in values if value != ()))

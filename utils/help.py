@@ -1,0 +1,80 @@
+"""What `--help` says: in short, or on an action, a topic or a flag."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from utils.action import Action
+from utils.flags import PROGRAM, FlagParser, nearest
+from utils.settings import setting_fields
+
+ALL = "all"
+
+WHAT = """Real-time domain adaptation for semantic segmentation: train STDC-BiSeNet on labelled
+synthetic street scenes and make it work on unlabelled real ones."""
+
+EXAMPLES = """examples:
+  python main.py --action demo
+  python main.py --action train_simple_gta5 --config config1 --aug_method C-S-HF
+  python main.py --action val_gta5_transfer --load_model_path runs/a/best.pth
+  python main.py --config_file checkpoints/ada_sgd_noaug/settings.json --save_keyword again"""
+
+FURTHER = f"""more:
+  {PROGRAM} --help ACTION    what an action does, examples, and the flags made for it
+  {PROGRAM} --help TOPIC     the flags of a topic
+  {PROGRAM} --help FLAG      one flag
+  {PROGRAM} --help {ALL}       every flag"""
+
+
+def help_text(asked: str, actions: Mapping[str, Action]) -> str:
+    """Help on an action, a topic or a flag, on `ALL`, or in short for an empty word.
+
+    Raises ValueError, with the nearest name, where there is none of what is asked for.
+    """
+    name = asked.lstrip("-")
+    fields = setting_fields()
+    if name == "":
+        texts = (_listed("actions", _lines(actions)), _listed("topics", _topics()))
+        return _text(actions, [], WHAT, *texts, EXAMPLES, FURTHER)
+    if name == ALL:
+        return _text(actions, fields, WHAT, _listed("actions", _lines(actions)))
+    if name in actions:
+        own = [field for field in fields if field.name in actions[name].flags]
+        title = f"{name}: {actions[name].help}"
+        return _text(actions, own, title, _examples(name, actions[name])) + _more_flags()
+    chosen = [field for field in fields if name in (field.name, _topic(field))]
+    if chosen:
+        return _text(actions, chosen)
+    meant = nearest(name, [*actions, *_topics(), *(field.name for field in fields)])
+    raise ValueError(f"no action, topic or flag is called {asked!r}{meant}")
+
+
+def _text(actions: Mapping[str, Action], fields: list, *paragraphs: str) -> str:
+    return FlagParser(actions, fields, description="\n\n".join(paragraphs)).format_help()
+
+
+def _topic(field: dataclasses.Field) -> str:
+    return field.metadata["group"].partition(": ")[0]
+
+
+def _topics() -> dict[str, str]:
+    """What each topic is about, by its name."""
+    groups = (field.metadata["group"].partition(": ") for field in setting_fields())
+    return {name: what for name, _, what in groups}
+
+
+def _lines(actions: Mapping[str, Action]) -> dict[str, str]:
+    return {name: action.help for name, action in actions.items()}
+
+
+def _listed(title: str, lines: Mapping[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join([f"{title}:", *(f"  {name:{width}}  {text}" for name, text in lines.items())])
+
+
+def _examples(name: str, action: Action) -> str:
+    lines = (f"  python {PROGRAM} --action {name} {words}".rstrip() for words in action.examples)
+    return "\n".join(["examples:", *lines])
+
+
+def _more_flags() -> str:
+    return f"\nmore flags: {PROGRAM} --help TOPIC, which is {', '.join(_topics())} or {ALL}\n"
