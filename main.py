@@ -171,18 +171,31 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         if settings.debug:
             traceback.print_exc()
-        print(f"main.py: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except (MemoryError, RuntimeError) as error:
-        if settings.debug or not is_out_of_memory(error):
+        return _failed(str(error), error.exit_code)
+    except (MemoryError, RuntimeError, OSError) as error:
+        problem = OUT_OF_MEMORY if is_out_of_memory(error) else _refused(error)
+        if settings.debug or problem is None:
             raise
-        print(f"main.py: error: {OUT_OF_MEMORY}", file=sys.stderr)
-        return UserError.exit_code
+        return _failed(problem, UserError.exit_code)
     except KeyboardInterrupt as stop:
         print(INTERRUPTED, file=sys.stderr)
         return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return 0
 
 
+def _refused(error: Exception) -> str | None:
+    """What the system has refused, a folder without permission for example, if it has."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    return f"{error.filename or 'the system'}: {error.strerror}; what was saved is kept"
+
+
+def _failed(problem: str, code: int) -> int:
+    """Says it in one line, whatever is in the names of files."""
+    print("main.py: error: " + problem.replace("\n", "\\n"), file=sys.stderr)
+    return code
+
+
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     sys.exit(main(sys.argv[1:]))

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STDERR = 2
 NOTICE = b"\nstopping after this step; once more to leave at once\n"
 
 
@@ -64,6 +64,7 @@ class Stop:
         if self.requested is not None:
             raise KeyboardInterrupt
         self.requested = signum
-        os.write(sys.stderr.fileno(), NOTICE)  # a signal may come in the middle of a print
+        with contextlib.suppress(OSError):  # a signal may come in the middle of a print
+            os.write(STDERR, NOTICE)
         if self._immediate:
             self.check()
