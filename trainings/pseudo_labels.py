@@ -110,10 +110,11 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     samples = unlabelled_samples(Domain.CITYSCAPES, settings)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
-    if making.begin(overwrite=settings.overwrite):
-        print(f"{folder.path} is finished; --overwrite makes it afresh")
-    else:
-        making.run(Ensemble(load_checkpoints(members, Domain.CITYSCAPES, settings)), settings)
+    with folder.alone():
+        if making.begin(overwrite=settings.overwrite):
+            print(f"{folder.path} is finished; --overwrite makes it afresh")
+        else:
+            making.run(Ensemble(load_checkpoints(members, Domain.CITYSCAPES, settings)), settings)
     _print_summary(folder)
 
 
