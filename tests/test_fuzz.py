@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.samples import read_image, read_label
+from datasets.samples import picture_size, read_image, read_label
 from model.weights import read_state_dict
 from tests.helpers import claim_size, label_ids, picture
 from utils.errors import UserError
@@ -54,6 +54,7 @@ def checked_label(path):
     label = read_label(path, holds_train_ids=False)
     assert label.dtype == np.uint8 and label.ndim == 2
     assert set(np.unique(label)) <= {*range(19), 255}
+    assert picture_size(path) == label.shape
 
 
 def checked_weights(path):

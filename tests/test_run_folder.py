@@ -125,6 +125,14 @@ def test_a_setting_that_the_method_does_not_use_does_not_refuse_it(tmp_path):
         run.finished(Settings(aug_method="C", aug_probability=0.9), INPUTS)
 
 
+def test_what_changes_no_result_does_not_refuse_it(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(Settings(), INPUTS)
+    run.write_text(LATEST, "")
+    other = Settings(num_workers=7, log_every=3, debug=True, checkpoint_minutes=1.0, device="cpu")
+    assert not run.finished(other, INPUTS)
+
+
 def test_other_inputs_refuse_it_and_lost_ones_do_not(tmp_path):
     run = RunFolder(tmp_path)
     run.begin(Settings(), INPUTS)
