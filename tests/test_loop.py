@@ -16,6 +16,7 @@ from tests.helpers import TINY, make_cityscapes, make_gta5
 from tests.test_killing import TIMES, assert_same, content
 from trainings import loop, training
 from trainings.loop import _Health
+from trainings.stopping import Stop, held_back, ignore_interrupts
 from utils.errors import UserError
 from utils.run_folder import BEST, LATEST, RunFolder
 
@@ -97,6 +98,16 @@ def test_a_signal_in_a_step_stops_after_it_and_the_run_goes_on_alike(
             k: v for k, v in other.items() if k not in TIMES
         }
     assert_same(content(here / name), content(here / "whole"))
+
+
+def test_ctrl_c_does_not_reach_a_worker_that_has_just_been_forked():
+    with Stop() as stop, stop.immediately(), held_back():
+        worker = os.fork()
+        if worker == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+            ignore_interrupts(0)
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 7
 
 
 def test_a_second_signal_leaves_at_once_and_the_checkpoint_stays_whole(here, monkeypatch):

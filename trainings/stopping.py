@@ -14,6 +14,18 @@ NOTICE = b"\nstopping after this step; once more to leave at once\n"
 def ignore_interrupts(worker: int) -> None:
     """For a data worker: Ctrl-C goes to the whole group, but the main process ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Signals wait until this ends, in workers that are forked meanwhile until they ignore them:
+    before, they would obey as the main process does."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Stopped(KeyboardInterrupt):
