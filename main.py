@@ -215,23 +215,32 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         if settings.debug:
             traceback.print_exc()
-        _say(f"{_error_word()} {error}")
-        return error.exit_code
-    except (MemoryError, RuntimeError) as error:
+        return _failed(str(error), error.exit_code)
+    except (MemoryError, RuntimeError, OSError) as error:
         if processes.another_failed() and not settings.debug:
             return UserError.exit_code
-        if settings.debug or not is_out_of_memory(error):
+        problem = OUT_OF_MEMORY if is_out_of_memory(error) else _refused(error)
+        if settings.debug or problem is None:
             raise
-        _say(f"{_error_word()} {OUT_OF_MEMORY}")
-        return UserError.exit_code
+        return _failed(problem, UserError.exit_code)
     except KeyboardInterrupt as stop:
         _say(INTERRUPTED)
         return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return 0
 
 
-def _error_word() -> str:
-    return f"{PROGRAM}: {coloured('error:', RED, sys.stderr)}"
+def _refused(error: Exception) -> str | None:
+    """What the system has refused, a folder without permission for example, if it has."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    return f"{error.filename or 'the system'}: {error.strerror}; what was saved is kept"
+
+
+def _failed(problem: str, code: int) -> int:
+    """Says it in one line, whatever is in the names of files."""
+    word = coloured("error:", RED, sys.stderr)
+    _say(f"{PROGRAM}: {word} " + problem.replace("\n", "\\n"))
+    return code
 
 
 def _say(text: str) -> None:
@@ -241,4 +250,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     sys.exit(main(sys.argv[1:]))

@@ -4,12 +4,14 @@ A store is named by everything its pixels follow from: the names, sizes and modi
 the files, how they are prepared, and this format. So it is never stale: other files, another store.
 
 <digest>.u8    pictures one after another, uint8
-<digest>.done  a byte for each picture, 1 where it is whole, so that building goes on
+<digest>.sums  for each picture `WHOLE` + its CRC-32, or 0 until it is whole, uint64: building goes
+               on where it stopped, and what a disk has changed is noticed
 """
 
 import hashlib
 import math
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,7 +19,10 @@ import numpy as np
 
 from datasets.labels import IGNORE
 
-FORMAT = 1
+FORMAT = 2
+
+WHOLE = 2**32
+"""Tells the sum of a picture that is there from the 0 of one that is not."""
 
 Shape = tuple[int, ...]
 
@@ -33,10 +38,11 @@ class PictureStore:
 
     def __init__(self, folder: Path, digest: str, shapes: Sequence[Shape]):
         self.pixels_path = folder / f"{digest}.u8"
-        self.done_path = folder / f"{digest}.done"
+        self.sums_path = folder / f"{digest}.sums"
         self.shapes = list(shapes)
         self.ends = np.cumsum([0, *(math.prod(shape) for shape in self.shapes)])
         self._pixels: np.ndarray | None = None
+        self._sums: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -53,9 +59,9 @@ class PictureStore:
         a mapping which has no room is killed without a word.
         """
         if not self._has_its_sizes():
-            self.done_path.unlink(missing_ok=True)  # what it marks may be lost
+            self.sums_path.unlink(missing_ok=True)  # what it marks may be lost
             self.pixels_path.parent.mkdir(parents=True, exist_ok=True)
-            for path, size in ((self.pixels_path, self.nbytes), (self.done_path, self.count)):
+            for path, size in self._sizes():
                 with path.open("ab") as file:
                     file.truncate(size)
                     if hasattr(os, "posix_fallocate"):  # macOS has none
@@ -65,15 +71,20 @@ class PictureStore:
         """Places of the pictures that are not whole; all of them where there is no file."""
         if not self._has_its_sizes():
             return list(range(self.count))
-        return np.flatnonzero(np.fromfile(self.done_path, np.uint8) == 0).tolist()
+        return np.flatnonzero(np.fromfile(self.sums_path, np.uint64) == 0).tolist()
 
     def _has_its_sizes(self) -> bool:
-        sizes = ((self.pixels_path, self.nbytes), (self.done_path, self.count))
-        return all(path.exists() and path.stat().st_size == size for path, size in sizes)
+        return all(path.exists() and path.stat().st_size == size for path, size in self._sizes())
 
-    def read(self, place: int) -> np.ndarray:
-        """A picture of its own, uint8, as it was written."""
-        return np.array(self._at(place))
+    def _sizes(self) -> tuple[tuple[Path, int], ...]:
+        return (self.pixels_path, self.nbytes), (self.sums_path, 8 * self.count)
+
+    def read(self, place: int) -> np.ndarray | None:
+        """A picture of its own, uint8, as it was written; None where it was damaged since."""
+        if self._sums is None:
+            self._sums = np.fromfile(self.sums_path, np.uint64)
+        picture = np.array(self._at(place))
+        return picture if self._sums[place] == WHOLE + zlib.crc32(picture) else None
 
     def write(self, place: int, picture: np.ndarray) -> None:
         """Stores a picture of the place's shape; it counts once it is marked."""
@@ -85,18 +96,20 @@ class PictureStore:
         """Counts these as whole, once what is written is on the disk."""
         with self.pixels_path.open("rb+") as file:
             os.fsync(file.fileno())
-        done = np.memmap(self.done_path, np.uint8, "r+")
-        done[list(places)] = 1
-        done.flush()
+        sums = np.memmap(self.sums_path, np.uint64, "r+")
+        for place in places:
+            sums[place] = WHOLE + zlib.crc32(self._at(place))
+        sums.flush()
 
     def _at(self, place: int) -> np.ndarray:
         if self._pixels is None:  # in every process anew
-            self._pixels = np.memmap(self.pixels_path, np.uint8, "r+")
+            mode = "r+" if os.access(self.pixels_path, os.W_OK) else "r"  # another user's
+            self._pixels = np.memmap(self.pixels_path, np.uint8, mode)
         start, end = self.ends[place : place + 2]
         return self._pixels[start:end].reshape(self.shapes[place])
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_pixels": None}
+        return {**self.__dict__, "_pixels": None, "_sums": None}
 
 
 def digest_of(paths: Iterable[Path], how: str) -> str:
@@ -117,12 +130,16 @@ class CachedPairs:
     def __init__(self, images: PictureStore, labels: PictureStore | None, places: Sequence[int]):
         self.images, self.labels, self.places = images, labels, list(places)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """A pair; None where either was damaged."""
         place = self.places[index]
         image = self.images.read(place)
+        if image is None:
+            return None
         if self.labels is None:
             return image, np.full(image.shape[1:], IGNORE, np.uint8)
-        return image, self.labels.read(place)
+        label = self.labels.read(place)
+        return None if label is None else (image, label)
 
     def subset(self, indices: Iterable[int]) -> "CachedPairs":
         return CachedPairs(self.images, self.labels, [self.places[index] for index in indices])

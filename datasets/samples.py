@@ -22,6 +22,9 @@ from datasets.cache import CachedPairs
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, MAX_LABEL_ID, NUM_CLASSES
 from utils.errors import UserError
 
+FORMATS = ("PNG", "JPEG")
+"""What a picture may be, whatever its name says; PIL would start Ghostscript for an EPS."""
+
 DEEPER = ("I", "F")
 """What PIL's names begin with of the modes that have 16 or 32 bits a channel."""
 
@@ -112,7 +115,7 @@ class SampleDataset(Dataset):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        pair = self.decoded(index) if self.cached is None else self.cached[index]
+        pair = self._cached(index) or self.decoded(index)
         with _seeded((*self.seed, epoch, index)):
             image, label = self.transform(*as_tv_tensors(*pair))
         plain = torch.Tensor
@@ -121,6 +124,16 @@ class SampleDataset(Dataset):
             label.as_subclass(plain).contiguous(),
             self.files[index].name,
         )
+
+    def _cached(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The pair from the cache, where there is one that has it whole."""
+        if self.cached is None:
+            return None
+        pair = self.cached[index]
+        if pair is None:
+            folder = self.cached.images.pixels_path.parent
+            _say_once(f"the cache {folder} is damaged: remove it; what it lost is decoded anew")
+        return pair
 
     def decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image, uint8 [3, H, W], and label, uint8 [H, W], from the files."""
@@ -186,7 +199,7 @@ def check_sizes(image_path: Path, image: np.ndarray, label_path: Path, label: np
 def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
     """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel; `upright` turns it as its EXIF data
     say, as viewers do."""
-    picture = _open(path, upright=upright)
+    picture = _decoded(path, upright=upright)
     if picture.mode.startswith(DEEPER):  # PIL would cut off what is above 255
         raise UserError(
             f"{path} is a {picture.mode} picture, of more than 8 bits a channel: save it with 8"
@@ -196,7 +209,7 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
 
 def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:
     """Train ids, uint8 [H, W], of a PNG of train ids, or of label ids, which are mapped."""
-    picture = _open(path)
+    picture = _decoded(path)
     if picture.mode not in ("L", "P"):
         raise UserError(
             f"{path} is a {picture.mode} picture, not a map of class ids (8-bit grey or palette): "
@@ -228,12 +241,29 @@ def _some(values: Sequence[int], at_most: int = 8) -> str:
     return ", ".join(words) + (", …" if len(values) > at_most else "")
 
 
-def _open(path: Path, *, upright: bool = False) -> Image.Image:
-    """A picture, wholly decoded."""
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) by the file's header."""
+    with _opened(path) as picture:
+        return picture.height, picture.width
+
+
+def _decoded(path: Path, *, upright: bool = False) -> Image.Image:
+    """A picture whose checksums are right: decoding alone does not compare them all."""
+    with _opened(path) as picture:
+        picture.verify()
+    with _opened(path) as picture:
+        picture.load()
+        return ImageOps.exif_transpose(picture) if upright else picture
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture whose header is read. Raises UserError for what goes wrong with it."""
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture) if upright else picture
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")  # to open a pipe would wait for its other end
+        with Image.open(path, formats=FORMATS) as picture:
+            yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} cannot be read as a picture ({error}): replace it, or remove it together "

@@ -1,5 +1,7 @@
 import errno
 import multiprocessing
+import os
+import pickle
 import shutil
 import time
 from dataclasses import replace
@@ -10,7 +12,8 @@ import pytest
 import torch
 
 import main
-from tests.helpers import TINY, make_cityscapes, make_gta5, picture, save
+from datasets.cache import digest_of
+from tests.helpers import TINY, claim_size, make_cityscapes, make_gta5, picture, save
 from trainings import caching
 from trainings.caching import attach_cache
 from trainings.loaders import (
@@ -129,6 +132,8 @@ def test_building_goes_on_where_it_stopped(settings, monkeypatch):
     with pytest.raises(Interrupted):
         training(settings)
     monkeypatch.setattr(caching._Writer, "__getitem__", lambda s, p: counting(s, p, 100))
+    usage = shutil.disk_usage("/")._replace(free=100_000)  # what is built has its room already
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: usage)
     assert_equal(training(settings), training(without(settings)))
     assert decoded == [0, 1, 2, 3, 4, 4, 5, 6, 7]
 
@@ -278,3 +283,69 @@ def test_a_link_to_itself_or_to_nowhere_is_named(settings, cache, target):
         )
         epoch = [samples[0, index] for index in range(len(samples))]
         assert not epoch
+
+
+def test_a_flipped_byte_is_noticed_and_decoded_anew(settings, capsys):
+    training(settings)
+    for store in settings.cache_dir.glob("*.u8"):
+        pixels = bytearray(store.read_bytes())
+        pixels[len(pixels) // 2] ^= 1
+        store.write_bytes(pixels)
+    samples = training(settings)
+    assert samples.cached is not None
+    assert_equal(samples, training(without(settings)))
+    assert capsys.readouterr().out.count("is damaged: remove it") == 1
+
+
+def test_what_was_marked_is_lost_with_the_pixels(settings):
+    training(settings)
+    for store in settings.cache_dir.glob("*.u8"):
+        store.unlink()
+    assert_equal(training(settings), training(without(settings)))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_another_users_cache_is_read_or_left_alone(settings, capsys):
+    training(settings)
+    for mode, cached in ((0o444, True), (0, False)):
+        for path in settings.cache_dir.iterdir():
+            path.chmod(mode)
+        samples = training(settings)
+        assert (samples.cached is not None) == cached
+        assert_equal(samples, training(without(settings)))
+    assert "no cache in" in capsys.readouterr().out
+
+
+def test_a_size_of_as_many_pixels_is_another_cache(settings):
+    for size in ((64, 96), (96, 64), (64, 96)):
+        turned = with_derived_defaults(replace(settings, image_size=size, source_resize=None))
+        assert_equal(training(turned), training(without(turned)))
+
+
+def test_a_store_is_named_by_what_its_files_are(tmp_path):
+    def digest(name="aachen/a.png", content=b"four", time=1, how=""):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        os.utime(path, ns=(time, time))
+        return digest_of([path], how)
+
+    others = ({"name": "ulm/a.png"}, {"name": "aachen/b.png"}, {"content": b"fives"}, {"time": 2})
+    digests = [digest(), *(digest(**other) for other in others), digest(how="smaller")]
+    assert len(set(digests)) == len(digests) and digest() == digests[0]
+
+
+def test_what_is_read_is_a_copy_and_no_pixel_travels_to_a_worker(settings):
+    samples = training(settings)
+    image, label = samples.cached[0]
+    image[:], label[:] = 0, 0
+    assert samples.cached[0] is not None
+    assert_equal(samples, training(without(settings)))
+    assert len(pickle.dumps(samples.cached)) < 10_000
+
+
+def test_a_validation_label_of_10_billion_pixels_is_a_sentence(settings):
+    for path in (settings.cityscapes_root / "gtFine/val").glob("*/*_labelTrainIds.png"):
+        claim_size(path, 100_000)
+    with pytest.raises(UserError, match="cannot be read as a picture"):
+        validation_samples(Domain.CITYSCAPES, settings, often=True)

@@ -465,3 +465,13 @@ def test_only_small_things_leave_a_worker(data):
     reading = check_data.read(files)
     assert reading.size == (1024, 2048) and reading.counts[0] == 2048 * 1024
     assert len(pickle.dumps(reading)) < 4096
+
+
+def test_twins_in_one_split_are_named_and_a_newline_stays_in_its_line(data, capsys):
+    images = sorted((data / "GTA5/images").iterdir())
+    for path in (images[1], data / "GTA5/labels" / images[1].name):
+        path.rename(path.with_name("0\n0.png"))
+    images[1].with_name("0\n0.png").write_bytes(images[0].read_bytes())
+    assert check()[0] == 0
+    printed = capsys.readouterr().out
+    assert "note: duplicate image, 1" in printed and "0\\n0.png" in printed

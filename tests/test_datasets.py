@@ -103,6 +103,20 @@ def test_labels_of_the_other_kind_are_named_with_their_values(tmp_path):
         read_label(path, holds_train_ids=True)
 
 
+@pytest.mark.parametrize("value, holds_train_ids", [(19, True), (254, True), (35, False)])
+def test_the_first_value_beyond_the_labels_is_refused(tmp_path, value, holds_train_ids):
+    path = save(np.array([[0, value]], np.uint8), tmp_path / "label.png")
+    with pytest.raises(UserError, match=f"holds {value} too"):
+        read_label(path, holds_train_ids=holds_train_ids)
+
+
+def test_in_the_place_of_the_last_sample_the_first_is_taken(tmp_path):
+    files = gta5_files(make_gta5(tmp_path), "train", 0.2)
+    files[-1].image.write_bytes(b"no picture")
+    skipping = SampleDataset(files, train_transform, skips_bad=True)
+    assert np.array_equal(skipping.decoded(len(files) - 1)[0], skipping.decoded(0)[0])
+
+
 def test_broken_pictures_are_named(tmp_path):
     whole = save(picture(0), tmp_path / "whole.png").read_bytes()
     for name, content in {

@@ -1,16 +1,18 @@
 """Files from strangers: real files of each kind, damaged in hundreds of seeded ways, end in a
 result of the right kind or in a UserError, and in nothing else."""
 
+import contextlib
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from datasets.samples import read_image, read_label
+from datasets.samples import picture_size, read_image, read_label
 from model.weights import read_state_dict
-from tests.helpers import label_ids, picture
+from tests.helpers import claim_size, label_ids, picture
 from utils.errors import UserError
 from utils.run_folder import RunFolder
 
@@ -52,6 +54,7 @@ def checked_label(path):
     label = read_label(path, holds_train_ids=False)
     assert label.dtype == np.uint8 and label.ndim == 2
     assert set(np.unique(label)) <= {*range(19), 255}
+    assert picture_size(path) == label.shape
 
 
 def checked_weights(path):
@@ -146,10 +149,35 @@ def test_deeper_pictures_are_refused(tmp_path, dtype):
 def test_a_picture_of_10_billion_pixels_is_refused(tmp_path):
     """A PNG's header may say anything."""
     path = png(picture(0, SIZE), tmp_path / "a.png")
-    content = bytearray(path.read_bytes())
-    content[16:24] = (100_000).to_bytes(4, "big") * 2
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.png"):
+    claim_size(path, 100_000)
+    with pytest.raises(UserError, match=r"a\.png.*bomb"):
+        read_image(path)
+
+
+def test_no_flipped_bit_of_a_label_makes_another_label(tmp_path):
+    """Decoding stops at the last pixel, before the checksum of what was packed."""
+    path = png(label_ids(0, SIZE), tmp_path / "a.png")
+    whole, right = path.read_bytes(), read_label(path, holds_train_ids=False)
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with contextlib.suppress(UserError):
+            assert np.array_equal(read_label(path, holds_train_ids=False), right), bit
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png.*no file"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_program_for_ghostscript_is_refused_unread(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 64\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(UserError, match=r"a\.png.*cannot identify"):
         read_image(path)
 
 

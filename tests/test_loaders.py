@@ -1,12 +1,27 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from datasets.gta5 import gta5_files
 from datasets.samples import SampleDataset
-from tests.helpers import make_gta5
+from tests.helpers import make_cityscapes, make_gta5
 from trainings import loaders
-from trainings.loaders import TrainingData, training_batches, validation_batches
+from trainings.loaders import (
+    SOURCE_STREAM,
+    TARGET_STREAM,
+    Domain,
+    TrainingData,
+    TrainingFiles,
+    labelled,
+    training_batches,
+    training_samples,
+    unlabelled_samples,
+    validation_batches,
+    validation_samples,
+)
 from utils.errors import UsageError, UserError
+from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation, train_transform
 
 CPU = torch.device("cpu")
@@ -105,3 +120,55 @@ def test_validation_sees_every_image_once_with_labels_at_their_size(tmp_path):
     assert [n for b in batches for n in b.name] == [f.name for f in files]
     assert all(b.image.shape[1:] == (3, 64, 96) for b in batches)
     assert all(label.shape == (72, 104) for b in batches for label in b.label)
+
+
+def test_another_seed_is_another_order_and_the_domains_draw_apart(tmp_path):
+    both = [samples(make_gta5(tmp_path), stream) for stream in (0, 1)]
+    first, other = (list(TrainingData(*both, batch_size=3, seed=n).keys(0, 2)) for n in (0, 1))
+    assert first != other
+    source, target = zip(*(pair for batch in first for pair in batch), strict=True)
+    assert source != target
+    assert not torch.equal(both[0][0, 0].image, both[1][0, 0].image)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """Settings for Cityscapes with a training and a validation image that are none, to skip."""
+    root = make_cityscapes(tmp_path)
+    for split in ("train", "val"):
+        next((root / "leftImg8bit" / split).glob("*/*")).write_bytes(b"no picture")
+    return with_derived_defaults(
+        Settings(
+            cityscapes_root=root, image_size=(64, 96), on_bad_sample="skip", cache_dir=Path("none")
+        )
+    )
+
+
+def test_bad_samples_are_skipped_in_training_and_statistics_and_never_in_validation(broken):
+    without_labels = unlabelled_samples(Domain.CITYSCAPES, broken)
+    files = TrainingFiles(Domain.CITYSCAPES, labelled(Domain.CITYSCAPES, "train", broken))
+    for data in (
+        without_labels,
+        without_labels.subset(range(4)),
+        training_samples(files, broken, 0),
+    ):
+        assert all(data[0, index].image.shape == (3, 64, 96) for index in range(len(data)))
+    validation = validation_samples(Domain.CITYSCAPES, broken)
+    with pytest.raises(UserError, match="cannot be read as a picture"):
+        for index in range(len(validation)):
+            validation[0, index]
+
+
+def test_the_streams_of_two_domains_are_drawn_apart(tmp_path):
+    settings = with_derived_defaults(
+        Settings(
+            gta5_root=make_gta5(tmp_path),
+            image_size=(64, 96),
+            aug_method="C-RP",
+            aug_probability=1.0,
+            cache_dir=Path("none"),
+        )
+    )
+    files = TrainingFiles(Domain.GTA5, labelled(Domain.GTA5, "train", settings))
+    source, target = (training_samples(files, settings, n) for n in (SOURCE_STREAM, TARGET_STREAM))
+    assert not torch.equal(source[0, 0].image, target[0, 0].image)

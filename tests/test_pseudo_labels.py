@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +16,11 @@ from trainings.loaders import Domain, unlabelled_samples
 from trainings.pseudo_labels import (
     BINS,
     PICTURE,
+    PROGRESS,
     SUMMARY,
     ConfidenceHistogram,
     confidence_bins,
+    generate_pseudo_labels,
     label_folder,
     pseudo_labelled_cityscapes,
 )
@@ -219,6 +223,35 @@ def test_finished_labels_stay_and_other_ones_are_refused(toy):
     with pytest.raises(UsageError, match=r"checkpoints was \['0{12}'\], is \['1{12}'\]"):
         toy.making(checkpoints=other).begin(overwrite=False)
     assert not toy.making(checkpoints=other).begin(overwrite=True) and not toy.labels()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"data": "x"}, {"images": 6}, {"precision": "bfloat16"}, {"bn_statistics": "target"}],
+)
+def test_labels_of_anything_else_are_refused_finished_or_not(toy, other):
+    making = toy.making()
+    making._save(ConfidenceHistogram(), making.counted)
+    with pytest.raises(UsageError, match=f"{next(iter(other))} was"):
+        toy.making(**other).begin(overwrite=False)
+    toy.make()
+    assert not toy.folder.has(PROGRESS)
+    with pytest.raises(UsageError, match=f"{next(iter(other))} was"):
+        toy.making(**other).begin(overwrite=False)
+
+
+def test_self_training_begins_with_round_1(toy):
+    object.__setattr__(toy.settings, "ssl_round", 0)
+    with pytest.raises(UsageError, match="round 1"):
+        pseudo_labelled_cityscapes(toy.settings)
+
+
+def test_two_processes_cannot_make_the_same_labels(toy, monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "find_members", lambda *_: [])
+    monkeypatch.setattr("utils.run_folder.locked", lambda *_, **__: contextlib.nullcontext(False))
+    monkeypatch.setattr("utils.run_folder.owner", lambda path: "process 1")
+    with pytest.raises(UserError, match="is being written by process 1"):
+        generate_pseudo_labels(None, None, toy.settings)
 
 
 def test_a_lost_label_is_made_again(toy):

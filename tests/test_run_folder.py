@@ -4,11 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from utils.errors import UserError
+from utils.lock import locked, owner
 from utils.run_folder import BEST, LATEST, PREVIOUS, SETTINGS, RunFolder, find_run
 from utils.settings import REPOSITORY, Settings
 
@@ -122,6 +125,14 @@ def test_a_setting_that_the_method_does_not_use_does_not_refuse_it(tmp_path):
         run.finished(Settings(aug_method="C", aug_probability=0.9), INPUTS)
 
 
+def test_what_changes_no_result_does_not_refuse_it(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(Settings(), INPUTS)
+    run.write_text(LATEST, "")
+    other = Settings(num_workers=7, log_every=3, debug=True, checkpoint_minutes=1.0, device="cpu")
+    assert not run.finished(other, INPUTS)
+
+
 def test_other_inputs_refuse_it_and_lost_ones_do_not(tmp_path):
     run = RunFolder(tmp_path)
     run.begin(Settings(), INPUTS)
@@ -228,3 +239,111 @@ def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path, monke
     monkeypatch.setattr(Path, "open", read_only)
     with pytest.raises(UserError, match="Read-only file system"), run.alone():
         pass
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "3", "[" * 100_000])
+def test_settings_that_are_none_are_a_sentence(tmp_path, content):
+    run = RunFolder(tmp_path)
+    run.begin(Settings(), INPUTS)
+    run.write_text(LATEST, "")
+    run.write_text(SETTINGS, content)
+    with pytest.raises(UserError, match=r"cannot be read.*bring it back"):
+        run.finished(Settings(), INPUTS)
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_in_a_line(tmp_path):
+    run = RunFolder(tmp_path)
+    torch.save({"a": Harmful(tmp_path / "ran")}, tmp_path / LATEST)
+    with pytest.raises(UserError, match="objects that could run code") as caught:
+        run.load_latest()
+    assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
+
+
+def test_a_packed_checkpoint_is_refused_unpacked(tmp_path):
+    """It may become a thousand times as large."""
+    run = RunFolder(tmp_path)
+    run.save_checkpoint(BEST, {"a": torch.zeros(100_000)})
+    with (
+        zipfile.ZipFile(tmp_path / BEST) as plain,
+        zipfile.ZipFile(tmp_path / LATEST, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(UserError, match="packed"):
+        run.load_checkpoint(LATEST)
+
+
+def test_more_epochs_are_refused_with_the_reason(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(Settings(num_epochs=2), INPUTS)
+    run.write_text(LATEST, "")
+    with pytest.raises(UserError, match="--num_epochs was 2, is 3; the learning rate falls over"):
+        run.finished(Settings(num_epochs=3), INPUTS)
+
+
+def test_a_fresh_run_never_falls_back_on_the_one_it_overwrote(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(Settings(), INPUTS)
+    for step in (1, 2):
+        run.save_latest({"step": step})
+    run.begin(Settings(overwrite=True), INPUTS)
+    assert not run.has(LATEST) and not run.has(PREVIOUS)
+
+
+def test_a_full_disk_as_torch_reports_it(tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"latest\.pth cannot be written.*free space"):
+        RunFolder(tmp_path).save_checkpoint(LATEST, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.begin(Settings(), INPUTS)
+    (run.path / ".latest.pth.123.tmp").write_bytes(b"half")
+    with run.alone():
+        assert not list(run.path.glob("*.tmp")) and run.has(SETTINGS)
+
+
+def test_a_folder_that_has_gone_is_not_made_anew_by_any_file(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.begin(Settings(), INPUTS)
+    shutil.rmtree(run.path)
+    for write in (lambda: run.save_checkpoint(BEST, {}), lambda: run.write_history([{"a": 1}])):
+        with pytest.raises(UserError, match="has gone"):
+            write()
+    assert not run.path.exists()
+
+
+def test_a_lock_names_the_latest_owner_alone(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path / "lock", wait=False) as mine:
+            assert mine
+    assert owner(tmp_path / "lock").count("process") == 1
+
+
+def test_a_lock_needs_no_room_on_the_disk(tmp_path):
+    """Linux has a file that is always full."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    (tmp_path / "lock").symlink_to("/dev/full")
+    with locked(tmp_path / "lock", wait=False) as mine:
+        assert mine
+
+
+def test_an_attempts_curves_take_the_place_of_a_killed_ones(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("utils.run_folder.SummaryWriter", lambda *a, **o: made.append(o))
+    RunFolder(tmp_path)._board(7)
+    assert made == [{"purge_step": 7}]

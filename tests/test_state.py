@@ -7,6 +7,7 @@ from model.model_stages import BiSeNet
 from trainings.state import TrainState, default_warmup, network_optimizer, parameter_groups, poly
 from trainings.train_ADA import ADA
 from trainings.train_simple import Supervised
+from utils.errors import UserError
 from utils.settings import OPTIMIZERS, Settings, with_derived_defaults
 
 
@@ -102,15 +103,31 @@ def test_a_state_loads_what_it_saved():
         state.backward(loss)
         state.update()
         state.add({"loss": loss.detach()})
+    state.seconds, state.best, state.last = 1.5, {"mIoU": 0.5}, {"mIoU": 0.25}
     other = fresh()
     other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert (other.step, other.epoch, other.learning_rate) == (5, 1, state.learning_rate)
     assert other.sums == {"loss": loss} and other.steps_left == 3 and not other.finished
+    assert other.latest_rate == state.latest_rate != state.learning_rate
+    assert (other.seconds, other.best, other.last) == (1.5, {"mIoU": 0.5}, {"mIoU": 0.25})
     for s in (state, other):
         s.backward(s.method.network.heads(image)[0].square().mean())
         s.update()
+    assert other.learning_rate == state.learning_rate
     for a, b in zip(state.method.parameters(), other.method.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_state_goes_on_where_the_loss_is_scaled_and_refuses_another_length():
+    chosen = settings(num_epochs=2)
+    method = Supervised(BiSeNet(base=8), chosen)
+    state, other = (
+        TrainState(method, chosen, steps_per_epoch=steps, scale_loss=False) for steps in (3, 4)
+    )
+    state.scaler = torch.amp.GradScaler("cpu")
+    state.load_state_dict({**state.state_dict(), "scaler": {}})  # saved in another precision
+    with pytest.raises(UserError, match="planned for 6 steps, now it would be 8"):
+        other.load_state_dict(state.state_dict())
 
 
 def test_the_learning_rate_is_zero_after_the_last_step():

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.cache import CachedPairs, PictureStore, digest_of
-from datasets.samples import SampleDataset, as_tv_tensors
+from datasets.samples import SampleDataset, as_tv_tensors, picture_size
 from trainings.stopping import ignore_interrupts
 from utils.errors import UserError
 from utils.lock import locked
@@ -41,17 +40,16 @@ def attach_cache(
     except OSError as error:  # a link to nowhere, or to itself
         raise UserError(f"{error.filename} cannot be read ({error.strerror}): mend it") from error
     stores = (images,) if labels is None else (images, labels)
-    if any(store.missing() for store in stores):
-        if not build:
-            return
-        try:
+    try:
+        if any(store.missing() for store in stores):
+            if not build:
+                return
             with _alone(settings.cache_dir):
-                whole = _build(samples, preparation, stores, settings)
-        except OSError as error:
-            print(f"no cache in {settings.cache_dir} ({error.strerror}): every epoch decodes anew")
-            return
-        if not whole:
-            return
+                if not _build(samples, preparation, stores, settings):
+                    return
+    except OSError as error:
+        print(f"no cache in {settings.cache_dir} ({error.strerror}): every epoch decodes anew")
+        return
     samples.cached = CachedPairs(images, labels, range(len(samples.files)))
 
 
@@ -68,17 +66,8 @@ def _stores(
         return images, None
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
     digest = digest_of([one.label for one in files], f"{how} {[one.kind.value for one in files]}")
-    shapes = [size if preparation.resizes_label else _label_size(one.label) for one in files]
+    shapes = [size if preparation.resizes_label else picture_size(one.label) for one in files]
     return images, PictureStore(folder, digest, shapes)
-
-
-def _label_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header."""
-    try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a picture ({error}): replace it") from error
 
 
 @contextmanager

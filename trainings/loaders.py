@@ -23,7 +23,7 @@ from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
 from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles
 from trainings.caching import attach_cache
-from trainings.stopping import ignore_interrupts
+from trainings.stopping import held_back, ignore_interrupts
 from utils import processes
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
@@ -323,7 +323,8 @@ def _loader(
 
 
 def _raising(loader: DataLoader) -> Iterator[Any]:
-    batches = iter(loader)
+    with held_back():
+        batches = iter(loader)
     # torch raises the death of a worker wherever the main process is, in the middle of an update,
     # too. Asking for the next batch notices it as well.
     with contextlib.suppress(ValueError):  # signals belong to the main thread

@@ -20,12 +20,15 @@ from trainings.val import Evaluation, print_scores
 from utils import processes
 from utils.errors import UserError
 from utils.pictures import panel
-from utils.run_folder import BEST, EMA, RunFolder
+from utils.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.settings import Settings
 from utils.utils import autocast, progress, resolve_precision
 
 NEVER = 2**62
 """The step of what has not happened."""
+
+REMEDY = "lower --learning_rate or use --precision fp32"
+"""Of numbers that are not finite."""
 
 SMALLEST_SCALE = 1.0
 """Of the loss under float16: below it nothing is left to scale, the loss itself is wrong."""
@@ -57,7 +60,7 @@ def fit(
     )
     if run.continues(settings):
         saved = run.load_latest()
-        state.load_state_dict(saved)
+        _load(state, saved, run)
         if (before := saved.get("precision")) not in (None, str(precision)):
             print(f"until now in {before}, from here in {precision}: --precision decides")
         print(
@@ -97,6 +100,18 @@ def compile_parts(method: Method) -> None:
             part.compile()
 
 
+def _load(state: TrainState, saved: Mapping[str, Any], run: RunFolder) -> None:
+    try:
+        state.load_state_dict(saved)
+    except UserError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.path / LATEST} is no state of this training ({type(error).__name__}): bring it "
+            "back, or start afresh with --overwrite"
+        ) from error
+
+
 class _Training:
     """A run under way: the state, and when it was saved.
 
@@ -122,6 +137,7 @@ class _Training:
 
     def save(self) -> None:
         self.health.check()
+        self.health.check_weights()
         precision = str(self.precision)
         self.folder.save_latest({**self.state.state_dict(), "precision": precision})
         self.saved, self.saved_step = time.monotonic(), self.state.step
@@ -248,9 +264,16 @@ class _Health:
         bad = ", ".join(f"{name} {v}" for name, v in values.items() if not math.isfinite(v))
         files = "; ".join(itertools.chain.from_iterable(processes.gathered(names)))
         raise UserError(
-            f"{bad} at step {step}, on the images {files}; the last checkpoint is kept: lower "
-            "--learning_rate or use --precision fp32"
+            f"{bad} at step {step}, on the images {files}; the last checkpoint is kept: {REMEDY}"
         )
+
+    def check_weights(self) -> None:
+        """Raises UserError where a weight is not finite: a gradient can be so without its loss."""
+        if not all(weight.isfinite().all() for weight in self.state.method.parameters()):
+            raise UserError(
+                f"a weight is not finite any more after step {self.state.step}; the last "
+                f"checkpoint is kept: {REMEDY}"
+            )
 
 
 def train_step(

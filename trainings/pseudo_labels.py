@@ -113,13 +113,14 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     samples = unlabelled_samples(Domain.CITYSCAPES, settings)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
-    finished = making.begin(overwrite=settings.overwrite)
-    processes.wait_for_all()
-    if finished:
-        print(f"{folder.path} is finished; --overwrite makes it afresh")
-    else:
-        making.run(Ensemble(load_checkpoints(members, Domain.CITYSCAPES, settings)), settings)
+    with folder.alone():
+        finished = making.begin(overwrite=settings.overwrite)
         processes.wait_for_all()
+        if finished:
+            print(f"{folder.path} is finished; --overwrite makes it afresh")
+        else:
+            making.run(Ensemble(load_checkpoints(members, Domain.CITYSCAPES, settings)), settings)
+            processes.wait_for_all()
     _print_summary(folder)
 
 

@@ -3,19 +3,31 @@
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from types import FrameType
 
 from utils import processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STDERR = 2
 NOTICE = b"\nstopping after this step; once more to leave at once\n"
 
 
 def ignore_interrupts(worker: int) -> None:
     """For a data worker: Ctrl-C goes to the whole group, but the main process ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Signals wait until this ends, in workers that are forked meanwhile until they ignore them:
+    before, they would obey as the main process does."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Stopped(KeyboardInterrupt):
@@ -67,6 +79,7 @@ class Stop:
             raise KeyboardInterrupt
         self.requested = signum
         if processes.is_first():
-            os.write(sys.stderr.fileno(), NOTICE)  # a signal may come in the middle of a print
+            with contextlib.suppress(OSError):  # a signal may come in the middle of a print
+                os.write(STDERR, NOTICE)
         if self._immediate:
             self.check()

@@ -7,7 +7,10 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
+
+HELD = (errno.EACCES, errno.EAGAIN)
+"""What a file system answers where another process has the lock."""
 
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """What network drives answer that have no locks."""
@@ -20,18 +23,19 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     A record lock of POSIX: it ends with the process, and forked workers do not hold it on. Where a
     file system has no locks nobody is kept out.
     """
-    with path.open("a+") as file:
+    with path.open("ab", buffering=0) as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _sign(file)
         except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
+            if error.errno in HELD:
                 if not wait:
                     yield False
                     return
                 print(f"waiting for {owner(path)}, which holds {path}", flush=True)
                 fcntl.lockf(file, fcntl.LOCK_EX)
-                _sign(file)
+            elif error.errno not in WITHOUT_LOCKS:
+                raise
+        _sign(file)
         yield True
 
 
@@ -40,7 +44,7 @@ def owner(path: Path) -> str:
     return path.read_text().strip() or "another process"
 
 
-def _sign(file: TextIO) -> None:
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {platform.node()}")
-    file.flush()
+def _sign(file: BinaryIO) -> None:
+    with contextlib.suppress(OSError):  # a full disk has no room for a name, but for a lock
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}".encode())

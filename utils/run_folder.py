@@ -13,6 +13,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -59,6 +60,7 @@ class RunFolder:
         self.path, self.flag = path, flag
         self.writes = shared or processes.is_first()
         self._writer: SummaryWriter | None = None
+        self._begun = False
 
     def finished(self, settings: Settings, inputs: Mapping[str, str | None], **relevant) -> bool:
         """Whether the run of these settings on these inputs has ended here.
@@ -97,16 +99,20 @@ class RunFolder:
                     f"{self.path} is being written by {owner(path)}: wait for it, stop it, or "
                     "name another folder"
                 )
+            for left in self.path.rglob(".*.tmp"):  # by a process that was killed while it wrote
+                left.unlink()
             yield
 
     def begin(self, settings: Settings, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
+        self._begun = False
         if not self.continues(settings):
             self._clear()
         elif self.has(SETTINGS):  # what is not there any more keeps its digest
             before = self.read_json(SETTINGS)
             inputs = {name: digest or before.get(name) for name, digest in inputs.items()}
         self.write_json(SETTINGS, {**settings.to_json(), **inputs})
+        self._begun = True
 
     def _clear(self) -> None:
         """Removes what an earlier run left, and nothing else that may lie here."""
@@ -159,10 +165,13 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(value, dict):
+                raise ValueError("it holds no names with values")
+            return value
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(
-                f"{path} cannot be read ({error}): remove it, or start afresh with --overwrite"
+                f"{path} cannot be read ({error}): bring it back, or start afresh with --overwrite"
             ) from error
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -180,23 +189,23 @@ class RunFolder:
     def load_checkpoint(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            with zipfile.ZipFile(path) as parts:  # torch does not compare the sums itself
+            with zipfile.ZipFile(path) as parts:
+                if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
+                    raise zipfile.BadZipFile("torch packs nothing, this is packed")
+                # torch does not compare the sums itself.
                 if damaged := parts.testzip():
                     raise zipfile.BadZipFile(f"{damaged} in it is damaged")
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a broken file
+            forbidden = isinstance(error, UnpicklingError)  # torch would say how to run it
+            reason = "it is damaged, or holds objects that could run code" if forbidden else error
             raise UserError(
-                f"{path} cannot be read as a checkpoint ({error}): remove it, or start afresh "
+                f"{path} cannot be read as a checkpoint ({reason}): remove it, or start afresh "
                 "with --overwrite"
             ) from error
 
     def save_latest(self, value: Mapping[str, Any]) -> None:
         """Saves a run's latest checkpoint; the one before it stays as `PREVIOUS`."""
-        if self.writes and not self.has(SETTINGS):
-            raise UserError(
-                f"{self.path} has gone, or lost its {SETTINGS}: bring it back, a drive may have to "
-                "be mounted again, and give the same command"
-            )
 
         def write(file: BinaryIO) -> None:
             torch.save(dict(value), file)
@@ -264,6 +273,11 @@ class RunFolder:
         if not self.writes:
             return
         path = self.path / name
+        if self._begun and not self.has(SETTINGS):  # it must not be made anew in its place
+            raise UserError(
+                f"{self.path} has gone, or lost its {SETTINGS}: bring it back, a drive may have to "
+                "be mounted again, and give the same command"
+            )
         temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
         try:
             self._make()

@@ -1,6 +1,7 @@
 """Devices, precision, seeds, folders and versions."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -84,10 +85,9 @@ def ask_for_determinism() -> None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, on the GPU or the CPU, where torch has no exception of its own."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
-    )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error) or getattr(error, "errno", None) == errno.ENOMEM
 
 
 def find_input(path: Path, flag: str) -> Path:
