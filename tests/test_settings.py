@@ -4,7 +4,7 @@ import pytest
 
 import main
 from utils.command_line import parse_settings
-from utils.settings import PRESETS, Settings
+from utils.settings import PRESETS, Settings, setting_fields
 
 HELP = {name: action.help for name, action in main.ACTIONS.items()}
 DEFAULTS = {name: action.defaults for name, action in main.ACTIONS.items()}
@@ -106,7 +106,7 @@ def test_every_field_is_a_flag_with_help(capsys):
         parse("--help")
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for field in dataclasses.fields(Settings):
+    for field in setting_fields():
         assert f"--{field.name} " in text
         assert field.metadata["help"]
     for action in main.ACTIONS:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from model.folding import folded
@@ -133,7 +134,10 @@ def scores_name(domain: Domain, settings: Settings, extra: str = "") -> str:
 def write_scores(
     run: RunFolder, name: str, record: Mapping[str, Any], evaluation: Evaluation
 ) -> None:
-    """A record as JSON, and a picture of the evaluation's predictions, under one name."""
+    """A record as JSON, the confusion counts of every image as arrays, and a picture of the
+    evaluation's predictions, under one name."""
+    names, counts = np.array(list(evaluation.images)), evaluation.image_counts()
+    run.write_arrays(f"{name}.npz", names=names, counts=counts)
     run.write_json(f"{name}.json", record)
     title = f"{run.path.name}: {name}"
     picture = run.save_picture(f"{name}.png", panel(evaluation.rows, title=title))
@@ -149,7 +153,7 @@ def scoring_record(
     return {
         "validation": {
             "domain": domain.value,
-            "images": len(evaluation.image_accuracy),
+            "images": len(evaluation.images),
             "image_size": resize_size(domain, settings),
             "label_sizes": sorted(evaluation.label_sizes),
         },

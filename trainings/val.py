@@ -26,12 +26,12 @@ TABLE_COLUMNS = 3
 class Evaluation(NamedTuple):
     """Scores of a network on a split, with a few of its predictions.
 
-    `image_accuracy` is the pixel accuracy of each image by name, 0 to 1; NaN without a valid pixel.
+    `images` are the confusion counts of each image by name, `matrix` their sum.
     """
 
     matrix: ConfusionMatrix
     rows: list[PanelRow]
-    image_accuracy: dict[str, float]
+    images: dict[str, ConfusionMatrix]
     label_sizes: set[tuple[int, int]]
 
     @classmethod
@@ -42,8 +42,17 @@ class Evaluation(NamedTuple):
         image = ConfusionMatrix()
         image.update(prediction, label)
         self.matrix.counts += image.counts
-        self.image_accuracy[name] = image.pixel_accuracy()
+        self.images[name] = image
         self.label_sizes.add(tuple(label.shape))
+
+    @property
+    def image_accuracy(self) -> dict[str, float]:
+        """Pixel accuracy of each image by name, 0 to 1; NaN without a valid pixel."""
+        return {name: image.pixel_accuracy() for name, image in self.images.items()}
+
+    def image_counts(self) -> np.ndarray:
+        """Confusion counts of the images in their order, int32 [images, C, C]."""
+        return torch.stack([image.counts for image in self.images.values()]).int().numpy()
 
     def scores(self) -> dict[str, Any]:
         """Pixel accuracy, mIoU and IoU per class, 0 to 1; NaN for an absent class."""

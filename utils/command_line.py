@@ -24,7 +24,7 @@ def parse_settings(
     explicit = vars(parser.parse_args(argv))
     preset = PRESETS.get(explicit.get("config"), {})
     merged = {**action_defaults[explicit["action"]](explicit), **preset, **explicit}
-    settings = with_derived_defaults(Settings(**merged))
+    settings = with_derived_defaults(Settings(**merged, given=frozenset(explicit)))
     problem = _inconsistency(settings)
     if problem:
         parser.error(problem)
