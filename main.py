@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from trainings import demo
 from trainings.check_data import check_data
+from trainings.demo import make_toy_data, recipe
 from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.loaders import Domain
 from trainings.mbt import val_mbt
+from trainings.plan import Methods
 from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
+from trainings.reproduce import demo, report, reproduce
 from trainings.scoring import score_transfer
 from trainings.stopping import Stopped
 from trainings.train_ADA import ADA
@@ -87,23 +89,30 @@ SELF_TRAINING = Experiment(
     distinguishing=("fda_beta", "ssl_round"),
 )
 
+METHODS = Methods(
+    source_only=SIMPLE_GTA5,
+    ada=ADVERSARIAL,
+    fda=FOURIER,
+    ssl_fda=SELF_TRAINING,
+    upper_bound=SIMPLE_CITYSCAPES,
+)
+
 ACTIONS: dict[str, Action] = {
     "demo": Action(
-        partial(
-            demo.demo,
-            demo.Methods(
-                source_only=SIMPLE_GTA5,
-                ada=ADVERSARIAL,
-                fda=FOURIER,
-                ssl_fda=SELF_TRAINING,
-                upper_bound=SIMPLE_CITYSCAPES,
-            ),
-        ),
+        partial(demo, METHODS),
         "the whole job on Toy City: every method, side by side in a table and in pictures",
-        demo.defaults,
+        recipe,
+    ),
+    "reproduce": Action(
+        partial(reproduce, METHODS),
+        "the whole job on the data given: every step below, for --configs and --seeds, in tables "
+        "and pictures",
+    ),
+    "report": Action(
+        partial(report, METHODS), "those tables and pictures again, from the run folders alone"
     ),
     "make_toy_data": Action(
-        demo.make_toy_data, "draw Toy City: labelled street scenes in the two real layouts"
+        make_toy_data, "draw Toy City: labelled street scenes in the two real layouts"
     ),
     "check_data": Action(
         check_data, "read every file of both data sets once: what is broken, what they hold"

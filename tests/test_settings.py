@@ -4,7 +4,7 @@ import pytest
 
 import main
 from utils.command_line import parse_settings
-from utils.settings import PRESETS, Settings, setting_fields
+from utils.settings import PRESETS, setting_fields
 
 HELP = {name: action.help for name, action in main.ACTIONS.items()}
 DEFAULTS = {name: action.defaults for name, action in main.ACTIONS.items()}

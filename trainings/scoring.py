@@ -85,14 +85,8 @@ def _announced(folder: Path, settings: Settings) -> Path:
 
 
 def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: Settings) -> None:
-    """Scores a checkpoint on a domain's validation split with the chosen batch-norm statistics.
-
-    Prints, and leaves JSON and a picture in the folder; unless the folder is the checkpoint's own,
-    or it is not its best one, they carry the checkpoint's name.
-    """
-    extra, own = "", checkpoint.resolve().parent
-    if own != folder.resolve() or checkpoint.name != BEST:
-        extra = f"_{own.name}_{checkpoint.stem}"
+    """Scores a checkpoint on a domain's validation split with the chosen batch-norm statistics;
+    prints, and leaves the scores in the folder."""
     (network,) = load_checkpoints([checkpoint], domain, settings)
     device = resolve_device(settings.device)
     evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
@@ -103,8 +97,18 @@ def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: S
         **scores,
         **scoring_record(domain, settings, evaluation, settings.bn_statistics),
     }
-    name = scores_name(domain, settings, extra)
+    name = checkpoint_scores_name(checkpoint, folder, domain, settings)
     write_scores(RunFolder(folder), name, record, evaluation)
+
+
+def checkpoint_scores_name(
+    checkpoint: Path, folder: Path, domain: Domain, settings: Settings
+) -> str:
+    """What the files of a checkpoint's scores are called by in a folder: with the checkpoint's name
+    unless the folder is its own and it is the best one."""
+    own = checkpoint.resolve().parent
+    plain = own == folder.resolve() and checkpoint.name == BEST
+    return scores_name(domain, settings, "" if plain else f"_{own.name}_{checkpoint.stem}")
 
 
 def load_checkpoints(

@@ -22,7 +22,8 @@ def class_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """Mean of `class_iou` over the classes that are not absent, float64 [...]; NaN where all are."""
+    """Mean of `class_iou` over the classes that are not absent, float64 [...]; NaN where all
+    are."""
     iou = class_iou(counts)
     present = (~np.isnan(iou)).sum(-1)
     total = np.nansum(iou, -1)

@@ -165,8 +165,7 @@ class Settings:
     dry_run: bool = flag(
         False,
         ACTION,
-        "reproduce, demo: print the plan with estimated times and the command of every step, and "
-        "do nothing",
+        "reproduce, demo: print the plan with estimated times, and do nothing",
         affects_result=False,
     )
     validation_only: bool = flag(
