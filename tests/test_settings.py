@@ -95,6 +95,8 @@ def test_demo_follows_the_toy_flags():
         (("--seed", str(2**70)), "2^63"),
         (("--gta5_val_fraction", "1"), "between 0 and 1"),
         (("--batch", "4"), "unrecognized arguments: --batch"),
+        (("--configs", "config1", "adam"), "--configs: 'adam' is none of config1, config2"),
+        (("--seeds", "0", "-1"), "--seeds: '-1' must lie in 0"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_its_flag(capsys, words, sentence):
@@ -111,6 +113,20 @@ def test_every_field_is_a_flag_with_help(capsys):
         assert field.metadata["help"]
     for action in main.ACTIONS:
         assert f"\n  {action} " in text
+
+
+def test_what_the_command_line_held_is_told_from_what_it_did_not():
+    words = ("--config", "config1", "--seeds", "0", "2", "--num_epochs", "50", "--ohem")
+    settings = parse(*words, "--configs", "config2", action="reproduce")
+    assert settings.explicit() == {
+        "action": "reproduce",
+        "config": "config1",
+        "configs": ("config2",),
+        "seeds": (0, 2),
+        "num_epochs": 50,
+        "ohem": True,
+    }
+    assert "given" not in settings.to_json()
 
 
 def test_settings_are_frozen():

@@ -180,23 +180,21 @@ def _measured(call: Callable[[], None], device: torch.device) -> float:
     return statistics.median(seconds[1:] or seconds)
 
 
-def plan_table(plan: Sequence[Step], estimator: Estimator, folder: Path) -> str:
-    """The plan with the time of each step, and of all."""
+def plan_table(plan: Sequence[Step], done: Sequence[bool], sizes: DataSizes, folder: Path) -> str:
+    """The plan with the time of each step, and of all that is not done."""
+    estimator = Estimator(plan, sizes)
     rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]
     total = 0.0
-    for step in plan:
-        seconds = None if step.is_done() else estimator.seconds(step)
-        total += seconds or 0
+    for step, is_done in zip(plan, done, strict=True):
+        seconds = 0 if is_done else estimator.seconds(step)
+        total += seconds
         place = step.folder.relative_to(folder).as_posix()
-        time_left = "finished" if seconds is None else f"about {duration(seconds)}"
+        time_left = "finished" if is_done else f"about {duration(seconds)}"
         rows.append((step.number, step.title, step.config, str(step.seed), place, time_left))
-    finished = sum(row[-1] == "finished" for row in rows)
-    summary = (
-        f"{len(plan)} steps in {folder}, {finished} finished; about {duration(total)} for the rest."
-        if finished < len(plan)
-        else f"{len(plan)} steps in {folder}, all finished."
-    )
-    return f"{markdown(rows)}\n{summary} {NOTE}\n"
+    steps = f"{markdown(rows)}\n{len(plan)} steps in {folder}"
+    if all(done):
+        return f"{steps}, all finished.\n"
+    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest. {NOTE}\n"
 
 
 def duration(seconds: float) -> str:

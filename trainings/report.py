@@ -33,10 +33,10 @@ HEADINGS = {LAST: "", BEST: ", best epoch", ADAPTED: ", target statistics"}
 IDENTITY = ("Step", "Method", "Config", "beta")
 TIME = "Train time per epoch (s)"
 NOTE = (
-    "Scores on Cityscapes' validation split, where a row names no other; of the last epoch, where a "
-    "column names no other. The best epoch is chosen on the split that scores it. Target "
-    "statistics: the last epoch's weights with batch-norm statistics of the target's training "
-    "images, without labels (AdaBN)."
+    "Scores on Cityscapes' validation split, unless the row names another one, and of the last "
+    "epoch, unless the column says otherwise. The best epoch is chosen on the split that scores "
+    "it. Target statistics: the last epoch's weights with batch-norm statistics of the target's "
+    "training images, without labels (AdaBN)."
 )
 SEEDS_NOTE = "Mean ± standard deviation over the seeds."
 DIFFERENCE_NOTE = (
@@ -46,6 +46,11 @@ DIFFERENCE_NOTE = (
     "interval leaves 0 out. It tells what another choice of images would change, not what another "
     "seed would: the deviation over seeds tells that."
 )
+ORIGINS_NOTE = """
+Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
+itself; `history.csv`, its epochs; and `validation_cityscapes*.json` with `.npz`, its scores on
+Cityscapes and the confusion counts of every image. `results.csv` names the file of each number.
+"""
 SHEET_ROWS = 3
 
 
@@ -235,25 +240,23 @@ def _difference_records(differences: Differences) -> Iterator[Sequence[Any]]:
 def _draw_charts(out: RunFolder, results: Results, lines: Sequence[Line]) -> Iterator[str]:
     for config in results.configs:
         own = [line for line in lines if line.config == config]
-        yield _draw_class_iou(out, config, [line for line in own if line.scores(LAST)])
-        yield _draw_curves(out, config, own)
+        on_target = [line for line in own if line.row.domain is Domain.CITYSCAPES]
+        if scored := [line for line in on_target if line.scores(LAST)]:
+            yield _draw_class_iou(out, config, scored)
+        yield _draw_curves(out, config, [line for line in on_target if line.row.key.action])
 
 
 def _draw_class_iou(out: RunFolder, config: str, lines: Sequence[Line]) -> str:
     series = {line.row.name: _class_means(line) for line in lines}
     name = f"class_iou_{config}.png"
-    title = f"{config}: IoU per class, last epoch, in %"
+    title = f"{config}: IoU per class on Cityscapes, last epoch, in %"
     out.save_picture(name, bar_chart(series, CLASS_NAMES, title=title))
     return name
 
 
 def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line]) -> str:
     """Loss and validation mIoU of every training, a line per seed."""
-    trained = {
-        line.row.name: [run.history() for run in line.runs.values()]
-        for line in lines
-        if line.row.key.action and line.row.number != "1.C"  # which is the training of 1.B
-    }
+    trained = {line.row.name: [run.history() for run in line.runs.values()] for line in lines}
     charts = [
         line_chart(
             {name: [_curve(h, column) for h in of_seeds] for name, of_seeds in trained.items()},
@@ -287,15 +290,15 @@ def _draw_sheet(
     if not predictors:
         return None
     name = f"predictions_{config}.png"
+    chosen = _as_trained(next(iter(shown.values())).settings, settings)
     try:
-        chosen = _as_trained(next(iter(shown.values())).settings, settings)
         samples = validation_samples(Domain.CITYSCAPES, chosen)
+        several = _loaded(predictors, chosen)
     except UserError as error:
         print(f"{out.path / name} is not drawn, everything else is: {error}")
         return None
     places = [round(part * (len(samples) - 1) / (SHEET_ROWS - 1)) for part in range(SHEET_ROWS)]
-    sheet = comparison_sheet(_loaded(predictors, chosen), places, samples, chosen)
-    out.save_picture(name, sheet)
+    out.save_picture(name, comparison_sheet(several, places, samples, chosen))
     return name
 
 
@@ -317,15 +320,16 @@ def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:
 
 
 def _as_trained(trained: Mapping[str, Any], settings: Settings) -> Settings:
-    """The command's settings with the network and sizes of a training, and its data unless the
-    command names others."""
-    names = ("backbone", "base_width", "batch_size")
+    """The command's settings with the network and sizes of a training; with its precision and
+    data, too, unless the command names others."""
+    same = {name: trained[name] for name in ("backbone", "base_width", "batch_size")}
     sizes = {name: tuple(trained[name]) for name in ("image_size", "source_resize")}
-    root = Path(trained["cityscapes_root"])
-    if "cityscapes_root" in settings.given:
-        root = settings.cityscapes_root
-    same = {name: trained[name] for name in names}
-    return replace(settings, **same, **sizes, cityscapes_root=root, bn_statistics=TRAINING)
+    places = {
+        "precision": trained["precision"],
+        "cityscapes_root": Path(trained["cityscapes_root"]),
+    }
+    places = {name: value for name, value in places.items() if name not in settings.given}
+    return replace(settings, **same, **sizes, **places, bn_statistics=TRAINING)
 
 
 def _loaded(predictors: Sequence[Predictor], settings: Settings) -> list[LoadedPredictors]:
@@ -356,14 +360,7 @@ def _sources(lines: Sequence[Line], folder: Path) -> str:
         for seed, run in line.runs.items():
             link = f"[{run.folder.name}]({run.folder.relative_to(folder).as_posix()})"
             table.append((*line.identity, str(seed), link))
-    return "\n\n".join(["## Where the numbers are from", *recipes, markdown(table) + _ORIGINS])
-
-
-_ORIGINS = """
-Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
-itself; `history.csv`, its epochs; and `validation_cityscapes*.json` with `.npz`, its scores on
-Cityscapes and the confusion counts of every image. `results.csv` names the file of each number.
-"""
+    return "\n\n".join(["## Where the numbers are from", *recipes, markdown(table) + ORIGINS_NOTE])
 
 
 def _recipe(config: str, lines: Sequence[Line]) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from trainings.demo import make_toy_data, recipe
-from trainings.estimate import DataSizes, Estimator, data_sizes, plan_table, toy_sizes
+from trainings.estimate import DataSizes, data_sizes, plan_table, toy_sizes
 from trainings.plan import Methods, Step, make_plan, plan_folder
 from trainings.report import write_report
 from utils.settings import Settings
@@ -16,9 +16,9 @@ DEMO_SELF_TRAINING = (0.05,)
 def reproduce(methods: Methods, settings: Settings) -> None:
     """Prints the plan, carries out what is not finished, writes the report."""
     plan = make_plan(methods, settings)
-    _show(plan, data_sizes(settings), settings)
+    done = _show(plan, data_sizes(settings), settings)
     if not settings.dry_run:
-        _carry_out(plan, methods, settings)
+        _carry_out(plan, done, methods, settings)
 
 
 def demo(methods: Methods, settings: Settings) -> None:
@@ -33,8 +33,8 @@ def demo(methods: Methods, settings: Settings) -> None:
         _show(plan, toy_sizes(settings), settings)
         return
     make_toy_data(settings)
-    _show(plan, data_sizes(settings), settings)
-    _carry_out(plan, methods, settings)
+    done = _show(plan, data_sizes(settings), settings)
+    _carry_out(plan, done, methods, settings)
 
 
 def report(methods: Methods, settings: Settings) -> None:
@@ -44,23 +44,28 @@ def report(methods: Methods, settings: Settings) -> None:
     )
 
 
-def _show(plan: Sequence[Step], sizes: DataSizes, settings: Settings) -> None:
-    """The plan with its times."""
-    print(f"\n{plan_table(plan, Estimator(plan, sizes), plan_folder(settings))}", flush=True)
+def _show(plan: Sequence[Step], sizes: DataSizes, settings: Settings) -> list[bool]:
+    """Prints the plan with its times; which steps are done."""
+    done = [step.is_done() for step in plan]
+    print(f"\n{plan_table(plan, done, sizes, plan_folder(settings))}", flush=True)
+    return done
 
 
 def _name(step: Step) -> str:
     return f"{step.number} {step.title}, {step.config}, seed {step.seed}"
 
 
-def _carry_out(plan: Sequence[Step], methods: Methods, settings: Settings) -> None:
+def _carry_out(
+    plan: Sequence[Step], done: Sequence[bool], methods: Methods, settings: Settings
+) -> None:
+    """Runs the commands that are left, and writes the report."""
     start = time.perf_counter()
-    for number, step in enumerate(plan, 1):
+    for number, (step, is_done) in enumerate(zip(plan, done, strict=True), 1):
         seconds = round(time.perf_counter() - start)
         passed = f"{settings.action} {number}/{len(plan)}, after {_clock(seconds)}"
-        finished = " is finished" if step.is_done() else ""
+        finished = " is finished" if is_done else ""
         print(f"\n{passed}: {_name(step)}{finished}", flush=True)
-        for command in step.commands:
+        for command in () if is_done else step.commands:
             if not command.is_done():
                 print(command.text(), flush=True)
                 command.run(command.settings)

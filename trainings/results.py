@@ -44,7 +44,8 @@ class Key(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the tables: a step of the users' list, and the run it is read from."""
+    """A line of the tables: a step of the users' list and its run; `domain` is whose validation
+    split the scores are of."""
 
     number: str
     title: str
@@ -54,10 +55,8 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The title with what tells it apart, for pictures."""
-        beta = "" if self.beta is None else f" {self.beta:g}"
-        where = ", on the source" if self.domain is Domain.GTA5 else ""
-        return f"{self.title}{beta}{where}"
+        """The title with the beta, for pictures."""
+        return self.title if self.beta is None else f"{self.title} {self.beta:g}"
 
 
 class Scores(NamedTuple):

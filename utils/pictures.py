@@ -197,8 +197,8 @@ def line_chart(
 ) -> np.ndarray:
     """The lines of each series, points (x, y) in their order, in one colour.
 
-    x and y are at least 0 and drawn to one scale from 0; y in "%" is given as 0 to 1. A point that
-    is not finite is left out.
+    x are whole numbers; x and y are at least 0 and drawn to one scale from 0; y in "%" is given as
+    0 to 1. A point that is not finite is left out.
     """
     factor = 100 if unit == "%" else 1
     planes = {
@@ -479,10 +479,10 @@ class _Plane(NamedTuple):
 
     @classmethod
     def around(cls, points: Sequence[tuple[float, float]]) -> "_Plane":
-        (x_step, x_ticks), (y_step, y_ticks) = (
-            _ticks(max((point[axis] for point in points), default=0)) for axis in (0, 1)
-        )
-        x_step = max(1, x_step)  # epochs are whole
+        largest = [max((point[axis] for point in points), default=0) for axis in (0, 1)]
+        (x_step, x_ticks), (y_step, y_ticks) = map(_ticks, largest)
+        if x_step < 1:  # x are whole numbers
+            x_step, x_ticks = 1, math.ceil(largest[0])
         return cls(
             left=EDGE + 5 * SMALL,
             right=CHART_WIDTH - 3 * EDGE,
