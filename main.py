@@ -10,12 +10,15 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
-from trainings import demo, predict
+from trainings import predict
 from trainings.check_data import check_data
+from trainings.demo import make_toy_data, recipe
 from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.loaders import Domain
 from trainings.mbt import val_mbt
+from trainings.plan import Methods
 from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
+from trainings.reproduce import demo, report, reproduce
 from trainings.scoring import score_transfer
 from trainings.stopping import Stopped
 from trainings.train_ADA import ADA
@@ -83,27 +86,41 @@ TRAINING_FLAGS = (
 SCORING_FLAGS = ("load_model_path", "select", "bn_statistics")
 """What the help of a training, and of a scoring, action shows before its own."""
 
+REPRODUCTION_FLAGS = ("configs", "seeds", "dry_run", "aug_method", "num_epochs", "save_keyword")
+
 PRETRAINED = "--pretrain_path STDCNet813M_73.91.tar"
+
+METHODS = Methods(
+    source_only=SIMPLE_GTA5,
+    ada=ADVERSARIAL,
+    fda=FOURIER,
+    ssl_fda=SELF_TRAINING,
+    upper_bound=SIMPLE_CITYSCAPES,
+)
 
 ACTIONS: dict[str, Action] = {
     "demo": Action(
-        partial(
-            demo.demo,
-            demo.Methods(
-                source_only=SIMPLE_GTA5,
-                ada=ADVERSARIAL,
-                fda=FOURIER,
-                ssl_fda=SELF_TRAINING,
-                upper_bound=SIMPLE_CITYSCAPES,
-            ),
-        ),
+        partial(demo, METHODS),
         "the whole job on Toy City: every method, side by side in a table and in pictures",
-        demo.defaults,
-        flags=("toy_root", "toy_train", "toy_val", "toy_size"),
-        examples=("", "--num_epochs 2 --toy_train 8 --toy_val 4 --toy_size 64 128"),
+        recipe,
+        flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
+        examples=("", "--seeds 1 2 3", "--num_epochs 2 --toy_train 8 --toy_val 4"),
+    ),
+    "reproduce": Action(
+        partial(reproduce, METHODS),
+        "the whole job on the data given: every step below, for --configs and --seeds, in tables "
+        "and pictures",
+        flags=("pretrain_path", "gta5_root", "cityscapes_root", *REPRODUCTION_FLAGS),
+        examples=(f"{PRETRAINED} --dry_run", f"{PRETRAINED} --seeds 0 1 2"),
+    ),
+    "report": Action(
+        partial(report, METHODS),
+        "those tables and pictures again, from the run folders alone",
+        flags=("save_model_path", "save_keyword"),
+        examples=("", "--save_keyword demo"),
     ),
     "make_toy_data": Action(
-        demo.make_toy_data,
+        make_toy_data,
         "draw Toy City: labelled street scenes in the two real layouts",
         flags=("toy_root", "toy_train", "toy_val", "toy_size", "seed"),
         examples=("", "--toy_root data/toy --toy_train 500 --toy_size 256 512"),

@@ -1,6 +1,6 @@
 """How many target images batch-norm statistics need, on the networks that the demo has trained.
 
-python benchmarks/few_statistics.py --demo checkpoints/demo --toy_root toy_city
+python benchmarks/few_statistics.py --demo checkpoints/demo/adamw/seed0 --toy_root toy_city
 """
 
 import argparse
@@ -26,7 +26,7 @@ DRAWS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--demo", type=Path, default=Path("checkpoints/demo"))
+    parser.add_argument("--demo", type=Path, default=Path("checkpoints/demo/adamw/seed0"))
     parser.add_argument("--toy_root", type=Path, default=Path("toy_city"))
     arguments = parser.parse_args()
     settings = parse_settings(

@@ -81,6 +81,8 @@ COMMANDS = (
     ("visualize",),
     ("predict", *TRAINED, "--input", "city/Cityscapes/leftImg8bit/val"),
     ("demo",),
+    ("reproduce", "--configs", "config2"),
+    ("report",),
 )
 """Every action, each after those whose results it needs."""
 

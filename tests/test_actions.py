@@ -226,45 +226,6 @@ def test_training_from_a_checkpoint_does_not_read_the_pretrained_file(here):
     assert "loaded 245, missing 0, unexpected 0" in done.stdout
 
 
-def test_the_demo_puts_every_method_side_by_side_and_goes_on_where_it_was(tmp_path):
-    toy = ("--toy_train", "4", "--toy_val", "2", "--toy_size", "64", "96", "--num_epochs", "1")
-    words = ("--action", "demo", "--save_model_path", "runs", "--base_width", "8", *toy)
-    done = run_main(*words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "demo 1/11" in done.stdout and "demo 11/11" in done.stdout
-    results = tmp_path / "runs" / "demo"
-    with (results / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["Config"] for row in rows] == [
-        "Source-only, on the synthetic look",
-        "Source-only",
-        "Source-only, C-S-HF",
-        "ADA",
-        "FDA 0.01",
-        "FDA 0.05",
-        "FDA 0.09",
-        "MBT",
-        "SSL-FDA 0.05",
-        "Supervised on the target",
-    ]
-    for row in rows[1:]:
-        numbers = [float(row[name]) for name in row if "%" in name]
-        assert len(numbers) == 4 and all(0 <= number <= 100 for number in numbers)
-    for row, run in (("ADA", "ada"), ("FDA 0.09", "fda09"), ("SSL-FDA 0.05", "ssl_fda05")):
-        own = scores(results / f"{run}_adamw_noaug")
-        (shown,) = [r for r in rows if r["Config"] == row]
-        for column, key in (("mIoU %", "last"), ("mIoU % (target statistics)", SECOND_ROW)):
-            assert float(shown[column]) == pytest.approx(100 * own[key]["mIoU"], abs=0.06)
-    for name in ("demo.png", "class_iou.png", "class_iou.csv", "results.md"):
-        assert (results / name).stat().st_size > 0
-
-    assert "stdc1 of width 8, 4 training scenes" in (results / "results.md").read_text()
-    again = run_main(*words, cwd=tmp_path)
-    assert again.returncode == 0 and "epoch 1/1" not in again.stderr
-    assert again.stdout.count("is finished") == 9
-    assert (results / "results.md").read_text() in again.stdout
-
-
 BAD = {
     "missing folder": (["--gta5_root", "nowhere"], 1, "--gta5_root nowhere: there is nothing at"),
     "one image a batch": (["--batch_size", "1"], 2, "argument --batch_size: batch norm"),

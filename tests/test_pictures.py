@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from utils.pictures import (
     ERROR_COLOR,
     GAP,
     GRID,
+    PLOT_HEIGHT,
     SERIES_COLORS,
     SMALL,
     ComparisonRow,
@@ -19,6 +21,7 @@ from utils.pictures import (
     comparison,
     error_map,
     error_panel,
+    line_chart,
     panel,
 )
 
@@ -243,3 +246,25 @@ def test_values_that_are_not_numbers_of_each_category_are_refused():
     for values in ([0.5], [0.5, -0.1]):
         with pytest.raises(AssertionError):
             bar_chart({"a": values}, ["x", "y"], title="")
+
+
+def test_a_line_goes_through_its_points(monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda _, at, text, *style: written.append(text)
+    )
+    lines = {"a": [[(1, 0.2), (2, 0.4), (4, 0.8)], [(1, 0.1), (2, math.nan)]], "b": [[(3, 0.5)]]}
+    chart = line_chart(lines, title="title", x_name="epoch", unit="%")
+    assert {"0 %", "80 %", "epoch", "4", "a", "b"} <= set(written)
+    plane = chart[-PLOT_HEIGHT:, 300:]  # below the legend, right of the axis's numbers
+    rows, columns = np.nonzero(has_color(plane, BLUE))
+    slope = np.polyfit(columns, rows, 1)[0]
+    top = rows[columns > 0.9 * columns.max()].min()
+    assert slope < 0 and top == rows.min()
+    assert has_color(chart[-PLOT_HEIGHT:], ORANGE).any()
+
+
+def test_a_line_chart_of_nothing_is_still_a_chart():
+    for lines in ([], [[]], [[(1, math.nan)]]):
+        chart = line_chart({"a": lines}, title="", x_name="epoch")
+        assert chart.shape[1:] == (CHART_WIDTH, 3)

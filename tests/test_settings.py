@@ -5,7 +5,7 @@ import pytest
 
 import main
 from utils.command_line import parse_settings
-from utils.settings import PRESETS, Settings
+from utils.settings import PRESETS, setting_fields
 
 
 def parse(*words, action="train_simple_gta5"):
@@ -100,6 +100,8 @@ def test_demo_follows_the_toy_flags():
         (("--optimizer", "Adamm"), "--optimizer: there is no 'Adamm'; did you mean adam?"),
         (("--precision", "x"), "there is no 'x'; choose from auto, fp32, bf16, fp16"),
         (("--help", "fda_bta"), "is called 'fda_bta'; did you mean fda_beta?"),
+        (("--configs", "config1", "adam"), "--configs: 'adam' is none of config1, config2"),
+        (("--seeds", "0", "-1"), "--seeds: '-1' must lie in 0"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_its_flag(capsys, words, sentence):
@@ -115,7 +117,7 @@ def helped(capsys, *words):
 
 def test_every_field_is_a_flag_with_help(capsys):
     text = helped(capsys, "--help", "all")
-    for field in dataclasses.fields(Settings):
+    for field in setting_fields():
         assert f"--{field.name} " in text
         assert field.metadata["help"]
         assert f"--{field.name} " in helped(capsys, "--help", field.name)
@@ -126,7 +128,7 @@ def test_every_field_is_a_flag_with_help(capsys):
 def test_help_is_short_and_leads_to_every_action_and_topic(capsys):
     text = helped(capsys, "--help")
     assert len(text.splitlines()) < 50
-    topics = {field.metadata["group"].partition(": ")[0] for field in dataclasses.fields(Settings)}
+    topics = {field.metadata["group"].partition(": ")[0] for field in setting_fields()}
     for name in (*main.ACTIONS, *topics):
         assert f"\n  {name} " in text
         assert "--" in helped(capsys, "--help", name)
@@ -219,7 +221,21 @@ def test_an_action_must_come_from_somewhere(capsys, config_file):
     for words in ((), config_file(batch_size=4)):
         with pytest.raises(SystemExit):
             parse_settings(words, main.ACTIONS)
-        assert "--action is missing: one of demo, make_toy_data" in capsys.readouterr().err
+        assert "--action is missing: one of demo, reproduce, report" in capsys.readouterr().err
+
+
+def test_what_the_command_line_held_is_told_from_what_it_did_not():
+    words = ("--config", "config1", "--seeds", "0", "2", "--num_epochs", "50", "--ohem")
+    settings = parse(*words, "--configs", "config2", action="reproduce")
+    assert settings.explicit() == {
+        "action": "reproduce",
+        "config": "config1",
+        "configs": ("config2",),
+        "seeds": (0, 2),
+        "num_epochs": 50,
+        "ohem": True,
+    }
+    assert "given" not in settings.to_json()
 
 
 def test_settings_are_frozen():

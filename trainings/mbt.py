@@ -53,14 +53,18 @@ def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
     if (members[0].parent / SETTINGS).exists():
         trained = RunFolder(members[0].parent).read_json(SETTINGS)["aug_method"]
         settings = dataclasses.replace(settings, aug_method=trained)
-    stem = "mbt_ssl{round}" if settings.ssl_round else "mbt"
-    folder = settings.save_model_path / settings.run_name(stem)
+    folder = settings.save_model_path / settings.run_name(ensemble_stem(settings.ssl_round))
     if (folder / SETTINGS).exists():
         raise UsageError(
             f"argument --save_keyword: {folder} is the folder of a training; choose another name "
             "for the ensemble"
         )
     return folder
+
+
+def ensemble_stem(ssl_round: int) -> str:
+    """What the folder of a round's ensemble is called by, as in `Settings.run_name`."""
+    return "mbt_ssl{round}" if ssl_round else "mbt"
 
 
 def ensemble_suffix(settings: Settings) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from model.folding import folded
@@ -85,14 +86,8 @@ def _announced(folder: Path, settings: Settings) -> Path:
 
 
 def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: Settings) -> None:
-    """Scores a checkpoint on a domain's validation split with the chosen batch-norm statistics.
-
-    Prints, and leaves JSON and a picture in the folder; unless the folder is the checkpoint's own,
-    or it is not its best one, they carry the checkpoint's name.
-    """
-    extra, own = "", checkpoint.resolve().parent
-    if own != folder.resolve() or checkpoint.name != BEST:
-        extra = f"_{own.name}_{checkpoint.stem}"
+    """Scores a checkpoint on a domain's validation split with the chosen batch-norm statistics;
+    prints, and leaves the scores in the folder."""
     (network,) = load_checkpoints([checkpoint], domain, settings)
     device = resolve_device(settings.device)
     evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
@@ -103,8 +98,18 @@ def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: S
         **scores,
         **scoring_record(domain, settings, evaluation, settings.bn_statistics),
     }
-    name = scores_name(domain, settings, extra)
+    name = checkpoint_scores_name(checkpoint, folder, domain, settings)
     write_scores(RunFolder(folder), name, record, evaluation)
+
+
+def checkpoint_scores_name(
+    checkpoint: Path, folder: Path, domain: Domain, settings: Settings
+) -> str:
+    """What the files of a checkpoint's scores are called by in a folder: with the checkpoint's name
+    unless the folder is its own and it is the best one."""
+    own = checkpoint.resolve().parent
+    plain = own == folder.resolve() and checkpoint.name == BEST
+    return scores_name(domain, settings, "" if plain else f"_{own.name}_{checkpoint.stem}")
 
 
 def load_checkpoints(
@@ -150,7 +155,10 @@ def _views(settings: Settings) -> list[str]:
 def write_scores(
     run: RunFolder, name: str, record: Mapping[str, Any], evaluation: Evaluation
 ) -> None:
-    """A record as JSON, and a picture of the evaluation's predictions, under one name."""
+    """A record as JSON, the confusion counts of every image as arrays, and a picture of the
+    evaluation's predictions, under one name."""
+    names, counts = np.array(list(evaluation.images)), evaluation.image_counts()
+    run.write_arrays(f"{name}.npz", names=names, counts=counts)
     run.write_json(f"{name}.json", record)
     title = f"{run.path.name}: {name}"
     picture = run.save_picture(f"{name}.png", panel(evaluation.rows, title=title))
@@ -166,7 +174,7 @@ def scoring_record(
     return {
         "validation": {
             "domain": domain.value,
-            "images": len(evaluation.image_accuracy),
+            "images": len(evaluation.images),
             "image_size": None if settings.eval_scales else resize_size(domain, settings),
             "scales": settings.eval_scales,
             "flip": settings.eval_flip,

@@ -59,14 +59,10 @@ def run_experiment(experiment: Experiment, settings: Settings) -> None:
 def train(experiment: Experiment, settings: Settings) -> None:
     """Trains, or continues, or prints the scores of a finished run."""
     settings = settings.scored_plainly()
-    run = RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
+    run = own_folder(experiment, settings)
     device = resolve_device(settings.device)
     resolve_precision(settings.precision, device)  # refuses here what this device cannot do
-    source = TrainingFiles(experiment.source, labelled(experiment.source, "train", settings))
-    target = experiment.target and experiment.target(settings)
-    scored = labelled(experiment.validation, "val", settings)
-    parts = (source.files, *((target.files, target.origin) if target else ()), scored)
-    inputs = {"data": fingerprint(*parts), "weights": _weights_digest(settings)}
+    source, target, inputs = _inputs(experiment, settings)
     if run.finished(settings, inputs, adaptation=experiment.adaptation):
         _print_finished(run)
         return
@@ -74,6 +70,31 @@ def train(experiment: Experiment, settings: Settings) -> None:
         raise UserError(target.problem)
     with run.alone():
         _train(experiment, settings, run, inputs, source, target)
+
+
+def own_folder(experiment: Experiment, settings: Settings) -> RunFolder:
+    """Where the run that these settings name lies."""
+    return RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
+
+
+def is_trained(experiment: Experiment, settings: Settings) -> bool:
+    """Whether that run has ended, on these data. Raises UsageError where another one lies there."""
+    run = own_folder(experiment, settings)
+    if not run.continues(settings):
+        return False
+    *_, inputs = _inputs(experiment, settings)
+    return run.finished(settings, inputs, adaptation=experiment.adaptation)
+
+
+def _inputs(
+    experiment: Experiment, settings: Settings
+) -> tuple[TrainingFiles, TrainingFiles | None, dict[str, str | None]]:
+    """Source, target, and the digests of all that the run depends on beside its settings."""
+    source = TrainingFiles(experiment.source, labelled(experiment.source, "train", settings))
+    target = experiment.target and experiment.target(settings)
+    scored = labelled(experiment.validation, "val", settings)
+    parts = (source.files, *((target.files, target.origin) if target else ()), scored)
+    return source, target, {"data": fingerprint(*parts), "weights": _weights_digest(settings)}
 
 
 def _train(

@@ -27,12 +27,12 @@ TABLE_COLUMNS = 3
 class Evaluation(NamedTuple):
     """Scores of a network on a split, with a few of its predictions.
 
-    `image_accuracy` is the pixel accuracy of each image by name, 0 to 1; NaN without a valid pixel.
+    `images` are the confusion counts of each image by name, `matrix` their sum.
     """
 
     matrix: ConfusionMatrix
     rows: list[PanelRow]
-    image_accuracy: dict[str, float]
+    images: dict[str, ConfusionMatrix]
     label_sizes: set[tuple[int, int]]
 
     @classmethod
@@ -43,23 +43,32 @@ class Evaluation(NamedTuple):
         image = ConfusionMatrix()
         image.update(prediction, label)
         self.matrix.counts += image.counts
-        self.image_accuracy[name] = image.pixel_accuracy()
+        self.images[name] = image
         self.label_sizes.add(tuple(label.shape))
 
     def add(self, other: "Evaluation") -> None:
         """Adds what was found on other samples."""
         self.matrix.counts += other.matrix.counts
         self.rows.extend(other.rows)
-        self.image_accuracy.update(other.image_accuracy)
+        self.images.update(other.images)
         self.label_sizes.update(other.label_sizes)
 
     def sort(self, names: Sequence[str]) -> None:
         """Brings the samples into the order of these names."""
         place = {name: number for number, name in enumerate(names)}
         self.rows.sort(key=lambda row: place[row.name])
-        accuracy = sorted(self.image_accuracy.items(), key=lambda item: place[item[0]])
-        self.image_accuracy.clear()
-        self.image_accuracy.update(accuracy)
+        images = sorted(self.images.items(), key=lambda item: place[item[0]])
+        self.images.clear()
+        self.images.update(images)
+
+    @property
+    def image_accuracy(self) -> dict[str, float]:
+        """Pixel accuracy of each image by name, 0 to 1; NaN without a valid pixel."""
+        return {name: image.pixel_accuracy() for name, image in self.images.items()}
+
+    def image_counts(self) -> np.ndarray:
+        """Confusion counts of the images in their order, int32 [images, C, C]."""
+        return torch.stack([image.counts for image in self.images.values()]).int().numpy()
 
     def scores(self) -> dict[str, Any]:
         """Pixel accuracy, mIoU and IoU per class, 0 to 1; NaN for an absent class."""

@@ -40,7 +40,7 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settin
         parser.error(f"--action is missing: one of {', '.join(actions)}; --help says what they do")
     preset = PRESETS.get(explicit.get("config"), {})
     merged = {**actions[explicit["action"]].defaults(explicit), **preset, **explicit}
-    settings = with_derived_defaults(Settings(**merged))
+    settings = with_derived_defaults(Settings(**merged, given=frozenset(explicit)))
     problem = _inconsistency(settings)
     if problem:
         parser.error(problem)

@@ -13,6 +13,23 @@ AT_ONCE = {"cpu": 2**18, "cuda": 2**28}
 """Pixels that are counted at a time: they stay in a core's cache; a GPU is asked once."""
 
 
+def class_iou(counts: np.ndarray) -> np.ndarray:
+    """TP / (TP + FP + FN) per class of confusion counts [..., C, C], float64 [..., C] in 0 to 1;
+    NaN for a class that neither truth nor prediction holds."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(float)
+    union = counts.sum(-1) + counts.sum(-2) - hits
+    return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+
+
+def mean_iou(counts: np.ndarray) -> np.ndarray:
+    """Mean of `class_iou` over the classes that are not absent, float64 [...]; NaN where all
+    are."""
+    iou = class_iou(counts)
+    present = (~np.isnan(iou)).sum(-1)
+    total = np.nansum(iou, -1)
+    return np.divide(total, present, out=np.full_like(total, np.nan), where=present > 0)
+
+
 class ConfusionMatrix:
     """Counts of (truth, prediction), int64 [C, C]; pixels whose truth is ignore are left out."""
 
@@ -37,16 +54,11 @@ class ConfusionMatrix:
 
         A class is absent where neither truth nor prediction holds it.
         """
-        counts = self.counts.double().numpy()
-        hits = np.diag(counts)
-        union = counts.sum(0) + counts.sum(1) - hits
-        return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+        return class_iou(self.counts.double().numpy())
 
     def mean_iou(self) -> float:
         """Mean IoU over the classes that are not absent, 0 to 1; NaN where all are."""
-        iou = self.class_iou()
-        present = ~np.isnan(iou)
-        return float(iou[present].mean()) if present.any() else float("nan")
+        return float(mean_iou(self.counts.double().numpy()))
 
     def pixel_accuracy(self) -> float:
         """Correct over valid pixels, 0 to 1; NaN where no pixel is valid."""

@@ -1,4 +1,4 @@
-"""Pictures a person looks at: panels of predictions and errors, comparisons and bar charts.
+"""Pictures a person looks at: panels of predictions and errors, comparisons and charts.
 
 Every one is RGB uint8 [H, W, 3]. Colours of errors and of series stay apart under each kind of
 colour blindness: Okabe & Ito's palette (2008), with a brown and a violet.
@@ -46,6 +46,9 @@ GROUP_HEIGHT = 66  # aimed at, of the bars of a category
 BAR_HEIGHTS = (5, 14)  # least and most
 GROUP_GAP = 14
 MOST_TICKS = 10
+
+PLOT_HEIGHT = 420  # of a line chart's plane
+LINE_WIDTH, DOT = 2, 3
 
 
 class PanelRow(NamedTuple):
@@ -198,6 +201,37 @@ def bar_chart(
         for group, of_category in enumerate(values.T[part]):
             axes.draw_group(draw, group, of_category, entries)
         axes = axes.next_column()
+    return sheet.array()
+
+
+def line_chart(
+    series: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
+    *,
+    title: str,
+    x_name: str,
+    unit: str = "",
+) -> np.ndarray:
+    """The lines of each series, points (x, y) in their order, in one colour.
+
+    x are whole numbers; x and y are at least 0 and drawn to one scale from 0; y in "%" is given as
+    0 to 1. A point that is not finite is left out.
+    """
+    factor = 100 if unit == "%" else 1
+    planes = {
+        name: [[(x, factor * y) for x, y in line if math.isfinite(y)] for line in lines]
+        for name, lines in series.items()
+    }
+    points = [point for lines in planes.values() for line in lines for point in line]
+    assert series and all(value >= 0 for point in points for value in point), points
+    entries = [_series_entry(index, name) for index, name in enumerate(series)]
+    sheet = _Sheet(title, columns=1, column_width=CHART_WIDTH - 2 * EDGE)
+    sheet.legend(entries)
+    plane = _Plane.around(points)
+    draw = sheet.block(plane.bottom + 2 * SMALL + 3 * GAP + EDGE)
+    plane.draw_grid(draw, x_name, unit)
+    for entry, lines in zip(entries, planes.values(), strict=True):
+        for line in lines:
+            plane.draw_line(draw, line, entry)
     return sheet.array()
 
 
@@ -442,6 +476,73 @@ class _Axes(NamedTuple):
             if self.bar >= TINY - 1:
                 place = (x + length + GAP, y + self.bar // 2)
                 _write(draw, place, f"{value:.1f}", TINY, CHART_WIDTH, MUTED, "lm")
+
+
+# ------------------------------------------------------------------------------------- line charts
+
+
+class _Plane(NamedTuple):
+    """Where the plane of a line chart lies, in pixels of its block, and its scales."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+    x_step: float  # between two ticks
+    x_ticks: int  # beside 0
+    y_step: float
+    y_ticks: int
+
+    @classmethod
+    def around(cls, points: Sequence[tuple[float, float]]) -> "_Plane":
+        largest = [max((point[axis] for point in points), default=0) for axis in (0, 1)]
+        (x_step, x_ticks), (y_step, y_ticks) = map(_ticks, largest)
+        if x_step < 1:  # x are whole numbers
+            x_step, x_ticks = 1, math.ceil(largest[0])
+        return cls(
+            left=EDGE + 5 * SMALL,
+            right=CHART_WIDTH - 3 * EDGE,
+            top=SMALL,
+            bottom=SMALL + PLOT_HEIGHT,
+            x_step=x_step,
+            x_ticks=x_ticks,
+            y_step=y_step,
+            y_ticks=y_ticks,
+        )
+
+    def place(self, x: float, y: float) -> tuple[int, int]:
+        across = x / (self.x_step * self.x_ticks)
+        up = y / (self.y_step * self.y_ticks)
+        return (
+            round(self.left + (self.right - self.left) * across),
+            round(self.bottom - (self.bottom - self.top) * up),
+        )
+
+    def draw_grid(self, draw: ImageDraw.ImageDraw, x_name: str, unit: str) -> None:
+        for tick in range(self.y_ticks + 1):
+            value = tick * self.y_step
+            _, y = self.place(0, value)
+            draw.line((self.left, y, self.right, y), GRID if tick else MUTED)
+            text = f"{value:g} {unit}".rstrip()
+            _write(draw, (self.left - GAP, y), text, SMALL, CHART_WIDTH, MUTED, "rm")
+        for tick in range(self.x_ticks + 1):
+            value = tick * self.x_step
+            x, _ = self.place(value, 0)
+            draw.line((x, self.top, x, self.bottom), GRID if tick else MUTED)
+            place = (x, self.bottom + GAP)
+            _write(draw, place, f"{value:g}", SMALL, CHART_WIDTH, MUTED, "mt")
+        middle = ((self.left + self.right) // 2, self.bottom + SMALL + 2 * GAP)
+        _write(draw, middle, x_name, SMALL, CHART_WIDTH, MUTED, "mt")
+
+    def draw_line(
+        self, draw: ImageDraw.ImageDraw, line: Sequence[tuple[float, float]], entry: _Entry
+    ) -> None:
+        """A dot per point, joined unless an earlier series has the colour."""
+        places = [self.place(x, y) for x, y in line]
+        if len(places) > 1 and not entry.spacing:
+            draw.line(places, entry.color, LINE_WIDTH)
+        for x, y in places:
+            draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), entry.color)
 
 
 def _ticks(largest: float) -> tuple[float, int]:

@@ -235,6 +235,10 @@ class RunFolder:
         self._write(name, lambda file: Image.fromarray(picture).save(file, kind, **options))
         return self.path / name
 
+    def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Compressed arrays by name, as `numpy.load` reads them."""
+        self._write(name, lambda file: np.savez_compressed(file, **arrays))
+
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """TensorBoard curves."""
         if self.writes:

@@ -111,6 +111,11 @@ def fda_beta(value: float) -> None:
         raise ValueError("must be at least 0 and below 0.5, half of the spectrum")
 
 
+def preset(value: str) -> None:
+    if value not in PRESETS:
+        raise ValueError(f"is none of {', '.join(PRESETS)}")
+
+
 def folder_name(value: str) -> None:
     if value in (".", "..") or set(value) & set("/\\:"):
         raise ValueError("is a name, not a path: the folder goes into --save_model_path")
@@ -159,6 +164,29 @@ class Settings:
         "JSON file of settings by name, --action too; a run's settings.json runs it again. "
         "Explicit flags beat it, it beats the preset; --overwrite only counts as a flag",
         metavar="FILE",
+        affects_result=False,
+    )
+    configs: tuple[str, ...] = flag(
+        (),
+        ACTION,
+        "reproduce, demo: presets to run the whole job with (default: that of --config; for "
+        "reproduce config1 config2 where neither it nor --optimizer is given)",
+        check=preset,
+        metavar="CONFIG",
+        affects_result=False,
+    )
+    seeds: tuple[int, ...] = flag(
+        (),
+        ACTION,
+        "reproduce, demo: seeds to run the whole job with (default: that of --seed)",
+        check=seed_range,
+        metavar="N",
+        affects_result=False,
+    )
+    dry_run: bool = flag(
+        False,
+        ACTION,
+        "reproduce, demo: print the plan with estimated times, and do nothing",
         affects_result=False,
     )
     validation_only: bool = flag(
@@ -540,6 +568,13 @@ class Settings:
         affects_result=False,
     )
 
+    given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
+    """Names of the flags that the command line held; no flag itself."""
+
+    def explicit(self) -> dict[str, Any]:
+        """The flags that the command line held, with their values."""
+        return {f.name: getattr(self, f.name) for f in setting_fields() if f.name in self.given}
+
     def run_name(self, stem: str) -> str:
         """Name of the run, such as `fda01_adam_aug` for the stem `fda{beta}`.
 
@@ -559,7 +594,7 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON types; paths as strings, pairs as lists."""
-        return {f.name: _json_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: _json_value(getattr(self, f.name)) for f in setting_fields()}
 
     def result_settings(self, adaptation: Collection[str] = ()) -> dict[str, Any]:
         """The settings that a result depends on, as JSON types; of those of adaptation only the
@@ -601,7 +636,8 @@ def _decimals(beta: float) -> str:
 
 
 def setting_fields() -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(Settings)
+    """The fields that are flags."""
+    return tuple(f for f in dataclasses.fields(Settings) if f.metadata)
 
 
 def _json_value(value: Any) -> Any:

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+
+from utils.bootstrap import Difference, paired_difference
+from utils.metrics import ConfusionMatrix
+
+
+def trainings(count, images=7, classes=19, *, seed=0):
+    """Confusion counts of several trainings; classes from the 15th on are nowhere."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 50, (count, images, classes, classes), dtype=np.int32)
+    counts[..., 15:, :] = counts[..., 15:] = 0
+    return list(counts)
+
+
+def miou(counts):
+    matrix = ConfusionMatrix()
+    matrix.counts += counts
+    return matrix.mean_iou()
+
+
+def slowly(method, other, draws, seed):
+    """Image for image, draw for draw."""
+    rng = np.random.default_rng(seed)
+    images = len(method[0])
+    differences = []
+    for times in rng.multinomial(images, [1 / images] * images, size=draws):
+        means = []
+        for several in (method, other):
+            scores = []
+            for counts in several:
+                total = np.zeros(counts.shape[1:], np.int64)
+                for image, often in zip(counts, times, strict=True):
+                    for _ in range(often):
+                        total += image
+                scores.append(miou(torch.from_numpy(total)))
+            means.append(np.mean(scores))
+        differences.append(means[0] - means[1])
+    return np.percentile(differences, [2.5, 97.5])
+
+
+def test_it_is_the_slow_form():
+    method, other = trainings(3, seed=1), trainings(2, seed=2)
+    fast = paired_difference(method, other, draws=50, seed=3)
+    assert fast[1:] == pytest.approx(slowly(method, other, draws=50, seed=3), abs=1e-12)
+
+
+def test_the_value_is_the_difference_of_the_scores():
+    method, other = trainings(3, seed=1), trainings(3, seed=2)
+    means = [
+        np.mean([miou(torch.from_numpy(c.sum(0, dtype=np.int64))) for c in several])
+        for several in (method, other)
+    ]
+    difference = paired_difference(method, other)
+    assert difference.value == pytest.approx(means[0] - means[1], abs=1e-12)
+    assert difference.low <= difference.value <= difference.high
+
+
+def test_equal_predictions_differ_by_nothing():
+    same = trainings(2)
+    assert paired_difference(same, same) == Difference(0, 0, 0)
+    assert not paired_difference(same, same).clear
+
+
+def test_what_is_better_on_every_image_is_clear_and_what_is_better_on_one_is_not():
+    right = np.stack([np.diag(np.full(19, 100, np.int32))] * 10)
+    wrong = np.roll(right, 1, axis=2)
+    assert paired_difference([right], [(right + wrong) // 2]).clear
+    mixed = right.copy()
+    mixed[0] = wrong[0]
+    difference = paired_difference([right], [mixed])
+    assert difference.value > 0 and difference.low == 0 and not difference.clear
+
+
+def test_it_repeats():
+    method, other = trainings(1, seed=1), trainings(1, seed=2)
+    assert paired_difference(method, other) == paired_difference(method, other)

@@ -1,0 +1,308 @@
+"""`reproduce`, `demo` and `report` by the real command, in process, on a tiny Toy City."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main
+from datasets.labels import CLASS_NAMES
+from tests.helpers import TINY
+from trainings import plan as planning
+from trainings.estimate import data_sizes, duration, epoch_seconds, toy_sizes
+from trainings.results import KINDS
+from utils.command_line import parse_settings
+
+TOY = ("--toy_train", "4", "--toy_val", "3", "--toy_size", "64", "96")
+WHOLE = (
+    *("--save_model_path", "runs", "--cache_dir", "cache", "--num_epochs", "1", *TINY),
+    *("--source_resize", "64", "96", "--gta5_root", "toy_city/GTA5"),
+    *("--cityscapes_root", "toy_city/Cityscapes"),
+)
+CONFIGS = ("config1", "config2")
+METHODS = {
+    "1.A": ["Supervised on Cityscapes"],
+    "1.B": ["Source-only, on GTA5"],
+    "1.C": ["Source-only"],
+    "1.D": ["Source-only, C-S-HF"],
+    "2": ["ADA"],
+    "3.A": ["FDA"] * 3,
+    "3.B": ["MBT"],
+    "3.C": ["SSL-FDA"] * 3 + ["MBT of SSL-FDA"],
+}
+WRITTEN = (
+    *("results.md", "results.csv", "differences.csv", "class_iou.csv"),
+    *(f"{name}_{c}.png" for name in ("class_iou", "curves", "predictions") for c in CONFIGS),
+)
+
+
+def reproduce(*words, action="reproduce"):
+    return main.main(["--action", action, *WHOLE, *words])
+
+
+def report(*words, folder="runs"):
+    return main.main(["--action", "report", "--save_model_path", str(folder), *words])
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown_rows(path, heading):
+    """Cells of the rows below a heading of results.md, by step, method, config and beta."""
+    part = path.read_text().split(heading)[1].split("\n## ")[0]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in part.splitlines() if "|" in line]
+    return {tuple(row[:4]): row[4:] for row in rows[2:]}
+
+
+def contents(folder):
+    """Every file below a folder with what it holds and when it was written."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Where `reproduce` has run; it was interrupted before its first pseudo-labels."""
+    folder = tmp_path_factory.mktemp("reproduce")
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main.main(["--action", "make_toy_data", *TOY]) == 0
+        assert not (folder / "runs").exists()
+        assert reproduce("--dry_run") == 0
+        assert not (folder / "runs").exists() and not (folder / "cache").exists()
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr(planning, "generate_pseudo_labels", interrupt)
+            assert reproduce() == 130
+        shutil.copytree(folder / "runs", folder / "interrupted")
+        assert reproduce() == 0
+    return folder
+
+
+@pytest.fixture
+def here(work, monkeypatch):
+    monkeypatch.chdir(work)
+    return work
+
+
+def test_it_goes_on_where_it_was_interrupted(here):
+    before = contents(here / "interrupted" / "reproduce")
+    assert any(path.name == "latest.pth" for path in before)
+    for path, (content, _) in before.items():
+        after = here / "runs" / path.relative_to(here / "interrupted")
+        assert after.read_bytes() == content, after
+
+
+def test_every_method_of_every_config_has_its_numbers_traceable_to_their_files(here):
+    folder = here / "runs" / "reproduce"
+    rows = table(folder / "results.csv")
+    kinds = {}
+    for row in rows:
+        kinds.setdefault((row["Step"], row["Method"], row["beta"], row["Config"]), set()).add(
+            (row["Epoch"], row["Batch-norm statistics"])
+        )
+        record = json.loads((folder / row["Scores"]).read_text())
+        scores = record[row["Epoch"]] if row["Step"] == "1.B" else record
+        assert float(row["mIoU %"]) == pytest.approx(100 * scores["mIoU"], abs=1e-3)
+        assert float(row["Accuracy %"]) == pytest.approx(100 * scores["pixel_accuracy"], abs=1e-3)
+        assert (folder / row["Scores"]).parent == folder / row["Run folder"]
+        assert row["Run folder"].startswith(f"{row['Config']}/seed0/")
+        if "MBT" not in row["Method"]:
+            settings = json.loads((folder / row["Run folder"] / "settings.json").read_text())
+            assert (settings["config"], settings["seed"]) == (row["Config"], 0)
+            assert float(row["Train time per epoch (s)"]) > 0
+    expected = [(step, m, c) for step, several in METHODS.items() for m in several for c in CONFIGS]
+    assert sorted((step, m, c) for step, m, _, c in kinds) == sorted(expected)
+    for (step, *_), found in kinds.items():
+        assert found >= set(KINDS[:2] if step == "1.B" else KINDS[:3])
+    assert {row["beta"] for row in rows if row["Method"] == "SSL-FDA"} == {"0.01", "0.05", "0.09"}
+
+
+def test_what_is_scored_afterwards_is_what_the_training_reported(here):
+    run = here / "runs" / "reproduce" / "config2" / "seed0" / "fda05_sgd_noaug"
+    own = json.loads((run / "scores.json").read_text())
+    for name, key in (("latest", "last"), ("latest_target_statistics", "last_target_statistics")):
+        scored = json.loads((run / f"validation_cityscapes_{run.name}_{name}.json").read_text())
+        assert scored["mIoU"] == pytest.approx(own[key]["mIoU"], abs=1e-6)
+
+
+def test_the_counts_of_the_images_add_up_to_the_scores(here):
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
+    scores = json.loads((run / "validation_cityscapes.json").read_text())
+    with np.load(run / "validation_cityscapes.npz") as arrays:
+        names, counts = arrays["names"], arrays["counts"]
+    assert counts.shape == (3, 19, 19) and counts.dtype == np.int32
+    assert list(names) == sorted(set(names)) and names[0].startswith("toyhaven_")
+    assert np.trace(counts.sum(0)) / counts.sum() == pytest.approx(scores["pixel_accuracy"])
+
+
+def test_the_report_has_every_table_and_picture(here):
+    folder = here / "runs" / "reproduce"
+    text = (folder / "results.md").read_text()
+    scores = markdown_rows(folder / "results.md", "# reproduce")
+    assert len(scores) == 2 * sum(map(len, METHODS.values()))
+    assert "±" not in " ".join(cell for row in scores.values() for cell in row)
+    differences = markdown_rows(folder / "results.md", "## Differences to source-only")
+    assert len(differences) == len(scores) - 4
+    for cells in differences.values():
+        assert all(re.fullmatch(r"\*{0,2}[+-]\d+\.\d\*{0,2} \[.+, .+\]", cell) for cell in cells)
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (folder / link).exists()
+    for name in WRITTEN:
+        assert (folder / name).stat().st_size > 0
+    classes = table(folder / "class_iou.csv")
+    assert len(classes) == len(scores) and list(classes[0])[4:] == list(CLASS_NAMES)
+
+
+def test_again_everything_is_skipped(here, capsys):
+    runs = here / "runs" / "reproduce"
+    before = {path: what for path, what in contents(runs).items() if path.parent != runs}
+    assert reproduce() == 0
+    output = capsys.readouterr()
+    assert "28 steps in runs/reproduce, all finished." in output.out
+    assert "epoch 1/1" not in output.err
+    assert {p: what for p, what in contents(runs).items() if p.parent != runs} == before
+
+
+def test_a_dry_run_writes_nothing(here, capsys):
+    before = contents(here)
+    assert reproduce("--dry_run", "--seeds", "0", "1") == 0
+    assert contents(here) == before
+    output = capsys.readouterr().out
+    assert "56 steps in runs/reproduce, 28 finished; about " in output
+    assert output.count("| finished") == output.count("| about") == 28
+    assert "FDA 0.05" in output and "config2/seed1/fda05_sgd_noaug" in output
+
+
+def test_other_settings_in_the_same_folder_are_refused_before_anything_runs(here, capsys):
+    before = contents(here)
+    assert reproduce("--learning_rate", "0.5") == 2
+    error = capsys.readouterr().err
+    assert "--learning_rate was" in error and "choose another --save_keyword" in error
+    assert contents(here) == before
+
+
+def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys):
+    runs = here / "runs" / "reproduce"
+    copy = tmp_path / "elsewhere" / "reproduce"
+    shutil.copytree(runs, copy)
+    for name in WRITTEN:
+        (copy / name).unlink()
+    assert report(folder=copy.parent) == 0
+    for name in WRITTEN:
+        assert (copy / name).read_bytes() == (runs / name).read_bytes(), name
+    capsys.readouterr()
+    (copy / "predictions_config1.png").unlink()
+    assert report("--cityscapes_root", "nowhere", folder=copy.parent) == 0
+    assert "predictions_config1.png is not drawn, everything else is: --cityscapes_root" in (
+        capsys.readouterr().out
+    )
+    assert (copy / "results.csv").read_bytes() == (runs / "results.csv").read_bytes()
+    assert not (copy / "predictions_config1.png").exists()
+
+
+def test_what_is_missing_is_a_dash(here, capsys):
+    assert report("--cityscapes_root", "nowhere", folder="interrupted") == 0
+    path = here / "interrupted" / "reproduce" / "results.md"
+    rows = markdown_rows(path, "# reproduce")
+    assert set(rows["3.C", "SSL-FDA", "config1", "0.05"]) == {"–"}
+    assert "–" not in rows["3.B", "MBT", "config1", ""]
+    assert "config2" not in {config for _, _, config, _ in rows}
+
+
+def test_nothing_to_report_is_one_sentence(tmp_path, capsys):
+    assert report(folder=tmp_path) == 1
+    assert f"error: no run in {tmp_path}/reproduce/" in capsys.readouterr().err
+
+
+def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path):
+    copy = tmp_path / "reproduce"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy / "config1")
+    shutil.copytree(copy / "config1" / "seed0", copy / "config1" / "seed1")
+    for path in (copy / "config1" / "seed1").glob("*/*.json"):
+        record = json.loads(path.read_text())
+        settings = record if path.name == "settings.json" else record.get("settings", {})
+        settings["seed"] = 1
+        path.write_text(json.dumps(record))
+    name = "ada_adam_noaug"
+    for seed, accuracy in ((0, 0.25), (1, 0.35)):
+        path = copy / "config1" / f"seed{seed}" / name / f"validation_cityscapes_{name}_latest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pixel_accuracy": accuracy}))
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    rows = markdown_rows(copy / "results.md", "# reproduce")
+    assert rows["2", "ADA", "config1", ""][0] == "30.0 ± 7.1"
+    seeds = [r["Seed"] for r in table(copy / "results.csv") if r["Method"] == "ADA"]
+    assert seeds == ["0"] * 3 + ["1"] * 3
+    one = markdown_rows(here / "runs/reproduce/results.md", "## Differences")
+    two = markdown_rows(copy / "results.md", "## Differences")
+    assert two["2", "ADA", "config1", ""] == one["2", "ADA", "config1", ""]  # twice the same
+
+
+def test_scores_without_counts_have_no_difference(here, tmp_path):
+    copy = tmp_path / "reproduce" / "config1"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy)
+    (copy / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz").unlink()
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    rows = markdown_rows(tmp_path / "reproduce" / "results.md", "## Differences")
+    last, best, adapted = rows["2", "ADA", "config1", ""]
+    assert best == "–" and "[" in last and "[" in adapted
+
+
+def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--cache_dir", "cache"]
+    words += ["--base_width", "8", "--num_workers", "0", "--num_epochs", "1"]
+    assert main.main(words) == 0
+    output = capsys.readouterr().out
+    assert "demo 1/11" in output and "demo 11/11" in output
+    folder = work / "runs" / "demo"
+    rows = markdown_rows(folder / "results.md", "# demo")
+    assert [(method, beta) for _, method, _, beta in rows] == [
+        ("Supervised on Cityscapes", ""),
+        ("Source-only, on GTA5", ""),
+        ("Source-only", ""),
+        ("Source-only, C-S-HF", ""),
+        ("ADA", ""),
+        *(("FDA", beta) for beta in ("0.01", "0.05", "0.09")),
+        ("MBT", ""),
+        ("SSL-FDA", "0.05"),
+    ]
+    assert "stdc1 of width 8, 64x96, adamw 0.002" in (folder / "results.md").read_text()
+    with Image.open(folder / "predictions_adamw.png") as sheet:
+        assert min(sheet.size) > 400
+    assert main.main([*words, "--dry_run"]) == 0
+    assert "11 steps in runs/demo, all finished." in capsys.readouterr().out
+
+
+def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--base_width", "8"]
+    assert main.main([*words, "--dry_run"]) == 0
+    assert "11 steps in runs/demo, 0 finished; about " in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_city_has_the_sizes_it_was_planned_with(here):
+    settings = parse_settings(("--action", "demo", *TOY), main.ACTIONS)
+    assert data_sizes(settings) == toy_sizes(settings)
+
+
+def test_times_are_those_of_the_epochs_that_were_made(here):
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
+    record = json.loads((run / "scores.json").read_text())
+    assert epoch_seconds(run) == [record["mean_epoch_seconds"]]
+    assert [duration(s) for s in (12.2, 90, 3600 * 3.5, 3600 * 50)] == [
+        *("13 s", "2 min", "3 h 30 min", "2 d 2 h"),
+    ]

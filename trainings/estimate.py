@@ -1,0 +1,210 @@
+"""How long a plan will take: from the epochs that have been made in its folders, else measured."""
+
+import csv
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+
+from datasets.labels import NUM_CLASSES
+from datasets.samples import Batch, Sample
+from trainings.experiment import Experiment, new_network
+from trainings.loaders import Domain, labelled, unlabelled
+from trainings.plan import Command, Step
+from utils import processes
+from utils.metrics import ConfusionMatrix
+from utils.run_folder import HISTORY
+from utils.settings import Settings
+from utils.upsampling import upsampled_max
+from utils.utils import autocast, markdown, resolve_device, resolve_precision
+
+MOST_REPEATS, MOST_SECONDS = 4, 5.0
+"""Of one measurement; the first repeat, which warms up, counts only where it is the only one."""
+
+NOTE = (
+    "Times: from the epochs already made in these folders, else from a few steps of the method on "
+    "random images on this device; reading the data is not counted there."
+)
+
+
+class DataSizes(NamedTuple):
+    """Images of each split, and (height, width) of the target's validation labels."""
+
+    source: int
+    source_validation: int
+    target: int
+    target_validation: int
+    label_size: tuple[int, int]
+
+    def validated(self, experiment: Experiment) -> int:
+        """Images that one validation of this experiment's trainings sees."""
+        own = experiment.validation is Domain.GTA5
+        return self.source_validation if own else self.target_validation
+
+    def trained(self, experiment: Experiment) -> int:
+        """Images of one epoch."""
+        return self.source if experiment.source is Domain.GTA5 else self.target
+
+
+def data_sizes(settings: Settings) -> DataSizes:
+    """Those of the data sets. Raises UserError where they are not there."""
+    validation = labelled(Domain.CITYSCAPES, "val", settings)
+    with Image.open(validation[0].label) as label:
+        width, height = label.size
+    return DataSizes(
+        source=len(labelled(Domain.GTA5, "train", settings)),
+        source_validation=len(labelled(Domain.GTA5, "val", settings)),
+        target=len(unlabelled(Domain.CITYSCAPES, "train", settings)),
+        target_validation=len(validation),
+        label_size=(height, width),
+    )
+
+
+def toy_sizes(settings: Settings) -> DataSizes:
+    """Those of a Toy City that is still to be drawn."""
+    return DataSizes(
+        source=settings.toy_train,
+        source_validation=math.ceil(settings.toy_train / 4),
+        target=settings.toy_train,
+        target_validation=settings.toy_val,
+        label_size=settings.toy_size,
+    )
+
+
+class Estimator:
+    """Seconds that commands will take; each method is measured once, and only where needed."""
+
+    def __init__(self, plan: Sequence[Step], sizes: DataSizes):
+        self.sizes = sizes
+        self._known: dict[str, float] = {}
+        self._image_seconds: float | None = None
+        made: dict[str, list[float]] = {}
+        for command, folder in ((c, step.folder) for step in plan for c in step.commands):
+            if command.trains:
+                made.setdefault(command.trains.action, []).extend(epoch_seconds(folder))
+        self._known = {action: statistics.mean(s) for action, s in made.items() if s}
+
+    def seconds(self, step: Step) -> float:
+        """What is left of a step."""
+        return sum(self._of_command(c, step.folder) for c in step.commands if not c.is_done())
+
+    def _of_command(self, command: Command, folder: Path) -> float:
+        sizes, passes = self.sizes, command.passes
+        images = passes.validation * sizes.target_validation + passes.training * sizes.target
+        if not command.trains:
+            return images * self._image(command.settings)
+        settings, own = command.settings, epoch_seconds(folder)
+        epoch = statistics.mean(own) if own else self._epoch(command.trains, settings)
+        left = max(0, settings.num_epochs - (0 if settings.overwrite else len(own)))
+        images += math.ceil(left / settings.validation_step) * sizes.validated(command.trains)
+        return left * epoch + images * self._image(settings)
+
+    def _epoch(self, experiment: Experiment, settings: Settings) -> float:
+        if experiment.action not in self._known:
+            steps = self.sizes.trained(experiment) // settings.batch_size
+            self._known[experiment.action] = steps * step_seconds(experiment, settings)
+        return self._known[experiment.action]
+
+    def _image(self, settings: Settings) -> float:
+        if self._image_seconds is None:
+            self._image_seconds = image_seconds(settings, self.sizes.label_size)
+        return self._image_seconds
+
+
+def epoch_seconds(folder: Path) -> list[float]:
+    """Of every epoch that a run has finished."""
+    path = folder / HISTORY
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [float(row["train_seconds"]) for row in csv.DictReader(file)]
+
+
+def step_seconds(experiment: Experiment, settings: Settings) -> float:
+    """One update of the experiment's method on random images."""
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    method = experiment.method(new_network(settings), settings)
+    method = method.to(device, memory_format=torch.channels_last).train()
+    optimizers = method.optimizers(settings).values()
+    batch = Batch(*(_random_samples(settings, device) for _ in Batch._fields))
+
+    def step() -> None:
+        with autocast(device, precision):
+            losses = method(batch)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return _measured(step, device)
+
+
+def image_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
+    """One network's prediction of one random image, scored at the size of a label."""
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    network = new_network(settings).to(device, memory_format=torch.channels_last).eval()
+    batch = _random_samples(settings, device)
+    label = torch.zeros(label_size, dtype=torch.uint8, device=device)
+
+    def score() -> None:
+        with torch.inference_mode(), autocast(device, precision):
+            maps = network.main_logits(batch.image)
+            for scores in maps:
+                ConfusionMatrix().update(upsampled_max(scores, label_size)[1], label)
+
+    return _measured(score, device) / settings.batch_size
+
+
+def _random_samples(settings: Settings, device: torch.device) -> Sample:
+    shape = settings.batch_size, *settings.image_size
+    image = torch.randint(256, (shape[0], 3, *shape[1:]), dtype=torch.uint8, device=device)
+    label = torch.randint(NUM_CLASSES, shape, dtype=torch.uint8, device=device)
+    return Sample(image, label, [""] * settings.batch_size)
+
+
+def _measured(call: Callable[[], None], device: torch.device) -> float:
+    seconds: list[float] = []
+    together = processes.count() > 1  # they meet in the losses, so that all repeat equally often
+    while len(seconds) < MOST_REPEATS and (together or sum(seconds) < MOST_SECONDS):
+        start = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:] or seconds)
+
+
+def plan_table(plan: Sequence[Step], done: Sequence[bool], sizes: DataSizes, folder: Path) -> str:
+    """The plan with the time of each step, and of all that is not done."""
+    estimator = Estimator(plan, sizes)
+    rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]
+    total = 0.0
+    for step, is_done in zip(plan, done, strict=True):
+        seconds = 0 if is_done else estimator.seconds(step)
+        total += seconds
+        place = step.folder.relative_to(folder).as_posix()
+        time_left = "finished" if is_done else f"about {duration(seconds)}"
+        rows.append((step.number, step.title, step.config, str(step.seed), place, time_left))
+    steps = f"{markdown(rows)}\n{len(plan)} steps in {folder}"
+    if all(done):
+        return f"{steps}, all finished.\n"
+    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest. {NOTE}\n"
+
+
+def duration(seconds: float) -> str:
+    """In words: "2 d 3 h", "3 h 20 min", "12 min", "40 s"."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{math.ceil(seconds)} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h {minutes:02d} min"

@@ -1,0 +1,78 @@
+"""Every step the users list, on the data given, and the report of all: `reproduce`, `demo`."""
+
+import time
+from collections.abc import Sequence
+
+from trainings.demo import make_toy_data, recipe
+from trainings.estimate import DataSizes, data_sizes, plan_table, toy_sizes
+from trainings.plan import Methods, Step, make_plan, plan_folder
+from trainings.report import write_report
+from utils import processes
+from utils.settings import Settings
+
+DEMO_SELF_TRAINING = (0.05,)
+"""The demo's betas of SSL-FDA: one, for time."""
+
+
+def reproduce(methods: Methods, settings: Settings) -> None:
+    """Prints the plan, carries out what is not finished, writes the report."""
+    plan = make_plan(methods, settings)
+    done = _show(plan, data_sizes(settings), settings)
+    if not settings.dry_run:
+        _carry_out(plan, done, methods, settings)
+
+
+def demo(methods: Methods, settings: Settings) -> None:
+    """`reproduce` on Toy City, which is drawn first."""
+    plan = make_plan(
+        methods,
+        settings,
+        recipe=recipe(settings.explicit()),
+        self_training=DEMO_SELF_TRAINING,
+    )
+    if settings.dry_run:
+        _show(plan, toy_sizes(settings), settings)
+        return
+    make_toy_data(settings)
+    done = _show(plan, data_sizes(settings), settings)
+    _carry_out(plan, done, methods, settings)
+
+
+def report(methods: Methods, settings: Settings) -> None:
+    """Writes the report again, from what lies in the run folders alone."""
+    write_report(
+        methods, settings.save_model_path / (settings.save_keyword or "reproduce"), settings
+    )
+
+
+def _show(plan: Sequence[Step], sizes: DataSizes, settings: Settings) -> list[bool]:
+    """Prints the plan with its times; which steps are done."""
+    done = [step.is_done() for step in plan]
+    print(f"\n{plan_table(plan, done, sizes, plan_folder(settings))}", flush=True)
+    return done
+
+
+def _name(step: Step) -> str:
+    return f"{step.number} {step.title}, {step.config}, seed {step.seed}"
+
+
+def _carry_out(
+    plan: Sequence[Step], done: Sequence[bool], methods: Methods, settings: Settings
+) -> None:
+    """Runs the commands that are left, and writes the report."""
+    start = time.perf_counter()
+    for number, (step, is_done) in enumerate(zip(plan, done, strict=True), 1):
+        seconds = round(time.perf_counter() - start)
+        passed = f"{settings.action} {number}/{len(plan)}, after {_clock(seconds)}"
+        finished = " is finished" if is_done else ""
+        print(f"\n{passed}: {_name(step)}{finished}", flush=True)
+        for command in () if is_done else step.commands:
+            if not command.is_done():
+                print(command.text(), flush=True)
+                command.run(command.settings)
+    processes.wait_for_all()
+    write_report(methods, plan_folder(settings), settings)
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 60} min {seconds % 60:02d} s"

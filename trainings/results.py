@@ -1,0 +1,219 @@
+"""What lies in the run folders of a reproduction: the rows of its tables, read from disk alone."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trainings.batch_norm import TARGET, TRAINING
+from trainings.loaders import Domain
+from trainings.mbt import BETAS, ensemble_suffix
+from trainings.plan import (
+    ADVERSARIAL,
+    AUGMENTATION,
+    ENSEMBLE,
+    FOURIER,
+    SECOND_ENSEMBLE,
+    SELF_TRAINING,
+    SOURCE_ONLY,
+    UPPER_BOUND,
+    Methods,
+)
+from trainings.scoring import checkpoint_scores_name, scores_name
+from utils.errors import UserError
+from utils.run_folder import HISTORY, SCORES, SETTINGS, RunFolder, selected
+from utils.settings import Settings
+
+RUNS = "*/seed*/*"  # <config>/seed<k>/<run>, as `make_plan` lays them out
+
+KINDS = (("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARGET))
+"""Which epoch and which batch-norm statistics; most runs have the first three."""
+
+Kind = tuple[str, str]
+
+
+class Key(NamedTuple):
+    """What tells the runs of one config and seed apart; an ensemble has no action."""
+
+    action: str = ""
+    augmentation: str = ""
+    beta: float | None = None
+    ensemble_round: int | None = None
+
+
+class Row(NamedTuple):
+    """A line of the tables: a step of the users' list and its run; `domain` is whose validation
+    split the scores are of."""
+
+    number: str
+    title: str
+    beta: float | None
+    key: Key
+    domain: Domain = Domain.CITYSCAPES
+
+    @property
+    def name(self) -> str:
+        """The title with the beta, for pictures."""
+        return self.title if self.beta is None else f"{self.title} {self.beta:g}"
+
+
+class Scores(NamedTuple):
+    """Scores 0 to 1 of a checkpoint or an ensemble, None where undefined, and their file."""
+
+    accuracy: float | None
+    miou: float | None
+    class_iou: Mapping[str, float | None]
+    file: Path
+
+    def counts(self) -> tuple[list[str], np.ndarray] | None:
+        """Names and confusion counts [images, C, C] of the images, where they lie beside."""
+        path = self.file.with_suffix(".npz")
+        if self.file.name == SCORES or not path.exists():
+            return None
+        with np.load(path) as arrays:
+            return arrays["names"].tolist(), arrays["counts"]
+
+
+class Run(NamedTuple):
+    """The folder of a training or an ensemble."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+    is_ensemble: bool
+
+    def scores(self, domain: Domain) -> dict[Kind, Scores]:
+        """All that are there on that domain's validation split."""
+        if domain is Domain.GTA5:
+            return self._own_scores()
+        files = {kind: self.folder / f"{self._name(kind)}.json" for kind in KINDS}
+        return {
+            kind: _scores(read_json(file), file) for kind, file in files.items() if file.exists()
+        }
+
+    def _own_scores(self) -> dict[Kind, Scores]:
+        """What the training itself scored, on the split it validates on."""
+        file = self.folder / SCORES
+        if not file.exists():
+            return {}
+        record = read_json(file)
+        return {(select, TRAINING): _scores(record[select], file) for select in ("last", "best")}
+
+    def _name(self, kind: Kind) -> str:
+        select, statistics = kind
+        settings = Settings(select=select, bn_statistics=statistics)
+        if self.is_ensemble:
+            return scores_name(Domain.CITYSCAPES, settings, ensemble_suffix(settings))
+        checkpoint = self.folder / selected(settings)
+        return checkpoint_scores_name(checkpoint, self.folder, Domain.CITYSCAPES, settings)
+
+    def record(self) -> Mapping[str, Any]:
+        """What the finished training wrote of itself; nothing before."""
+        file = self.folder / SCORES
+        return read_json(file) if file.exists() else {}
+
+    def history(self) -> list[dict[str, str]]:
+        """A row of scalars per epoch."""
+        file = self.folder / HISTORY
+        if not file.exists():
+            return []
+        with file.open(newline="") as lines:
+            return list(csv.DictReader(lines))
+
+
+Trial = tuple[str, int]
+"""A config and a seed."""
+
+
+class Results(NamedTuple):
+    """Everything found: the runs of each config and seed by their key."""
+
+    folder: Path
+    runs: Mapping[Trial, Mapping[Key, Run]]
+
+    @property
+    def configs(self) -> list[str]:
+        return list(dict.fromkeys(config for config, _ in self.runs))
+
+    def of(self, row: Row, config: str) -> dict[int, Run]:
+        """A row's run of each seed that has one."""
+        return {
+            seed: runs[row.key]
+            for (name, seed), runs in self.runs.items()
+            if name == config and row.key in runs
+        }
+
+
+def read_results(folder: Path, methods: Methods) -> Results:
+    """The runs under a folder. Raises UserError where there are none."""
+    found: dict[Trial, dict[Key, Run]] = {}
+    for run in sorted(folder.glob(RUNS)):
+        if entry := _read_run(run, methods):
+            key, read = entry
+            trial = read.settings["config"] or read.settings["optimizer"], read.settings["seed"]
+            found.setdefault(trial, {}).setdefault(key, read)
+    if not found:
+        raise UserError(
+            f"no run in {folder}/<config>/seed<k>/: --action reproduce makes them; another folder "
+            "is named by --save_model_path and --save_keyword"
+        )
+    return Results(folder, dict(sorted(found.items())))
+
+
+def _read_run(folder: Path, methods: Methods) -> tuple[Key, Run] | None:
+    """A training of one of the methods or an ensemble; None for anything else."""
+    if (folder / SETTINGS).exists():
+        settings = read_json(folder / SETTINGS)
+        experiments = {experiment.action: experiment for experiment in methods}
+        experiment = experiments.get(settings["action"])
+        if experiment is None or settings["ssl_round"] != 1:
+            return None
+        beta = settings["fda_beta"] if "fda_beta" in experiment.distinguishing else None
+        key = Key(experiment.action, settings["aug_method"], beta)
+        return key, Run(folder, settings, is_ensemble=False)
+    for file in sorted(folder.glob("validation_cityscapes*.json")):
+        record = read_json(file)
+        if "members" in record:
+            settings = record["settings"]
+            return Key(ensemble_round=settings["ssl_round"]), Run(folder, settings, True)
+    return None
+
+
+def rows(results: Results, methods: Methods) -> list[Row]:
+    """The lines of the tables in the users' order. What no folder has is a line all the same, but
+    for betas of self-training, of which there may be a choice."""
+    keys = {key for runs in results.runs.values() for key in runs}
+    source_only = methods.source_only.action
+    codes = {key.augmentation for key in keys if key.action == source_only} - {""}
+    betas = sorted({k.beta for k in keys if k.action == methods.ssl_fda.action}) or BETAS
+    second = Key(ensemble_round=1)
+    own = Row("1.B", SOURCE_ONLY, None, Key(source_only))
+    return [
+        Row("1.A", UPPER_BOUND, None, Key(methods.upper_bound.action)),
+        own._replace(domain=Domain.GTA5),
+        own._replace(number="1.C"),
+        *(
+            Row("1.D", f"{SOURCE_ONLY}, {code}", None, Key(source_only, code))
+            for code in sorted(codes) or [AUGMENTATION]
+        ),
+        Row("2", ADVERSARIAL, None, Key(methods.ada.action)),
+        *(Row("3.A", FOURIER, b, Key(methods.fda.action, beta=b)) for b in BETAS),
+        Row("3.B", ENSEMBLE, None, Key(ensemble_round=0)),
+        *(Row("3.C", SELF_TRAINING, b, Key(methods.ssl_fda.action, beta=b)) for b in betas),
+        *([Row("3.C", SECOND_ENSEMBLE, None, second)] if len(betas) > 1 or second in keys else []),
+    ]
+
+
+def baseline(of_rows: Sequence[Row]) -> Row:
+    """The row that the others are compared with: source-only on the target."""
+    return next(row for row in of_rows if row.number == "1.C")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises UserError where it cannot be read."""
+    return RunFolder(path.parent).read_json(path.name)
+
+
+def _scores(record: Mapping[str, Any], file: Path) -> Scores:
+    return Scores(record["pixel_accuracy"], record["mIoU"], record["class_IoU"], file)
