@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from trainings import demo
 from trainings.check_data import check_data
 from trainings.experiment import Experiment, unlabelled_cityscapes
+from trainings.export import export
 from trainings.loaders import Domain
 from trainings.mbt import val_mbt
 from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
@@ -140,6 +141,9 @@ ACTIONS: dict[str, Action] = {
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
+    ),
+    "export": Action(
+        export, "a checkpoint as ONNX or torch.export file for other programs, compared first"
     ),
 }
 

@@ -46,10 +46,13 @@ INPUTS = {"data": "the images or their pseudo-labels", "weights": "the weights i
 
 
 class RunFolder:
-    """Writes and reads the files of one run; every file is written whole or not at all."""
+    """Writes and reads the files of one run; every file is written whole or not at all.
 
-    def __init__(self, path: Path):
-        self.path = path
+    `flag` is the setting that says where it lies, for what cannot be written.
+    """
+
+    def __init__(self, path: Path, flag: str = "save_model_path"):
+        self.path, self.flag = path, flag
         self._writer: SummaryWriter | None = None
 
     def finished(self, settings: Settings, inputs: Mapping[str, str | None], **relevant) -> bool:
@@ -79,7 +82,7 @@ class RunFolder:
             except OSError as error:
                 raise UserError(
                     f"{self.path} cannot be written ({error.strerror}): see to its permissions, or "
-                    "name another --save_model_path"
+                    f"name another --{self.flag}"
                 ) from error
             if not mine:
                 raise UserError(
@@ -141,7 +144,10 @@ class RunFolder:
         self.write_text(name, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        self._write(name, lambda file: file.write(text.encode()))
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        self._write(name, lambda file: file.write(content))
 
     def read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -230,7 +236,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"{self.path} cannot be made ({error.strerror}): name another --save_model_path"
+                f"{self.path} cannot be made ({error.strerror}): name another --{self.flag}"
             ) from error
 
     def _write(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
@@ -246,7 +252,7 @@ class RunFolder:
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
             raise UserError(
                 f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): see to "
-                "the folder and its free space, or name another --save_model_path"
+                f"the folder and its free space, or name another --{self.flag}"
             ) from error
         finally:
             with contextlib.suppress(OSError):

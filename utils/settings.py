@@ -5,6 +5,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 
-ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, RUN, HARDWARE = (
+ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, DEPLOYMENT, RUN, HARDWARE = (
     "what to do",
     "data",
     "Toy City, the built-in data",
@@ -23,6 +24,7 @@ ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, RUN, HARDWARE = 
     "training",
     "adaptation",
     "scoring and pictures",
+    "use: export and benchmark",
     "the run on disk",
     "hardware",
 )
@@ -52,6 +54,11 @@ SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
 """FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
 
 MIN_IMAGE_SIDE = 64
+
+BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
+"""What the benchmark can run a network with."""
+
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def at_least(minimum: float) -> Callable[[float], None]:
@@ -96,6 +103,20 @@ def probability(value: float) -> None:
 def fda_beta(value: float) -> None:
     if not 0 <= value < 0.5:
         raise ValueError("must be at least 0 and below 0.5, half of the spectrum")
+
+
+def image_size_word(value: str) -> None:
+    sides = re.fullmatch(r"(\d+)x(\d+)", value)
+    if not sides or min(map(int, sides.groups())) < MIN_IMAGE_SIDE:
+        raise ValueError(f"is not HxW, such as 512x1024, of at least {MIN_IMAGE_SIDE} a side")
+
+
+def one_of(*allowed: str) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if value not in allowed:
+            raise ValueError(f"is none of {', '.join(allowed)}")
+
+    return check
 
 
 def folder_name(value: str) -> None:
@@ -385,6 +406,47 @@ class Settings:
         affects_result=False,
     )
 
+    output: Path | None = flag(
+        None,
+        DEPLOYMENT,
+        "file that the action writes; export: .onnx, or .pt2 for torch.export (default: beside the "
+        "checkpoint, .onnx)",
+        metavar="FILE",
+        affects_result=False,
+    )
+    export_output: str = flag(
+        "classes",
+        DEPLOYMENT,
+        "what an exported network gives: the class of each pixel, or the classes' logits",
+        choices=("classes", "logits"),
+        affects_result=False,
+    )
+    sizes: tuple[str, ...] = flag(
+        (),
+        DEPLOYMENT,
+        "benchmark: sizes of the image, such as 512x1024 768x1536 (default: --image_size)",
+        check=image_size_word,
+        metavar="HxW",
+        affects_result=False,
+    )
+    precisions: tuple[str, ...] = flag(
+        (),
+        DEPLOYMENT,
+        f"benchmark: of {', '.join(PRECISIONS)} (default: fp32 and what --precision auto takes)",
+        check=one_of(*PRECISIONS),
+        metavar="NAME",
+        affects_result=False,
+    )
+    backends: tuple[str, ...] = flag(
+        (),
+        DEPLOYMENT,
+        f"benchmark: of {', '.join(BACKENDS)} (default: those installed, without compiled, which "
+        "takes minutes)",
+        check=one_of(*BACKENDS),
+        metavar="NAME",
+        affects_result=False,
+    )
+
     save_model_path: Path = flag(
         REPOSITORY / "checkpoints",
         RUN,
@@ -438,7 +500,7 @@ class Settings:
         "of the network's arithmetic: auto is bf16 on GPUs and CPUs that have instructions for it, "
         "fp16 with loss scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is many "
         "times slower on a CPU without AMX or AVX512-BF16)",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        choices=("auto", *PRECISIONS),
     )
 
     deterministic: bool = flag(

@@ -1,0 +1,84 @@
+"""The network as it is shipped, and the files that hold it: ONNX, and torch.export's .pt2."""
+
+import io
+import json
+import warnings
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim
+
+from model.model_stages import BiSeNet
+
+CLASSES, LOGITS = "classes", "logits"
+"""What a shipped network gives; the name of its output, too."""
+
+IMAGE = "image"
+"""The name of its input."""
+
+SMALLEST_SIDE = 64
+EXAMPLE_SHAPE = (2, 3, 96, 160)
+"""Of the image that an export traces; no size of it may look fixed, as 0 and 1 do."""
+
+ONNX_OPSET = 18
+METADATA_FILE = "metadata.json"
+
+
+class Deployed(nn.Module):
+    """Images, uint8 RGB [N, 3, H, W] -> class map, uint8 [N, H, W], or logits, float32
+    [N, num_classes, H, W].
+
+    Args:
+        network: folded, on the CPU where it is to be written, of at most 256 classes.
+        output: `CLASSES` or `LOGITS`.
+    """
+
+    def __init__(self, network: BiSeNet, output: str = CLASSES):
+        super().__init__()
+        self.network, self.output = network, output
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.network.main_logits(image).float()  # under autocast they are not
+        logits = F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=True)
+        return logits if self.output == LOGITS else logits.argmax(1).to(torch.uint8)
+
+
+def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
+    """An ONNX file, weights and metadata inside. It needs the packages onnx and onnxscript."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its converter
+        program = torch.onnx.export(
+            network.eval(),
+            _example(),
+            dynamo=True,
+            dynamic_shapes=_dynamic_shapes(),
+            opset_version=ONNX_OPSET,
+            input_names=[IMAGE],
+            output_names=[network.output],
+            verbose=False,
+        )
+    model = program.model_proto
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
+    """A file for `torch.export.load`, with its metadata as JSON in the extra file
+    `METADATA_FILE`."""
+    file = io.BytesIO()
+    program = torch.export.export(network.eval(), _example(), dynamic_shapes=_dynamic_shapes())
+    torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
+    return file.getvalue()
+
+
+def _example() -> tuple[Tensor]:
+    return (torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8),)
+
+
+def _dynamic_shapes() -> dict[str, dict[int, Dim]]:
+    """Any batch, and any size from `SMALLEST_SIDE`."""
+    height, width = Dim("height", min=SMALLEST_SIDE), Dim("width", min=SMALLEST_SIDE)
+    return {IMAGE: {0: Dim("batch", min=1), 2: height, 3: width}}
