@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from trainings import demo
+from trainings import benchmark, demo
 from trainings.check_data import check_data
 from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.export import export
@@ -141,6 +141,11 @@ ACTIONS: dict[str, Action] = {
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
+    ),
+    "benchmark": Action(
+        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
+        "this machine's speed: latency of the network by backend, images/s of each method",
+        benchmark.defaults,
     ),
     "export": Action(
         export, "a checkpoint as ONNX or torch.export file for other programs, compared first"

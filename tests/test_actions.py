@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(here, monkeypatch, capsys):
 
 def test_a_collapsed_discriminator_is_warned_about_once(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
-    monkeypatch.setattr(loop, "_train_step", collapsed(loop._train_step))
+    monkeypatch.setattr(loop, "train_step", collapsed(loop.train_step))
     words = ("--action", "train_ada", "--num_epochs", "3", "--save_model_path", "runs", *ROOTS)
     assert main.main([*words, *TINY, "--save_keyword", "collapsed"]) == 0
     assert capsys.readouterr().out.count("warning: the discriminator has collapsed") == 1
@@ -141,7 +141,7 @@ def test_out_of_memory_names_the_flags_that_lower_it(here, monkeypatch, capsys):
         torch.empty(2**60, dtype=torch.uint8)
 
     monkeypatch.chdir(here)
-    monkeypatch.setattr(loop, "_train_step", run_out)
+    monkeypatch.setattr(loop, "train_step", run_out)
     assert in_process("--num_epochs", "1", "--save_keyword", "large") == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("main.py: error: out of memory: lower --batch_size")

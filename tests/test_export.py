@@ -18,7 +18,6 @@ from utils.settings import Settings
 from utils.utils import file_digest
 
 SHAPES = ((1, 64, 64), (3, 101, 77), (2, 96, 160))
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,7 @@ def assert_same(run, network, output=CLASSES):
 
 
 def test_onnx_runtime_gives_the_argmax_of_pytorch_at_any_size(onnx, network):
-    assert_same(runtimes.onnx_runtime(onnx, CPU), network)
+    assert_same(runtimes.onnx_runtime(onnx), network)
 
 
 def test_openvino_gives_the_argmax_of_pytorch_at_any_size(onnx, network):

@@ -159,7 +159,7 @@ def _runtimes(suffix: str, content: bytes) -> dict[str, Runtime]:
     """All that can run such a file here, by name."""
     if suffix == PT2:
         return {"torch.export": torch_export(content)}
-    runtimes = {"ONNX Runtime": onnx_runtime(content, torch.device("cpu"))}
+    runtimes = {"ONNX Runtime": onnx_runtime(content)}
     if is_installed("openvino"):
         runtimes["OpenVINO"] = openvino(content, "fp32")
     return runtimes

@@ -136,7 +136,7 @@ class _Training:
         start = time.perf_counter() - state.seconds
         with progress(None, title, total=images, unit="image", initial=done) as bar:
             for batch in itertools.islice(self._heeding(batches), state.steps_left):
-                terms = _train_step(state, batch, self.precision)
+                terms = train_step(state, batch, self.precision)
                 self.health.note(terms, batch)
                 state.add(terms)
                 state.seconds = time.perf_counter() - start
@@ -216,7 +216,7 @@ class _Health:
         )
 
 
-def _train_step(state: TrainState, batch: Batch, precision: torch.dtype) -> dict[str, Tensor]:
+def train_step(state: TrainState, batch: Batch, precision: torch.dtype) -> dict[str, Tensor]:
     """One update; the terms, their sum and what the method observed, on the device, so that
     nothing waits for it."""
     with autocast(batch.source.image.device, precision):
