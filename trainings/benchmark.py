@@ -364,8 +364,9 @@ def report(record: Mapping[str, Any]) -> str:
     network, included = record["network"], record["included"]
     gflops = ", ".join(f"{value:.2f} at {size}" for size, value in network["GFLOPs"].items())
     packages = [f"{name} {record['versions'][name]}" for name in _package_versions()]
+    cpu = () if record["cpu"] in record["machine"] else (f"CPU {record['cpu']}",)
     lines = [
-        f"{', '.join([record['machine'], *packages])}; CPU {record['cpu']}",
+        ", ".join([record["machine"], *packages, *cpu]),
         f"STDC-BiSeNet, {network['backbone']} of width {network['base_width']}: "
         f"{network['parameters'] / 1e6:.2f} M parameters as deployed, "
         f"{network['training_parameters'] / 1e6:.2f} M in training; GFLOPs {gflops} "
