@@ -1,5 +1,6 @@
 """The network as it is shipped, and the files that hold it: ONNX, and torch.export's .pt2."""
 
+import copy
 import io
 import json
 import warnings
@@ -50,7 +51,7 @@ def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about its converter
         program = torch.onnx.export(
-            network.eval(),
+            _traceable(network),
             _example(),
             dynamo=True,
             dynamic_shapes=_dynamic_shapes(),
@@ -69,9 +70,35 @@ def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
     """A file for `torch.export.load`, with its metadata as JSON in the extra file
     `METADATA_FILE`."""
     file = io.BytesIO()
-    program = torch.export.export(network.eval(), _example(), dynamic_shapes=_dynamic_shapes())
+    program = torch.export.export(
+        _traceable(network), _example(), dynamic_shapes=_dynamic_shapes(), strict=False
+    )
     torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
     return file.getvalue()
+
+
+class _MeanByConvolution(nn.Module):
+    """What an average pool computes, padding counted, as a convolution of each channel."""
+
+    def __init__(self, pool: nn.AvgPool2d):
+        super().__init__()
+        self.side, self.stride, self.padding = pool.kernel_size, pool.stride, pool.padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        weight = x.new_full((channels, 1, self.side, self.side), 1 / self.side**2)
+        return F.conv2d(x, weight, stride=self.stride, padding=self.padding, groups=channels)
+
+
+def _traceable(network: Deployed) -> Deployed:
+    """A copy that is traced for every size: torch 2.6 to 2.9 trace an average pool for even or for
+    odd maps only."""
+    result = copy.deepcopy(network).eval()
+    for module in list(result.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.AvgPool2d):
+                setattr(module, name, _MeanByConvolution(child))
+    return result
 
 
 def _example() -> tuple[Tensor]:
