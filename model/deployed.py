@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from model.model_stages import BiSeNet
+from utils.errors import UserError
 
 CLASSES, LOGITS = "classes", "logits"
 """What a shipped network gives; the name of its output, too."""
@@ -24,6 +25,9 @@ EXAMPLE_SHAPE = (2, 3, 96, 160)
 """Of the image that an export traces; no size of it may look fixed, as 0 and 1 do."""
 
 ONNX_OPSET = 18
+FIRST_TORCH_WITH_ONNX = "2.7"
+"""2.6 does not convert enlarging to a size that is not fixed."""
+
 METADATA_FILE = "metadata.json"
 
 
@@ -47,19 +51,28 @@ class Deployed(nn.Module):
 
 
 def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
-    """An ONNX file, weights and metadata inside. It needs the packages onnx and onnxscript."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, about its converter
-        program = torch.onnx.export(
-            _traceable(network),
-            _example(),
-            dynamo=True,
-            dynamic_shapes=_dynamic_shapes(),
-            opset_version=ONNX_OPSET,
-            input_names=[IMAGE],
-            output_names=[network.output],
-            verbose=False,
-        )
+    """An ONNX file, weights and metadata inside. It needs the packages onnx and onnxscript.
+
+    Raises UserError where this torch cannot write it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, about its converter
+            program = torch.onnx.export(
+                _traceable(network),
+                _example(),
+                dynamo=True,
+                dynamic_shapes=_dynamic_shapes(),
+                opset_version=ONNX_OPSET,
+                input_names=[IMAGE],
+                output_names=[network.output],
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise UserError(
+            f"torch {torch.__version__} cannot write this network as ONNX: use torch "
+            f"{FIRST_TORCH_WITH_ONNX} or newer, or export a .pt2"
+        ) from error
     model = program.model_proto
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)

@@ -148,3 +148,13 @@ def test_missing_packages_and_wrong_usage_are_sentences(here, monkeypatch, capsy
     assert "--action export needs a checkpoint: name it with --load_model_path" in (
         capsys.readouterr().err
     )
+
+
+def test_a_torch_that_cannot_write_onnx_is_a_sentence(here, onnx, monkeypatch, capsys):
+    def refuse(*arguments, **options):
+        raise torch.onnx.OnnxExporterError("not converted")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    assert exported(here) == 1
+    assert "cannot write this network as ONNX: use torch 2.7 or newer" in capsys.readouterr().err
+    assert (here / "net.onnx").read_bytes() == onnx  # what was there is kept
