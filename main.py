@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
-from trainings import predict
+from trainings import benchmark, predict
 from trainings.check_data import check_data
 from trainings.demo import make_toy_data, recipe
 from trainings.experiment import Experiment, unlabelled_cityscapes
+from trainings.export import export
 from trainings.loaders import Domain
 from trainings.mbt import val_mbt
 from trainings.plan import Methods
@@ -200,6 +201,24 @@ ACTIONS: dict[str, Action] = {
             "--load_model_path runs/a/best.pth --input photos",
             "--mbt_checkpoints a/best.pth b/best.pth c/best.pth --input 'drive/**/*.png'",
             "--load_model_path runs/a/best.pth --input drive.mp4 --output masks",
+        ),
+        alone=True,
+    ),
+    "benchmark": Action(
+        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
+        "this machine's speed: latency of the network by backend, images/s of each method",
+        benchmark.defaults,
+        flags=("sizes", "precisions", "backends", "batch_size", "backbone", "device"),
+        examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
+        alone=True,
+    ),
+    "export": Action(
+        export,
+        "a checkpoint as ONNX or torch.export file for other programs, compared first",
+        flags=("load_model_path", "output", "export_output", "image_size"),
+        examples=(
+            "--load_model_path runs/a/best.pth",
+            "--load_model_path runs/a/best.pth --output network.pt2 --export_output logits",
         ),
         alone=True,
     ),

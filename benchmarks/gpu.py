@@ -83,6 +83,8 @@ COMMANDS = (
     ("demo",),
     ("reproduce", "--configs", "config2"),
     ("report",),
+    ("export", *TRAINED),
+    ("benchmark",),
 )
 """Every action, each after those whose results it needs."""
 

@@ -1,7 +1,6 @@
 """What the benchmarks share: turns, medians, peak memory, and what machine it was."""
 
 import ctypes
-import platform
 import re
 import sys
 import time
@@ -10,28 +9,14 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import torchvision
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.utils import bf16_instructions
+from utils.utils import machine as machine
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 """What Linux wants to be written to forget the largest size that a process had."""
-
-
-def machine(device: str) -> str:
-    name = torch.cuda.get_device_name() if device == "cuda" else _cpu()
-    return (
-        f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, torchvision "
-        f"{torchvision.__version__}, Python {platform.python_version()}"
-    )
-
-
-def _cpu() -> str:
-    names = (platform.machine(), torch.backends.cpu.get_cpu_capability(), *bf16_instructions())
-    return " ".join(names)
 
 
 def medians(calls: Mapping[str, Callable], rounds: int, device: str) -> dict[str, float]:

@@ -160,7 +160,10 @@ class RunFolder:
         self.write_text(name, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        self._write(name, lambda file: file.write(text.encode()))
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        self._write(name, lambda file: file.write(content))
 
     def read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name

@@ -5,6 +5,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,18 +16,17 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 
-ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, PREDICTION, RUN, HARDWARE = (
-    "action: what to do",
-    "data: folders, sizes, augmentation, loading",
-    "toy: Toy City, the built-in data",
-    "network: its size, and the weights it starts from",
-    "training: epochs, batches, optimiser, seed",
-    "adaptation: ADA, FDA and self-training",
-    "scoring: which checkpoint, which statistics, which pictures",
-    "prediction: your own images and videos",
-    "run: the run on disk",
-    "hardware: device and precision",
-)
+ACTION = "action: what to do"
+DATA = "data: folders, sizes, augmentation, loading"
+TOY_CITY = "toy: Toy City, the built-in data"
+NETWORK = "network: its size, and the weights it starts from"
+TRAINING = "training: epochs, batches, optimiser, seed"
+ADAPTATION = "adaptation: ADA, FDA and self-training"
+SCORING = "scoring: which checkpoint, which statistics, which pictures"
+PREDICTION = "prediction: your own images and videos"
+DEPLOYMENT = "deployment: export and benchmark"
+RUN = "run: the run on disk"
+HARDWARE = "hardware: device and precision"
 """Groups of flags: the word that `--help` knows each by, and what it is about."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -60,6 +60,11 @@ SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
 """FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
 
 MIN_IMAGE_SIDE = 64
+
+BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
+"""What the benchmark can run a network with."""
+
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def at_least(minimum: float) -> Callable[[float], None]:
@@ -111,9 +116,18 @@ def fda_beta(value: float) -> None:
         raise ValueError("must be at least 0 and below 0.5, half of the spectrum")
 
 
-def preset(value: str) -> None:
-    if value not in PRESETS:
-        raise ValueError(f"is none of {', '.join(PRESETS)}")
+def image_size_word(value: str) -> None:
+    sides = re.fullmatch(r"(\d+)x(\d+)", value)
+    if not sides or min(map(int, sides.groups())) < MIN_IMAGE_SIDE:
+        raise ValueError(f"is not HxW, such as 512x1024, of at least {MIN_IMAGE_SIDE} a side")
+
+
+def one_of(*allowed: str) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if value not in allowed:
+            raise ValueError(f"is none of {', '.join(allowed)}")
+
+    return check
 
 
 def folder_name(value: str) -> None:
@@ -171,7 +185,7 @@ class Settings:
         ACTION,
         "reproduce, demo: presets to run the whole job with (default: that of --config; for "
         "reproduce config1 config2 where neither it nor --optimizer is given)",
-        check=preset,
+        check=one_of(*PRESETS),
         metavar="CONFIG",
         affects_result=False,
     )
@@ -493,8 +507,41 @@ class Settings:
         None,
         PREDICTION,
         "predict: folder of the results (default: predictions_<run>/<input's name> under "
-        "--save_model_path)",
-        metavar="FOLDER",
+        "--save_model_path); export: file, .onnx, or .pt2 for torch.export (default: beside the "
+        "checkpoint, .onnx)",
+        metavar="PATH",
+        affects_result=False,
+    )
+    export_output: str = flag(
+        "classes",
+        DEPLOYMENT,
+        "what an exported network gives: the class of each pixel, or the classes' logits",
+        choices=("classes", "logits"),
+        affects_result=False,
+    )
+    sizes: tuple[str, ...] = flag(
+        (),
+        DEPLOYMENT,
+        "benchmark: sizes of the image, such as 512x1024 768x1536 (default: --image_size)",
+        check=image_size_word,
+        metavar="HxW",
+        affects_result=False,
+    )
+    precisions: tuple[str, ...] = flag(
+        (),
+        DEPLOYMENT,
+        f"benchmark: of {', '.join(PRECISIONS)} (default: fp32 and what --precision auto takes)",
+        check=one_of(*PRECISIONS),
+        metavar="NAME",
+        affects_result=False,
+    )
+    backends: tuple[str, ...] = flag(
+        (),
+        DEPLOYMENT,
+        f"benchmark: of {', '.join(BACKENDS)} (default: those installed, without compiled, which "
+        "takes minutes)",
+        check=one_of(*BACKENDS),
+        metavar="NAME",
         affects_result=False,
     )
 
@@ -551,7 +598,7 @@ class Settings:
         "of the network's arithmetic: auto is bf16 on GPUs and CPUs that have instructions for it, "
         "fp16 with loss scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is many "
         "times slower on a CPU without AMX or AVX512-BF16)",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        choices=("auto", *PRECISIONS),
     )
 
     compile: bool = flag(

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -140,6 +141,25 @@ def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) ->
     ]
     head, *body = [f"| {line} |" for line in lines]
     return "\n".join([head, f"|{'|'.join(rules)}|", *body]) + "\n"
+
+
+def machine(device: str) -> str:
+    """The GPU or CPU, the threads and the versions that a measurement depends on."""
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    return (
+        f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, Python {platform.python_version()}"
+    )
+
+
+def cpu_name() -> str:
+    """The CPU's name, where the system tells it, and its instructions that matter here."""
+    told = Path("/proc/cpuinfo")
+    text = told.read_text() if told.exists() else ""
+    name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    kind = name.group(1) if name else platform.processor()
+    words = (kind, platform.machine(), torch.backends.cpu.get_cpu_capability())
+    return " ".join(word for word in (*words, *bf16_instructions()) if word)
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,124 @@
+"""The network as it is shipped, and the files that hold it: ONNX, and torch.export's .pt2."""
+
+import copy
+import io
+import json
+import warnings
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim
+
+from model.model_stages import BiSeNet
+from utils.errors import UserError
+
+CLASSES, LOGITS = "classes", "logits"
+"""What a shipped network gives; the name of its output, too."""
+
+IMAGE = "image"
+"""The name of its input."""
+
+SMALLEST_SIDE = 64
+EXAMPLE_SHAPE = (2, 3, 96, 160)
+"""Of the image that an export traces; no size of it may look fixed, as 0 and 1 do."""
+
+ONNX_OPSET = 18
+FIRST_TORCH_WITH_ONNX = "2.7"
+"""2.6 does not convert enlarging to a size that is not fixed."""
+
+METADATA_FILE = "metadata.json"
+
+
+class Deployed(nn.Module):
+    """Images, uint8 RGB [N, 3, H, W] -> class map, uint8 [N, H, W], or logits, float32
+    [N, num_classes, H, W].
+
+    Args:
+        network: folded, on the CPU where it is to be written, of at most 256 classes.
+        output: `CLASSES` or `LOGITS`.
+    """
+
+    def __init__(self, network: BiSeNet, output: str = CLASSES):
+        super().__init__()
+        self.network, self.output = network, output
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.network.main_logits(image).float()  # under autocast they are not
+        logits = F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=True)
+        return logits if self.output == LOGITS else logits.argmax(1).to(torch.uint8)
+
+
+def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
+    """An ONNX file, weights and metadata inside. It needs the packages onnx and onnxscript.
+
+    Raises UserError where this torch cannot write it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, about its converter
+            program = torch.onnx.export(
+                _traceable(network),
+                _example(),
+                dynamo=True,
+                dynamic_shapes=_dynamic_shapes(),
+                opset_version=ONNX_OPSET,
+                input_names=[IMAGE],
+                output_names=[network.output],
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise UserError(
+            f"torch {torch.__version__} cannot write this network as ONNX: use torch "
+            f"{FIRST_TORCH_WITH_ONNX} or newer, or export a .pt2"
+        ) from error
+    model = program.model_proto
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
+    """A file for `torch.export.load`, with its metadata as JSON in the extra file
+    `METADATA_FILE`."""
+    file = io.BytesIO()
+    program = torch.export.export(
+        _traceable(network), _example(), dynamic_shapes=_dynamic_shapes(), strict=False
+    )
+    torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
+    return file.getvalue()
+
+
+class _MeanByConvolution(nn.Module):
+    """What an average pool computes, padding counted, as a convolution of each channel."""
+
+    def __init__(self, pool: nn.AvgPool2d):
+        super().__init__()
+        self.side, self.stride, self.padding = pool.kernel_size, pool.stride, pool.padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        weight = x.new_full((channels, 1, self.side, self.side), 1 / self.side**2)
+        return F.conv2d(x, weight, stride=self.stride, padding=self.padding, groups=channels)
+
+
+def _traceable(network: Deployed) -> Deployed:
+    """A copy that is traced for every size: torch 2.6 to 2.9 trace an average pool for even or for
+    odd maps only."""
+    result = copy.deepcopy(network).eval()
+    for module in list(result.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.AvgPool2d):
+                setattr(module, name, _MeanByConvolution(child))
+    return result
+
+
+def _example() -> tuple[Tensor]:
+    return (torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8),)
+
+
+def _dynamic_shapes() -> dict[str, dict[int, Dim]]:
+    """Any batch, and any size from `SMALLEST_SIDE`."""
+    height, width = Dim("height", min=SMALLEST_SIDE), Dim("width", min=SMALLEST_SIDE)
+    return {IMAGE: {0: Dim("batch", min=1), 2: height, 3: width}}

@@ -1,0 +1,73 @@
+"""What runs exported networks: ONNX Runtime, OpenVINO and torch itself.
+
+The first two are optional packages, imported where they are needed.
+"""
+
+import importlib
+import importlib.util
+import io
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from utils.errors import UserError
+
+Runtime = Callable[[np.ndarray], np.ndarray]
+"""Images, uint8 [N, 3, H, W] -> what the network gives."""
+
+OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def require(what: str, *packages: str) -> None:
+    """Raises UserError unless all packages are installed."""
+    missing = [package for package in packages if not is_installed(package)]
+    if missing:
+        raise UserError(
+            f"{what} needs {', '.join(missing)}: pip install -r requirements-export.txt"
+        )
+
+
+def onnx_runtime(model: bytes) -> Runtime:
+    """ONNX Runtime on the CPU, on as many threads as torch."""
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (image,) = session.get_inputs()
+    return lambda images: session.run(None, {image.name: images})[0]
+
+
+def openvino(model: bytes, precision: str) -> Runtime:
+    """OpenVINO on the CPU, on as many threads as torch, in one of `OPENVINO_TYPES`.
+
+    Raises UserError where this CPU does not compute in that precision.
+    """
+    package = importlib.import_module("openvino")
+    core = package.Core()
+    wanted = OPENVINO_TYPES[precision]
+    options = {
+        "INFERENCE_PRECISION_HINT": wanted,  # its own default is the fastest, not the file's
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(core.read_model(model), "CPU", options)
+    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if used != wanted:
+        raise UserError(f"OpenVINO does not compute in {precision} on this CPU")
+    return lambda images: compiled(images)[0]
+
+
+def torch_export(program: bytes) -> Runtime:
+    """torch, from a .pt2 file, on the CPU."""
+    module = torch.export.load(io.BytesIO(program)).module()
+
+    @torch.inference_mode()
+    def run(images: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(images)).numpy()
+
+    return run

@@ -1,0 +1,409 @@
+"""How fast this machine is: a network's latency by size, precision and backend, and the training
+speed of each method."""
+
+import copy
+import importlib.metadata
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from datasets.labels import NUM_CLASSES
+from datasets.samples import Batch, Sample
+from model.deployed import Deployed, onnx_file
+from model.folding import folded
+from model.model_stages import WHITE, BiSeNet
+from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, require
+from model.weights import load_network
+from trainings.experiment import Experiment, new_network
+from trainings.loaders import check_batch_size
+from trainings.loop import train_step
+from trainings.state import TrainState
+from utils.errors import UserError
+from utils.run_folder import RunFolder
+from utils.settings import Settings
+from utils.upsampling import upsampled_max
+from utils.utils import (
+    autocast,
+    cpu_name,
+    find_input,
+    git_revision,
+    is_out_of_memory,
+    machine,
+    markdown,
+    progress,
+    resolve_device,
+    resolve_precision,
+    seed_everything,
+    versions,
+)
+
+WARM_UP, AT_LEAST, SECONDS, AT_MOST = 5, 20, 3.0, 1000
+"""Runs that are not counted; then counted ones, at least and, within the seconds, at most."""
+
+TRAINING_WARM_UP, TRAINING_AT_LEAST = 1, 3
+"""The same of training steps."""
+
+CPU_BATCH = 2
+"""The batch of the training steps on a CPU, which takes seconds for each image."""
+
+STEPS_PER_EPOCH = 1000
+"""Of a training that is not finished: only the learning rate follows from it."""
+
+PERCENTILES = (50, 90, 99)
+
+RUNTIMES = {
+    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+}
+"""The packages of the backends that are not torch's own; both read the exported ONNX file."""
+
+INCLUDED = {
+    "inference": (
+        "batch 1, the folded main head: normalisation, network, upsampling to the image's size and "
+        "argmax; not reading, resizing or moving the image. eager and compiled: from the uint8 "
+        "image on the device to the uint8 class map there, the device synchronised before and "
+        "after; onnxruntime and openvino: on the CPU, from numpy to numpy. FPS of the median, "
+        f"after {WARM_UP} runs of warm-up"
+    ),
+    "training": (
+        "forward, backward and update on random images that lie on the device; not loading and "
+        "augmenting data"
+    ),
+    "FLOPs": "convolutions of one image, a multiply-add counted as 2 (torch.utils.flop_counter)",
+}
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+COMPILE_MODE = "reduce-overhead"
+"""CUDA graphs on a GPU, which the launches of small kernels would hold up; nothing on a CPU."""
+
+
+class Measurement(NamedTuple):
+    """The table it goes into, what it is of, in words, and what measures it."""
+
+    section: str
+    case: dict[str, str]
+    measure: Callable[[], dict[str, Any]]
+
+
+def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch for minutes on a CPU; on a GPU that of training."""
+    on_gpu = torch.cuda.is_available() and explicit.get("device") != "cpu"
+    return {} if on_gpu else {"batch_size": CPU_BATCH}
+
+
+def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
+    """Measures, prints tables, and writes them as Markdown and, with all settings, as JSON.
+
+    What cannot be measured here is said, and the rest goes on.
+    """
+    device = resolve_device(settings.device)
+    check_batch_size(settings.batch_size, 1, settings.batch_size)
+    seed_everything(settings.seed)
+    network, sizes = _network(settings), _sizes(settings)
+    record = {
+        "machine": machine(device.type),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "versions": versions() | _package_versions(),
+        "git_revision": git_revision(),
+        "included": INCLUDED,
+        "network": _description(network, sizes, settings),
+        "inference": [],
+        "training": [],
+        "not_measured": [],
+        "settings": settings.to_json(),
+    }
+    measurements = _measurements(network, sizes, experiments, settings, device)
+    with progress(measurements, "benchmark", unit="case") as bar:
+        for section, case, measure in bar:
+            bar.set_postfix_str(" ".join(case.values()))
+            try:
+                record[section].append({**case, **measure()})
+            except (UserError, MemoryError, RuntimeError) as error:
+                record["not_measured"].append({**case, "why": _reason(error)})
+    folder = RunFolder(settings.save_model_path / (settings.save_keyword or "benchmark"))
+    folder.write_json("benchmark.json", record)
+    folder.write_text("benchmark.md", report(record))
+    print(f"\n{report(record)}\ntables and numbers: {folder.path}/benchmark.{{md,json}}")
+
+
+def _network(settings: Settings) -> BiSeNet:
+    """As it is deployed, on the CPU; its speed does not depend on its weights."""
+    network = new_network(settings)
+    if settings.load_model_path:
+        path = find_input(settings.load_model_path, "load_model_path")
+        print(f"{path}: {load_network(network, path)}")
+    return folded(network)
+
+
+def _sizes(settings: Settings) -> list[Size]:
+    if not settings.sizes:
+        return [settings.image_size]
+    return [tuple(map(int, word.split("x"))) for word in dict.fromkeys(settings.sizes)]
+
+
+def _precisions(settings: Settings, device: torch.device) -> list[str]:
+    best = resolve_precision("auto", device)
+    usual = [name for name, dtype in PRECISIONS.items() if dtype in (torch.float32, best)]
+    return list(dict.fromkeys(settings.precisions or usual))
+
+
+def _backends(settings: Settings) -> list[str]:
+    usual = [name for name, packages in RUNTIMES.items() if all(map(is_installed, packages))]
+    return list(dict.fromkeys(settings.backends or ("eager", *usual)))
+
+
+def _package_versions() -> dict[str, str]:
+    packages = dict.fromkeys(itertools.chain(*RUNTIMES.values()))
+    return {name: importlib.metadata.version(name) for name in packages if is_installed(name)}
+
+
+def _description(network: BiSeNet, sizes: Sequence[Size], settings: Settings) -> dict[str, Any]:
+    main_head = [network.cp, network.ffm, network.conv_out]
+    return {
+        "backbone": settings.backbone,
+        "base_width": settings.base_width,
+        "parameters": sum(p.numel() for part in main_head for p in part.parameters()),
+        "training_parameters": sum(p.numel() for p in new_network(settings).parameters()),
+        "GFLOPs": {_in_words(size): flops(network, size) / 1e9 for size in sizes},
+    }
+
+
+def flops(network: BiSeNet, size: Size) -> int:
+    """Of the main head on one image, a multiply-add counted as 2."""
+    counted = copy.deepcopy(network).to("meta")  # only the shapes are computed
+    with FlopCounterMode(display=False) as counter:
+        counted.main_logits(torch.empty(1, 3, *size, dtype=torch.uint8, device="meta"))
+    return counter.get_total_flops()
+
+
+def _measurements(
+    network: BiSeNet,
+    sizes: Sequence[Size],
+    experiments: Sequence[Experiment],
+    settings: Settings,
+    device: torch.device,
+) -> list[Measurement]:
+    """All that is to be measured, in the tables' order."""
+    forms = Forms(network, device)
+    chosen = itertools.product(sizes, _backends(settings), _precisions(settings, device))
+    inference = [
+        Measurement(
+            "inference",
+            {
+                "backend": backend,
+                "device": "cpu" if backend in RUNTIMES else device.type,
+                "precision": precision,
+                "size": _in_words(size),
+            },
+            partial(_latency, forms, backend, precision, size),
+        )
+        for size, backend, precision in chosen
+    ]
+    training = [
+        Measurement("training", {"method": e.action}, partial(_training_speed, e, settings, device))
+        for e in experiments
+    ]
+    return inference + training
+
+
+class Forms:
+    """A network as each backend runs it."""
+
+    def __init__(self, network: BiSeNet, device: torch.device):
+        self.device = device
+        self.network = network
+        self.on_device = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
+
+    @cached_property
+    def onnx(self) -> bytes:
+        return onnx_file(Deployed(self.network), {})
+
+    def call(self, backend: str, precision: str, size: Size) -> Callable[[], Any]:
+        """What computes the class map of one image. Raises UserError where it cannot run here."""
+        image = torch.randint(0, WHITE + 1, (1, 3, *size), dtype=torch.uint8)
+        if backend in RUNTIMES:
+            require(backend, *RUNTIMES[backend])
+            return partial(self._runtime(backend, precision), image.numpy())
+        dtype = resolve_precision(precision, self.device)
+        form = self._eager if backend == "eager" else self._compiled()
+        return partial(self._run, form, image.to(self.device), dtype)
+
+    def _runtime(self, backend: str, precision: str) -> Runtime:
+        if backend == "openvino":
+            return openvino(self.onnx, precision)
+        if precision != "fp32":
+            raise UserError("the exported file computes in fp32 there")
+        return onnx_runtime(self.onnx)
+
+    def _eager(self, image: Tensor) -> Tensor:
+        """As validation does it."""
+        return upsampled_max(self.on_device.main_logits(image)[0], image.shape[-2:])[1]
+
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
+        torch.compiler.reset()  # each size and precision has a graph of its own
+        return torch.compile(Deployed(self.on_device), mode=COMPILE_MODE, dynamic=False)
+
+    @torch.inference_mode()
+    def _run(self, form: Callable[[Tensor], Tensor], image: Tensor, dtype: torch.dtype) -> Tensor:
+        with autocast(self.device, dtype):
+            return form(image)
+
+
+def _latency(forms: Forms, backend: str, precision: str, size: Size) -> dict[str, Any]:
+    """Milliseconds, and images a second at the median."""
+    call = forms.call(backend, precision, size)
+    if backend == "compiled":
+        _compile(call)
+    seconds = timed(call, forms.device, warm_up=WARM_UP, at_least=AT_LEAST)
+    milliseconds = 1e3 * np.asarray(seconds)
+    percentiles = np.percentile(milliseconds, PERCENTILES).tolist()
+    return {
+        "runs": len(seconds),
+        "min_ms": milliseconds.min().item(),
+        **{f"p{p}_ms": value for p, value in zip(PERCENTILES, percentiles, strict=True)},
+        "fps": 1e3 / np.median(milliseconds).item(),
+    }
+
+
+def _compile(call: Callable[[], Any]) -> None:
+    """The first run. Raises UserError where torch.compile does not work, such as for want of a
+    C++ compiler."""
+    try:
+        call()
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"torch.compile fails here: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def timed(
+    call: Callable[[], Any], device: torch.device, *, warm_up: int, at_least: int
+) -> list[float]:
+    """Seconds of each run after the warm-up: so many, and more as long as `SECONDS` are not over;
+    the device has done all before a run and after it."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else _nothing
+    for _ in range(warm_up):
+        call()
+    seconds: list[float] = []
+    while len(seconds) < at_least or (sum(seconds) < SECONDS and len(seconds) < AT_MOST):
+        wait()
+        start = time.perf_counter()
+        call()
+        wait()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _training_speed(
+    experiment: Experiment, settings: Settings, device: torch.device
+) -> dict[str, Any]:
+    """Images of each domain a second at the median step, and what the GPU holds at most."""
+    precision = resolve_precision(settings.precision, device)
+    method = experiment.method(new_network(settings), settings)
+    method = method.to(device, memory_format=torch.channels_last).train()
+    state = TrainState(
+        method,
+        settings,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        scale_loss=precision == torch.float16,
+    )
+    target = _random_sample(settings, device) if experiment.target else None
+    batch = Batch(_random_sample(settings, device), target)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = timed(
+        lambda: train_step(method, state, [batch], precision),
+        device,
+        warm_up=TRAINING_WARM_UP,
+        at_least=TRAINING_AT_LEAST,
+    )
+    step = np.median(seconds).item()
+    peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None
+    return {
+        "precision": next(name for name, dtype in PRECISIONS.items() if dtype == precision),
+        "size": _in_words(settings.image_size),
+        "batch_size": settings.batch_size,
+        "steps": len(seconds),
+        "step_ms": 1e3 * step,
+        "images_per_second": settings.batch_size / step,
+        "peak_memory_MB": peak,
+    }
+
+
+def _random_sample(settings: Settings, device: torch.device) -> Sample:
+    shape = (settings.batch_size, 3, *settings.image_size)
+    image = torch.randint(0, WHITE + 1, shape, dtype=torch.uint8, device=device)
+    label = torch.randint(0, NUM_CLASSES, image[:, 0].shape, dtype=torch.uint8, device=device)
+    return Sample(image, label, [])
+
+
+def _reason(error: Exception) -> str:
+    """Why something was not measured, in a line. A defect of ours is raised again."""
+    if is_out_of_memory(error):
+        return "out of memory"
+    if not isinstance(error, UserError):
+        raise error
+    return str(error)
+
+
+def report(record: Mapping[str, Any]) -> str:
+    """The record as Markdown."""
+    network, included = record["network"], record["included"]
+    gflops = ", ".join(f"{value:.2f} at {size}" for size, value in network["GFLOPs"].items())
+    packages = [f"{name} {record['versions'][name]}" for name in _package_versions()]
+    cpu = () if record["cpu"] in record["machine"] else (f"CPU {record['cpu']}",)
+    lines = [
+        ", ".join([record["machine"], *packages, *cpu]),
+        f"STDC-BiSeNet, {network['backbone']} of width {network['base_width']}: "
+        f"{network['parameters'] / 1e6:.2f} M parameters as deployed, "
+        f"{network['training_parameters'] / 1e6:.2f} M in training; GFLOPs {gflops} "
+        f"({included['FLOPs']}).",
+        _table(record["inference"]),
+        f"Inference: {included['inference']}.",
+        _table(record["training"]),
+        f"Training: {included['training']}.",
+        *dict.fromkeys(f"Not measured: {_not_measured(case)}" for case in record["not_measured"]),
+    ]
+    return "\n\n".join(line.strip() for line in lines if line) + "\n"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same names; nothing without one."""
+    if not rows:
+        return ""
+    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    head = [name.replace("_", " ") for name in columns]
+    cells = [[_cell(row[name]) for name in columns] for row in rows]
+    right = [place for place, name in enumerate(columns) if not isinstance(rows[0][name], str)]
+    return markdown([head, *cells], numbers=right)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _not_measured(case: Mapping[str, str]) -> str:
+    """Why a case is not in the tables; alike for all sizes."""
+    names = (case[name] for name in ("backend", "precision", "method") if name in case)
+    return f"{' '.join(names)}: {case['why']}"
+
+
+def _in_words(size: Size) -> str:
+    return "x".join(map(str, size))
+
+
+def _nothing() -> None:
+    """There is no device to wait for."""

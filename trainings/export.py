@@ -1,0 +1,199 @@
+"""A trained network as a file for other programs, compared with PyTorch before it is written."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from datasets.labels import CLASS_NAMES, NUM_CLASSES, PALETTE
+from datasets.samples import read_image
+from datasets.toy_city import draw_scene
+from model.deployed import (
+    CLASSES,
+    IMAGE,
+    LOGITS,
+    SMALLEST_SIDE,
+    Deployed,
+    onnx_file,
+    pt2_file,
+)
+from model.model_stages import BiSeNet
+from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, require, torch_export
+from trainings.loaders import Domain, unlabelled
+from trainings.scoring import load_checkpoints
+from utils.errors import UsageError, UserError
+from utils.run_folder import RunFolder
+from utils.settings import Settings
+from utils.utils import file_digest, find_input, git_revision, versions
+
+ONNX, PT2 = ".onnx", ".pt2"
+
+TOLERANCE = 1e-3
+"""Largest difference of logits that counts as rounding, as a share of the largest logit."""
+
+PICTURES = 3
+"""That an export is compared on: one alone and a batch of two, at another size."""
+
+OTHER_SIZE = 0.625
+"""Of the batch, as a share of the first picture's sides, which become odd."""
+
+
+class Difference(NamedTuple):
+    """How an exported network differs from PyTorch.
+
+    Attributes:
+        pixels: share of the pixels whose class is another one, 0 to 1.
+        logits: the largest difference; of class maps, by how much PyTorch's logit of a class that
+            was taken lies below that of its own.
+        scale: the largest of PyTorch's logits, of either sign.
+    """
+
+    pixels: float
+    logits: float
+    scale: float
+
+    @property
+    def is_rounding(self) -> bool:
+        return self.logits <= TOLERANCE * self.scale  # not where one of them is NaN
+
+    def __str__(self) -> str:
+        return (
+            f"{100 * self.pixels:.4f} % of the pixels of another class, logits at most "
+            f"{self.logits:.1e} apart (the largest is {self.scale:.1f})"
+        )
+
+
+def export(settings: Settings) -> None:
+    """Writes `--load_model_path` to `--output`, once it gives on pictures what PyTorch gives.
+
+    Raises UserError where it does not, or where packages are missing.
+    """
+    checkpoint, path = _paths(settings)
+    if path.suffix == ONNX:
+        require("--action export", "onnx", "onnxscript", "onnxruntime")
+    (network,) = load_checkpoints([checkpoint], Domain.CITYSCAPES, settings)
+    network = network.to("cpu", memory_format=torch.contiguous_format)
+    deployed = Deployed(network, settings.export_output)
+    print(f"exporting to {path.suffix}, which takes a while", flush=True)
+    content = _writer(path)(deployed, _metadata(checkpoint, settings))
+    batches = _batches(_pictures(settings), settings.image_size)
+    _verify(_runtimes(path.suffix, content), network, batches, settings.export_output)
+    RunFolder(path.parent, "output").write_bytes(path.name, content)
+    print(
+        f"{path} ({len(content) / 1e6:.1f} MB): {IMAGE}, uint8 RGB [batch, 3, height, width] -> "
+        f"{_output_in_words(settings)}; any batch, sides from {SMALLEST_SIDE}"
+    )
+
+
+def _paths(settings: Settings) -> tuple[Path, Path]:
+    """The checkpoint, and the file that it becomes."""
+    if not settings.load_model_path:
+        raise UsageError(
+            "--action export needs a checkpoint: name it with --load_model_path, such as "
+            "checkpoints/ada_sgd_noaug/best.pth"
+        )
+    checkpoint = find_input(settings.load_model_path, "load_model_path")
+    path = settings.output or checkpoint.with_suffix(ONNX)
+    if path.suffix not in (ONNX, PT2):
+        raise UsageError(f"argument --output: {path} must end in {ONNX} or {PT2}")
+    return checkpoint, path
+
+
+def _writer(path: Path) -> Callable[[Deployed, Mapping[str, str]], bytes]:
+    return {ONNX: onnx_file, PT2: pt2_file}[path.suffix]
+
+
+def _output_in_words(settings: Settings) -> str:
+    if settings.export_output == CLASSES:
+        return f"{CLASSES}, uint8 [batch, height, width]"
+    return f"{settings.export_output}, float32 [batch, {NUM_CLASSES}, height, width]"
+
+
+def _metadata(checkpoint: Path, settings: Settings) -> dict[str, str]:
+    """What a file says about itself."""
+    return {
+        "input": "RGB images of 0 to 255, uint8 [batch, 3, height, width]; it normalises them",
+        "output": f"{_output_in_words(settings)}; train ids of Cityscapes",
+        "class_names": json.dumps(CLASS_NAMES),
+        "palette": json.dumps(PALETTE[:NUM_CLASSES].tolist()),
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": file_digest(checkpoint),
+        "bn_statistics": settings.bn_statistics,
+        "backbone": settings.backbone,
+        "base_width": str(settings.base_width),
+        "versions": json.dumps(versions()),
+        "git_revision": git_revision() or "",
+    }
+
+
+def _pictures(settings: Settings) -> list[np.ndarray]:
+    """A few of Cityscapes' validation images, or of Toy City where there are none; uint8
+    [H, W, 3]."""
+    try:
+        files = unlabelled(Domain.CITYSCAPES, "val", settings)
+        chosen = np.linspace(0, len(files) - 1, PICTURES).round().astype(int)
+        pictures = [read_image(files[place].image) for place in chosen]
+    except UserError as error:
+        print(f"compared on scenes of Toy City ({error})")
+        seeds = range(PICTURES)
+        return [draw_scene(seed, settings.image_size, "camera").image for seed in seeds]
+    print(f"compared on images of {settings.cityscapes_root}")
+    return pictures
+
+
+def _batches(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> list[Tensor]:
+    """A picture at that size, and the others as a batch of another, odd size; uint8
+    [N, 3, H, W]."""
+    first, *others = [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
+    odd = [max(SMALLEST_SIDE, int(side * OTHER_SIZE)) | 1 for side in size]
+    batches = [transforms.resize(first, list(size))], [transforms.resize(p, odd) for p in others]
+    return [torch.stack(batch).contiguous() for batch in batches]
+
+
+def _runtimes(suffix: str, content: bytes) -> dict[str, Runtime]:
+    """All that can run such a file here, by name."""
+    if suffix == PT2:
+        return {"torch.export": torch_export(content)}
+    runtimes = {"ONNX Runtime": onnx_runtime(content)}
+    if is_installed("openvino"):
+        runtimes["OpenVINO"] = openvino(content, "fp32")
+    return runtimes
+
+
+def _verify(
+    runtimes: Mapping[str, Runtime],
+    network: BiSeNet,
+    batches: Sequence[Tensor],
+    output: str,
+) -> None:
+    """Raises UserError where a runtime gives more than rounding away from the network itself, in
+    float32 on the CPU; prints the largest differences."""
+    for images in batches:
+        with torch.inference_mode():
+            logits = network(images)
+        shape = "x".join(map(str, (len(images), *images.shape[-2:])))
+        for name, run in runtimes.items():
+            difference = _difference(torch.from_numpy(run(images.numpy())), logits, output)
+            print(f"{name} and PyTorch on {shape}: {difference}", flush=True)
+            if not difference.is_rounding:
+                raise UserError(
+                    f"nothing was written: {name} does not give what PyTorch gives on {shape} "
+                    f"pixels, {difference}; {TOLERANCE:g} of the largest logit is allowed: try "
+                    "other versions of what requirements-export.txt names"
+                )
+
+
+def _difference(given: Tensor, logits: Tensor, output: str) -> Difference:
+    """Of an exported network's output from PyTorch's logits [N, C, H, W]."""
+    scale, classes = logits.abs().max().item(), logits.argmax(1)
+    if output == LOGITS:
+        largest, chosen = (given - logits).abs().max().item(), given.argmax(1)
+    else:
+        chosen = given.long()
+        largest = (logits.amax(1) - logits.gather(1, chosen[:, None])[:, 0]).max().item()
+    return Difference((chosen != classes).float().mean().item(), largest, scale)
