@@ -1,3 +1,5 @@
+"""For every test: caches of their own, and one thread, since tests run side by side."""
+
 import atexit
 import os
 import shutil
@@ -7,3 +9,6 @@ import tempfile
 folder = tempfile.mkdtemp(prefix="stdc_adaptation_tests_")
 os.environ["XDG_CACHE_HOME"] = folder
 atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+# Networks of this size gain nothing from more; subprocesses inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
