@@ -116,8 +116,9 @@ ACTIONS: dict[str, Action] = {
     ),
     "report": Action(
         partial(report, METHODS),
-        "those tables and pictures again, from the run folders alone",
-        flags=("save_model_path", "save_keyword"),
+        "those tables and pictures again, from the run folders alone (the sheet of predictions "
+        "where the data set is there)",
+        flags=("save_model_path", "save_keyword", "cityscapes_root"),
         examples=("", "--save_keyword demo"),
     ),
     "make_toy_data": Action(
@@ -148,7 +149,7 @@ ACTIONS: dict[str, Action] = {
     "val_gta5_transfer": Action(
         partial(score_transfer, SIMPLE_GTA5),
         "the domain shift: score the network trained on GTA5 on Cityscapes",
-        flags=SCORING_FLAGS,
+        flags=("load_model_path", "select", "eval_scales", "eval_flip"),
         examples=("", "--aug_method C-S-HF", "--load_model_path runs/a/best.pth"),
     ),
     "train_ada": Action(
@@ -215,6 +216,7 @@ ACTIONS: dict[str, Action] = {
     "export": Action(
         export,
         "a checkpoint as ONNX or torch.export file for other programs, compared first",
+        predict.defaults,
         flags=("load_model_path", "output", "export_output", "image_size"),
         examples=(
             "--load_model_path runs/a/best.pth",

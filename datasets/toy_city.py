@@ -9,7 +9,7 @@ its depth, and with it textures in perspective and the haze.
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from functools import lru_cache, partial
 from pathlib import Path
@@ -1521,7 +1521,15 @@ FRAME_NUMBER = 19  # the annotated frame of each Cityscapes sequence
 Pictures = dict[Path, Image.Image]
 
 
-def make_toy_city(root: Path, *, train: int, val: int, size: tuple[int, int], seed: int) -> None:
+def make_toy_city(
+    root: Path,
+    *,
+    train: int,
+    val: int,
+    size: tuple[int, int],
+    seed: int,
+    progress: Callable[..., Iterable] = tqdm,
+) -> None:
     """Write a game-look GTA5 and a camera-look Cityscapes under `root`, unless they are there.
 
     GTA5 gets a quarter more than `train` scenes, since a fifth of all will be its validation split.
@@ -1542,7 +1550,7 @@ def make_toy_city(root: Path, *, train: int, val: int, size: tuple[int, int], se
         *((TRAIN_STREAM, i, "camera", partial(city_pictures, "train")) for i in range(train)),
         *((VAL_STREAM, i, "camera", partial(city_pictures, "val")) for i in range(val)),
     ]
-    for stream, index, look, pictures in tqdm(jobs, desc="Toy City", unit="scene"):
+    for stream, index, look, pictures in progress(jobs, "Toy City", unit="scene"):
         scene = draw_scene((seed, stream, index), size, look)
         for path, picture in pictures(scene, index).items():
             save_picture(root / path, picture)

@@ -106,3 +106,9 @@ def test_the_demo_keeps_to_one_beta_of_self_training():
 def test_flags_of_a_single_step_are_refused(flag):
     with pytest.raises(UsageError, match=f"argument --{flag}: reproduce decides it"):
         plan(f"--{flag}", "0")
+
+
+def test_averaged_weights_that_no_step_makes_are_refused_at_once():
+    with pytest.raises(UsageError, match="--select"):
+        plan("--select", "ema")
+    assert plan("--select", "ema", "--ema_decay", "0.9")

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ import main
 from datasets.labels import CLASS_NAMES
 from tests.helpers import TINY
 from trainings import plan as planning
+from trainings import reproduce as reproducing
 from trainings.estimate import data_sizes, duration, epoch_seconds, toy_sizes
 from trainings.results import KINDS
 from utils.command_line import parse_settings
+from utils.settings import Settings
 
 TOY = ("--toy_train", "4", "--toy_val", "3", "--toy_size", "64", "96")
 WHOLE = (
@@ -306,3 +310,26 @@ def test_times_are_those_of_the_epochs_that_were_made(here):
     assert [duration(s) for s in (12.2, 90, 3600 * 3.5, 3600 * 50)] == [
         *("13 s", "2 min", "3 h 30 min", "2 d 2 h"),
     ]
+
+
+def test_a_step_is_done_again_once_what_it_was_made_from_is_newer(monkeypatch, capsys):
+    fresh, ran = {"scores": True}, []
+
+    def command(name, is_done, effect):
+        def run(settings):
+            ran.append(name)
+            effect()
+
+        return SimpleNamespace(is_done=is_done, run=run, settings=None, text=lambda: name)
+
+    training = command("train", lambda: "train" in ran, lambda: fresh.update(scores=False))
+    scoring = command("score", lambda: fresh["scores"], lambda: fresh.update(scores=True))
+    plan = [
+        planning.Step(str(number), "step", "config1", 0, Path(), (one,))
+        for number, one in enumerate((training, scoring))
+    ]
+    monkeypatch.setattr(reproducing, "write_report", lambda *_: None)
+    settings = Settings(action="reproduce")
+    reproducing._carry_out(plan, main.METHODS, settings)
+    reproducing._carry_out(plan, main.METHODS, settings)
+    assert ran == ["train", "score"]

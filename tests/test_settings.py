@@ -241,3 +241,13 @@ def test_what_the_command_line_held_is_told_from_what_it_did_not():
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse().batch_size = 3
+
+
+def test_another_action_takes_from_a_file_only_what_was_chosen_there(config_file):
+    run = parse("--fda_beta", "0.05", "--load_model_path", "a.pth", action="train_fda")
+    file = config_file(**run.to_json())
+    scored = parse_file(file, "--action", "val_mbt")
+    assert (scored.ssl_round, scored.fda_beta, scored.load_model_path) == (0, 0.05, None)
+    assert parse_file(file).load_model_path == run.load_model_path
+    adam = config_file(**parse("--config", "config1").to_json())
+    assert parse_file(adam, "--config", "config2").optimizer == "sgd"

@@ -220,3 +220,9 @@ def test_the_scores_say_how_and_stand_beside_the_plain_ones(settings, tmp_path, 
     assert plain["validation"]["image_size"] == [64, 96] and plain["validation"]["flip"] is False
     assert several["validation"]["scales"] == [0.5, 1.0] and several["validation"]["flip"] is True
     assert several["validation"]["image_size"] is None
+
+
+@pytest.mark.parametrize("action", ["generate_pseudo_labels", "predict", "export"])
+def test_actions_that_see_an_image_once_refuse_several_views(capsys, action):
+    assert main.main(["--action", action, "--eval_flip"]) == 2
+    assert f"{action} sees each image once" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from typing import Any
 from datasets.toy_city import make_toy_city
 from utils import processes
 from utils.settings import Settings
+from utils.utils import progress
 
 
 def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def make_toy_data(settings: Settings) -> None:
             val=settings.toy_val,
             size=settings.toy_size,
             seed=settings.seed,
+            progress=progress,
         )
     processes.wait_for_all()
     print(

@@ -25,7 +25,7 @@ from model.deployed import (
 from model.model_stages import BiSeNet
 from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, require, torch_export
 from trainings.loaders import Domain, unlabelled
-from trainings.scoring import load_checkpoints
+from trainings.scoring import load_checkpoints, refuse_views
 from utils.errors import UsageError, UserError
 from utils.run_folder import RunFolder
 from utils.settings import Settings
@@ -73,6 +73,7 @@ def export(settings: Settings) -> None:
 
     Raises UserError where it does not, or where packages are missing.
     """
+    refuse_views(settings)
     checkpoint, path = _paths(settings)
     if path.suffix == ONNX:
         require("--action export", "onnx", "onnxscript", "onnxruntime")

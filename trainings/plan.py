@@ -161,10 +161,12 @@ def make_plan(
             f"argument --{single[0]}: {settings.action} decides it step by step; leave it out, or "
             "run the step by its own action"
         )
+    if settings.select == "ema" and not settings.ema_decay:
+        raise UsageError("argument --select: no step makes averaged weights without --ema_decay")
     flags = {**(recipe or {}), **explicit}
     seeds = dict.fromkeys(settings.seeds or (settings.seed,))
     planners = [
-        _Planner(methods, settings, flags, config, seed, self_training)
+        _Planner(methods, settings, _beating(config, flags, explicit), config, seed, self_training)
         for seed in seeds
         for config in _configs(settings, flags)
     ]
@@ -175,6 +177,12 @@ def make_plan(
             "the same; name one of them"
         )
     return [step for planner in planners for step in planner.steps()]
+
+
+def _beating(config: str, flags: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the flags that a config's preset does not replace."""
+    preset = PRESETS.get(config, {})
+    return {n: value for n, value in flags.items() if n in explicit or n not in preset}
 
 
 def _configs(settings: Settings, flags: Mapping[str, Any]) -> list[str]:

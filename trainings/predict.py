@@ -34,6 +34,7 @@ from trainings.batch_norm import TARGET
 from trainings.loaders import Domain, each_item, fingerprint, unlabelled
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.provenance import comparable, differences, made_with
+from trainings.scoring import refuse_views
 from trainings.video import VideoReader, check_video_support, video_writer
 from utils.background import Background
 from utils.errors import UsageError, UserError
@@ -97,6 +98,7 @@ def predict(settings: Settings) -> None:
 
     Raises UserError at the end where some of it could not be read.
     """
+    refuse_views(settings)
     checkpoints = _checkpoints(settings)
     path = _input(settings)
     folder = RunFolder(_output(checkpoints, path, settings), flag="output")

@@ -31,7 +31,7 @@ from trainings.loaders import (
 )
 from trainings.mbt import find_members
 from trainings.provenance import comparable, differences, made_with
-from trainings.scoring import load_checkpoints
+from trainings.scoring import load_checkpoints, refuse_views
 from utils import processes
 from utils.errors import UsageError, UserError
 from utils.pictures import label_panel
@@ -109,6 +109,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     earlier attempt has left."""
     if settings.ssl_round < 1:
         raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
+    refuse_views(settings)
     members = find_members(fda, ssl_fda, settings.ssl_round - 1, settings)
     samples = unlabelled_samples(Domain.CITYSCAPES, settings)
     folder = RunFolder(label_folder(settings))

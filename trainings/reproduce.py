@@ -17,9 +17,9 @@ DEMO_SELF_TRAINING = (0.05,)
 def reproduce(methods: Methods, settings: Settings) -> None:
     """Prints the plan, carries out what is not finished, writes the report."""
     plan = make_plan(methods, settings)
-    done = _show(plan, data_sizes(settings), settings)
+    _show(plan, data_sizes(settings), settings)
     if not settings.dry_run:
-        _carry_out(plan, done, methods, settings)
+        _carry_out(plan, methods, settings)
 
 
 def demo(methods: Methods, settings: Settings) -> None:
@@ -34,8 +34,8 @@ def demo(methods: Methods, settings: Settings) -> None:
         _show(plan, toy_sizes(settings), settings)
         return
     make_toy_data(settings)
-    done = _show(plan, data_sizes(settings), settings)
-    _carry_out(plan, done, methods, settings)
+    _show(plan, data_sizes(settings), settings)
+    _carry_out(plan, methods, settings)
 
 
 def report(methods: Methods, settings: Settings) -> None:
@@ -45,23 +45,21 @@ def report(methods: Methods, settings: Settings) -> None:
     )
 
 
-def _show(plan: Sequence[Step], sizes: DataSizes, settings: Settings) -> list[bool]:
-    """Prints the plan with its times; which steps are done."""
+def _show(plan: Sequence[Step], sizes: DataSizes, settings: Settings) -> None:
+    """Prints the plan with its times."""
     done = [step.is_done() for step in plan]
     print(f"\n{plan_table(plan, done, sizes, plan_folder(settings))}", flush=True)
-    return done
 
 
 def _name(step: Step) -> str:
     return f"{step.number} {step.title}, {step.config}, seed {step.seed}"
 
 
-def _carry_out(
-    plan: Sequence[Step], done: Sequence[bool], methods: Methods, settings: Settings
-) -> None:
+def _carry_out(plan: Sequence[Step], methods: Methods, settings: Settings) -> None:
     """Runs the commands that are left, and writes the report."""
     start = time.perf_counter()
-    for number, (step, is_done) in enumerate(zip(plan, done, strict=True), 1):
+    for number, step in enumerate(plan, 1):
+        is_done = step.is_done()  # asked only now: what it was made from may be newer
         seconds = round(time.perf_counter() - start)
         passed = f"{settings.action} {number}/{len(plan)}, after {_clock(seconds)}"
         finished = " is finished" if is_done else ""

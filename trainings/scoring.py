@@ -16,7 +16,7 @@ from trainings.batch_norm import TARGET, TRAINING, reestimate_statistics
 from trainings.experiment import Experiment, new_network
 from trainings.loaders import Domain, resize_size, unlabelled_samples, validation_samples
 from trainings.val import Evaluation, evaluate, print_scores
-from utils.errors import UserError
+from utils.errors import UsageError, UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
 from utils.settings import Settings
@@ -129,6 +129,16 @@ def load_checkpoints(
     how = ", ".join([STATISTICS[settings.bn_statistics], *_views(settings)])
     print(f"scored with {how}", flush=True)
     return [folded(network) for network in networks]
+
+
+def refuse_views(settings: Settings) -> None:
+    """Raises UsageError where several views of an image are asked for that this action, which is no
+    scoring, does not take."""
+    if settings.eval_scales or settings.eval_flip:
+        raise UsageError(
+            f"argument --eval_scales, --eval_flip: {settings.action} sees each image once, at "
+            "--image_size; leave them out"
+        )
 
 
 def scores_name(domain: Domain, settings: Settings, extra: str = "") -> str:

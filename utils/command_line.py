@@ -60,7 +60,8 @@ def _of_file(
 ) -> dict[str, Any]:
     """The settings of a JSON file such as a run's settings.json, checked as if they were flags.
 
-    What only followed from a setting that an explicit flag changes is left out, to follow again.
+    What only followed from a setting that an explicit flag changes is left out, to follow again;
+    of another action's settings what is at its default, and the checkpoint that it started from.
     """
     parser = FlagParser(actions, place=f"--config_file {path}")
     words = [
@@ -72,7 +73,12 @@ def _of_file(
     settings = parser.settings(words)
     changed = {n for n, of in FOLLOWS_FROM.items() if of in settings and of in explicit}
     before = derived_defaults(Settings(**settings))
-    return {n: v for n, v in settings.items() if n not in changed or v != before[n]}
+    left_out = {n for n in changed if settings.get(n) == before[n]}
+    left_out |= set(PRESETS.get(explicit.get("config"), {}))
+    if settings.get("action") and explicit.get("action", settings["action"]) != settings["action"]:
+        fields = {field.name: field.default for field in setting_fields()}
+        left_out |= {"load_model_path", *(n for n, v in settings.items() if v == fields[n])}
+    return {n: v for n, v in settings.items() if n not in left_out}
 
 
 def _read(path: Path, parser: FlagParser) -> dict[str, Any]:
