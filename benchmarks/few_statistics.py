@@ -24,6 +24,11 @@ COUNTS = (2, 4, 8, 64)
 DRAWS = 3
 
 
+def draws(images: int, count: int) -> list[range]:
+    """The places of up to `DRAWS` whole parts of so many images each, of which none has two."""
+    return [range(start, start + count) for start in range(0, images - count + 1, count)][:DRAWS]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--demo", type=Path, default=Path("checkpoints/demo/adamw/seed0"))
@@ -45,9 +50,8 @@ def main() -> None:
         network = new_network(settings)
         load_network(network, path)
         print(f"{name}: mIoU {score(network)} with the statistics of the training")
-        for count in COUNTS:
-            starts = range(0, min(len(images), DRAWS * count), count)
-            parts = (images.subset(range(start, start + count)) for start in starts)
+        for count in (count for count in COUNTS if count <= len(images)):
+            parts = map(images.subset, draws(len(images), count))
             adapted = (with_statistics_of(network, part, settings, device) for part in parts)
             print(f"  of {count} target images: {', '.join(map(score, adapted))}", flush=True)
 

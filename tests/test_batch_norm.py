@@ -1,4 +1,5 @@
 import copy
+import importlib
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from tests.helpers import make_cityscapes
+from tests.helpers import MAIN, make_cityscapes
 from trainings import batch_norm
 from trainings.batch_norm import reestimate_statistics, with_statistics_of
 from trainings.loaders import Domain, unlabelled_samples
@@ -131,3 +132,11 @@ def test_one_image_has_no_statistics(tmp_path):
     now = settings(make_cityscapes(tmp_path, train=1))
     with pytest.raises(UserError, match="need two of its training images or more, there is 1"):
         with_statistics_of(BiSeNet(base=8), unlabelled_samples(Domain.CITYSCAPES, now), now, CPU)
+
+
+def test_the_parts_that_the_benchmark_draws_are_whole_and_disjoint(monkeypatch):
+    monkeypatch.syspath_prepend(MAIN.parent / "benchmarks")
+    draws = importlib.import_module("few_statistics").draws
+    assert draws(20, 8) == [range(0, 8), range(8, 16)]
+    assert draws(64, 8) == [range(0, 8), range(8, 16), range(16, 24)]
+    assert draws(64, 64) == [range(64)] and draws(12, 64) == []

@@ -1,6 +1,8 @@
 """What the benchmark says of a machine; the numbers themselves are nobody's to test."""
 
 import json
+from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from model.folding import folded
 from model.model_stages import BiSeNet
 from tests.helpers import TINY
 from trainings import benchmark
+from trainings.timing import timed
+from utils import processes
 from utils.settings import Settings
 
 CPU = torch.device("cpu")
@@ -119,13 +123,29 @@ def test_the_deployed_network_has_fewer_parameters_than_in_training():
     assert told["training_parameters"] == sum(p.numel() for p in BiSeNet(base=8).parameters())
 
 
-def test_warm_up_is_not_counted(monkeypatch):
+def test_warm_up_is_not_counted():
     calls = []
-    seconds = benchmark.timed(lambda: calls.append(None), CPU, warm_up=3, at_least=4)
+    limits = {"at_least": 4, "at_most": 9}
+    seconds = timed(lambda: calls.append(None), CPU, **limits, budget=0, warm_up=3)
     assert (len(calls), len(seconds)) == (7, 4)
-    monkeypatch.setattr(benchmark, "SECONDS", 100.0)
-    monkeypatch.setattr(benchmark, "AT_MOST", 9)
-    assert len(benchmark.timed(lambda: None, CPU, warm_up=0, at_least=4)) == 9
+    assert len(timed(lambda: None, CPU, **limits, budget=100)) == 9
+
+
+def test_several_processes_repeat_equally_often(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    assert len(timed(lambda: None, CPU, at_least=4, at_most=9, budget=100)) == 4
+
+
+def test_a_package_of_another_name_has_its_modules_version(monkeypatch):
+    modules = {"onnx": SimpleNamespace(__version__="1.2"), "openvino": SimpleNamespace()}
+
+    def unknown(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(benchmark, "is_installed", modules.__contains__)
+    monkeypatch.setattr("importlib.metadata.version", unknown)
+    monkeypatch.setattr("importlib.import_module", modules.__getitem__)
+    assert benchmark._package_versions() == {"onnx": "1.2", "openvino": "unknown"}
 
 
 def test_wrong_words_are_refused(capsys):

@@ -5,11 +5,16 @@ import shlex
 import pytest
 
 import main
+from tests.helpers import TINY
+from trainings import estimate, timing
 from trainings.demo import recipe
 from trainings.plan import make_plan
 from trainings.reproduce import DEMO_SELF_TRAINING
+from utils import processes
 from utils.command_line import parse_settings
 from utils.errors import UsageError
+
+TINY_STEP = ("--action", "train_fda", *TINY, "--batch_size", "4", "--device", "cpu")
 
 
 def parsed(*words):
@@ -108,7 +113,32 @@ def test_flags_of_a_single_step_are_refused(flag):
         plan(f"--{flag}", "0")
 
 
+<<<<<<< HEAD
 def test_averaged_weights_that_no_step_makes_are_refused_at_once():
     with pytest.raises(UsageError, match="--select"):
         plan("--select", "ema")
     assert plan("--select", "ema", "--ema_decay", "0.9")
+=======
+@pytest.mark.parametrize(("count", "images"), [(1, 4), (2, 2)])
+def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypatch, count, images):
+    steps = []
+    monkeypatch.setattr(processes, "count", lambda: count)
+    monkeypatch.setattr(timing, "train_step", lambda _, __, parts, ___: steps.append(parts))
+    estimate.step_seconds(main.FOURIER, parsed(*TINY_STEP, "--accumulate_steps", "3"))
+    assert len(steps) == estimate.MOST_REPEATS
+    shapes = {tuple(part.target.image.shape) for parts in steps for part in parts}
+    assert shapes == {(images, 3, 64, 96)} and {len(parts) for parts in steps} == {3}
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_it_is_measured(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(UsageError, match="4 images cannot be shared equally by 3 processes"):
+        estimate.step_seconds(main.FOURIER, parsed(*TINY_STEP))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_images_of_a_validation_are_shared_by_the_processes(monkeypatch, count):
+    monkeypatch.setattr(processes, "count", lambda: count)
+    monkeypatch.setattr(estimate, "timed", lambda *_, **__: [9.0, 8.0])
+    assert estimate.image_seconds(parsed(*TINY_STEP), (64, 96)) == 8.0 / 4 / count
+>>>>>>> fixr

@@ -16,9 +16,11 @@ from datasets.labels import CLASS_NAMES
 from tests.helpers import TINY
 from trainings import plan as planning
 from trainings import reproduce as reproducing
+from trainings import scoring
 from trainings.estimate import data_sizes, duration, epoch_seconds, toy_sizes
 from trainings.results import KINDS
 from utils.command_line import parse_settings
+from utils.run_folder import RunFolder
 from utils.settings import Settings
 
 TOY = ("--toy_train", "4", "--toy_val", "3", "--toy_size", "64", "96")
@@ -28,6 +30,9 @@ WHOLE = (
     *("--cityscapes_root", "toy_city/Cityscapes"),
 )
 CONFIGS = ("config1", "config2")
+OTHER = ("--optimizer", "rmsprop", "--aug_method", "C-S-HF")
+"""A training by hand that no table has a line for."""
+
 METHODS = {
     "1.A": ["Supervised on Cityscapes"],
     "1.B": ["Source-only, on GTA5"],
@@ -229,6 +234,56 @@ def test_what_is_missing_is_a_dash(here, capsys):
 def test_nothing_to_report_is_one_sentence(tmp_path, capsys):
     assert report(folder=tmp_path) == 1
     assert f"error: no run in {tmp_path}/reproduce/" in capsys.readouterr().err
+
+
+def run_folder(runs, config, *words):
+    """A training of a config that has not finished an epoch."""
+    settings = parse_settings(words, main.ACTIONS)
+    run = RunFolder(runs / "reproduce" / config / "seed0" / settings.action)
+    run.write_json("settings.json", settings.to_json())
+
+
+def test_a_config_without_a_line_of_the_tables_is_left_out(tmp_path, capsys):
+    run_folder(tmp_path, "x", "--action", "train_ada", *OTHER)
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 1
+    assert f"error: no run in {tmp_path}/reproduce is of a step of" in capsys.readouterr().err
+    run_folder(tmp_path, "config1", "--action", "train_fda", "--config", "config1")
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    rows = markdown_rows(tmp_path / "reproduce" / "results.md", "# reproduce")
+    assert {config for _, _, config, _ in rows} == {"config1"}
+    assert (tmp_path / "reproduce" / "curves_config1.png").exists()
+
+
+def test_a_config_of_an_ensemble_alone_has_no_curves(here, tmp_path):
+    seed = "reproduce/config1/seed0"
+    shutil.copytree(here / "runs" / seed / "mbt_adam_noaug", tmp_path / seed / "mbt_adam_noaug")
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    pictures = [path.name for path in (tmp_path / "reproduce").glob("*.png")]
+    assert pictures == ["class_iou_config1.png"]
+
+
+def test_damaged_counts_are_one_sentence(here, tmp_path, capsys):
+    copy = tmp_path / "reproduce" / "config1"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy)
+    path = copy / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz"
+    for damaged in (path.read_bytes()[:-50], b"", b"no arrays"):
+        path.write_bytes(damaged)
+        assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 1
+        error = capsys.readouterr().err
+        assert f"error: {path} cannot be read as counts of images" in error
+        assert "remove it and validation_cityscapes.json beside it, and give the same" in error
+
+
+def test_a_score_without_its_picture_is_not_done(here, monkeypatch, tmp_path):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
+    monkeypatch.setattr(scoring, "panel", interrupt)
+    words = ("--action", "train_ada", "--validation_only", "True", "--save_keyword", "scored")
+    best = ("--load_model_path", str(run / "best.pth"), *WHOLE, "--save_model_path", str(tmp_path))
+    assert main.main([*words, *best]) == 130
+    assert [path.suffix for path in (tmp_path / "scored").iterdir()] == [".npz"]
 
 
 def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path):

@@ -2,9 +2,9 @@
 speed of each method."""
 
 import copy
+import importlib
 import importlib.metadata
 import itertools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.labels import NUM_CLASSES
-from datasets.samples import Batch, Sample
 from model.deployed import Deployed, onnx_file
 from model.folding import folded
 from model.model_stages import WHITE, BiSeNet
@@ -23,13 +21,13 @@ from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, requir
 from model.weights import load_network
 from trainings.experiment import Experiment, new_network
 from trainings.loaders import check_batch_size
-from trainings.loop import train_step
-from trainings.state import TrainState
+from trainings.timing import timed, training_step
 from utils.errors import UserError
 from utils.run_folder import RunFolder
 from utils.settings import Settings
 from utils.upsampling import upsampled_max
 from utils.utils import (
+    DTYPES,
     autocast,
     cpu_name,
     find_input,
@@ -52,9 +50,6 @@ TRAINING_WARM_UP, TRAINING_AT_LEAST = 1, 3
 
 CPU_BATCH = 2
 """The batch of the training steps on a CPU, which takes seconds for each image."""
-
-STEPS_PER_EPOCH = 1000
-"""Of a training that is not finished: only the learning rate follows from it."""
 
 PERCENTILES = (50, 90, 99)
 
@@ -82,7 +77,6 @@ INCLUDED = {
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 COMPILE_MODE = "reduce-overhead"
 """CUDA graphs on a GPU, which the launches of small kernels would hold up; nothing on a CPU."""
 
@@ -154,7 +148,7 @@ def _sizes(settings: Settings) -> list[Size]:
 
 def _precisions(settings: Settings, device: torch.device) -> list[str]:
     best = resolve_precision("auto", device)
-    usual = [name for name, dtype in PRECISIONS.items() if dtype in (torch.float32, best)]
+    usual = [name for name, dtype in DTYPES.items() if dtype in (torch.float32, best)]
     return list(dict.fromkeys(settings.precisions or usual))
 
 
@@ -165,7 +159,14 @@ def _backends(settings: Settings) -> list[str]:
 
 def _package_versions() -> dict[str, str]:
     packages = dict.fromkeys(itertools.chain(*RUNTIMES.values()))
-    return {name: importlib.metadata.version(name) for name in packages if is_installed(name)}
+    return {name: _version(name) for name in packages if is_installed(name)}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # the module of onnxruntime-gpu, for one
+        return getattr(importlib.import_module(package), "__version__", "unknown")
 
 
 def _description(network: BiSeNet, sizes: Sequence[Size], settings: Settings) -> dict[str, Any]:
@@ -265,7 +266,7 @@ def _latency(forms: Forms, backend: str, precision: str, size: Size) -> dict[str
     call = forms.call(backend, precision, size)
     if backend == "compiled":
         _compile(call)
-    seconds = timed(call, forms.device, warm_up=WARM_UP, at_least=AT_LEAST)
+    seconds = _timed(call, forms.device, warm_up=WARM_UP, at_least=AT_LEAST)
     milliseconds = 1e3 * np.asarray(seconds)
     percentiles = np.percentile(milliseconds, PERCENTILES).tolist()
     return {
@@ -289,22 +290,11 @@ def _compile(call: Callable[[], Any]) -> None:
         ) from error
 
 
-def timed(
+def _timed(
     call: Callable[[], Any], device: torch.device, *, warm_up: int, at_least: int
 ) -> list[float]:
-    """Seconds of each run after the warm-up: so many, and more as long as `SECONDS` are not over;
-    the device has done all before a run and after it."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else _nothing
-    for _ in range(warm_up):
-        call()
-    seconds: list[float] = []
-    while len(seconds) < at_least or (sum(seconds) < SECONDS and len(seconds) < AT_MOST):
-        wait()
-        start = time.perf_counter()
-        call()
-        wait()
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    """Seconds of each run that is counted."""
+    return timed(call, device, at_least=at_least, at_most=AT_MOST, budget=SECONDS, warm_up=warm_up)
 
 
 def _training_speed(
@@ -312,28 +302,14 @@ def _training_speed(
 ) -> dict[str, Any]:
     """Images of each domain a second at the median step, and what the GPU holds at most."""
     precision = resolve_precision(settings.precision, device)
-    method = experiment.method(new_network(settings), settings)
-    method = method.to(device, memory_format=torch.channels_last).train()
-    state = TrainState(
-        method,
-        settings,
-        steps_per_epoch=STEPS_PER_EPOCH,
-        scale_loss=precision == torch.float16,
-    )
-    target = _random_sample(settings, device) if experiment.target else None
-    batch = Batch(_random_sample(settings, device), target)
+    call = training_step(experiment, settings, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    seconds = timed(
-        lambda: train_step(method, state, [batch], precision),
-        device,
-        warm_up=TRAINING_WARM_UP,
-        at_least=TRAINING_AT_LEAST,
-    )
+    seconds = _timed(call, device, warm_up=TRAINING_WARM_UP, at_least=TRAINING_AT_LEAST)
     step = np.median(seconds).item()
     peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None
     return {
-        "precision": next(name for name, dtype in PRECISIONS.items() if dtype == precision),
+        "precision": next(name for name, dtype in DTYPES.items() if dtype == precision),
         "size": _in_words(settings.image_size),
         "batch_size": settings.batch_size,
         "steps": len(seconds),
@@ -341,13 +317,6 @@ def _training_speed(
         "images_per_second": settings.batch_size / step,
         "peak_memory_MB": peak,
     }
-
-
-def _random_sample(settings: Settings, device: torch.device) -> Sample:
-    shape = (settings.batch_size, 3, *settings.image_size)
-    image = torch.randint(0, WHITE + 1, shape, dtype=torch.uint8, device=device)
-    label = torch.randint(0, NUM_CLASSES, image[:, 0].shape, dtype=torch.uint8, device=device)
-    return Sample(image, label, [])
 
 
 def _reason(error: Exception) -> str:
@@ -403,7 +372,3 @@ def _not_measured(case: Mapping[str, str]) -> str:
 
 def _in_words(size: Size) -> str:
     return "x".join(map(str, size))
-
-
-def _nothing() -> None:
-    """There is no device to wait for."""

@@ -3,19 +3,17 @@
 import csv
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
-from datasets.labels import NUM_CLASSES
-from datasets.samples import Batch, Sample
 from trainings.experiment import Experiment, new_network
-from trainings.loaders import Domain, labelled, unlabelled
+from trainings.loaders import Domain, check_batch_size, labelled, unlabelled
 from trainings.plan import Command, Step
+from trainings.timing import random_sample, timed, training_step
 from utils import processes
 from utils.metrics import ConfusionMatrix
 from utils.run_folder import HISTORY
@@ -24,7 +22,8 @@ from utils.upsampling import upsampled_max
 from utils.utils import autocast, markdown, resolve_device, resolve_precision
 
 MOST_REPEATS, MOST_SECONDS = 4, 5.0
-"""Of one measurement; the first repeat, which warms up, counts only where it is the only one."""
+"""Of one measurement; the first repeat, which warms up, counts only where it is the only one.
+Several processes do not look at the seconds."""
 
 NOTE = (
     "Times: from the epochs already made in these folders, else from a few steps of the method on "
@@ -106,7 +105,8 @@ class Estimator:
 
     def _epoch(self, experiment: Experiment, settings: Settings) -> float:
         if experiment.action not in self._known:
-            steps = self.sizes.trained(experiment) // settings.batch_size
+            images = settings.batch_size * settings.accumulate_steps
+            steps = self.sizes.trained(experiment) // images
             self._known[experiment.action] = steps * step_seconds(experiment, settings)
         return self._known[experiment.action]
 
@@ -128,30 +128,18 @@ def epoch_seconds(folder: Path) -> list[float]:
 def step_seconds(experiment: Experiment, settings: Settings) -> float:
     """One update of the experiment's method on random images."""
     device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
-    method = experiment.method(new_network(settings), settings)
-    method = method.to(device, memory_format=torch.channels_last).train()
-    optimizers = method.optimizers(settings).values()
-    batch = Batch(*(_random_samples(settings, device) for _ in Batch._fields))
-
-    def step() -> None:
-        with autocast(device, precision):
-            losses = method(batch)
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()
-        for optimizer in optimizers:
-            optimizer.step()
-
+    check_batch_size(settings.batch_size, 1, settings.batch_size)
+    step = training_step(experiment, settings, device, passes=settings.accumulate_steps)
     return _measured(step, device)
 
 
 def image_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
-    """One network's prediction of one random image, scored at the size of a label."""
+    """One network's prediction of one random image, scored at the size of a label; the processes
+    share the images of a validation by whole batches."""
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     network = new_network(settings).to(device, memory_format=torch.channels_last).eval()
-    batch = _random_samples(settings, device)
+    batch = random_sample(settings.batch_size, settings, device)
     label = torch.zeros(label_size, dtype=torch.uint8, device=device)
 
     def score() -> None:
@@ -160,25 +148,13 @@ def image_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
             for scores in maps:
                 ConfusionMatrix().update(upsampled_max(scores, label_size)[1], label)
 
-    return _measured(score, device) / settings.batch_size
+    return _measured(score, device) / settings.batch_size / processes.count()
 
 
-def _random_samples(settings: Settings, device: torch.device) -> Sample:
-    shape = settings.batch_size, *settings.image_size
-    image = torch.randint(256, (shape[0], 3, *shape[1:]), dtype=torch.uint8, device=device)
-    label = torch.randint(NUM_CLASSES, shape, dtype=torch.uint8, device=device)
-    return Sample(image, label, [""] * settings.batch_size)
-
-
-def _measured(call: Callable[[], None], device: torch.device) -> float:
-    seconds: list[float] = []
-    together = processes.count() > 1  # they meet in the losses, so that all repeat equally often
-    while len(seconds) < MOST_REPEATS and (together or sum(seconds) < MOST_SECONDS):
-        start = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
+def _measured(call: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of a run."""
+    at_least = 1 if processes.count() == 1 else MOST_REPEATS
+    seconds = timed(call, device, at_least=at_least, at_most=MOST_REPEATS, budget=MOST_SECONDS)
     return statistics.median(seconds[1:] or seconds)
 
 

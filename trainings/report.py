@@ -16,7 +16,7 @@ from trainings.loaders import Domain, validation_samples
 from trainings.mbt import BETAS
 from trainings.plan import FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.results import Results, Row, Run, Scores, baseline, read_results, rows
+from trainings.results import Row, Run, Scores, baseline, read_results, rows
 from trainings.visualize import comparison_sheet
 from utils.bootstrap import DRAWS, Difference, paired_difference
 from utils.errors import UserError
@@ -76,24 +76,25 @@ class Line(NamedTuple):
 def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
     """Writes results.md, the CSVs and the pictures into the folder, and prints the tables.
 
-    Raises UserError where there is no run. The sheet of predictions needs the data set, and is left
-    where that is not there.
+    A config has lines where one of its runs is of one. Raises UserError where none is. The sheet of
+    predictions needs the data set, and is left where that is not there.
     """
     results = read_results(folder, methods)
     of_rows = rows(results, methods)
-    lines = [Line(r, config, results.of(r, config)) for r in of_rows for config in results.configs]
+    configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
+    if not configs:
+        raise UserError(
+            f"no run in {folder} is of a step of the tables: --action reproduce makes them"
+        )
+    lines = [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
     differences = _differences(lines, baseline(of_rows))
     out = RunFolder(folder)
     out.write_text("results.csv", _csv(_records(lines, folder)))
     out.write_text("differences.csv", _csv(_difference_records(differences)))
     out.write_text("class_iou.csv", _csv(_class_records(lines)))
     pictures = [
-        *_draw_charts(out, results, lines),
-        *(
-            name
-            for config in results.configs
-            if (name := _draw_sheet(out, config, lines, settings))
-        ),
+        *_draw_charts(out, configs, lines),
+        *(name for config in configs if (name := _draw_sheet(out, config, lines, settings))),
     ]
     tables = "\n".join([_score_table(lines), _difference_table(lines, differences)])
     sections = [f"# {folder.name}\n", tables, _picture_list(pictures), _sources(lines, folder)]
@@ -237,13 +238,15 @@ def _difference_records(differences: Differences) -> Iterator[Sequence[Any]]:
 # ----------------------------------------------------------------------------------------- pictures
 
 
-def _draw_charts(out: RunFolder, results: Results, lines: Sequence[Line]) -> Iterator[str]:
-    for config in results.configs:
+def _draw_charts(out: RunFolder, configs: Sequence[str], lines: Sequence[Line]) -> Iterator[str]:
+    for config in configs:
         own = [line for line in lines if line.config == config]
         on_target = [line for line in own if line.row.domain is Domain.CITYSCAPES]
         if scored := [line for line in on_target if line.scores(LAST)]:
             yield _draw_class_iou(out, config, scored)
-        yield _draw_curves(out, config, [line for line in on_target if line.row.key.action])
+        trainings = [line for line in on_target if line.row.key.action]
+        if any(line.runs for line in trainings):
+            yield _draw_curves(out, config, trainings)
 
 
 def _draw_class_iou(out: RunFolder, config: str, lines: Sequence[Line]) -> str:

@@ -68,12 +68,21 @@ class Scores(NamedTuple):
     file: Path
 
     def counts(self) -> tuple[list[str], np.ndarray] | None:
-        """Names and confusion counts [images, C, C] of the images, where they lie beside."""
+        """Names and confusion counts [images, C, C] of the images, where they lie beside.
+
+        Raises UserError where they cannot be read.
+        """
         path = self.file.with_suffix(".npz")
         if self.file.name == SCORES or not path.exists():
             return None
-        with np.load(path) as arrays:
-            return arrays["names"].tolist(), arrays["counts"]
+        try:
+            with np.load(path) as arrays:
+                return arrays["names"].tolist(), arrays["counts"]
+        except Exception as error:  # numpy and zipfile raise many kinds for a broken file
+            raise UserError(
+                f"{path} cannot be read as counts of images ({type(error).__name__}): remove it "
+                f"and {self.file.name} beside it, and give the same command again"
+            ) from error
 
 
 class Run(NamedTuple):

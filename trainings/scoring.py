@@ -165,13 +165,13 @@ def _views(settings: Settings) -> list[str]:
 def write_scores(
     run: RunFolder, name: str, record: Mapping[str, Any], evaluation: Evaluation
 ) -> None:
-    """A record as JSON, the confusion counts of every image as arrays, and a picture of the
-    evaluation's predictions, under one name."""
+    """The confusion counts of every image as arrays, a picture of the evaluation's predictions,
+    and a record as JSON, under one name; the JSON, by which a step is done, is written last."""
     names, counts = np.array(list(evaluation.images)), evaluation.image_counts()
     run.write_arrays(f"{name}.npz", names=names, counts=counts)
-    run.write_json(f"{name}.json", record)
     title = f"{run.path.name}: {name}"
     picture = run.save_picture(f"{name}.png", panel(evaluation.rows, title=title))
+    run.write_json(f"{name}.json", record)
     print(f"scores and pictures: {picture.with_suffix('.*')}")
 
 

@@ -25,6 +25,9 @@ from utils.terminal import LogLines
 LOG_FILE_INTERVAL = 15.0
 """Seconds between progress lines where they cannot be overwritten in place."""
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of autocast, by the names of `--precision`."""
+
 BF16_CAPABILITY, FP16_CAPABILITY = (8, 0), (7, 0)
 """CUDA compute capabilities from which tensor cores take the type."""
 
@@ -47,7 +50,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         raise UsageError("argument --precision: fp16 needs a CUDA GPU; use fp32 or bf16 on a CPU")
     if name == "auto":
         return _best_precision(device)
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return DTYPES[name]
 
 
 def _best_precision(device: torch.device) -> torch.dtype:

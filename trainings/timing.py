@@ -1,0 +1,82 @@
+"""What is measured on this machine: a training step of a method on random images, in seconds."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from datasets.labels import NUM_CLASSES
+from datasets.samples import Batch, Sample
+from model.model_stages import WHITE
+from trainings.experiment import Experiment, new_network
+from trainings.loop import train_step
+from trainings.state import TrainState
+from utils import processes
+from utils.settings import Settings
+from utils.utils import resolve_precision
+
+STEPS_PER_EPOCH = 1000
+"""Of a training that is not finished: only the learning rate follows from it."""
+
+
+def timed(
+    call: Callable[[], Any],
+    device: torch.device,
+    *,
+    at_least: int,
+    at_most: int,
+    budget: float,
+    warm_up: int = 0,
+) -> list[float]:
+    """Seconds of each run after the warm-up: so many, and more as long as the budget's seconds are
+    not over; the device has done all before a run and after it.
+
+    Of several processes each makes `at_least`: they meet in the losses, and their clocks differ.
+    """
+    wait = torch.cuda.synchronize if device.type == "cuda" else _nothing
+    if processes.count() > 1:
+        at_most = at_least
+    for _ in range(warm_up):
+        call()
+    seconds: list[float] = []
+    while len(seconds) < at_least or (sum(seconds) < budget and len(seconds) < at_most):
+        wait()
+        start = time.perf_counter()
+        call()
+        wait()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def training_step(
+    experiment: Experiment, settings: Settings, device: torch.device, *, passes: int = 1
+) -> Callable[[], Any]:
+    """What makes one update of the experiment's method, by this process's share of `--batch_size`
+    random images in each pass."""
+    precision = resolve_precision(settings.precision, device)
+    method = experiment.method(new_network(settings), settings)
+    method = method.to(device, memory_format=torch.channels_last).train()
+    state = TrainState(
+        method,
+        settings,
+        steps_per_epoch=STEPS_PER_EPOCH + (settings.warmup_steps or 0),
+        scale_loss=precision == torch.float16,
+    )
+    images = settings.batch_size // processes.count()
+    target = random_sample(images, settings, device) if experiment.target else None
+    batch = Batch(random_sample(images, settings, device), target)
+    return partial(train_step, method, state, [batch] * passes, precision)
+
+
+def random_sample(images: int, settings: Settings, device: torch.device) -> Sample:
+    """So many random images of `--image_size` and their labels, on the device."""
+    shape = (images, 3, *settings.image_size)
+    image = torch.randint(0, WHITE + 1, shape, dtype=torch.uint8, device=device)
+    label = torch.randint(0, NUM_CLASSES, image[:, 0].shape, dtype=torch.uint8, device=device)
+    return Sample(image, label, [])
+
+
+def _nothing() -> None:
+    """There is no device to wait for."""
