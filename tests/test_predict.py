@@ -315,6 +315,8 @@ def test_a_glob_finds_what_it_matches_in_linked_folders_too(tmp_path, monkeypatc
     save(picture(0, (8, 8)), tmp_path / "in/out/color/5.png")
     (tmp_path / "in/out/predictions.json").write_text("{}")
     assert found("in") == ["a/1", "a/3", "a/b/2", "link/4"]
+    assert found("in/**/*.png") == ["a/1", "a/b/2", "link/4"]
+    assert found("in/out/color/*.png") == ["5"]  # named, they are inputs
 
 
 def test_a_phones_picture_is_predicted_as_it_is_shown(here):
