@@ -101,7 +101,7 @@ def predict(settings: Settings) -> None:
     path = _input(settings)
     folder = RunFolder(_output(checkpoints, path, settings), flag="output")
     print(f"predicting at --image_size {settings.image_size[0]} {settings.image_size[1]}")
-    with folder.alone():
+    with folder.alone(below=KINDS):
         making = _Making(folder, checkpoints, path, settings)
         making.begin()
         if is_video(path):

@@ -113,7 +113,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     samples = unlabelled_samples(Domain.CITYSCAPES, settings)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
-    with folder.alone():
+    with folder.alone(below=(SPLIT,)):
         finished = making.begin(overwrite=settings.overwrite)
         processes.wait_for_all()
         if finished:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.run_folder import temporary_path
 
 try:
     import av
@@ -76,10 +77,10 @@ def video_writer(
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Writes frames, RGB uint8 [H, W, 3], of (height, width) to an MP4; it is there when whole.
 
-    A killed process leaves a hidden file that the next attempt writes over. Raises UserError where
+    A killed process leaves a hidden file that the next attempt removes. Raises UserError where
     nothing can be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_path(path)
     codec = next(name for name in CODECS if name in av.codecs_available)
     # 4:2:0, which every player takes, has one colour for two pixels a side.
     pixels = "yuv444p" if codec == "libx264" and any(side % 2 for side in size) else "yuv420p"
