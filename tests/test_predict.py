@@ -225,6 +225,14 @@ def test_results_of_another_making_are_refused_unless_overwritten(here, capsys):
     assert "no predictions.json that says what made them" in capsys.readouterr().err
 
 
+def test_a_record_of_something_else_is_another_making(here, capsys):
+    save(picture(0, SIZE), here / "in.png")
+    (here / "out").mkdir()
+    (here / "out/predictions.json").write_text('{"model": "another tool\'s"}')
+    assert command("--input", "in.png", "--output", "out") == 2
+    assert "holds other predictions (input was None" in capsys.readouterr().err
+
+
 def test_an_ensemble_and_what_a_command_lacks(here, capsys):
     save(picture(0, SIZE), here / "in.png")
     both = ("--mbt_checkpoints", "runs/a/best.pth", "runs/b/best.pth")

@@ -343,7 +343,7 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
 
 def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
     """Why the labels should not be trained on, if so."""
-    size = summary["image_size"]
+    size = summary.get("image_size")
     if size != list(settings.image_size):
         wanted = list(settings.image_size)
         return f"the pseudo-labels were made at --image_size {size}, this training is at {wanted}"
