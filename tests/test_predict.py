@@ -233,6 +233,18 @@ def test_a_record_of_something_else_is_another_making(here, capsys):
     assert "holds other predictions (input was None" in capsys.readouterr().err
 
 
+def test_a_folder_above_gives_its_name_to_the_results(here, monkeypatch):
+    save(picture(0, SIZE), here / "photos/0.png")
+    (here / "link").symlink_to("photos")
+    (here / "photos/deep").mkdir()
+    monkeypatch.chdir(here / "photos/deep")
+    runs = ("--save_model_path", "../../runs", "--save_keyword", "seen")
+    network = ("--load_model_path", "../../runs/a/best.pth")
+    for path in ("..", "../../link"):
+        assert command("--input", path, *runs, network=network) == 0
+    assert names(here / "runs/seen/photos") == names(here / "runs/seen/link") == {"0"}
+
+
 def test_an_ensemble_and_what_a_command_lacks(here, capsys):
     save(picture(0, SIZE), here / "in.png")
     both = ("--mbt_checkpoints", "runs/a/best.pth", "runs/b/best.pth")

@@ -136,7 +136,7 @@ def _input(settings: Settings) -> Path:
     path = settings.input if is_glob(settings.input) else find_input(settings.input, "input")
     if is_video(path):
         check_video_support(path)
-    return path.absolute()
+    return Path(os.path.abspath(path))  # noqa: PTH100 - folds `..`, and keeps the names of links
 
 
 def _output(checkpoints: Sequence[Path], path: Path, settings: Settings) -> Path:
