@@ -475,6 +475,23 @@ def test_a_phones_video_is_turned_as_players_turn_it(tmp_path):
         assert frame.shape == shown.shape and np.abs(frame - shown).mean() < 20
 
 
+def test_an_old_pyav_that_does_not_tell_how_a_video_is_turned_is_enough(tmp_path):
+    images = make_video(tmp_path / "v.mp4", 1)
+
+    class Frame:
+        def to_ndarray(self, **_):
+            return images[0]
+
+    class Container:
+        def decode(self, _):
+            return [Frame()]
+
+    reader = video.VideoReader(tmp_path / "v.mp4")
+    reader._container.close()
+    reader._container = Container()
+    assert np.array_equal(next(iter(reader)), images[0])
+
+
 def test_a_video_of_odd_sides_keeps_them(tmp_path):
     pytest.importorskip("av")
     image = np.full((65, 97, 3), 90, np.uint8)

@@ -62,7 +62,8 @@ class VideoReader:
             for frame in self._container.decode(self._stream):
                 self.decoded += 1
                 image = frame.to_ndarray(format="rgb24")
-                yield np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
+                rotation = getattr(frame, "rotation", 0)  # PyAV 12 does not tell
+                yield np.ascontiguousarray(np.rot90(image, rotation // 90))
         except (av.FFmpegError, OSError) as error:
             self.problem = (
                 f"{self.path} cannot be decoded after frame {self.decoded} ({error}): replace it"
