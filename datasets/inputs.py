@@ -1,5 +1,6 @@
 """The pictures that a user names: one, a folder of them, or a glob such as `a/**/*.png`."""
 
+import functools
 import glob
 import itertools
 from collections import Counter
@@ -62,13 +63,17 @@ def _files(path: Path) -> list[Path]:
     pattern = f"{glob.escape(str(path))}/**/*" if path.is_dir() else str(path)
     # Unlike pathlib it follows links, by which data sets are often put together.
     found = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207
-    results = {file.parent for file in found if file.name == RECORD}
+    root = input_folder(path)
+
+    @functools.cache
+    def holds_results(folder: Path) -> bool:
+        above = folder != root and holds_results(folder.parent)
+        return above or (folder / RECORD).exists()
+
     pictures = [
         file
         for file in found
-        if file.suffix.lower() in PICTURES
-        and results.isdisjoint(file.parents)
-        and not file.is_dir()
+        if file.suffix.lower() in PICTURES and not holds_results(file.parent) and not file.is_dir()
     ]
     if not pictures:
         raise UserError(

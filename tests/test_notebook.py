@@ -2,6 +2,7 @@
 
 import copy
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,11 @@ def test_it_is_committed_without_outputs_and_small():
     assert NOTEBOOK.stat().st_size < 300_000
 
 
+def test_no_augmentation_is_a_word_of_a_command_too():
+    for cell in notebook().cells:
+        assert "$AUG" not in cell.source.replace('--aug_method "$AUG" ', "")
+
+
 def test_every_step_runs_and_shows_its_pictures(cells, folder):
     scored = {path.parent.name for path in (folder / "runs").glob("*/scores.json")}
     assert len(scored) == 4 + 3 + 3
@@ -91,6 +97,15 @@ def test_after_a_disconnect_run_all_finds_everything_finished(cells, folder):
     assert "is finished" in text(cells["train-gta5"]) and "is finished" in text(cells["train-ada"])
     assert shown(cells["train-ada"], "image/png") and shown(cells["scores"], "text/markdown")
     assert time.perf_counter() - start < SECONDS
+
+
+def test_a_zip_file_without_the_data_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as packed:
+        packed.writestr("some/where/else.txt", "no data")
+    steps = [cell for cell in notebook().cells if cell.id in ("settings", "setup", "data")]
+    named = nbformat.v4.new_code_cell('DATA = "data.zip"')
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match=r"data\.zip: no GTA5/"):
+        executed([*steps[:-1], named, steps[-1]], tmp_path)
 
 
 def test_a_failing_command_stops_it(tmp_path):

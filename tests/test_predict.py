@@ -225,6 +225,26 @@ def test_results_of_another_making_are_refused_unless_overwritten(here, capsys):
     assert "no predictions.json that says what made them" in capsys.readouterr().err
 
 
+def test_a_record_of_something_else_is_another_making(here, capsys):
+    save(picture(0, SIZE), here / "in.png")
+    (here / "out").mkdir()
+    (here / "out/predictions.json").write_text('{"model": "another tool\'s"}')
+    assert command("--input", "in.png", "--output", "out") == 2
+    assert "holds other predictions (input was None" in capsys.readouterr().err
+
+
+def test_a_folder_above_gives_its_name_to_the_results(here, monkeypatch):
+    save(picture(0, SIZE), here / "photos/0.png")
+    (here / "link").symlink_to("photos")
+    (here / "photos/deep").mkdir()
+    monkeypatch.chdir(here / "photos/deep")
+    runs = ("--save_model_path", "../../runs", "--save_keyword", "seen")
+    network = ("--load_model_path", "../../runs/a/best.pth")
+    for path in ("..", "../../link"):
+        assert command("--input", path, *runs, network=network) == 0
+    assert names(here / "runs/seen/photos") == names(here / "runs/seen/link") == {"0"}
+
+
 def test_an_ensemble_and_what_a_command_lacks(here, capsys):
     save(picture(0, SIZE), here / "in.png")
     both = ("--mbt_checkpoints", "runs/a/best.pth", "runs/b/best.pth")
@@ -315,6 +335,8 @@ def test_a_glob_finds_what_it_matches_in_linked_folders_too(tmp_path, monkeypatc
     save(picture(0, (8, 8)), tmp_path / "in/out/color/5.png")
     (tmp_path / "in/out/predictions.json").write_text("{}")
     assert found("in") == ["a/1", "a/3", "a/b/2", "link/4"]
+    assert found("in/**/*.png") == ["a/1", "a/b/2", "link/4"]
+    assert found("in/out/color/*.png") == ["5"]  # named, they are inputs
 
 
 def test_a_phones_picture_is_predicted_as_it_is_shown(here):
@@ -451,6 +473,23 @@ def test_a_phones_video_is_turned_as_players_turn_it(tmp_path):
         frame = decoded(tmp_path / "v.mp4")[0].astype(int)
         shown = np.rot90(images[0], rotation // 90)
         assert frame.shape == shown.shape and np.abs(frame - shown).mean() < 20
+
+
+def test_an_old_pyav_that_does_not_tell_how_a_video_is_turned_is_enough(tmp_path):
+    images = make_video(tmp_path / "v.mp4", 1)
+
+    class Frame:
+        def to_ndarray(self, **_):
+            return images[0]
+
+    class Container:
+        def decode(self, _):
+            return [Frame()]
+
+    reader = video.VideoReader(tmp_path / "v.mp4")
+    reader._container.close()
+    reader._container = Container()
+    assert np.array_equal(next(iter(reader)), images[0])
 
 
 def test_a_video_of_odd_sides_keeps_them(tmp_path):

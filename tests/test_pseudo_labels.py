@@ -240,6 +240,14 @@ def test_labels_of_anything_else_are_refused_finished_or_not(toy, other):
         toy.making(**other).begin(overwrite=False)
 
 
+def test_a_summary_of_something_else_is_another_making(toy):
+    toy.folder.write_json(SUMMARY, {"images": 5})
+    with pytest.raises(UsageError, match=r"another making.*checkpoints was \[\], is"):
+        toy.making().begin(overwrite=False)
+    with pytest.raises(UserError, match="5 of 5 pseudo-labels are missing"):
+        pseudo_labelled_cityscapes(toy.settings)
+
+
 def test_self_training_begins_with_round_1(toy):
     object.__setattr__(toy.settings, "ssl_round", 0)
     with pytest.raises(UsageError, match="round 1"):

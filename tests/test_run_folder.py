@@ -311,9 +311,14 @@ def test_a_full_disk_as_torch_reports_it(tmp_path, monkeypatch):
 def test_what_a_killed_process_was_writing_is_removed(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.begin(Settings(), INPUTS)
-    (run.path / ".latest.pth.123.tmp").write_bytes(b"half")
-    with run.alone():
-        assert not list(run.path.glob("*.tmp")) and run.has(SETTINGS)
+    half = (".latest.pth.123.tmp", "color/a/.new\nline.png.5.tmp")
+    foreign = (".mine.tmp", "other/.latest.pth.7.tmp", "color/.mine.tmp", "color/1.5.tmp")
+    for name in (*half, *foreign):
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_bytes(b"half")
+    with run.alone(below=("color", "absent")):
+        left = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*.tmp")}
+        assert left == set(foreign) and run.has(SETTINGS)
 
 
 def test_a_folder_that_has_gone_is_not_made_anew_by_any_file(tmp_path):

@@ -103,7 +103,7 @@ def predict(settings: Settings) -> None:
     path = _input(settings)
     folder = RunFolder(_output(checkpoints, path, settings), flag="output")
     print(f"predicting at --image_size {settings.image_size[0]} {settings.image_size[1]}")
-    with folder.alone():
+    with folder.alone(below=KINDS):
         making = _Making(folder, checkpoints, path, settings)
         making.begin()
         if is_video(path):
@@ -138,7 +138,7 @@ def _input(settings: Settings) -> Path:
     path = settings.input if is_glob(settings.input) else find_input(settings.input, "input")
     if is_video(path):
         check_video_support(path)
-    return path.absolute()
+    return Path(os.path.abspath(path))  # noqa: PTH100 - folds `..`, and keeps the names of links
 
 
 def _output(checkpoints: Sequence[Path], path: Path, settings: Settings) -> Path:

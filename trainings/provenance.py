@@ -26,9 +26,12 @@ def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]
 
 
 def comparable(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those entries, and the checkpoints by their content: they may have been moved."""
-    digests = [checkpoint["sha256"][:DIGEST_SHOWN] for checkpoint in record["checkpoints"]]
-    return {**{name: record[name] for name in names}, "checkpoints": digests}
+    """Those entries, and the checkpoints by their content: they may have been moved.
+
+    What a record of something else lacks is None.
+    """
+    digests = [checkpoint["sha256"][:DIGEST_SHOWN] for checkpoint in record.get("checkpoints", ())]
+    return {**{name: record.get(name) for name in names}, "checkpoints": digests}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

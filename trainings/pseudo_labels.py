@@ -114,7 +114,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     samples = unlabelled_samples(Domain.CITYSCAPES, settings)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
-    with folder.alone():
+    with folder.alone(below=(SPLIT,)):
         finished = making.begin(overwrite=settings.overwrite)
         processes.wait_for_all()
         if finished:
@@ -344,7 +344,7 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
 
 def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
     """Why the labels should not be trained on, if so."""
-    size = summary["image_size"]
+    size = summary.get("image_size")
     if size != list(settings.image_size):
         wanted = list(settings.image_size)
         return f"the pseudo-labels were made at --image_size {size}, this training is at {wanted}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.run_folder import temporary_path
 
 try:
     import av
@@ -61,7 +62,8 @@ class VideoReader:
             for frame in self._container.decode(self._stream):
                 self.decoded += 1
                 image = frame.to_ndarray(format="rgb24")
-                yield np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
+                rotation = getattr(frame, "rotation", 0)  # PyAV 12 does not tell
+                yield np.ascontiguousarray(np.rot90(image, rotation // 90))
         except (av.FFmpegError, OSError) as error:
             self.problem = (
                 f"{self.path} cannot be decoded after frame {self.decoded} ({error}): replace it"
@@ -76,10 +78,10 @@ def video_writer(
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Writes frames, RGB uint8 [H, W, 3], of (height, width) to an MP4; it is there when whole.
 
-    A killed process leaves a hidden file that the next attempt writes over. Raises UserError where
+    A killed process leaves a hidden file that the next attempt removes. Raises UserError where
     nothing can be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_path(path)
     codec = next(name for name in CODECS if name in av.codecs_available)
     # 4:2:0, which every player takes, has one colour for two pixels a side.
     pixels = "yuv444p" if codec == "libx264" and any(side % 2 for side in size) else "yuv420p"

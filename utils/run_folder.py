@@ -6,12 +6,14 @@ settings.json  history.csv  latest.pth  best.pth  ema.pth  scores.json  *.png  t
 import contextlib
 import csv
 import io
+import itertools
 import json
 import math
 import os
+import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
@@ -49,6 +51,15 @@ INPUTS = {"data": "the images or their pseudo-labels", "weights": "the weights i
 """What a run depends on beside its settings, by the names of the digests in settings.json."""
 
 
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
+"""Names of `temporary_path`."""
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this process writes that file until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 class RunFolder:
     """Writes and reads the files of one run; every file is written whole or not at all.
 
@@ -79,8 +90,11 @@ class RunFolder:
         return (self.has(LATEST) or self.has(PREVIOUS)) and not settings.overwrite
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keeps other commands from writing this run. Raises UserError where one does."""
+    def alone(self, below: Iterable[str] = ()) -> Iterator[None]:
+        """Keeps other commands from writing this run. Raises UserError where one does.
+
+        `below` names the folders in it that this command alone fills, at any depth.
+        """
         if not self.writes:
             yield
             return
@@ -99,9 +113,15 @@ class RunFolder:
                     f"{self.path} is being written by {owner(path)}: wait for it, stop it, or "
                     "name another folder"
                 )
-            for left in self.path.rglob(".*.tmp"):  # by a process that was killed while it wrote
-                left.unlink()
+            self._remove_unfinished(below)
             yield
+
+    def _remove_unfinished(self, below: Iterable[str]) -> None:
+        """Removes what a process that was killed was writing; the folder may hold others' files."""
+        found = [self.path.glob(".*.tmp"), *((self.path / name).rglob(".*.tmp") for name in below)]
+        for path in itertools.chain.from_iterable(found):
+            if TEMPORARY.fullmatch(path.name):
+                path.unlink()
 
     def begin(self, settings: Settings, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
@@ -285,7 +305,7 @@ class RunFolder:
                 f"{self.path} has gone, or lost its {SETTINGS}: bring it back, a drive may have to "
                 "be mounted again, and give the same command"
             )
-        temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+        temporary = temporary_path(path)
         try:
             self._make()
             with temporary.open("wb") as file:
