@@ -246,10 +246,12 @@ def main(argv: Sequence[str]) -> int:
     if settings.deterministic:
         ask_for_determinism()
     try:
-        with processes.together(settings.device):
-            action = ACTIONS[settings.action]
-            if processes.is_first() or not action.alone:
-                action.run(settings)
+        run = ACTIONS[settings.action].run
+        if not ACTIONS[settings.action].alone:
+            with processes.together(settings.device):
+                run(settings)
+        elif processes.started_rank() == 0:
+            run(settings)
     except UserError as error:
         if settings.debug:
             traceback.print_exc()

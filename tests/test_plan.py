@@ -113,12 +113,12 @@ def test_flags_of_a_single_step_are_refused(flag):
         plan(f"--{flag}", "0")
 
 
-<<<<<<< HEAD
 def test_averaged_weights_that_no_step_makes_are_refused_at_once():
     with pytest.raises(UsageError, match="--select"):
         plan("--select", "ema")
     assert plan("--select", "ema", "--ema_decay", "0.9")
-=======
+
+
 @pytest.mark.parametrize(("count", "images"), [(1, 4), (2, 2)])
 def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypatch, count, images):
     steps = []
@@ -141,4 +141,3 @@ def test_the_images_of_a_validation_are_shared_by_the_processes(monkeypatch, cou
     monkeypatch.setattr(processes, "count", lambda: count)
     monkeypatch.setattr(estimate, "timed", lambda *_, **__: [9.0, 8.0])
     assert estimate.image_seconds(parsed(*TINY_STEP), (64, 96)) == 8.0 / 4 / count
->>>>>>> fixr

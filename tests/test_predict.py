@@ -501,3 +501,9 @@ def test_a_video_of_odd_sides_keeps_them(tmp_path):
     frames = decoded(tmp_path / "v.mp4")
     assert len(frames) == 3 and frames[0].shape == (65, 97, 3)
     assert np.abs(frames[0].astype(int) - 90).max() < 6
+
+
+def test_results_do_not_go_among_the_inputs(here, capsys):
+    save(picture(0), here / "photos" / "a.png")
+    assert command("--input", "photos", "--output", "photos") == 2
+    assert "name one of its own" in capsys.readouterr().err

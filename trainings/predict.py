@@ -102,6 +102,10 @@ def predict(settings: Settings) -> None:
     checkpoints = _checkpoints(settings)
     path = _input(settings)
     folder = RunFolder(_output(checkpoints, path, settings), flag="output")
+    if folder.path.absolute() == input_folder(path):
+        raise UsageError(
+            f"argument --output: {folder.path} is the folder of the inputs; name one of its own"
+        )
     print(f"predicting at --image_size {settings.image_size[0]} {settings.image_size[1]}")
     with folder.alone(below=KINDS):
         making = _Making(folder, checkpoints, path, settings)

@@ -62,6 +62,11 @@ def together(device: str) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def started_rank() -> int:
+    """The number that torchrun gave to this process, whether they are a group or not."""
+    return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
+
+
 def _take_gpu(local_rank: int) -> None:
     if local_rank >= torch.cuda.device_count():
         raise UsageError(
