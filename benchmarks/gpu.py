@@ -310,7 +310,13 @@ def waits(args: argparse.Namespace, work: Path) -> str:
 def _waits(kind: str, name: str, args: argparse.Namespace, work: Path) -> tuple[str, ...]:
     device = torch.device(args.device)
     precision = resolve_precision(name, device)
-    settings = replace(_settings(args, args.size, work), log_every=LOG_EVERY, num_epochs=2)
+    settings = replace(
+        _settings(args, args.size, work),
+        log_every=LOG_EVERY,
+        num_epochs=2,
+        ema_decay=0.999,
+        clip_grad_norm=5.0,
+    )
     data = _toy_training(kind, settings)
     state = _state(kind, settings, precision, device, steps_per_epoch=LOGGED_STEPS)
     run = RunFolder(work / "waits" / f"{kind}_{name}")

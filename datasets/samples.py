@@ -6,6 +6,7 @@ Images are uint8 RGB [3, H, W] from the disk to the device; labels are uint8 tra
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -152,7 +153,7 @@ class SampleDataset(Dataset):
 
 @functools.cache
 def _say_once(text: str) -> None:
-    print(text, flush=True)
+    print(text, file=sys.stderr, flush=True)  # of several processes only the first one prints
 
 
 def as_tv_tensors(image: np.ndarray, label: np.ndarray) -> tuple[tv_tensors.Image, tv_tensors.Mask]:

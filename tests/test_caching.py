@@ -246,7 +246,7 @@ def test_what_cannot_be_read_is_skipped_on_demand_alike_with_and_without_a_cache
     for place in (bad, bad + 1):
         assert np.array_equal(decoded.decoded(place)[0], decoded.decoded(bad + 2)[0])
         assert not np.array_equal(decoded.decoded(place)[0], decoded.decoded(bad - 1)[0])
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.count("skipped: ") == 2 and "00002.png" in said and "00003.png" in said
 
 
@@ -294,7 +294,7 @@ def test_a_flipped_byte_is_noticed_and_decoded_anew(settings, capsys):
     samples = training(settings)
     assert samples.cached is not None
     assert_equal(samples, training(without(settings)))
-    assert capsys.readouterr().out.count("is damaged: remove it") == 1
+    assert capsys.readouterr().err.count("is damaged: remove it") == 1
 
 
 def test_what_was_marked_is_lost_with_the_pixels(settings):

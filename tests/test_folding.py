@@ -1,9 +1,12 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from model.folding import folded
 from model.model_stages import BiSeNet
+from utils.processes import separated
 
 
 @pytest.mark.parametrize("backbone", ["stdc1", "stdc2"])
@@ -30,3 +33,20 @@ def test_a_folded_network_gives_the_same_without_norms(backbone):
         with torch.no_grad():
             expected = result.heads(images)
         assert all(map(torch.equal, result.heads(images), expected))
+
+
+def test_norms_of_several_processes_become_those_of_one_with_all_they_have_learnt():
+    network = BiSeNet(base=8)
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_mean)
+        nn.init.uniform_(norm.running_var)
+    several = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network)).eval()
+    assert any(isinstance(m, nn.SyncBatchNorm) for m in several.modules())
+    own = separated(several)
+    assert not any(isinstance(m, nn.SyncBatchNorm) for m in own.modules())
+    image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    assert torch.equal(own.main_logits(image), network.eval().main_logits(image))
+    for one in (several, own):
+        torch.testing.assert_close(
+            folded(one).main_logits(image), own.main_logits(image), rtol=1e-3, atol=1e-4
+        )

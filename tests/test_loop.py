@@ -304,3 +304,24 @@ def test_what_the_system_refuses_is_a_line(here, capsys):
 def test_a_name_with_a_newline_stays_in_one_line(here, capsys):
     assert run("x", "--gta5_root", "no\nwhere") == 1
     assert "no\\nwhere" in capsys.readouterr().err
+
+
+def test_a_statistic_that_is_not_finite_ends_before_anything_is_saved(here, monkeypatch, capsys):
+    def disturb(state):
+        def spoil(state, terms):
+            next(b for n, b in state.method.named_buffers() if "running" in n)[0] = math.nan
+            return terms
+
+        return spoil if state.step + 1 == STEPS else None
+
+    assert disturbed(monkeypatch, "spoilt", disturb) == 1
+    assert f"not finite any more after step {STEPS}" in capsys.readouterr().err
+    assert not (here / "spoilt" / BEST).exists() and not (here / "spoilt" / LATEST).exists()
+
+
+def test_a_loss_scale_that_has_run_out_is_an_error_with_finite_losses_too():
+    scaler = SimpleNamespace(is_enabled=lambda: True, get_scale=lambda: 0.5)
+    health = _Health(SimpleNamespace(method=torch.nn.Linear(1, 1), step=1, scaler=scaler))
+    health.note({"loss": torch.tensor(1.0)}, [])
+    with pytest.raises(UserError, match="loss scale has run out"):
+        health.check()

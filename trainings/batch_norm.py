@@ -5,7 +5,6 @@ mean, var of each norm <- averages, over batches of the target's training images
 """
 
 import contextlib
-import copy
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -14,6 +13,7 @@ from datasets.samples import SampleDataset
 from model.folding import BATCH_NORMS
 from model.model_stages import BiSeNet
 from trainings.loaders import validation_batches
+from utils import processes
 from utils.errors import UserError
 from utils.settings import Settings
 from utils.utils import autocast, progress, resolve_precision
@@ -33,12 +33,8 @@ def reestimate_statistics(
     Every full batch in the samples' order counts the same, as does a single smaller one. Raises
     UserError for fewer than two images. The networks are in evaluation mode afterwards.
     """
+    check_enough(samples)
     batch_size = min(BATCH_SIZE, len(samples))
-    if batch_size < 2:
-        raise UserError(
-            "batch-norm statistics of a domain need two of its training images or more, there is "
-            f"{len(samples)}: add images, or use --bn_statistics training"
-        )
     usable = len(samples) // batch_size * batch_size
     precision = resolve_precision(settings.precision, device)
     batches = validation_batches(
@@ -56,6 +52,15 @@ def reestimate_statistics(
                 for network in networks:
                     network.heads(batch.image)  # the auxiliary heads have norms, too
             bar.update(batch_size)
+
+
+def check_enough(samples: SampleDataset) -> None:
+    """Raises UserError where statistics cannot be taken of so few images."""
+    if len(samples) < 2:
+        raise UserError(
+            "batch-norm statistics of a domain need two of its training images or more, there is "
+            f"{len(samples)}: add images, or use --bn_statistics training"
+        )
 
 
 @contextlib.contextmanager
@@ -82,6 +87,6 @@ def with_statistics_of(
     network: BiSeNet, samples: SampleDataset, settings: Settings, device: torch.device
 ) -> BiSeNet:
     """A copy of the network, in evaluation mode, with the samples' statistics."""
-    adapted = copy.deepcopy(network)
+    adapted = processes.separated(network)
     reestimate_statistics([adapted], samples, settings, device)
     return adapted

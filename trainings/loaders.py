@@ -30,7 +30,7 @@ from utils.settings import Settings
 from utils.transforms import Preparation, resize, train_transform
 from utils.utils import find_input
 
-DEAD_WORKER = "DataLoader worker"
+DEAD_WORKER = ("DataLoader worker", "Pin memory thread")
 """What torch's error begins with where one was killed."""
 
 LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
@@ -340,7 +340,7 @@ def _next(batches: Iterator[Any]) -> Any:
     try:
         return next(batches, None)
     except (RuntimeError, *LOST_WORKER) as error:
-        if isinstance(error, RuntimeError) and DEAD_WORKER not in str(error):
+        if isinstance(error, RuntimeError) and not str(error).startswith(DEAD_WORKER):
             raise
         raise UserError(
             f"a process that loads data has died ({error}); the memory may have run out: lower "

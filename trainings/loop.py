@@ -86,7 +86,7 @@ def fit(
             training.save()
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
             raise
-    return state, evaluation or validate(method.network)
+    return state, evaluation or validate(processes.with_first_buffers(method.network))
 
 
 def compile_parts(method: Method) -> None:
@@ -157,9 +157,11 @@ class _Training:
             epoch = state.epoch + 1
             last = epoch == settings.num_epochs
             if last or epoch % settings.validation_step == 0:
+                self.health.check_weights()
                 with self.stop.immediately():
-                    evaluation = validate(state.method.network)
-                    average = state.average and validate(state.average.module)
+                    shared = processes.with_first_buffers
+                    evaluation = validate(shared(state.method.network))
+                    average = state.average and validate(shared(state.average.module))
                 row |= _record_validation(evaluation, state, self.folder)
                 if average:
                     row |= _record_average(average, state, self.folder)
@@ -257,7 +259,13 @@ class _Health:
         step, scaler = self.first_bad.item(), self.state.scaler
         recent, self.recent = self.recent, {}
         self.first_bad.fill_(NEVER)
-        if step == NEVER or (scaler.is_enabled() and scaler.get_scale() >= SMALLEST_SCALE):
+        exhausted = scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
+        if exhausted and step == NEVER:
+            raise UserError(
+                f"float16's loss scale has run out after step {self.state.step}, as gradients "
+                f"overflow all the same; the last checkpoint is kept: {REMEDY}"
+            )
+        if step == NEVER or (scaler.is_enabled() and not exhausted):
             return
         terms, names = recent[step]
         values = _fetched(terms)
@@ -268,8 +276,11 @@ class _Health:
         )
 
     def check_weights(self) -> None:
-        """Raises UserError where a weight is not finite: a gradient can be so without its loss."""
-        if not all(weight.isfinite().all() for weight in self.state.method.parameters()):
+        """Raises UserError where a weight or a norm's statistic is not finite: a gradient can be so
+        without its loss, and what float16 skips has passed the norms."""
+        method = self.state.method
+        tensors = itertools.chain(method.parameters(), method.buffers())
+        if not all(tensor.isfinite().all() for tensor in tensors):
             raise UserError(
                 f"a weight is not finite any more after step {self.state.step}; the last "
                 f"checkpoint is kept: {REMEDY}"
@@ -280,7 +291,7 @@ def train_step(
     model: nn.Module, state: TrainState, parts: Sequence[Batch], precision: torch.dtype
 ) -> dict[str, Tensor]:
     """One update; the terms, their sum and what the method observed, means over the parts and the
-    processes, on the device, so that nothing waits for it."""
+    processes, on the device, so that nothing of ours waits for it."""
     *others, last = parts
     with processes.without_averaging(model):
         means = [_add_gradient(model, state, part, precision, len(parts)) for part in others]

@@ -12,7 +12,7 @@ import torch
 from model.folding import folded
 from model.model_stages import BiSeNet
 from model.weights import load_network
-from trainings.batch_norm import TARGET, TRAINING, reestimate_statistics
+from trainings.batch_norm import TARGET, TRAINING, check_enough, reestimate_statistics
 from trainings.experiment import Experiment, new_network
 from trainings.loaders import Domain, resize_size, unlabelled_samples, validation_samples
 from trainings.val import Evaluation, evaluate, print_scores
@@ -41,9 +41,11 @@ def score_transfer(source: Experiment, settings: Settings) -> None:
     domain = Domain.CITYSCAPES
     score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TRAINING))
     try:
-        score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TARGET))
+        check_enough(unlabelled_samples(domain, settings))
     except UserError as error:  # a validation split alone is enough for the first row
         print(f"not scored with {STATISTICS[TARGET]}: {error}")
+    else:
+        score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TARGET))
 
 
 def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ import torch
 
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from trainings.batch_norm import TARGET, TRAINING, with_statistics_of
+from trainings.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
 from trainings.board import conclude, introduce
 from trainings.experiment import Experiment, build_network
 from trainings.loaders import (
@@ -112,16 +112,18 @@ def _train(
     network = build_network(settings, continued=run.continues(settings))
     method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
     method = processes.synchronised(method, device)
-    data = TrainingData(
-        training_samples(source, settings, SOURCE_STREAM),
-        target and training_samples(target, settings, TARGET_STREAM),
-        batch_size=settings.batch_size * settings.accumulate_steps,
-        seed=settings.seed,
-        passes=settings.accumulate_steps,
-    )
-    validation = validation_samples(experiment.validation, settings, often=True)
+    with processes.first_ahead():  # it builds the caches, and says so
+        data = TrainingData(
+            training_samples(source, settings, SOURCE_STREAM),
+            target and training_samples(target, settings, TARGET_STREAM),
+            batch_size=settings.batch_size * settings.accumulate_steps,
+            seed=settings.seed,
+            passes=settings.accumulate_steps,
+        )
+        validation = validation_samples(experiment.validation, settings, often=True)
     if run.writes:
         _check_room(run, method)
+    processes.wait_for_all()  # nobody reads any more what a new run takes away
     run.begin(settings, inputs)
     if not run.continues(settings):
         introduce(run, settings, experiment.adaptation)
@@ -172,10 +174,11 @@ def _adapted(
     device = resolve_device(settings.device)
     try:
         images = unlabelled_samples(target, settings)
-        adapted = with_statistics_of(network, images, settings, device)
-    except UserError as error:
+        check_enough(images)
+    except UserError as error:  # alike in every process, unlike what may happen from here on
         print(f"not scored with {STATISTICS[TARGET]}: {error}")
         return {}
+    adapted = with_statistics_of(network, images, settings, device)
     print(f"the last epoch with {STATISTICS[TARGET]}:")
     scores = evaluate(adapted, validation, settings, device).scores()
     print_scores(scores)

@@ -34,10 +34,10 @@ def segmentation_loss(heads: Iterable[Tensor], label: Tensor, *, ohem: bool = Fa
     """
     valid = label != IGNORE
     label = label.long().masked_fill(~valid, 0)
-    return sum(
-        cross_entropy(logits, label, _hard(logits, label, valid) if ohem else valid)
-        for logits in heads
-    )
+    if ohem:
+        return sum(cross_entropy(one, label, _hard(one, label, valid)) for one in heads)
+    weight = _weights(valid)
+    return sum(_weighted_cross_entropy(one, label, weight) for one in heads)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
@@ -50,8 +50,15 @@ def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
         label: classes 0 to C - 1, int64 [N, H, W], also where nothing is counted.
         counted: bool [N, H, W].
     """
-    pixels = processes.total(counted.sum()).clamp(min=1) / processes.count()
-    weight = counted / pixels
+    return _weighted_cross_entropy(logits, label, _weights(counted))
+
+
+def _weights(counted: Tensor) -> Tensor:
+    """Of the counted pixels in the mean over those of all processes."""
+    return counted / (processes.total(counted.sum()).clamp(min=1) / processes.count())
+
+
+def _weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     return BandedCrossEntropy.apply(widen(logits, label.shape[-1]), label, weight)
 
 

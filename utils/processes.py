@@ -4,6 +4,7 @@ Without torchrun, or with one process, all of it is that of a single process and
 """
 
 import contextlib
+import copy
 import datetime
 import os
 import sys
@@ -42,10 +43,10 @@ def together(device: str) -> Iterator[None]:
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield
         return
+    _store, rank, world_size = next(rendezvous("env://"))
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if kind == "cuda":
         _take_gpu(int(os.environ["LOCAL_RANK"]))
-    _store, rank, world_size = next(rendezvous("env://"))
     dist.init_process_group(
         BACKENDS[kind], store=_store, rank=rank, world_size=world_size, timeout=PATIENCE
     )
@@ -56,7 +57,7 @@ def together(device: str) -> Iterator[None]:
         ):
             yield
     except BaseException:
-        _store.set(_FAILED, str(rank))
+        _store.compare_set(_FAILED, "", str(rank))  # the first to fail is the cause
         raise
     dist.barrier()
     dist.destroy_process_group()
@@ -144,12 +145,43 @@ def gathered(item: Any) -> list[Any]:
     return items
 
 
+@contextlib.contextmanager
+def first_ahead() -> Iterator[None]:
+    """Inside, the first process is alone; the others follow and find what it has made."""
+    if not is_first():
+        wait_for_all()
+    yield
+    if is_first():
+        wait_for_all()
+
+
 def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with batch norms that see the batches of all processes; on CUDA alone, for torch
-    has none for the CPU."""
+    """The module with batch norms that see the batches of all processes, for which each waits for
+    the device; on CUDA alone, for torch has none for the CPU."""
     if count() == 1 or device.type != "cuda":
         return module
     return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+
+def separated(module: nn.Module) -> nn.Module:
+    """A copy of the module whose batch norms see the batches of their own process."""
+    module = copy.deepcopy(module)
+    for parent in list(module.modules()):
+        for name, norm in parent.named_children():
+            if isinstance(norm, nn.SyncBatchNorm):
+                own = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+                own.load_state_dict(norm.state_dict())
+                setattr(parent, name, own.to(norm.weight.device).train(norm.training))
+    return module
+
+
+def with_first_buffers(module: nn.Module) -> nn.Module:
+    """The module with the first process's buffers in all: batch norms that are not synchronised
+    have met other images in each."""
+    if count() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+    return module
 
 
 def averaging(module: nn.Module) -> nn.Module:

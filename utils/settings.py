@@ -341,7 +341,8 @@ class Settings:
         1,
         TRAINING,
         "batches whose gradients are added up before the weights change: 4 with --batch_size 2 "
-        "trains like --batch_size 8, but for batch norm, in a quarter of the memory",
+        "trains like --batch_size 8 in a quarter of the memory, but for batch norm, and for pixels "
+        "without a class: each batch's mean counts the same",
         check=at_least(1),
     )
     optimizer: str = flag("sgd", TRAINING, "optimiser of the network", choices=tuple(OPTIMIZERS))
