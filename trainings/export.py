@@ -63,7 +63,7 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{100 * self.pixels:.4f} % of the pixels of another class, logits at most "
+            f"{100 * self.pixels:.4f} % of the pixels of another class, by logits at most "
             f"{self.logits:.1e} apart (the largest is {self.scale:.1f})"
         )
 

@@ -43,8 +43,8 @@ DIFFERENCE_NOTE = (
     "mIoU points over source-only in the same column, and the 95 % interval of a paired bootstrap: "
     f"{DRAWS} draws of as many validation images with replacement, both methods on the same draw; "
     "each seed has its own mIoU on a draw, and what differs is the mean over the seeds. Bold: the "
-    "interval leaves 0 out. It tells what another choice of images would change, not what another "
-    "seed would: the deviation over seeds tells that."
+    "interval leaves 0 out, and there are ten images or more. It tells what another choice of "
+    "images would change, not what another seed would: the deviation over seeds tells that."
 )
 ORIGINS_NOTE = """
 Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
@@ -221,7 +221,8 @@ def _difference_table(lines: Sequence[Line], differences: Differences) -> str:
 def _difference_cell(difference: Difference | None) -> str:
     if difference is None:
         return MISSING
-    value, low, high = (f"{100 * share:+.1f}" for share in difference)
+    *shares, _ = difference
+    value, low, high = (f"{round(100 * share, 1) + 0:+.1f}" for share in shares)  # no "-0.0"
     value = f"**{value}**" if difference.clear else value
     return f"{value} [{low}, {high}]"
 
@@ -232,7 +233,8 @@ def _difference_records(differences: Differences) -> Iterator[Sequence[Any]]:
     for (row, config), of_kinds in differences.items():
         for kind, difference in of_kinds.items():
             identity = Line(row, config, {}).identity
-            yield (*identity, *kind, *map(_exact, difference), difference.clear)
+            *shares, _ = difference
+            yield (*identity, *kind, *map(_exact, shares), difference.clear)
 
 
 # ----------------------------------------------------------------------------------------- pictures

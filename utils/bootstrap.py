@@ -13,6 +13,8 @@ from utils.metrics import mean_iou
 
 DRAWS = 1000
 INTERVAL = (2.5, 97.5)  # percentiles
+FEWEST_IMAGES = 10
+"""From which on an interval says anything: two images can be drawn in three ways only."""
 
 
 class Difference(NamedTuple):
@@ -21,11 +23,12 @@ class Difference(NamedTuple):
     value: float
     low: float
     high: float
+    images: int
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves 0 out, and there are images enough for it to mean that."""
+        return self.images >= FEWEST_IMAGES and (self.low > 0 or self.high < 0)
 
 
 def paired_difference(
@@ -45,7 +48,7 @@ def paired_difference(
         weights, other
     )
     low, high = np.percentile(differences, INTERVAL)
-    return Difference(float(value), float(low), float(high))
+    return Difference(float(value), float(low), float(high), images)
 
 
 def _mean_over_trainings(weights: np.ndarray, trainings: Sequence[np.ndarray]) -> np.ndarray:

@@ -7,6 +7,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from utils.settings import Settings, setting_fields
@@ -68,7 +69,8 @@ class FlagParser(argparse.ArgumentParser):
             flags = [name for action in self._actions for name in action.option_strings]
             return f"{flag}: no such flag{nearest(flag, flags) or '; --help all lists them'}"
         meant = f"; did you mean --action {word}?" if word in self.actions else ""
-        return f"{word!r} belongs to no flag{meant}"
+        glob = "; quote a pattern of files, as in 'photos/*.png'" if Path(word).exists() else ""
+        return f"{word!r} belongs to no flag{meant or glob}"
 
     def _options(self, field: dataclasses.Field) -> dict[str, Any]:
         """How argparse takes a field."""
