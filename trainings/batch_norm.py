@@ -8,9 +8,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import nn
 
 from datasets.samples import SampleDataset
-from model.folding import BATCH_NORMS
 from model.model_stages import BiSeNet
 from trainings.loaders import validation_batches
 from utils import processes
@@ -66,7 +66,7 @@ def check_enough(samples: SampleDataset) -> None:
 @contextlib.contextmanager
 def _averaging(networks: Sequence[BiSeNet]) -> Iterator[None]:
     """Inside, every norm averages the statistics of the batches it meets, from nothing on."""
-    norms = [m for network in networks for m in network.modules() if isinstance(m, BATCH_NORMS)]
+    norms = [m for network in networks for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms, "a folded network has no norms"
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
