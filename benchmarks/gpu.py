@@ -47,7 +47,7 @@ from trainings.loaders import (
     training_batches,
     training_samples,
 )
-from trainings.loop import _Training, compile_parts, train_step
+from trainings.loop import Training, compile_parts, train_step
 from trainings.method import Method
 from trainings.state import TrainState
 from trainings.stopping import Stop
@@ -322,7 +322,7 @@ def _waits(kind: str, name: str, args: argparse.Namespace, work: Path) -> tuple[
     run = RunFolder(work / "waits" / f"{kind}_{name}")
     run.path.mkdir(parents=True, exist_ok=True)
     batches = training_batches(data, 0, LOGGED_STEPS, num_workers=args.workers, device=device)
-    training = _Training(state.method, state, data, run, settings, precision, Stop())
+    training = Training(state.method, state, data, run, settings, precision, Stop())
     with _noticing_waits(args.device) as noticed:
         # A step ends where the loop asks for the next batch.
         counts: list[int] = []

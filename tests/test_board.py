@@ -13,7 +13,7 @@ from datasets.labels import CLASS_NAMES
 from tests.helpers import TINY
 from trainings import training
 from trainings.board import COMPARED, METRICS, class_curves
-from trainings.loop import _Training
+from trainings.loop import Training
 from trainings.train_FDA import FDA
 from utils.run_folder import LATEST
 
@@ -112,7 +112,7 @@ def test_runs_are_rows_of_one_table(here):
     assert supervised["action"].string_value == "train_simple_gta5"
 
 
-@pytest.mark.parametrize("place", [(_Training, "save"), (training, "_record")])
+@pytest.mark.parametrize("place", [(Training, "save"), (training, "_record")])
 def test_a_continued_run_has_no_entry_twice(here, monkeypatch, place):
     monkeypatch.chdir(here)
     name = f"continued_{place[1]}"

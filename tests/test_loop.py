@@ -126,7 +126,7 @@ def test_a_validation_is_not_waited_for(here, monkeypatch, where):
         os.kill(os.getpid(), signal.SIGTERM)
         validated.append(1)
 
-    def row(self, before=loop._Training._row):
+    def row(self, before=loop.Training._row):
         os.kill(os.getpid(), signal.SIGTERM)
         return before(self)
 
@@ -134,7 +134,7 @@ def test_a_validation_is_not_waited_for(here, monkeypatch, where):
     with monkeypatch.context() as patch:
         patch.setattr(training, "evaluate", validate)
         if where == "row":
-            patch.setattr(loop._Training, "_row", row)
+            patch.setattr(loop.Training, "_row", row)
         assert run(name) == 128 + signal.SIGTERM
     assert not validated and saved(here, name)["step"] == STEPS
     assert run(name) == 0

@@ -79,7 +79,7 @@ def fit(
         compile_parts(method)
     model = processes.averaging(method)
     with Stop() as stop:
-        training = _Training(model, state, data, run, settings, precision, stop)
+        training = Training(model, state, data, run, settings, precision, stop)
         try:
             evaluation = training.run(batches, validate)
         except Stopped:
@@ -112,7 +112,7 @@ def _load(state: TrainState, saved: Mapping[str, Any], run: RunFolder) -> None:
         ) from error
 
 
-class _Training:
+class Training:
     """A run under way: the state, and when it was saved.
 
     Attributes:
