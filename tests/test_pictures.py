@@ -268,3 +268,13 @@ def test_a_line_chart_of_nothing_is_still_a_chart():
     for lines in ([], [[]], [[(1, math.nan)]]):
         chart = line_chart({"a": lines}, title="", x_name="epoch")
         assert chart.shape[1:] == (CHART_WIDTH, 3)
+
+
+def test_a_series_has_one_colour_in_charts_of_different_series():
+    names = ["a", "b", "c"]
+    bars = bar_chart({n: [0.5] for n in names}, ["x"], title="", order=names)
+    lines = {n: [[(1, 0.5), (2, 0.2)]] for n in ("a", "c")}
+    curves = line_chart(lines, title="", x_name="x", order=names)
+    drawn = {color for color in SERIES_COLORS if has_color(curves, color).any()}
+    assert drawn == {SERIES_COLORS[0], SERIES_COLORS[2]}
+    assert all(has_color(bars, color).any() for color in SERIES_COLORS[:3])

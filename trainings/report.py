@@ -244,22 +244,25 @@ def _draw_charts(out: RunFolder, configs: Sequence[str], lines: Sequence[Line]) 
     for config in configs:
         own = [line for line in lines if line.config == config]
         on_target = [line for line in own if line.row.domain is Domain.CITYSCAPES]
+        order = [line.row.name for line in on_target]
         if scored := [line for line in on_target if line.scores(LAST)]:
-            yield _draw_class_iou(out, config, scored)
+            yield _draw_class_iou(out, config, scored, order)
         trainings = [line for line in on_target if line.row.key.action]
         if any(line.runs for line in trainings):
-            yield _draw_curves(out, config, trainings)
+            yield _draw_curves(out, config, trainings, order)
 
 
-def _draw_class_iou(out: RunFolder, config: str, lines: Sequence[Line]) -> str:
+def _draw_class_iou(
+    out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]
+) -> str:
     series = {line.row.name: _class_means(line) for line in lines}
     name = f"class_iou_{config}.png"
     title = f"{config}: IoU per class on Cityscapes, last epoch, in %"
-    out.save_picture(name, bar_chart(series, CLASS_NAMES, title=title))
+    out.save_picture(name, bar_chart(series, CLASS_NAMES, title=title, order=order))
     return name
 
 
-def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line]) -> str:
+def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]) -> str:
     """Loss and validation mIoU of every training, a line per seed."""
     trained = {line.row.name: [run.history() for run in line.runs.values()] for line in lines}
     charts = [
@@ -268,10 +271,11 @@ def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line]) -> str:
             title=f"{config}: {title}",
             x_name="epoch",
             unit=unit,
+            order=order,
         )
         for title, column, unit in (
             ("training loss, the sum of the method's terms", "loss", ""),
-            ("mIoU on the split that each training validates on", "val/mIoU", "%"),
+            ("mIoU on Cityscapes' validation split, of source-only on GTA5's own", "val/mIoU", "%"),
         )
     ]
     name = f"curves_{config}.png"

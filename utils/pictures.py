@@ -6,7 +6,7 @@ colour blindness: Okabe & Ito's palette (2008), with a brown and a violet.
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -182,15 +182,17 @@ def bar_chart(
     *,
     title: str,
     unit: str = "%",
+    order: Sequence[str] = (),
 ) -> np.ndarray:
-    """A bar per category and series, grouped by category; NaN and None are absent: a dash.
+    """A bar per category and series, grouped by category; NaN and None are absent: a dash. With
+    `order`, names of which these are some, a series has one colour in several charts.
 
     Values are at least 0 and drawn to one scale from 0; those in "%" are given as 0 to 1. Bars of
     few series are thick enough to have their values behind them.
     """
     values = np.array([*series.values()], float) * (100 if unit == "%" else 1)
     assert values.shape == (len(series), len(categories)) and not (values < 0).any(), values
-    entries = [_series_entry(index, name) for index, name in enumerate(series)]
+    entries = _series_entries(series, order)
     sheet = _Sheet(title, columns=1, column_width=CHART_WIDTH - 2 * EDGE)
     sheet.legend(entries)
     axes = _Axes.around(values, categories)
@@ -210,8 +212,10 @@ def line_chart(
     title: str,
     x_name: str,
     unit: str = "",
+    order: Sequence[str] = (),
 ) -> np.ndarray:
-    """The lines of each series, points (x, y) in their order, in one colour.
+    """The lines of each series, points (x, y) in their order, in one colour; `order` as for
+    `bar_chart`.
 
     x are whole numbers; x and y are at least 0 and drawn to one scale from 0; y in "%" is given as
     0 to 1. A point that is not finite is left out.
@@ -223,7 +227,7 @@ def line_chart(
     }
     points = [point for lines in planes.values() for line in lines for point in line]
     assert series and all(value >= 0 for point in points for value in point), points
-    entries = [_series_entry(index, name) for index, name in enumerate(series)]
+    entries = _series_entries(series, order)
     sheet = _Sheet(title, columns=1, column_width=CHART_WIDTH - 2 * EDGE)
     sheet.legend(entries)
     plane = _Plane.around(points)
@@ -286,6 +290,13 @@ class _Entry(NamedTuple):
 def _class_entries(black: str = "not scored") -> list[_Entry]:
     not_scored = _Entry(black, tuple(PALETTE[IGNORE].tolist()))
     return [*(_Entry(c.name, c.color) for c in CLASSES), not_scored]
+
+
+def _series_entries(series: Iterable[str], order: Sequence[str]) -> list[_Entry]:
+    """An entry of each series, coloured by its place among all of `order`, else among these."""
+    names = list(series)
+    places = {name: place for place, name in enumerate(order or names)}
+    return [_series_entry(places[name], name) for name in names]
 
 
 def _series_entry(index: int, name: str) -> _Entry:
