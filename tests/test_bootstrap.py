@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainings.report import _difference_cell
 from utils.bootstrap import Difference, paired_difference
 from utils.metrics import ConfusionMatrix
 
@@ -78,3 +79,9 @@ def test_what_is_better_on_every_image_is_clear_and_what_is_better_on_one_is_not
 def test_it_repeats():
     method, other = trainings(1, seed=1), trainings(1, seed=2)
     assert paired_difference(method, other) == paired_difference(method, other)
+
+
+def test_a_bold_difference_shows_on_which_side_of_0_its_interval_lies():
+    assert _difference_cell(Difference(-0.013, -0.027, -0.0002, 32)) == "**-1.3** [-2.70, -0.02]"
+    assert _difference_cell(Difference(-0.0001, -0.01, 0.01, 32)) == "+0.0 [-1.00, +1.00]"
+    assert _difference_cell(Difference(0.013, 0.01, 0.02, 2)) == "+1.3 [+1.00, +2.00]"

@@ -221,10 +221,9 @@ def _difference_table(lines: Sequence[Line], differences: Differences) -> str:
 def _difference_cell(difference: Difference | None) -> str:
     if difference is None:
         return MISSING
-    *shares, _ = difference
-    value, low, high = (f"{round(100 * share, 1) + 0:+.1f}" for share in shares)  # no "-0.0"
+    value = f"{round(100 * difference.value, 1) + 0:+.1f}"  # no "-0.0"
     value = f"**{value}**" if difference.clear else value
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
 
 
 def _difference_records(differences: Differences) -> Iterator[Sequence[Any]]:
