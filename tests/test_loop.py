@@ -1,5 +1,6 @@
 """Stops, faults and bad numbers at exact steps, in this process: real signals, real commands."""
 
+import json
 import math
 import os
 import signal
@@ -18,7 +19,7 @@ from trainings import loop, training
 from trainings.loop import _Health
 from trainings.stopping import Stop, held_back, ignore_interrupts
 from utils.errors import UserError
-from utils.run_folder import BEST, LATEST, RunFolder
+from utils.run_folder import BEST, LATEST, SCORES, RunFolder
 
 STEPS = 4
 """Of an epoch."""
@@ -325,3 +326,17 @@ def test_a_loss_scale_that_has_run_out_is_an_error_with_finite_losses_too():
     health.note({"loss": torch.tensor(1.0)}, [])
     with pytest.raises(UserError, match="loss scale has run out"):
         health.check()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"last": null}', '{"last": {"mIoU": 1}}'])
+def test_a_file_of_scores_without_any_is_a_sentence_and_is_written_again(here, capsys, content):
+    if not (here / "scored").exists():
+        assert run("scored") == 0
+    scores = here / "scored" / SCORES
+    before = scores.read_text()
+    scores.write_text(content)
+    assert run("scored") == 1
+    assert "holds no scores: remove it" in capsys.readouterr().err
+    scores.unlink()
+    assert run("scored") == 0 and json.loads(scores.read_text())["last"]["epoch"] == 2
+    assert json.loads(scores.read_text())["last"] == json.loads(before)["last"]

@@ -214,6 +214,10 @@ def _batch(data: TrainingData) -> str:
 
 def _print_finished(run: RunFolder) -> None:
     scores = run.read_json(SCORES)
+    if "class_IoU" not in (scores.get("last") or ()):
+        raise UserError(
+            f"{run.path / SCORES} holds no scores: remove it, and the same command writes it again"
+        )
     print(f"{run.path} is finished; --overwrite trains it afresh. The last epoch scored:")
     print_scores(scores["last"])
     if average := scores.get("last_average"):
