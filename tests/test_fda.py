@@ -60,8 +60,10 @@ def test_it_is_the_papers_formula_at_any_size(size, beta):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("beta", [0.01, 0.05, 0.09])
-def test_it_is_the_papers_formula_at_full_size(beta, device):
-    source, target = pictures((512, 1024))
+@pytest.mark.parametrize("size", [(512, 1024), (1024, 2048)])
+def test_it_is_the_papers_formula_at_full_size(size, beta, device):
+    """Some waves of such images are as faint as 1e-5 grey levels, and still have their phases."""
+    source, target = pictures(size)
     result = fourier_transfer(source.to(device), target.to(device), beta)
     assert result.device.type == device
     assert error(result, source, target, beta) < LEVELS
@@ -145,16 +147,10 @@ def test_a_constant_source_has_phase_0(size, level):
     np.testing.assert_allclose(result[:, 0, 0], peak, atol=LEVELS)
 
 
-def stripes(size, period):
-    return (torch.arange(size) // period % 2 * 255).to(torch.uint8)
-
-
 SPARSE = {
     "ramp down": torch.arange(200).view(200, 1).expand(200, 331),
     "ramp right": (torch.arange(331) // 2).expand(200, 331),
-    "stripes down": stripes(720, 3).view(720, 1).expand(720, 1280),
-    "stripes right": stripes(1280, 16).expand(720, 1280),
-    "squares": stripes(512, 16).view(512, 1) ^ stripes(1024, 16),
+    "stripes down": (torch.arange(720) // 3 % 2 * 255).view(720, 1).expand(720, 1280),
 }
 
 

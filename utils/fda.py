@@ -6,25 +6,24 @@
 M_b is one on the frequencies |u| <= b, |v| <= b, the only ones that are computed, and of those
 only v >= 0: images are real, so that F(-u, -v) is the conjugate of F(u, v). Complex numbers are
 pairs of real ones. F(u, v) and F(-u, v), u >= 0, are stacked, since they are sum and difference of
-the same four products of waves; u = 0 is in both, at half its weight. Waves of even v are the same
-in both halves of an even width, those of odd v opposite, so that halves are added or subtracted
-before anything is multiplied. The two products that go over all pixels are true float32, of rows
-without their means, which concern v = 0 alone; what lies between is small and float64.
+the same four products of waves; u = 0 is in both, at half its weight. The two products that go
+over all pixels are true float32, of rows without their means, which concern v = 0 alone; what lies
+between is small and float64.
 """
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-ZERO = 128 * torch.finfo(torch.float32).eps
-"""A wave of that many grey levels is none: the products over pixels of 0..255 round as much."""
+ZERO = 2**-20
+"""A wave of that many grey levels is none: the products over pixels round as much."""
 
 Pair = tuple[Tensor, Tensor]
-"""Real and imaginary parts, or cosines and sines."""
+"""Real and imaginary parts."""
 
 
 def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
@@ -39,21 +38,18 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
         float32 [..., H, W], not clamped to 0..255.
     """
     assert source.shape == target.shape, (source.shape, target.shape)
-    if source.ndim > 3 and source.device.type == "cpu":  # the floats of an image stay in the cache
-        pairs = zip(source, target, strict=True)
-        return torch.stack([fourier_transfer(s, t, beta) for s, t in pairs])
     height, width = source.shape[-2:]
     b = window(beta, height, width)
-    rows = _waves(range(b + 1), height, height, torch.float64, source.device)
-    frequencies = [range(b + 1)] if width % 2 else [range(0, b + 1, 2), range(1, b + 1, 2)]
-    part = width // len(frequencies)
-    columns = [_waves(v, width, part, torch.float32, source.device) for v in frequencies]
-
-    spectrum = _transform(source, rows, columns)
-    amplitude = torch.hypot(*spectrum)
-    change = torch.hypot(*_transform(target, rows, columns)) - amplitude
-    cosine, sine = _phase(spectrum, amplitude, zero=ZERO * height * width)
-    return _add_inverse(source, (change * cosine, change * sine), rows, columns)
+    rows = _waves(b, height, torch.float64, source.device)
+    columns = _waves(b, width, torch.float32, source.device)
+    result = torch.empty(source.shape, device=source.device).copy_(source)
+    images = [result, source, target]
+    if source.ndim > 3 and source.device.type == "cpu":  # the floats of an image stay in the cache
+        for image in zip(*(x.flatten(0, -4) for x in images), strict=True):
+            _change(*image, rows, columns)
+    else:
+        _change(*images, rows, columns)
+    return result
 
 
 def window(beta: float, height: int, width: int) -> int:
@@ -63,34 +59,34 @@ def window(beta: float, height: int, width: int) -> int:
 
 
 @lru_cache(maxsize=32)
-def _waves(
-    frequencies: range, length: int, count: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """cos, then sin, of 2 pi k n / length for the frequencies k and n below the count."""
-    k = torch.tensor(frequencies, dtype=torch.int64, device=device)
-    turns = k[:, None] * torch.arange(count, device=device) % length
-    angle = 2 * math.pi / length * turns.double()
+def _waves(b: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """cos, then sin, of 2 pi k n / length for k = 0..b and every n, [2 (b + 1), length]."""
+    k, n = (torch.arange(count, device=device) for count in (b + 1, length))
+    angle = 2 * math.pi / length * (k[:, None] * n % length).double()
     return torch.cat([angle.cos(), angle.sin()]).to(dtype)
 
 
-def _transform(images: Tensor, rows: Tensor, columns: Sequence[Tensor]) -> Pair:
-    """F(+-u, v) = sum of x(y, x) e^{-2 pi i (+-uy / H + vx / W)}, float64 [..., 2, b + 1, b + 1],
-    the odd v after the even ones.
+def _change(result: Tensor, source: Tensor, target: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Adds to the source, which the result holds, the waves by which it is to change."""
+    real, imaginary = _transform(torch.stack([source, target]), rows, columns)
+    amplitude, style = torch.hypot(real, imaginary)
+    zero = ZERO * source.shape[-2] * source.shape[-1]
+    cosine, sine = _phase((real[0], imaginary[0]), amplitude, zero=zero)
+    change = style - amplitude
+    _add_inverse(result, (change * cosine, change * sine), rows, columns)
+
+
+def _transform(images: Tensor, rows: Tensor, columns: Tensor) -> Pair:
+    """F(+-u, v) = sum of x(y, x) e^{-2 pi i (+-uy / H + vx / W)}, float64 [..., 2, b + 1, b + 1].
 
     The width goes first: street scenes are wide, so that the second product is the small one.
     """
     pixels = images.to(torch.float32, copy=True)
     sums = pixels.sum(-1)
     pixels -= sums[..., None] / pixels.shape[-1]
-    halves = [pixels]
-    if len(columns) == 2:
-        left, right = pixels.chunk(2, dim=-1)
-        halves = [left + right, left - right]
     with true_float32(pixels.device):
-        products = [half @ waves.mT for half, waves in zip(halves, columns, strict=True)]
-    products[0][..., 0] = sums
-    cosines, sines = zip(*(product.chunk(2, dim=-1) for product in products), strict=True)
-    across = torch.cat([*cosines, *sines], dim=-1)
+        across = pixels @ columns.mT
+    across[..., 0] = sums
     cc, cs, sc, ss = _blocks(rows @ across.double())
     return torch.stack([cc - ss, cc + ss], -3), torch.stack([-sc - cs, sc - cs], -3)
 
@@ -109,8 +105,8 @@ def _phase(spectrum: Pair, amplitude: Tensor, *, zero: float) -> Pair:
     return real.masked_fill(is_zero, 1) / divisor, imaginary.masked_fill(is_zero, 0) / divisor
 
 
-def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Sequence[Tensor]) -> Tensor:
-    """The images plus the real ones of coefficients as `_transform` gives them, float32."""
+def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Tensor) -> None:
+    """Adds to float32 images the real ones of coefficients as `_transform` gives them."""
     height, width = images.shape[-2:]
     half = rows.new_ones(spectrum[0].shape[-1])
     half[0] = 0.5  # of u = 0, which is there twice, and of v = 0: every other v stands for -v too
@@ -119,21 +115,9 @@ def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Sequence
     cosines = torch.cat([plus + minus, -i_plus - i_minus], dim=-1)
     sines = torch.cat([i_minus - i_plus, minus - plus], dim=-1)
     across = torch.cat([cosines, sines], dim=-2).float()
-    counts = [len(waves) // 2 for waves in columns]
     with true_float32(images.device):
         across = rows.mT.float() @ across
-        cosines, sines = (part.split(counts, dim=-1) for part in across.chunk(2, dim=-1))
-        even, *odd = (
-            torch.cat(pair, dim=-1) @ waves
-            for *pair, waves in zip(cosines, sines, columns, strict=True)
-        )
-    result = images.to(torch.float32, copy=True)
-    if not odd:
-        return result.add_(even)
-    left, right = result.chunk(2, dim=-1)
-    left.add_(even).add_(odd[0])
-    right.add_(even).sub_(odd[0])
-    return result
+        images.view(-1, width).addmm_(across.view(-1, len(columns)), columns)
 
 
 @contextlib.contextmanager
