@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -15,6 +16,8 @@ from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.visualize import comparison_sheet, named_predictors, single, telling_images
 from utils.errors import UserError
 from utils.settings import Settings, with_derived_defaults
+
+COMPARED = "comparison_a_best_b_best_a_latest"
 
 
 class Constant(nn.Module):
@@ -79,7 +82,8 @@ def test_named_checkpoints_keep_their_own_pictures(settings):
     pictures = settings.save_model_path / "visualize_sgd_noaug" / "pictures"
     assert sorted(path.name for path in pictures.iterdir()) == sorted(
         [
-            "comparison_a_best_b_best_a_latest.png",
+            f"{COMPARED}.json",
+            f"{COMPARED}.png",
             *(
                 f"{kind}_{name}.png"
                 for kind in ("fixed", "random", "worst", "best")
@@ -89,6 +93,30 @@ def test_named_checkpoints_keep_their_own_pictures(settings):
     )
     titles = [predictor.title for predictor in named_predictors(settings)]
     assert titles == ["a", "b", "a/latest"]
+
+
+def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
+    """From the lowest mIoU to the highest; what the command names keeps its order."""
+    shown = []
+    monkeypatch.setattr(
+        visualize, "comparison", lambda rows, titles, title: shown.append(titles) or rows[0].image
+    )
+    object.__setattr__(settings, "save_keyword", "sheet")
+    predictors = named_predictors(settings)
+    visualize.visualize(None, None, settings)
+    pictures = settings.save_model_path / "sheet" / "pictures"
+    records = json.loads((pictures / f"{COMPARED}.json").read_text())["predictors"]
+    assert [record["title"] for record in records] == ["a", "b", "a/latest"]
+    assert shown[-1] == [f"{r['title']}, {100 * r['mIoU']:.1f} %" for r in records]
+
+    object.__setattr__(settings, "compare", ())
+    for found in (predictors, predictors[::-1]):
+        monkeypatch.setattr(visualize, "found_predictors", lambda *_, found=found: found)
+        visualize.visualize(None, None, settings)
+        ascending = sorted(found, key=lambda p: [r["mIoU"] for r in records if r["title"] == p[0]])
+        assert [title.split(",")[0] for title in shown[-1]] == [p.title for p in ascending]
+    table = capsys.readouterr().out.split("side by side")[0]
+    assert all(f"| {record['title']} " in table for record in records)
 
 
 def test_folders_of_one_name_are_told_apart(settings, tmp_path):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
 from utils.run_folder import BEST, PICTURES, SETTINGS, RunFolder, find_runs, selected
 from utils.settings import Settings
-from utils.utils import find_input, resolve_device
+from utils.utils import find_input, markdown, resolve_device
 
 ENSEMBLE = "MBT"
+SIDE_BY_SIDE = "the same images, side by side"
 LONGEST_NAME = 100
 """Characters of a file's name that say which checkpoints it shows; more become a digest."""
 
@@ -34,9 +36,11 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Draws what the named checkpoints see on Cityscapes' validation split, or else every run of
     `--optimizer` and FDA's ensemble.
 
-    Each one's pictures go into its run's folder; several also into one sheet, side by side.
+    Each one's pictures go into its run's folder; several also into one sheet, side by side, with
+    their scores: in the order in which they are named, else from the lowest mIoU to the highest.
     """
-    predictors = named_predictors(settings) or found_predictors(fda, ssl_fda, settings)
+    named = named_predictors(settings)
+    predictors = named or found_predictors(fda, ssl_fda, settings)
     samples = validation_samples(Domain.CITYSCAPES, settings)
     if settings.picture_index >= len(samples):
         raise UsageError(
@@ -52,10 +56,41 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     if len(predictors) > 1:
         chosen = telling_images(np.mean(accuracies, axis=0).tolist(), settings)
         places = [places[0] for places in chosen.values() if places]
-        sheet = comparison_sheet([loaded], places, samples, settings)
-        folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
-        path = folder.save_picture(f"comparison{_compared(settings)}.png", sheet)
-        print(f"side by side: {path}")
+        scores = [evaluation.scores() for evaluation in evaluations]
+        compared = list(zip(predictors, scores, strict=True))
+        if not named:
+            compared.sort(key=lambda pair: pair[1]["mIoU"])
+        _compare(compared, loaded, places, samples, settings)
+
+
+def _compare(
+    compared: Sequence[tuple[Predictor, Mapping[str, Any]]],
+    loaded: LoadedPredictors,
+    places: Sequence[int],
+    samples: SampleDataset,
+    settings: Settings,
+) -> None:
+    """A sheet of predictors under their mIoU; a table of their scores, printed and as JSON."""
+    columns = ("pixel_accuracy", "mIoU")
+    table, records, titled = [["", "accuracy", "mIoU"]], [], []
+    for predictor, scores in compared:
+        percent = [f"{100 * scores[column]:.1f} %" for column in columns]
+        table.append([predictor.title, *percent])
+        checkpoints = [str(path) for path in predictor.checkpoints]
+        records.append({"title": predictor.title, "checkpoints": checkpoints, **scores})
+        titled.append(predictor._replace(title=f"{predictor.title}, {percent[-1]}"))
+    sheet = comparison_sheet(
+        [LoadedPredictors(titled, loaded.networks)],
+        places,
+        samples,
+        settings,
+        title=f"{SIDE_BY_SIDE}, with mIoU",
+    )
+    folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
+    name = f"comparison{_compared(settings)}"
+    folder.write_json(f"{name}.json", {"predictors": records})
+    path = folder.save_picture(f"{name}.png", sheet)
+    print(f"\n{markdown(table, numbers=(1, 2))}\nside by side: {path.with_suffix('.*')}")
 
 
 def named_predictors(settings: Settings) -> list[Predictor]:
@@ -178,6 +213,8 @@ def comparison_sheet(
     places: Sequence[int],
     samples: SampleDataset,
     settings: Settings,
+    *,
+    title: str = SIDE_BY_SIDE,
 ) -> np.ndarray:
     """Image, truth and every predictor's prediction of the samples at these places."""
     places = list(dict.fromkeys(places))
@@ -187,7 +224,7 @@ def comparison_sheet(
         for same in zip(*(evaluation.rows for evaluation in evaluations), strict=True)
     ]
     titles = [predictor.title for one in several for predictor in one.predictors]
-    return comparison(rows, titles, title=f"the same images, side by side{_in_title(settings)}")
+    return comparison(rows, titles, title=title + _in_title(settings))
 
 
 def _in_title(settings: Settings) -> str:
