@@ -10,6 +10,7 @@ from torch import nn
 
 import main
 from model import runtimes
+from model.deployed import FIRST_TORCH_WITH_ONNX
 from model.folding import folded
 from model.model_stages import BiSeNet
 from tests.helpers import TINY
@@ -68,6 +69,7 @@ def test_everything_is_in_the_json_and_in_the_table(measured, tmp_path, capsys):
 def test_every_runtime_is_measured(measured):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package)
+    pytest.importorskip("torch", minversion=FIRST_TORCH_WITH_ONNX)
     record = measured("--precisions", "fp32", "fp16")
     rows = [(row["backend"], row["precision"]) for row in record["inference"]]
     assert {("eager", "fp32"), ("onnxruntime", "fp32"), ("openvino", "fp32")} <= set(rows)

@@ -9,7 +9,14 @@ import torch
 import main
 from datasets.labels import CLASS_NAMES
 from model import runtimes
-from model.deployed import CLASSES, LOGITS, METADATA_FILE, Deployed, pt2_file
+from model.deployed import (
+    CLASSES,
+    FIRST_TORCH_WITH_ONNX,
+    LOGITS,
+    METADATA_FILE,
+    Deployed,
+    pt2_file,
+)
 from model.folding import folded
 from model.model_stages import BiSeNet
 from tests.helpers import TINY, make_cityscapes
@@ -48,6 +55,7 @@ def exported(folder, *words):
 def onnx(here):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
+    pytest.importorskip("torch", minversion=FIRST_TORCH_WITH_ONNX)
     assert exported(here) == 0
     return (here / "net.onnx").read_bytes()
 

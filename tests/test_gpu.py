@@ -3,7 +3,6 @@ but no values, so that tensors of two devices and whatever waits for a value are
 
 import pytest
 import torch
-from packaging.version import Version
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from datasets.samples import Batch, Sample
@@ -22,10 +21,6 @@ from utils.utils import autocast
 PRECISIONS = [torch.float32, torch.bfloat16, torch.float16]
 SIZE = (96, 160)
 
-pytestmark = pytest.mark.skipif(
-    Version(torch.__version__) < Version("2.9"), reason="fake tensors of this torch ask the driver"
-)
-
 
 @pytest.fixture
 def gpu(monkeypatch):
@@ -33,6 +28,10 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     fda._waves.cache_clear()
     with FakeTensorMode(), torch.device("cuda"):
+        try:
+            torch.empty(1).uniform_()
+        except (AssertionError, RuntimeError):
+            pytest.skip("without a GPU this torch has no fake tensors of one")
         yield torch.device("cuda")
     fda._waves.cache_clear()
 
