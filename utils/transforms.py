@@ -28,6 +28,7 @@ NO_AUGMENTATION = "nonorm"
 
 SOLARIZE_THRESHOLDS = (128, 256)
 SCALES = (0.75, 1.5)
+SCALE = "RS"
 
 
 def random_solarize(image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
@@ -37,13 +38,15 @@ def random_solarize(image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
     return tv_tensors.wrap(inverted, like=image), label
 
 
-def random_scale_crop(image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
-    """Scales by a random factor, then crops at random, or pads, to the size it came in."""
-    size = image.shape[-2:]
-    factor = _uniform(*SCALES)
-    scaled = resize([max(1, round(side * factor)) for side in size])
-    crop = v2.RandomCrop(size, pad_if_needed=True, fill=FILL)
-    return crop(*scaled(image, label))
+def random_scale_crop(image: tv_tensors.Image, label: tv_tensors.Mask, size: Size) -> Pair:
+    """A random part of the image's proportions at a random scale, as large as `size` after it;
+    small scales end where the image does, so that nothing has to be made up around it."""
+    height, width = image.shape[-2:]
+    factor = max(_uniform(*SCALES), size[0] / height, size[1] / width)
+    part = v2.RandomCrop(
+        (min(height, round(size[0] / factor)), min(width, round(size[1] / factor)))
+    )
+    return resize(size)(*part(image, label))
 
 
 def _uniform(low: float, high: float) -> float:
@@ -51,8 +54,10 @@ def _uniform(low: float, high: float) -> float:
 
 
 class Augmentation(NamedTuple):
+    """What a code stands for; `make` is None for the one that changes how samples are cropped."""
+
     title: str
-    make: Callable[[], JointTransform]
+    make: Callable[[], JointTransform] | None
 
 
 def _color_jitter(**strength: float) -> Callable[[], JointTransform]:
@@ -74,7 +79,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     ),
     "BL": Augmentation("blur", lambda: v2.GaussianBlur(kernel_size=5, sigma=(0.1, 2.0))),
     "SO": Augmentation("solarize", lambda: random_solarize),
-    "RS": Augmentation("random scale and crop", lambda: random_scale_crop),
+    SCALE: Augmentation("crop at a random scale", None),
 }
 """Every range contains the identity, so an augmented set still holds what it was made from."""
 
@@ -96,12 +101,15 @@ def augmentation_codes(aug_method: str) -> tuple[str, ...]:
     return codes
 
 
-def augment(aug_method: str, probability: float) -> v2.Transform:
-    """The whole composition, applied to a sample with the given probability."""
+def crop_and_augment(aug_method: str, probability: float, size: Size) -> v2.Transform:
+    """A random crop of that size and, with the given probability, the whole composition."""
+    crop = v2.RandomCrop(size)
     codes = augmentation_codes(aug_method)
     if not codes:
-        return v2.Identity()
-    return v2.RandomApply([AUGMENTATIONS[code].make() for code in codes], p=probability)
+        return crop
+    first = functools.partial(random_scale_crop, size=size) if SCALE in codes else crop
+    others = (make() for make in (AUGMENTATIONS[code].make for code in codes) if make)
+    return v2.RandomChoice([v2.Compose([first, *others]), crop], p=[probability, 1 - probability])
 
 
 def resize(size: Size) -> v2.Transform:
@@ -124,7 +132,5 @@ class Preparation(NamedTuple):
 def train_transform(
     *, resize_to: Size, crop_to: Size, aug_method: str, aug_probability: float
 ) -> JointTransform:
-    """Resize, crop at random where the resized image is larger, then augment."""
-    return v2.Compose(
-        [resize(resize_to), v2.RandomCrop(crop_to), augment(aug_method, aug_probability)]
-    )
+    """Resize, crop at random where the resized image is larger, and augment."""
+    return v2.Compose([resize(resize_to), crop_and_augment(aug_method, aug_probability, crop_to)])
