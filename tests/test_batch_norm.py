@@ -7,9 +7,9 @@ from torch import nn
 
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from tests.helpers import MAIN, make_cityscapes
+from tests.helpers import MAIN, make_cityscapes, picture, save
 from trainings import batch_norm
-from trainings.batch_norm import reestimate_statistics, with_statistics_of
+from trainings.batch_norm import reestimate_statistics, shuffled, with_statistics_of
 from trainings.loaders import Domain, unlabelled_samples
 from utils.errors import UserError
 from utils.settings import Settings, with_derived_defaults
@@ -90,13 +90,29 @@ def test_several_equal_batches_give_the_mean_of_theirs(tmp_path, monkeypatch):
     samples = unlabelled_samples(Domain.CITYSCAPES, now)
     network = BiSeNet(base=8)
     reestimate_statistics([network], samples, now, CPU)
-    images = images_of(samples)
+    images = images_of(samples)[shuffled(7)]
     parts = [moments(first_maps(network, images[start : start + 3])) for start in (0, 3)]
     mean, variance = (torch.stack(both).mean(0) for both in zip(*parts, strict=True))
     norm = first_norm(network)[1]
     torch.testing.assert_close(norm.running_mean, mean, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-5)
     assert norm.num_batches_tracked == 2
+
+
+def test_batches_mix_what_lies_side_by_side(tmp_path, monkeypatch):
+    """A dark drive, then a bright one: batches in their order would not see the difference."""
+    monkeypatch.setattr(batch_norm, "BATCH_SIZE", 4)
+    now = settings(make_cityscapes(tmp_path, train=16))
+    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    for place, files in enumerate(samples.files):
+        save(picture(place) // 8 + (0 if place < 8 else 220), files.image)
+    network = BiSeNet(base=8)
+    reestimate_statistics([network], samples, now, CPU)
+    maps = first_maps(network, images_of(samples))
+    _, of_all = moments(maps)
+    in_order = torch.stack([moments(part)[1] for part in maps.split(4)]).mean(0)
+    found = first_norm(network)[1].running_var
+    assert (in_order < 0.2 * of_all).all() and (found > 0.5 * of_all).all()
 
 
 def test_the_weights_are_untouched_and_the_batch_size_changes_nothing(tmp_path):

@@ -30,15 +30,17 @@ def reestimate_statistics(
 ) -> None:
     """Replaces the running statistics of networks, in place, by those of the samples.
 
-    Every full batch in the samples' order counts the same, as does a single smaller one. Raises
-    UserError for fewer than two images. The networks are in evaluation mode afterwards.
+    Every full batch counts the same, as does a single smaller one. They are drawn from all samples,
+    always in the same way: neighbours of one drive are alike, and so is a batch of them, whose
+    variance is too small. Raises UserError for fewer than two images. The networks are in
+    evaluation mode afterwards.
     """
     check_enough(samples)
     batch_size = min(BATCH_SIZE, len(samples))
     usable = len(samples) // batch_size * batch_size
     precision = resolve_precision(settings.precision, device)
     batches = validation_batches(
-        samples.subset(range(usable)),
+        samples.subset(shuffled(len(samples))[:usable]),
         batch_size=batch_size,
         num_workers=settings.num_workers,
         device=device,
@@ -52,6 +54,11 @@ def reestimate_statistics(
                 for network in networks:
                     network.heads(batch.image)  # the auxiliary heads have norms, too
             bar.update(batch_size)
+
+
+def shuffled(count: int) -> list[int]:
+    """The numbers below the count in an order that looks random and is always the same."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
 
 
 def check_enough(samples: SampleDataset) -> None:
