@@ -172,7 +172,16 @@ def test_the_report_has_every_table_and_picture(here):
     for name in WRITTEN:
         assert (folder / name).stat().st_size > 0
     classes = table(folder / "class_iou.csv")
-    assert len(classes) == len(scores) and list(classes[0])[4:] == list(CLASS_NAMES)
+    assert list(classes[0])[7:] == list(CLASS_NAMES)
+    kinds = [(row["Epoch"], row["Batch-norm statistics"]) for row in classes]
+    assert kinds.count(("last", "training")) == len(scores)
+    assert kinds.count(("last", "target")) == len(scores) - 2  # not of what is scored on GTA5
+    shown = markdown_rows(folder / "results.md", "## IoU per class")
+    last = [row for row in classes if (row["Epoch"], row["Batch-norm statistics"]) == KINDS[0]]
+    for row in last:
+        cells = shown[tuple(list(row.values())[:4])]
+        values = [row["mIoU %"], *(row[name] for name in CLASS_NAMES)]
+        assert cells == [f"{float(value):.1f}" if value else "–" for value in values]
 
 
 def test_again_everything_is_skipped(here, capsys):
@@ -307,6 +316,22 @@ def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path):
     one = markdown_rows(here / "runs/reproduce/results.md", "## Differences")
     two = markdown_rows(copy / "results.md", "## Differences")
     assert two["2", "ADA", "config1", ""] == one["2", "ADA", "config1", ""]  # twice the same
+
+
+def test_a_run_of_another_name_takes_no_place_in_the_tables(here, tmp_path, capsys):
+    seed = tmp_path / "reproduce" / "config1" / "seed0"
+    shutil.copytree(here / "runs/reproduce/config1/seed0/ada_adam_noaug", seed / "ada_adam_noaug")
+    for name in ("a_weight_of_0.1", "z_weight_of_0.1"):
+        shutil.copytree(seed / "ada_adam_noaug", seed / name)
+        settings = json.loads((seed / name / "settings.json").read_text())
+        (seed / name / "settings.json").write_text(json.dumps({**settings, "save_keyword": name}))
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    said = capsys.readouterr().out
+    usual = seed / "ada_adam_noaug"
+    for name in ("a_weight_of_0.1", "z_weight_of_0.1"):
+        assert f"{seed / name} is not in the tables: {usual} has its place" in said
+    folders = {r["Run folder"] for r in table(tmp_path / "reproduce" / "results.csv")}
+    assert folders == {"config1/seed0/ada_adam_noaug"}
 
 
 def test_scores_without_counts_have_no_difference(here, tmp_path):

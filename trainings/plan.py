@@ -322,12 +322,14 @@ class _Planner:
             )
 
     def _labels(self) -> Command:
-        settings = self.settings()
+        """By the last epochs: the best ones are chosen with the target's labels."""
+        chosen = {"select": self.flags.get("select", "last")}
+        settings = self.settings(**chosen)
         return self._command(
             "generate_pseudo_labels",
             partial(generate_pseudo_labels, self.methods.fda, self.methods.ssl_fda),
             Passes(training=2 * len(BETAS)),
-            {},
+            chosen,
             makes=(label_folder(settings) / SUMMARY,),
             made_from=self._members(self.methods.fda, settings),
         )

@@ -34,17 +34,18 @@ IDENTITY = ("Step", "Method", "Config", "beta")
 TIME = "Train time per epoch (s)"
 NOTE = (
     "Scores on Cityscapes' validation split, unless the row names another one, and of the last "
-    "epoch, unless the column says otherwise. The best epoch is chosen on the split that scores "
-    "it. Target statistics: the last epoch's weights with batch-norm statistics of the target's "
-    "training images, without labels (AdaBN)."
+    "epoch, unless the column says otherwise. The best epoch is chosen on the split that the "
+    "training validates on: of source-only that is GTA5's own, of all others the target's with its "
+    "labels, so that this column flatters adaptation. Target statistics: the last epoch's weights "
+    "with batch-norm statistics of the target's training images, without labels (AdaBN)."
 )
 SEEDS_NOTE = "Mean ± standard deviation over the seeds."
 DIFFERENCE_NOTE = (
     "mIoU points over source-only in the same column, and the 95 % interval of a paired bootstrap: "
-    f"{DRAWS} draws of as many validation images with replacement, both methods on the same draw; "
-    "each seed has its own mIoU on a draw, and what differs is the mean over the seeds. Bold: the "
-    "interval leaves 0 out, and there are ten images or more. It tells what another choice of "
-    "images would change, not what another seed would: the deviation over seeds tells that."
+    f"{DRAWS} draws of as many validation images with replacement, and of one seed less than there "
+    "are, both methods on the same draw. Bold: the interval leaves 0 out, and there are ten images "
+    "or more. With one seed it tells what other images would change and not what another seed "
+    "would; with two or three it is still somewhat too narrow."
 )
 ORIGINS_NOTE = """
 Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
@@ -97,7 +98,13 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
         *(name for config in configs if (name := _draw_sheet(out, config, lines, settings))),
     ]
     tables = "\n".join([_score_table(lines), _difference_table(lines, differences)])
-    sections = [f"# {folder.name}\n", tables, _picture_list(pictures), _sources(lines, folder)]
+    sections = [
+        f"# {folder.name}\n",
+        tables,
+        _class_table(lines),
+        _picture_list(pictures),
+        _sources(lines, folder),
+    ]
     out.write_text("results.md", "\n".join(sections))
     print(f"\n{tables}\ntables and pictures: {folder}/results.md, {', '.join(pictures)}")
 
@@ -163,18 +170,41 @@ def _exact(share: float | None) -> str:
 
 
 def _class_records(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
-    """IoU per class in % of the last epoch, mean over the seeds; an absent class is empty."""
-    yield (*IDENTITY, *CLASS_NAMES)
+    """mIoU and IoU per class in %, means over the seeds; an absent class is empty."""
+    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES)
     for line in lines:
-        if line.scores(LAST):
-            yield (*line.identity, *map(_exact, _class_means(line)))
+        for kind in HEADINGS:
+            if scores := line.scores(kind).values():
+                miou = _mean(one.miou for one in scores)
+                yield (*line.identity, *kind, *map(_exact, (miou, *_class_means(line, kind))))
 
 
-def _class_means(line: Line) -> list[float | None]:
+def _class_table(lines: Sequence[Line]) -> str:
+    head = (*IDENTITY, "mIoU %", *CLASS_NAMES)
+    body = []
+    for line in lines:
+        if scores := line.scores(LAST).values():
+            shares = (_mean(one.miou for one in scores), *_class_means(line, LAST))
+            cells = (MISSING if share is None else f"{100 * share:.1f}" for share in shares)
+            body.append((*line.identity, *cells))
+    numbers = range(len(IDENTITY), len(head))
+    return (
+        f"## IoU per class\n\n{markdown([head, *body], numbers=numbers)}\n"
+        "In %, of the last epoch, mean over the seeds; –: absent. `class_iou.csv` has the best "
+        "epoch and the target's statistics, too.\n"
+    )
+
+
+def _class_means(line: Line, kind: tuple[str, str]) -> list[float | None]:
     """IoU per class 0 to 1, mean over the seeds in which the class is not absent."""
-    of_seeds = [scores.class_iou for scores in line.scores(LAST).values()]
-    present = ([iou[name] for iou in of_seeds if iou[name] is not None] for name in CLASS_NAMES)
-    return [statistics.mean(values) if values else None for values in present]
+    of_seeds = [scores.class_iou for scores in line.scores(kind).values()]
+    return [_mean(iou[name] for iou in of_seeds) for name in CLASS_NAMES]
+
+
+def _mean(shares: Iterable[float | None]) -> float | None:
+    """Of those that are there."""
+    present = [share for share in shares if share is not None]
+    return statistics.mean(present) if present else None
 
 
 # -------------------------------------------------------------------------------------- differences
@@ -254,7 +284,7 @@ def _draw_charts(out: RunFolder, configs: Sequence[str], lines: Sequence[Line]) 
 def _draw_class_iou(
     out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]
 ) -> str:
-    series = {line.row.name: _class_means(line) for line in lines}
+    series = {line.row.name: _class_means(line, LAST) for line in lines}
     name = f"class_iou_{config}.png"
     title = f"{config}: IoU per class on Cityscapes, last epoch, in %"
     out.save_picture(name, bar_chart(series, CLASS_NAMES, title=title, order=order))
@@ -383,12 +413,18 @@ def _recipe(config: str, lines: Sequence[Line]) -> str:
         f"batch {of['batch_size']}",
         f"{of['num_epochs']} epochs",
         f"discriminator {of['discriminator']}",
+        f"weights at first: {_name(of['pretrain_path']) or 'random'}",
+        *(["OHEM"] if of["ohem"] else []),
     ]
     for record in (run.record() for run in runs):
         if record and record["training"]["target"]:
             words += _made(record)
             break
     return ", ".join(words) + "."
+
+
+def _name(path: str | None) -> str:
+    return Path(path).name if path else ""
 
 
 def _made(record: Mapping[str, Any]) -> list[str]:

@@ -161,13 +161,22 @@ def read_results(folder: Path, methods: Methods) -> Results:
         if entry := _read_run(run, methods):
             key, read = entry
             trial = read.settings["config"] or read.settings["optimizer"], read.settings["seed"]
-            found.setdefault(trial, {}).setdefault(key, read)
+            runs = found.setdefault(trial, {})
+            runs[key] = _usual(runs[key], read) if key in runs else read
     if not found:
         raise UserError(
             f"no run in {folder}/<config>/seed<k>/: --action reproduce makes them; another folder "
             "is named by --save_model_path and --save_keyword"
         )
     return Results(folder, dict(sorted(found.items())))
+
+
+def _usual(one: Run, other: Run) -> Run:
+    """Of two runs for one place in the tables that which has the name of its step; says so."""
+    if one.settings["save_keyword"] and not other.settings["save_keyword"]:
+        one, other = other, one
+    print(f"{other.folder} is not in the tables: {one.folder} has its place")
+    return one
 
 
 def _read_run(folder: Path, methods: Methods) -> tuple[Key, Run] | None:

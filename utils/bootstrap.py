@@ -1,7 +1,9 @@
 """Paired bootstrap (Efron & Tibshirani, 1993): whether a difference of mIoU is more than the choice
-of validation images.
+of validation images and of seeds.
 
-Images are drawn with replacement, as many as there are; both methods are scored on the same draw.
+Images are drawn with replacement, as many as there are, and so are seeds, one less than there are
+(Rao & Wu, 1988: else so few of them would vary too little); both methods are scored on the same
+draw.
 """
 
 from collections.abc import Sequence
@@ -34,28 +36,33 @@ class Difference(NamedTuple):
 def paired_difference(
     method: Sequence[np.ndarray], other: Sequence[np.ndarray], *, draws: int = DRAWS, seed: int = 0
 ) -> Difference:
-    """The difference over several trainings of each, all scored on the same images.
+    """The difference over several trainings of each, by seed, all scored on the same images.
 
     A training is its confusion counts [images, C, C], and has its own mIoU on a draw of images;
-    the difference is that of the means over the trainings of a method.
+    the difference is that of the means over the trainings that are drawn. Of a single one the
+    interval is that of the images alone.
     """
-    images = len(method[0])
+    images, seeds = len(method[0]), len(method)
+    assert len(other) == seeds
     assert all(len(counts) == images for counts in (*method, *other))
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(images, np.full(images, 1 / images), size=draws)
-    weights = np.concatenate([np.ones((1, images)), drawn])  # the first draw is the split itself
-    value, *differences = _mean_over_trainings(weights, method) - _mean_over_trainings(
-        weights, other
-    )
+    of_images = _all_then_drawn(rng, images, images, draws)
+    of_seeds = _all_then_drawn(rng, seeds, max(1, seeds - 1), draws)
+    pairs = zip(method, other, strict=True)
+    by_seed = np.stack([_scores(of_images, one) - _scores(of_images, two) for one, two in pairs])
+    value, *differences = (of_seeds.T * by_seed).sum(0) / of_seeds.sum(1)
     low, high = np.percentile(differences, INTERVAL)
     return Difference(float(value), float(low), float(high), images)
 
 
-def _mean_over_trainings(weights: np.ndarray, trainings: Sequence[np.ndarray]) -> np.ndarray:
-    """mIoU on every draw, [draws]; weights [draws, images] are how often it holds each image."""
-    scores = []
-    for counts in trainings:
-        classes = counts.shape[-1]
-        sums = weights @ counts.reshape(len(counts), -1).astype(float)
-        scores.append(mean_iou(sums.reshape(-1, classes, classes)))
-    return np.mean(scores, axis=0)
+def _all_then_drawn(rng: np.random.Generator, count: int, at_once: int, draws: int) -> np.ndarray:
+    """How often a draw holds each of so many, [1 + draws, count]; the first holds all of them."""
+    drawn = rng.multinomial(at_once, np.full(count, 1 / count), size=draws)
+    return np.concatenate([np.ones((1, count)), drawn])
+
+
+def _scores(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """mIoU of a training on every draw, [draws]; weights [draws, images]."""
+    classes = counts.shape[-1]
+    sums = weights @ counts.reshape(len(counts), -1).astype(float)
+    return mean_iou(sums.reshape(-1, classes, classes))
