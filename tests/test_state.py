@@ -146,11 +146,8 @@ def test_the_discriminator_has_a_schedule_without_the_networks_warm_up():
     state = TrainState(ADA(BiSeNet(base=8), chosen), chosen, steps_per_epoch=2, scale_loss=False)
     rates = []
     for _ in range(10):
-        for optimizer in state.optimizers.values():
-            optimizer.step()
         rates.append({n: o.param_groups[0]["lr"] for n, o in state.optimizers.items()})
-        for schedule in state.schedules.values():
-            schedule.step()
+        state.update()
     assert [rate["discriminator"] for rate in rates] == pytest.approx(
         [1e-4 * (1 - step / 10) ** 0.9 for step in range(10)]
     )
@@ -179,7 +176,7 @@ def test_averaged_weights_follow_their_recursion_and_are_saved():
         Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
     )
     other.load_state_dict(copy.deepcopy(state.state_dict()))
-    assert other.average.n_averaged == 3
+    assert other.average.updates == 3
     for name, value in other.average.module.state_dict().items():
         assert torch.equal(value, averaged[name]), name
 

@@ -1,8 +1,13 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from tests.helpers import MAIN
 from utils.errors import UsageError
-from utils.utils import ask_for_determinism, progress, resolve_precision
+from utils.utils import ask_for_determinism, is_out_of_memory, progress, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -25,6 +30,47 @@ def test_auto_is_bf16_where_the_cpu_multiplies_it(monkeypatch, capabilities, exp
 def test_an_older_torch_cannot_tell(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert resolve_precision("auto", CPU) == torch.float32
+
+
+@pytest.mark.parametrize(
+    "capability, expected",
+    [
+        ((6, 1), torch.float32),  # Pascal
+        ((7, 5), torch.float16),  # T4
+        ((8, 0), torch.bfloat16),  # A100
+        ((9, 0), torch.bfloat16),
+    ],
+)
+def test_auto_is_what_the_gpus_tensor_cores_take(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert resolve_precision("auto", torch.device("cuda")) == expected
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (MemoryError(), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+    ],
+)
+def test_memory_that_has_run_out_is_known_in_all_its_words(error, expected):
+    assert is_out_of_memory(error) == expected
+
+
+def test_tensorflow_is_not_imported(tmp_path):
+    """TensorBoard takes it wherever it is installed, as on Colab."""
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text("raise SystemExit('imported')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(MAIN), "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_half_precision_needs_a_gpu():

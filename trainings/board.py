@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from torch.utils.tensorboard.summary import hparams
 
 from datasets.samples import Batch
 from trainings.state import TrainState
+from utils.event_files import hparams
 from utils.pictures import side_by_side
 from utils.run_folder import RunFolder
 from utils.settings import Settings

@@ -1,14 +1,15 @@
 """Everything that changes while training, so that it can be saved and continued."""
 
+import copy
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from model.model_stages import BiSeNet
 from utils.errors import UsageError, UserError
@@ -76,6 +77,53 @@ def default_warmup(total_steps: int) -> int:
     return min(MAX_WARMUP_STEPS, int(total_steps * WARMUP_SHARE))
 
 
+class Schedule:
+    """The learning rates of an optimiser's groups as a function of the step, which torch's own
+    schedules are not: they count, and so need to be saved."""
+
+    def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]):
+        self.optimizer, self.factor = optimizer, factor
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    def set_rates(self, step: int) -> None:
+        """Those of that step, which is counted from 0."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.factor(step)
+
+
+class RunningAverage:
+    """m <- decay m + (1 - decay) w, of weights and norms' statistics, from the first update's on.
+
+    Unlike torch's `AveragedModel` it leaves counters alone, and nothing waits for the device.
+
+    Attributes:
+        module: the averaged network.
+    """
+
+    def __init__(self, network: BiSeNet, decay: float):
+        self.network, self.module = network, copy.deepcopy(network)
+        self.updates = 0
+        self._copy, self._average = get_ema_multi_avg_fn(0.0), get_ema_multi_avg_fn(decay)
+
+    def update(self) -> None:
+        """Takes in the network as it is now."""
+        step = self._average if self.updates else self._copy
+        step(_floats(self.module), _floats(self.network), self.updates)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"module": self.module.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self.updates = state["updates"]
+
+
+def _floats(network: BiSeNet) -> list[torch.Tensor]:
+    tensors = chain(network.parameters(), network.buffers())
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+
+
 class TrainState:
     """A method in training: weights, optimisers, schedules, loss scale, step and curves.
 
@@ -105,15 +153,17 @@ class TrainState:
                 "the whole training"
             )
         self.optimizers = method.optimizers(settings)
+        # The warm-up is the network's; a discriminator has a schedule of its own.
         self.schedules = {
-            # The warm-up is the network's; a discriminator has a schedule of its own.
-            name: LambdaLR(optimizer, poly(self.total_steps, warmup if name == "network" else 0))
+            name: Schedule(optimizer, poly(self.total_steps, warmup if name == "network" else 0))
             for name, optimizer in self.optimizers.items()
         }
         self.scaler = torch.amp.GradScaler("cuda", enabled=scale_loss)
         self.clip_grad_norm = settings.clip_grad_norm
-        self.average = _average(method.network, settings.ema_decay)
+        decay = settings.ema_decay
+        self.average = RunningAverage(method.network, decay) if decay else None
         self.step = 0
+        self._set_rates()
         self.sums: dict[str, torch.Tensor] = {}
         self.seconds = 0.0
         self.latest_rate = self.learning_rate
@@ -165,18 +215,20 @@ class TrainState:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        for schedule in self.schedules.values():
-            schedule.step()
         if self.average:
-            self.average.update_parameters(self.method.network)
+            self.average.update()
         self.step += 1
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        for schedule in self.schedules.values():
+            schedule.set_rates(self.step)
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "method": self.method.state_dict(),
             "average": self.average and self.average.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
-            "schedules": {name: s.state_dict() for name, s in self.schedules.items()},
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "total_steps": self.total_steps,
@@ -202,19 +254,12 @@ class TrainState:
         device = next(self.method.parameters()).device
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-            self.schedules[name].load_state_dict(state["schedules"][name])
         # A run may go on on another GPU, in another precision: fp16 alone has a scale.
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+        self._set_rates()
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.seconds, self.latest_rate = state["seconds"], state["latest_rate"]
         self.history, self.best, self.last = state["history"], state["best"], state["last"]
         self.last_average = state.get("last_average")
-
-
-def _average(network: BiSeNet, decay: float) -> AveragedModel | None:
-    """m <- decay m + (1 - decay) w, from the first update's weights on."""
-    if not decay:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -185,10 +185,11 @@ def with_first_buffers(module: nn.Module) -> nn.Module:
 
 
 def averaging(module: nn.Module) -> nn.Module:
-    """The module, whose backward pass leaves the mean of all processes' gradients."""
+    """The module, whose backward pass leaves the mean of all processes' gradients; buffers are left
+    to `synchronised` and `with_first_buffers`."""
     if count() == 1:
         return module
-    return DistributedDataParallel(module, gradient_as_bucket_view=True)
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def without_averaging(module: nn.Module) -> contextlib.AbstractContextManager:

@@ -21,11 +21,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
 
 from utils import processes
 from utils.errors import UsageError, UserError
+from utils.event_files import Summary, SummaryWriter
 from utils.lock import locked, owner
 from utils.settings import Settings
 from utils.transforms import augmentation_codes

@@ -28,6 +28,9 @@ LOG_FILE_INTERVAL = 15.0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Of autocast, by the names of `--precision`."""
 
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
+"""Words of errors of torch, CUDA, cuBLAS, cuDNN and NCCL."""
+
 BF16_CAPABILITY, FP16_CAPABILITY = (8, 0), (7, 0)
 """CUDA compute capabilities from which tensor cores take the type."""
 
@@ -88,10 +91,11 @@ def ask_for_determinism() -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on the GPU or the CPU, where torch has no exception of its own."""
+    """Whether memory ran out, on the CPU or the GPU, whose libraries have no exception for it."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return "can't allocate memory" in str(error) or getattr(error, "errno", None) == errno.ENOMEM
+    told = any(words in str(error) for words in OUT_OF_MEMORY)
+    return told or getattr(error, "errno", None) == errno.ENOMEM
 
 
 def find_input(path: Path, flag: str) -> Path:
