@@ -1,12 +1,14 @@
 """The adaptation methods' equations."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import main
 from datasets.labels import IGNORE
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
@@ -180,6 +182,14 @@ def test_ssl_trains_on_where_no_pixel_has_a_pseudo_label():
     found = gradients(method)
     assert all(gradient is None or gradient.isfinite().all() for gradient in found.values())
     assert found["network.cp.backbone.features.0.conv.weight"].any()
+
+
+def test_a_method_reads_the_settings_of_adaptation_that_its_runs_are_compared_by():
+    """Else the same command with another value would answer that the run is finished."""
+    assert main.FOURIER.make_method(BiSeNet(base=8), SETTINGS).beta == 0.05
+    careless = dataclasses.replace(main.FOURIER, adaptation=("fda_beta", "ent_eta"))
+    with pytest.raises(AssertionError, match="train_fda reads ent_weight: name it"):
+        careless.make_method(BiSeNet(base=8), SETTINGS)
 
 
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA])

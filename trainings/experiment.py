@@ -9,7 +9,7 @@ from model.model_stages import BiSeNet
 from model.weights import load_backbone, load_network
 from trainings.loaders import Domain, TrainingFiles, unlabelled
 from trainings.method import Method
-from utils.settings import Settings
+from utils.settings import Settings, adaptation_fields
 from utils.utils import find_input
 
 
@@ -41,6 +41,25 @@ class Experiment:
         """What a run's settings must hold to be this experiment's with these settings."""
         chosen = {name: getattr(settings, name) for name in self.distinguishing}
         return {"action": self.action, **chosen}
+
+    def make_method(self, network: BiSeNet, settings: Settings) -> Method:
+        """The method around a network."""
+        return self.method(network, _Readable(settings, self))
+
+
+class _Readable:
+    """Settings of which an experiment reads those of adaptation that it has named: by the others
+    its runs are not told apart."""
+
+    def __init__(self, settings: Settings, experiment: Experiment):
+        self._settings, self._experiment = settings, experiment
+
+    def __getattr__(self, name: str) -> Any:
+        experiment = self._experiment
+        assert name not in adaptation_fields() or name in experiment.adaptation, (
+            f"the method of {experiment.action} reads {name}: name it in `adaptation`"
+        )
+        return getattr(self._settings, name)
 
 
 def unlabelled_cityscapes(settings: Settings) -> TrainingFiles:

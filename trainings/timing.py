@@ -56,7 +56,7 @@ def training_step(
     """What makes one update of the experiment's method, by this process's share of `--batch_size`
     random images in each pass."""
     precision = resolve_precision(settings.precision, device)
-    method = experiment.method(new_network(settings), settings)
+    method = experiment.make_method(new_network(settings), settings)
     method = method.to(device, memory_format=torch.channels_last).train()
     state = TrainState(
         method,

@@ -110,7 +110,7 @@ def _train(
     # seed for its workers, cannot reach them.
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
-    method = experiment.method(network, settings).to(device, memory_format=torch.channels_last)
+    method = experiment.make_method(network, settings).to(device, memory_format=torch.channels_last)
     method = processes.synchronised(method, device)
     with processes.first_ahead():  # it builds the caches, and says so
         data = TrainingData(

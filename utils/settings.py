@@ -648,8 +648,7 @@ class Settings:
         """The settings that a result depends on, as JSON types; of those of adaptation only the
         ones that are named."""
         values = self.to_json()
-        of_adaptation = {f.name for f in setting_fields() if f.metadata["group"] == ADAPTATION}
-        unused = of_adaptation - set(adaptation)
+        unused = adaptation_fields() - set(adaptation)
         if not self.aug_method:
             unused.add("aug_probability")
         return {
@@ -657,6 +656,11 @@ class Settings:
             for f in setting_fields()
             if f.metadata["affects_result"] and f.name not in unused
         }
+
+
+def adaptation_fields() -> set[str]:
+    """The settings of adaptation, of which each method uses some."""
+    return {f.name for f in setting_fields() if f.metadata["group"] == ADAPTATION}
 
 
 def derived_defaults(settings: Settings) -> dict[str, Any]:
