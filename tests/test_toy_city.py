@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import toy_city
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, NUM_CLASSES, PALETTE, colorize
-from datasets.toy_city import LABEL_ID, MARKER, draw_scene, make_toy_city
+from datasets.toy_city import LABEL_ID, MARKER, draw_scene, files, looks, make_toy_city
 from utils.errors import UserError
 
 SIZE = (64, 96)
@@ -47,7 +46,7 @@ def test_a_seed_gives_one_scene_and_another_seed_another(look):
 
 def test_the_lens_dims_and_dulls_the_picture_and_leaves_the_label(monkeypatch):
     through_lens = draw_scene(1, SIZE, "camera")
-    monkeypatch.setitem(toy_city.LOOKS, "camera", toy_city.CAMERA._replace(strength=0.0))
+    monkeypatch.setitem(looks.LOOKS, "camera", looks.CAMERA._replace(strength=0.0))
     plain = draw_scene(1, SIZE, "camera")
     assert np.array_equal(through_lens.label_ids, plain.label_ids)
     assert through_lens.image.mean() < 0.95 * plain.image.mean()
@@ -136,7 +135,7 @@ def test_a_scene_depends_on_its_split_and_number_but_not_on_how_many_are_drawn(m
 
 
 def test_a_second_call_draws_nothing(copied, monkeypatch, capsys):
-    monkeypatch.setattr(toy_city, "draw_scene", None)
+    monkeypatch.setattr(files, "draw_scene", None)
     times = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
     make(copied)
     assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == times
@@ -173,12 +172,12 @@ def test_an_interrupted_run_is_completed(made, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         original(path, picture)
 
-    original = toy_city.save_picture
-    monkeypatch.setattr(toy_city, "save_picture", interrupted)
+    original = files.save_picture
+    monkeypatch.setattr(files, "save_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path)
     assert not json.loads((tmp_path / MARKER).read_text())["complete"]
-    monkeypatch.setattr(toy_city, "save_picture", original)
+    monkeypatch.setattr(files, "save_picture", original)
     make(tmp_path)
     assert contents(tmp_path) == contents(made)
 
@@ -190,5 +189,5 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
             raise OSError("no space left")
 
     with pytest.raises(OSError, match="space"):
-        toy_city.save_picture(tmp_path / "00001.png", Broken())
+        files.save_picture(tmp_path / "00001.png", Broken())
     assert not (tmp_path / "00001.png").exists()

@@ -1,0 +1,133 @@
+"""Toy City on disk, in the layouts of GTA5 and Cityscapes."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from datasets.labels import LABEL_ID_TO_TRAIN_ID, colorize
+from datasets.toy_city.looks import CAMERA_STRENGTH
+from datasets.toy_city.scenes import Scene, draw_scene
+from utils.errors import UserError
+
+FORMAT_VERSION = 1  # to be raised when the same seed gives other pictures
+MARKER = "toy_city.json"
+GTA5, CITYSCAPES = "GTA5", "Cityscapes"
+SOURCE_STREAM, TRAIN_STREAM, VAL_STREAM = range(3)  # independent random numbers for each
+CITIES = {"train": "toyburg", "val": "toyhaven"}
+FRAME_NUMBER = 19  # the annotated frame of each Cityscapes sequence
+
+Pictures = dict[Path, Image.Image]
+
+
+def make_toy_city(
+    root: Path,
+    *,
+    train: int,
+    val: int,
+    size: tuple[int, int],
+    seed: int,
+    progress: Callable[..., Iterable] = tqdm,
+) -> None:
+    """Write a game-look GTA5 and a camera-look Cityscapes under `root`, unless they are there.
+
+    GTA5 gets a quarter more than `train` scenes, since a fifth of all will be its validation split.
+    """
+    asked = {
+        "format": FORMAT_VERSION,
+        "camera_strength": CAMERA_STRENGTH,
+        "train": train,
+        "val": val,
+    }
+    asked |= {"size": list(size), "seed": seed}
+    if is_complete(root, asked):
+        print(f"{root} holds this Toy City already")
+        return
+    save_marker(root, asked, complete=False)
+    jobs = [
+        *((SOURCE_STREAM, i, "game", gta5_pictures) for i in range(train + math.ceil(train / 4))),
+        *((TRAIN_STREAM, i, "camera", partial(city_pictures, "train")) for i in range(train)),
+        *((VAL_STREAM, i, "camera", partial(city_pictures, "val")) for i in range(val)),
+    ]
+    for stream, index, look, pictures in progress(jobs, "Toy City", unit="scene"):
+        scene = draw_scene((seed, stream, index), size, look)
+        for path, picture in pictures(scene, index).items():
+            save_picture(root / path, picture)
+    save_marker(root, asked, complete=True)
+
+
+def is_complete(root: Path, asked: dict) -> bool:
+    """Whether the asked-for Toy City is there; a folder that holds something else is refused."""
+    marker = root / MARKER
+    if marker.exists():
+        found = read_marker(marker)
+        if found | asked != found:
+            raise UserError(
+                f"{root} holds a Toy City with {_listed(found, asked)}, but asked for is one with "
+                f"{_listed(asked, asked)}: choose another --toy_root or delete the folder"
+            )
+        return found["complete"]
+    for folder in (root / GTA5, root / CITYSCAPES):
+        if folder.exists():
+            raise UserError(
+                f"{folder} exists and {marker} does not, so it may be real data and is left alone: "
+                "choose another --toy_root"
+            )
+    return False
+
+
+def _listed(values: dict, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {values.get(name)}" for name in names)
+
+
+def read_marker(marker: Path) -> dict:
+    try:
+        return json.loads(marker.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{marker} is not readable ({error}): choose another --toy_root or delete the folder"
+        ) from error
+
+
+def save_marker(root: Path, asked: dict, *, complete: bool) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(root / MARKER)
+    temporary.write_text(json.dumps(asked | {"complete": complete}, indent=2) + "\n")
+    temporary.replace(root / MARKER)
+
+
+def gta5_pictures(scene: Scene, index: int) -> Pictures:
+    """Image and palette label; the label's indices are label ids, its colours Cityscapes'."""
+    label = Image.fromarray(scene.label_ids)
+    label.putpalette(colorize(LABEL_ID_TO_TRAIN_ID).tobytes())
+    name, root = f"{index + 1:05d}.png", Path(GTA5)
+    return {root / "images" / name: Image.fromarray(scene.image), root / "labels" / name: label}
+
+
+def city_pictures(split: str, scene: Scene, index: int) -> Pictures:
+    city, train_ids = CITIES[split], LABEL_ID_TO_TRAIN_ID[scene.label_ids]
+    name, root = f"{city}_{index:06d}_{FRAME_NUMBER:06d}", Path(CITYSCAPES)
+    labels = {"labelIds": scene.label_ids, "labelTrainIds": train_ids, "color": colorize(train_ids)}
+    image = root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
+    return {image: Image.fromarray(scene.image)} | {
+        root / "gtFine" / split / city / f"{name}_gtFine_{kind}.png": Image.fromarray(label)
+        for kind, label in labels.items()
+    }
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write the whole file or none: an interruption leaves no truncated picture behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    picture.save(temporary, format="PNG", compress_level=1)  # quick rather than small
+    temporary.replace(path)
+
+
+def _temporary(path: Path) -> Path:
+    """Where this process writes a file before it has its name."""
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
