@@ -58,7 +58,7 @@ from trainings.train_SSL_FDA import SSLFDA
 from utils.errors import UsageError
 from utils.run_folder import RunFolder
 from utils.settings import Settings, with_derived_defaults
-from utils.utils import markdown, resolve_precision, seed_everything
+from utils.utils import is_out_of_memory, markdown, resolve_precision, seed_everything
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "benchmarks" / "README.md"
@@ -168,7 +168,9 @@ def _speed(kind: str, form: Form, args: argparse.Namespace) -> tuple[str, str, s
             seconds = _repeat(step, args.steps, args.device)
     except UsageError:
         return "not on this device", "", ""
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return "out of memory", "", ""
     finally:
         step = None
