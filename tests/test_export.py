@@ -92,6 +92,7 @@ def test_openvino_gives_the_argmax_of_pytorch_at_any_size(onnx, network):
 def test_the_file_says_what_it_is(onnx, here):
     model = pytest.importorskip("onnx").load_from_string(onnx)
     told = {entry.key: entry.value for entry in model.metadata_props}
+    assert told["image_size"] == "[64, 96]" and str(here) not in str(told)
     assert json.loads(told["class_names"]) == list(CLASS_NAMES)
     assert json.loads(told["palette"])[0] == [128, 64, 128]
     assert told["checkpoint_sha256"] == file_digest(here / "net.pth")

@@ -62,6 +62,8 @@ class Difference(NamedTuple):
         return self.logits <= TOLERANCE * self.scale  # not where one of them is NaN
 
     def __str__(self) -> str:
+        if self.pixels == self.logits == 0:
+            return "the same class at every pixel"
         return (
             f"{100 * self.pixels:.4f} % of the pixels of another class, by logits at most "
             f"{self.logits:.1e} apart (the largest is {self.scale:.1f})"
@@ -122,7 +124,8 @@ def _metadata(checkpoint: Path, settings: Settings) -> dict[str, str]:
         "output": f"{_output_in_words(settings)}; train ids of Cityscapes",
         "class_names": json.dumps(CLASS_NAMES),
         "palette": json.dumps(PALETTE[:NUM_CLASSES].tolist()),
-        "checkpoint": str(checkpoint),
+        "image_size": json.dumps(settings.image_size),
+        "checkpoint": f"{checkpoint.resolve().parent.name}/{checkpoint.name}",
         "checkpoint_sha256": file_digest(checkpoint),
         "bn_statistics": settings.bn_statistics,
         "backbone": settings.backbone,
