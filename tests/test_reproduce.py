@@ -344,6 +344,76 @@ def test_scores_without_counts_have_no_difference(here, tmp_path):
     assert best == "–" and "[" in last and "[" in adapted
 
 
+@pytest.fixture
+def copied(here, tmp_path):
+    """A copy of config1's runs, to be changed."""
+    copy = tmp_path / "reproduce" / "config1"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy)
+    return copy
+
+
+def score_source_only_by_hand(copied, *words):
+    """Its best epoch, into its own folder, as the plan would."""
+    flags = ("--config", "config1", *WHOLE, "--save_model_path", str(copied / "seed0"))
+    assert main.main(["--action", "val_gta5_transfer", *flags, *words]) == 0
+
+
+def warnings_of_the_report(copied, capsys):
+    """By file; they are printed as they stand under the table of scores."""
+    capsys.readouterr()
+    assert report("--cityscapes_root", "nowhere", folder=copied.parent.parent) == 0
+    table, *_ = (copied.parent / "results.md").read_text().split("\n## ")
+    found = re.findall(r"^- Warning: (\S+) (was .*\.)$", table, re.MULTILINE)
+    assert table.count("Warning") == len(found)
+    said = capsys.readouterr().out
+    assert all(f"- Warning: {file} {text}\n" in said for file, text in found)
+    return dict(found)
+
+
+def test_comparable_scores_need_no_warning(copied, capsys):
+    (copied / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz").unlink()
+    assert warnings_of_the_report(copied, capsys) == {}
+
+
+def test_scores_of_another_size_are_named(copied, capsys):
+    score_source_only_by_hand(copied, "--image_size", "128", "192", "--source_resize", "128", "192")
+    sentence = (
+        "was scored at 128x192 on 3 images, the others of config1 on Cityscapes at 64x96 on 3 "
+        "images: score it again (remove the file and give the command of the reproduction again)."
+    )
+    assert warnings_of_the_report(copied, capsys) == {
+        f"config1/seed0/simple_gta5_adam_noaug/validation_cityscapes{end}.json": sentence
+        for end in ("", "_target_statistics")
+    }
+
+
+def test_scores_of_other_images_are_named_and_have_no_difference(copied, tmp_path, capsys):
+    fewer = tmp_path / "fewer"
+    shutil.copytree("toy_city/Cityscapes", fewer)
+    for path in [*fewer.glob("leftImg8bit/val/*/*_leftImg8bit.png")][:1]:
+        stem = path.name.removesuffix("leftImg8bit.png")
+        for of_image in fewer.glob(f"*/val/*/{stem}*"):
+            of_image.unlink()
+    score_source_only_by_hand(copied, "--cityscapes_root", str(fewer))
+    (text, *others) = warnings_of_the_report(copied, capsys).values()
+    assert len(others) == 1
+    assert "at 64x96 on 2 images, the others of config1 on Cityscapes at 64x96 on 3 images" in text
+    assert "no difference is formed between it and scores on the other images" in text
+    rows = markdown_rows(copied.parent / "results.md", "## Differences")
+    last, best, _ = rows["2", "ADA", "config1", ""]
+    assert "[" in last and best == "–"
+
+
+def test_as_many_other_images_are_named_too(copied, capsys):
+    path = copied / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz"
+    with np.load(path) as arrays:
+        names, counts = arrays["names"], arrays["counts"]
+    np.savez(path, names=["elsewhere", *names[1:]], counts=counts)
+    (text,) = warnings_of_the_report(copied, capsys).values()
+    assert "on 3 images such as elsewhere, the others" in text and f"such as {names[0]}" in text
+    assert "no difference is formed" in text
+
+
 def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
     monkeypatch.chdir(work)
     words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--cache_dir", "cache"]

@@ -16,7 +16,7 @@ from trainings.loaders import Domain, validation_samples
 from trainings.mbt import BETAS
 from trainings.plan import FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.results import Row, Run, Scores, baseline, read_results, rows
+from trainings.results import Row, Run, Scores, baseline, odd_scores, read_results, rows
 from trainings.visualize import comparison_sheet
 from utils.bootstrap import DRAWS, Difference, paired_difference
 from utils.errors import UserError
@@ -97,7 +97,8 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
         *_draw_charts(out, configs, lines),
         *(name for config in configs if (name := _draw_sheet(out, config, lines, settings))),
     ]
-    tables = "\n".join([_score_table(lines), _difference_table(lines, differences)])
+    warnings = odd_scores(results, of_rows)
+    tables = "\n".join([_score_table(lines, warnings), _difference_table(lines, differences)])
     sections = [
         f"# {folder.name}\n",
         tables,
@@ -112,7 +113,8 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------- tables
 
 
-def _score_table(lines: Sequence[Line]) -> str:
+def _score_table(lines: Sequence[Line], warnings: Sequence[str]) -> str:
+    """The table, and under it what in it cannot be compared."""
     columns = [f"{name} %{end}" for end in HEADINGS.values() for name in ("Accuracy", "mIoU")]
     head = (*IDENTITY, *columns[:2], TIME, *columns[2:])
     body = []
@@ -121,7 +123,8 @@ def _score_table(lines: Sequence[Line]) -> str:
         body.append((*line.identity, *cells[:2], _seconds(line), *cells[2:]))
     several = any(len(line.runs) > 1 for line in lines)
     note = f"{NOTE} {SEEDS_NOTE}" if several else NOTE
-    return f"{markdown([head, *body])}\n{note}\n"
+    warned = "".join(f"- Warning: {warning}.\n" for warning in warnings)
+    return "\n".join([markdown([head, *body]), *([warned] if warned else []), f"{note}\n"])
 
 
 def _score_cells(line: Line, kind: tuple[str, str]) -> tuple[str, str]:
