@@ -15,6 +15,7 @@ from utils.pictures import (
     PLOT_HEIGHT,
     SERIES_COLORS,
     SMALL,
+    TITLE,
     ComparisonRow,
     PanelRow,
     bar_chart,
@@ -262,6 +263,24 @@ def test_a_line_goes_through_its_points(monkeypatch):
     top = rows[columns > 0.9 * columns.max()].min()
     assert slope < 0 and top == rows.min()
     assert has_color(chart[-PLOT_HEIGHT:], ORANGE).any()
+
+
+@pytest.mark.parametrize("epochs", [2, 100])
+@pytest.mark.parametrize("place", [0, len(SERIES_COLORS)])
+def test_a_series_beyond_the_palette_is_dashed_in_plot_and_legend(place, epochs):
+    names = [f"method {number}" for number in range(len(SERIES_COLORS) + 1)]
+    line = [(x, 0.5) for x in range(1, epochs + 1)]
+    chart = line_chart({names[place]: [line]}, title="", x_name="epoch", order=names)
+    is_drawn, below_legend = has_color(chart, BLUE), EDGE + TITLE + SMALL + 4 * GAP
+    for part, length in ((is_drawn[:below_legend], 36), (is_drawn[below_legend:], 600)):
+        across = part[part.sum(1).argmax()]
+        runs = [len([*run]) for blue, run in itertools.groupby(across) if blue]
+        first, last = np.flatnonzero(across)[[0, -1]]
+        assert last - first >= length
+        if place == 0:
+            assert len(runs) == 1
+        else:
+            assert len(runs) > 1 and max(runs) < 20 and sum(runs) > length / 2
 
 
 def test_a_line_chart_of_nothing_is_still_a_chart():

@@ -6,7 +6,7 @@ colour blindness: Okabe & Ito's palette (2008), with a brown and a violet.
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ SERIES_COLORS = (
     (240, 228, 66),
     (34, 34, 34),
 )
-STRIPE = 3  # width of the white stripes in a series whose colour an earlier one has
+STRIPE = 3  # width of the white stripes in a bar of a series whose colour an earlier one has
 
 CHART_WIDTH = 1400
 LONGEST_COLUMN = 12  # categories; more of them stand in two columns
@@ -48,7 +48,10 @@ GROUP_GAP = 14
 MOST_TICKS = 10
 
 PLOT_HEIGHT = 420  # of a line chart's plane
-LINE_WIDTH, DOT = 2, 3
+LINE_WIDTH, DOT = 3, 4
+DASH, DASH_GAP = 14, 8  # of a line of a series whose colour an earlier one has
+LINE_SAMPLE = 2 * DASH + DASH_GAP  # of a line in a legend
+DOT_ROOM = 36  # from a point to the next on average, from which on they have dots
 
 
 class PanelRow(NamedTuple):
@@ -229,7 +232,7 @@ def line_chart(
     assert series and all(value >= 0 for point in points for value in point), points
     entries = _series_entries(series, order)
     sheet = _Sheet(title, columns=1, column_width=CHART_WIDTH - 2 * EDGE)
-    sheet.legend(entries)
+    sheet.legend(entries, lines=True)
     plane = _Plane.around(points)
     draw = sheet.block(plane.bottom + 2 * SMALL + 3 * GAP + EDGE)
     plane.draw_grid(draw, x_name, unit)
@@ -273,7 +276,8 @@ def _resized_ids(ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _Entry(NamedTuple):
-    """What a legend names: a colour, plain or with white stripes `spacing` widths apart."""
+    """What a legend names: a colour, plain or with white stripes `spacing` widths apart, which are
+    `spacing` gaps between the dashes of a line."""
 
     name: str
     color: tuple[int, int, int]
@@ -285,6 +289,12 @@ class _Entry(NamedTuple):
         if self.spacing:
             for x in range(left + STRIPE, right + 1, STRIPE * (self.spacing + 1)):
                 draw.rectangle((x, top + 1, min(x + STRIPE - 1, right), bottom - 1), PAPER)
+
+    def line(self, draw: ImageDraw.ImageDraw, places: Sequence[tuple[int, int]]) -> None:
+        """Joins two or more places."""
+        gap = self.spacing * DASH_GAP
+        for dash in _dashes(places, DASH, gap) if gap else [places]:
+            draw.line(dash, self.color, LINE_WIDTH)
 
 
 def _class_entries(black: str = "not scored") -> list[_Entry]:
@@ -302,6 +312,18 @@ def _series_entries(series: Iterable[str], order: Sequence[str]) -> list[_Entry]
 def _series_entry(index: int, name: str) -> _Entry:
     cycle, color = divmod(index, len(SERIES_COLORS))
     return _Entry(name, SERIES_COLORS[color], cycle)
+
+
+def _dashes(
+    places: Sequence[tuple[int, int]], length: int, gap: int
+) -> Iterator[list[tuple[float, float]]]:
+    """The places of each dash of a line, in pixels along it."""
+    points = np.array(places, float)
+    along = np.cumsum([0, *np.hypot(*np.diff(points, axis=0).T)])
+    for start in np.arange(0, along[-1], length + gap):
+        end = min(start + length, along[-1])
+        stops = [start, *along[(along > start) & (along < end)], end]
+        yield [tuple(np.interp(stop, along, axis) for axis in points.T) for stop in stops]
 
 
 class _Sheet:
@@ -338,18 +360,23 @@ class _Sheet:
         for column, picture in enumerate(pictures):
             self._blocks[-1].paste(Image.fromarray(picture), (self._left(column), 0))
 
-    def legend(self, entries: Sequence[_Entry]) -> None:
+    def legend(self, entries: Sequence[_Entry], *, lines: bool = False) -> None:
+        """Names under the colours of areas, or of lines."""
+        sample = LINE_SAMPLE if lines else SMALL
         widest = max(_font(SMALL).getlength(_ascii(entry.name)) for entry in entries)
-        pitch = min(SMALL + math.ceil(widest) + 4 * GAP, self.inside)
+        pitch = min(sample + math.ceil(widest) + 4 * GAP, self.inside)
         columns = _even_columns(len(entries), self.inside // pitch)
-        line_height = SMALL + GAP
+        line_height, middle = SMALL + GAP, SMALL // 2
         draw = self.block(-(-len(entries) // columns) * line_height + EDGE)
         for index, entry in enumerate(entries):
             line, column = divmod(index, columns)
             x, y = EDGE + column * pitch, GAP + line * line_height
-            entry.fill(draw, x, y, SMALL, SMALL)
-            place = (x + SMALL + GAP, y + SMALL // 2)
-            _write(draw, place, entry.name, SMALL, pitch - SMALL - 2 * GAP, anchor="lm")
+            if lines:
+                entry.line(draw, [(x, y + middle), (x + sample, y + middle)])
+            else:
+                entry.fill(draw, x, y, sample, SMALL)
+            place = (x + sample + GAP, y + middle)
+            _write(draw, place, entry.name, SMALL, pitch - sample - 2 * GAP, anchor="lm")
 
     def array(self) -> np.ndarray:
         return np.concatenate([np.array(block) for block in self._blocks])
@@ -548,11 +575,12 @@ class _Plane(NamedTuple):
     def draw_line(
         self, draw: ImageDraw.ImageDraw, line: Sequence[tuple[float, float]], entry: _Entry
     ) -> None:
-        """A dot per point, joined unless an earlier series has the colour."""
+        """The points joined, and a dot for each where that leaves the line to be seen."""
         places = [self.place(x, y) for x, y in line]
-        if len(places) > 1 and not entry.spacing:
-            draw.line(places, entry.color, LINE_WIDTH)
-        for x, y in places:
+        if len(places) > 1:
+            entry.line(draw, places)
+        are_sparse = len(places) * DOT_ROOM <= self.right - self.left
+        for x, y in places if are_sparse else ():
             draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), entry.color)
 
 
