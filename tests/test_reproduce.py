@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import main
 from datasets.labels import CLASS_NAMES
@@ -295,7 +295,21 @@ def test_a_score_without_its_picture_is_not_done(here, monkeypatch, tmp_path):
     assert [path.suffix for path in (tmp_path / "scored").iterdir()] == [".npz"]
 
 
-def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path):
+@pytest.fixture
+def written(monkeypatch):
+    """What is written on pictures."""
+    texts = []
+    write = ImageDraw.ImageDraw.text
+
+    def text(draw, place, words, *style):
+        texts.append(words)
+        write(draw, place, words, *style)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return texts
+
+
+def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path, written):
     copy = tmp_path / "reproduce"
     shutil.copytree(here / "runs" / "reproduce" / "config1", copy / "config1")
     shutil.copytree(copy / "config1" / "seed0", copy / "config1" / "seed1")
@@ -309,6 +323,7 @@ def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path):
         path = copy / "config1" / f"seed{seed}" / name / f"validation_cityscapes_{name}_latest.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "pixel_accuracy": accuracy}))
     assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    assert len([text for text in written if text.endswith("mean and range over 2 seeds")]) == 2
     rows = markdown_rows(copy / "results.md", "# reproduce")
     assert rows["2", "ADA", "config1", ""][0] == "30.0 ± 7.1"
     seeds = [r["Seed"] for r in table(copy / "results.csv") if r["Method"] == "ADA"]

@@ -295,12 +295,15 @@ def _draw_class_iou(
 
 
 def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]) -> str:
-    """Loss and validation mIoU of every training, a line per seed."""
+    """Loss and validation mIoU of every training, over its seeds."""
     trained = {line.row.name: [run.history() for run in line.runs.values()] for line in lines}
+    counts = sorted({len(line.runs) for line in lines if line.runs})
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    summed_up = f", mean and range over {seeds} seeds" if counts[-1] > 1 else ""
     charts = [
         line_chart(
             {name: [_curve(h, column) for h in of_seeds] for name, of_seeds in trained.items()},
-            title=f"{config}: {title}",
+            title=f"{config}: {title}{summed_up}",
             x_name="epoch",
             unit=unit,
             order=order,

@@ -5,6 +5,7 @@ colour blindness: Okabe & Ito's palette (2008), with a brown and a violet.
 """
 
 import math
+import statistics
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -49,6 +50,7 @@ MOST_TICKS = 10
 
 PLOT_HEIGHT = 420  # of a line chart's plane
 LINE_WIDTH, DOT = 3, 4
+RANGE_OPACITY = 45  # of 255
 DASH, DASH_GAP = 14, 8  # of a line of a series whose colour an earlier one has
 LINE_SAMPLE = 2 * DASH + DASH_GAP  # of a line in a legend
 DOT_ROOM = 36  # from a point to the next on average, from which on they have dots
@@ -217,18 +219,14 @@ def line_chart(
     unit: str = "",
     order: Sequence[str] = (),
 ) -> np.ndarray:
-    """The lines of each series, points (x, y) in their order, in one colour; `order` as for
-    `bar_chart`.
+    """A line per series, through points (x, y); of a series of several lines it is their mean, on
+    a pale band of their range. `order` as for `bar_chart`.
 
-    x are whole numbers; x and y are at least 0 and drawn to one scale from 0; y in "%" is given as
-    0 to 1. A point that is not finite is left out.
+    x are whole numbers, drawn from the first one on; y are drawn to one scale from 0, and those in
+    "%" are given as 0 to 1. Both are at least 0. A point that is not finite is left out.
     """
-    factor = 100 if unit == "%" else 1
-    planes = {
-        name: [[(x, factor * y) for x, y in line if math.isfinite(y)] for line in lines]
-        for name, lines in series.items()
-    }
-    points = [point for lines in planes.values() for line in lines for point in line]
+    curves = [_Curve.of(lines, 100 if unit == "%" else 1) for lines in series.values()]
+    points = [point for curve in curves for point in (*curve.low, *curve.high)]
     assert series and all(value >= 0 for point in points for value in point), points
     entries = _series_entries(series, order)
     sheet = _Sheet(title, columns=1, column_width=CHART_WIDTH - 2 * EDGE)
@@ -236,9 +234,10 @@ def line_chart(
     plane = _Plane.around(points)
     draw = sheet.block(plane.bottom + 2 * SMALL + 3 * GAP + EDGE)
     plane.draw_grid(draw, x_name, unit)
-    for entry, lines in zip(entries, planes.values(), strict=True):
-        for line in lines:
-            plane.draw_line(draw, line, entry)
+    for entry, curve in zip(entries, curves, strict=True):
+        plane.draw_band(draw, curve, entry)
+    for entry, curve in zip(entries, curves, strict=True):
+        plane.draw_line(draw, curve.mean, entry)
     return sheet.array()
 
 
@@ -339,7 +338,7 @@ class _Sheet:
     def block(self, height: int) -> ImageDraw.ImageDraw:
         """Draws on new paper below all that is there."""
         self._blocks.append(Image.new("RGB", (self.inside + 2 * EDGE, height), PAPER))
-        return ImageDraw.Draw(self._blocks[-1])
+        return ImageDraw.Draw(self._blocks[-1], "RGBA")  # mixes what is not opaque with the paper
 
     def caption(self, name: str, note: str) -> None:
         """A row's name and note under a line across the sheet."""
@@ -519,6 +518,25 @@ class _Axes(NamedTuple):
 # ------------------------------------------------------------------------------------- line charts
 
 
+class _Curve(NamedTuple):
+    """Points (x, y) of several lines as one: their mean, least and most at each x, over those that
+    have a point there."""
+
+    mean: list[tuple[float, float]]
+    low: list[tuple[float, float]]
+    high: list[tuple[float, float]]
+
+    @classmethod
+    def of(cls, lines: Iterable[Sequence[tuple[float, float]]], factor: float) -> "_Curve":
+        """Of what is finite, with y times the factor."""
+        found: dict[float, list[float]] = {}
+        for x, y in (point for line in lines for point in line):
+            if math.isfinite(y):
+                found.setdefault(x, []).append(factor * y)
+        points = sorted(found.items())
+        return cls(*([(x, of(ys)) for x, ys in points] for of in (statistics.fmean, min, max)))
+
+
 class _Plane(NamedTuple):
     """Where the plane of a line chart lies, in pixels of its block, and its scales."""
 
@@ -526,10 +544,11 @@ class _Plane(NamedTuple):
     right: int
     top: int
     bottom: int
+    x_first: float
     x_step: float  # between two ticks
-    x_ticks: int  # beside 0
+    x_last: float
     y_step: float
-    y_ticks: int
+    y_ticks: int  # beside 0
 
     @classmethod
     def around(cls, points: Sequence[tuple[float, float]]) -> "_Plane":
@@ -537,19 +556,21 @@ class _Plane(NamedTuple):
         (x_step, x_ticks), (y_step, y_ticks) = map(_ticks, largest)
         if x_step < 1:  # x are whole numbers
             x_step, x_ticks = 1, math.ceil(largest[0])
+        x_first = min((x for x, _ in points), default=0)
         return cls(
             left=EDGE + 5 * SMALL,
             right=CHART_WIDTH - 3 * EDGE,
             top=SMALL,
             bottom=SMALL + PLOT_HEIGHT,
+            x_first=x_first,
             x_step=x_step,
-            x_ticks=x_ticks,
+            x_last=max(x_ticks * x_step, x_first + 1),
             y_step=y_step,
             y_ticks=y_ticks,
         )
 
     def place(self, x: float, y: float) -> tuple[int, int]:
-        across = x / (self.x_step * self.x_ticks)
+        across = (x - self.x_first) / (self.x_last - self.x_first)
         up = y / (self.y_step * self.y_ticks)
         return (
             round(self.left + (self.right - self.left) * across),
@@ -559,18 +580,29 @@ class _Plane(NamedTuple):
     def draw_grid(self, draw: ImageDraw.ImageDraw, x_name: str, unit: str) -> None:
         for tick in range(self.y_ticks + 1):
             value = tick * self.y_step
-            _, y = self.place(0, value)
+            _, y = self.place(self.x_first, value)
             draw.line((self.left, y, self.right, y), GRID if tick else MUTED)
             text = f"{value:g} {unit}".rstrip()
             _write(draw, (self.left - GAP, y), text, SMALL, CHART_WIDTH, MUTED, "rm")
-        for tick in range(self.x_ticks + 1):
-            value = tick * self.x_step
+        for value in self._x_values():
             x, _ = self.place(value, 0)
-            draw.line((x, self.top, x, self.bottom), GRID if tick else MUTED)
+            color = MUTED if value == self.x_first else GRID
+            draw.line((x, self.top, x, self.bottom), color)
             place = (x, self.bottom + GAP)
             _write(draw, place, f"{value:g}", SMALL, CHART_WIDTH, MUTED, "mt")
         middle = ((self.left + self.right) // 2, self.bottom + SMALL + 2 * GAP)
         _write(draw, middle, x_name, SMALL, CHART_WIDTH, MUTED, "mt")
+
+    def _x_values(self) -> list[float]:
+        """The first, and the multiples of the step that leave room for it."""
+        multiples = np.arange(0, self.x_last + self.x_step / 2, self.x_step)
+        return [self.x_first, *multiples[multiples >= self.x_first + self.x_step / 2].tolist()]
+
+    def draw_band(self, draw: ImageDraw.ImageDraw, curve: _Curve, entry: _Entry) -> None:
+        """The range, where there is one; it lets through what lies below it."""
+        if curve.low != curve.high:
+            outline = [*curve.low, *reversed(curve.high)]
+            draw.polygon([self.place(x, y) for x, y in outline], (*entry.color, RANGE_OPACITY))
 
     def draw_line(
         self, draw: ImageDraw.ImageDraw, line: Sequence[tuple[float, float]], entry: _Entry
