@@ -106,6 +106,20 @@ def here(work, monkeypatch):
     return work
 
 
+@pytest.fixture
+def written(monkeypatch):
+    """What is written on pictures."""
+    texts = []
+    write = ImageDraw.ImageDraw.text
+
+    def text(draw, place, words, *style):
+        texts.append(words)
+        write(draw, place, words, *style)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return texts
+
+
 def test_it_goes_on_where_it_was_interrupted(here):
     before = contents(here / "interrupted" / "reproduce")
     assert any(path.name == "latest.pth" for path in before)
@@ -212,7 +226,7 @@ def test_other_settings_in_the_same_folder_are_refused_before_anything_runs(here
     assert contents(here) == before
 
 
-def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys):
+def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys, written):
     runs = here / "runs" / "reproduce"
     copy = tmp_path / "elsewhere" / "reproduce"
     shutil.copytree(runs, copy)
@@ -221,6 +235,7 @@ def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys
     assert report(folder=copy.parent) == 0
     for name in WRITTEN:
         assert (copy / name).read_bytes() == (runs / name).read_bytes(), name
+    assert "config2, seed 0, last epochs: the same images, side by side" in written
     capsys.readouterr()
     (copy / "predictions_config1.png").unlink()
     assert report("--cityscapes_root", "nowhere", folder=copy.parent) == 0
@@ -293,20 +308,6 @@ def test_a_score_without_its_picture_is_not_done(here, monkeypatch, tmp_path):
     best = ("--load_model_path", str(run / "best.pth"), *WHOLE, "--save_model_path", str(tmp_path))
     assert main.main([*words, *best]) == 130
     assert [path.suffix for path in (tmp_path / "scored").iterdir()] == [".npz"]
-
-
-@pytest.fixture
-def written(monkeypatch):
-    """What is written on pictures."""
-    texts = []
-    write = ImageDraw.ImageDraw.text
-
-    def text(draw, place, words, *style):
-        texts.append(words)
-        write(draw, place, words, *style)
-
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
-    return texts
 
 
 def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path, written):

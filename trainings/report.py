@@ -17,7 +17,7 @@ from trainings.mbt import BETAS
 from trainings.plan import FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.results import Row, Run, Scores, baseline, odd_scores, read_results, rows
-from trainings.visualize import comparison_sheet
+from trainings.visualize import SIDE_BY_SIDE, comparison_sheet
 from utils.bootstrap import DRAWS, Difference, paired_difference
 from utils.errors import UserError
 from utils.pictures import bar_chart, line_chart
@@ -342,7 +342,8 @@ def _draw_sheet(
         print(f"{out.path / name} is not drawn, everything else is: {error}")
         return None
     places = [round(part * (len(samples) - 1) / (SHEET_ROWS - 1)) for part in range(SHEET_ROWS)]
-    out.save_picture(name, comparison_sheet(several, places, samples, chosen))
+    title = f"{config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
+    out.save_picture(name, comparison_sheet(several, places, samples, chosen, title=title))
     return name
 
 
