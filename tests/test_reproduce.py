@@ -145,7 +145,9 @@ def test_every_method_of_every_config_has_its_numbers_traceable_to_their_files(h
         if "MBT" not in row["Method"]:
             settings = json.loads((folder / row["Run folder"] / "settings.json").read_text())
             assert (settings["config"], settings["seed"]) == (row["Config"], 0)
-            assert float(row["Train time per epoch (s)"]) > 0
+            seconds = json.loads((folder / row["Run folder"] / "scores.json").read_text())
+            expected = f"{seconds['mean_epoch_seconds']:.3f}"
+            assert row["Train time per epoch (s)"] == expected and float(expected) > 0
     expected = [(step, m, c) for step, several in METHODS.items() for m in several for c in CONFIGS]
     assert sorted((step, m, c) for step, m, _, c in kinds) == sorted(expected)
     for (step, *_), found in kinds.items():
@@ -174,6 +176,7 @@ def test_the_counts_of_the_images_add_up_to_the_scores(here):
 def test_the_report_has_every_table_and_picture(here):
     folder = here / "runs" / "reproduce"
     text = (folder / "results.md").read_text()
+    assert re.search("^config1: stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE)
     scores = markdown_rows(folder / "results.md", "# reproduce")
     assert len(scores) == 2 * sum(map(len, METHODS.values()))
     assert "±" not in " ".join(cell for row in scores.values() for cell in row)
@@ -327,6 +330,7 @@ def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path, written):
     assert len([text for text in written if text.endswith("mean and range over 2 seeds")]) == 2
     rows = markdown_rows(copy / "results.md", "# reproduce")
     assert rows["2", "ADA", "config1", ""][0] == "30.0 ± 7.1"
+    assert ", seeds 0, 1, discriminator " in (copy / "results.md").read_text()
     seeds = [r["Seed"] for r in table(copy / "results.csv") if r["Method"] == "ADA"]
     assert seeds == ["0"] * 3 + ["1"] * 3
     one = markdown_rows(here / "runs/reproduce/results.md", "## Differences")

@@ -158,7 +158,8 @@ def _records(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
     yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores")
     for line in lines:
         for seed, run in line.runs.items():
-            seconds = run.record().get("mean_epoch_seconds", "")
+            record = run.record()
+            seconds = f"{record['mean_epoch_seconds']:.3f}" if record else ""
             for kind, scores in run.scores(line.row.domain).items():
                 run_folder, file = (
                     p.relative_to(folder).as_posix() for p in (run.folder, scores.file)
@@ -410,7 +411,9 @@ def _sources(lines: Sequence[Line], folder: Path) -> str:
 
 def _recipe(config: str, lines: Sequence[Line]) -> str:
     """What the trainings of a config have in common, by the first that has ended."""
-    runs = [run for line in lines if line.config == config for run in line.runs.values()]
+    own = [line.runs for line in lines if line.config == config]
+    runs = [run for by_seed in own for run in by_seed.values()]
+    seeds = sorted({seed for by_seed in own for seed in by_seed})
     of = runs[0].settings
     height, width = of["image_size"]
     words = [
@@ -419,6 +422,7 @@ def _recipe(config: str, lines: Sequence[Line]) -> str:
         f"{of['optimizer']} {of['learning_rate']:g}",
         f"batch {of['batch_size']}",
         f"{of['num_epochs']} epochs",
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"discriminator {of['discriminator']}",
         f"weights at first: {_name(of['pretrain_path']) or 'random'}",
         *(["OHEM"] if of["ohem"] else []),
