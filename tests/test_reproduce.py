@@ -239,6 +239,8 @@ def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys
     for name in WRITTEN:
         assert (copy / name).read_bytes() == (runs / name).read_bytes(), name
     assert "config2, seed 0, last epochs: the same images, side by side" in written
+    classes = written.index("config1: mIoU and IoU per class on Cityscapes, last epoch, in %")
+    assert written.index("mIoU", classes) < written.index("road", classes)
     capsys.readouterr()
     (copy / "predictions_config1.png").unlink()
     assert report("--cityscapes_root", "nowhere", folder=copy.parent) == 0

@@ -178,18 +178,17 @@ def _class_records(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
     yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES)
     for line in lines:
         for kind in HEADINGS:
-            if scores := line.scores(kind).values():
-                miou = _mean(one.miou for one in scores)
-                yield (*line.identity, *kind, *map(_exact, (miou, *_class_means(line, kind))))
+            if line.scores(kind):
+                yield (*line.identity, *kind, *map(_exact, _iou_means(line, kind)))
 
 
 def _class_table(lines: Sequence[Line]) -> str:
     head = (*IDENTITY, "mIoU %", *CLASS_NAMES)
     body = []
     for line in lines:
-        if scores := line.scores(LAST).values():
-            shares = (_mean(one.miou for one in scores), *_class_means(line, LAST))
-            cells = (MISSING if share is None else f"{100 * share:.1f}" for share in shares)
+        if line.scores(LAST):
+            means = _iou_means(line, LAST)
+            cells = (MISSING if share is None else f"{100 * share:.1f}" for share in means)
             body.append((*line.identity, *cells))
     numbers = range(len(IDENTITY), len(head))
     return (
@@ -199,10 +198,11 @@ def _class_table(lines: Sequence[Line]) -> str:
     )
 
 
-def _class_means(line: Line, kind: tuple[str, str]) -> list[float | None]:
-    """IoU per class 0 to 1, mean over the seeds in which the class is not absent."""
-    of_seeds = [scores.class_iou for scores in line.scores(kind).values()]
-    return [_mean(iou[name] for iou in of_seeds) for name in CLASS_NAMES]
+def _iou_means(line: Line, kind: tuple[str, str]) -> list[float | None]:
+    """mIoU and IoU per class 0 to 1, mean over the seeds in which the class is not absent."""
+    of_seeds = line.scores(kind).values()
+    of_classes = [_mean(scores.class_iou[name] for scores in of_seeds) for name in CLASS_NAMES]
+    return [_mean(scores.miou for scores in of_seeds), *of_classes]
 
 
 def _mean(shares: Iterable[float | None]) -> float | None:
@@ -288,10 +288,10 @@ def _draw_charts(out: RunFolder, configs: Sequence[str], lines: Sequence[Line]) 
 def _draw_class_iou(
     out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]
 ) -> str:
-    series = {line.row.name: _class_means(line, LAST) for line in lines}
+    series = {line.row.name: _iou_means(line, LAST) for line in lines}
     name = f"class_iou_{config}.png"
-    title = f"{config}: IoU per class on Cityscapes, last epoch, in %"
-    out.save_picture(name, bar_chart(series, CLASS_NAMES, title=title, order=order))
+    title = f"{config}: mIoU and IoU per class on Cityscapes, last epoch, in %"
+    out.save_picture(name, bar_chart(series, ("mIoU", *CLASS_NAMES), title=title, order=order))
     return name
 
 
