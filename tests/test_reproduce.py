@@ -409,6 +409,17 @@ def test_scores_of_another_size_are_named(copied, capsys):
     }
 
 
+def test_of_two_halves_the_later_scores_are_named(copied, capsys):
+    for run in (copied / "seed0").iterdir():
+        if run.name != "simple_gta5_adam_noaug":
+            shutil.rmtree(run)
+    score_source_only_by_hand(
+        copied, "--image_size", "128", "192", "--source_resize", "128", "192", "--select", "last"
+    )
+    files = warnings_of_the_report(copied, capsys)
+    assert len(files) == 2 and all("_latest" in file for file in files)
+
+
 def test_scores_of_other_images_are_named_and_have_no_difference(copied, tmp_path, capsys):
     fewer = tmp_path / "fewer"
     shutil.copytree("toy_city/Cityscapes", fewer)

@@ -322,8 +322,10 @@ def _scored(
 
 
 def _odd(scored: Iterable[Scores]) -> Iterator[tuple[Path, Conditions, Conditions]]:
-    """The files that are unlike most, with what they were scored under and what most were."""
-    files = {scores.file: Conditions.of(scores) for scores in scored}
+    """The files that are unlike most, with what they were scored under and what most were; of two
+    halves that is the one with the oldest file."""
+    by_age = sorted(scored, key=lambda scores: scores.file.stat().st_mtime)
+    files = {scores.file: Conditions.of(scores) for scores in by_age}
     for usual, _ in Counter(files.values()).most_common(1):
         for file, found in files.items():
             if not found.alike(usual):
