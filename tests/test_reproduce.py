@@ -441,6 +441,9 @@ def test_as_many_other_images_are_named_too(copied, capsys):
     path = copied / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz"
     with np.load(path) as arrays:
         names, counts = arrays["names"], arrays["counts"]
+    np.savez(path, names=names[1:], counts=counts[1:])  # and then the scoring was interrupted
+    (text,) = warnings_of_the_report(copied, capsys).values()
+    assert "on 2 images, the others" in text
     np.savez(path, names=["elsewhere", *names[1:]], counts=counts)
     (text,) = warnings_of_the_report(copied, capsys).values()
     assert "on 3 images such as elsewhere, the others" in text and f"such as {names[0]}" in text

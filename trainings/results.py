@@ -263,14 +263,16 @@ class Conditions(NamedTuple):
 
     @classmethod
     def of(cls, scores: Scores) -> "Conditions":
+        """An interrupted scoring may have left counts of other images than its file says."""
         found, counts = scores.validation, scores.counts()
+        names = frozenset(counts[0] if counts else ())
         return cls(
             image_size=tuple(found["image_size"] or ()),
             scales=tuple(found["scales"]),
             flip=found["flip"],
             label_sizes=tuple(map(tuple, found["label_sizes"])),
-            images=found["images"],
-            names=frozenset(counts[0] if counts else ()),
+            images=len(names) or found["images"],
+            names=names,
         )
 
     def same_images(self, other: "Conditions") -> bool:
