@@ -8,6 +8,7 @@ from PIL import ImageDraw
 from datasets.labels import CLASS_NAMES, IGNORE, PALETTE
 from utils.pictures import (
     CHART_WIDTH,
+    DOT,
     EDGE,
     ERROR_COLOR,
     GAP,
@@ -15,6 +16,7 @@ from utils.pictures import (
     PLOT_HEIGHT,
     SERIES_COLORS,
     SMALL,
+    TITLE,
     ComparisonRow,
     PanelRow,
     bar_chart,
@@ -57,6 +59,13 @@ def bar_lengths(chart: np.ndarray, color) -> list[int]:
     """Of the bars of a colour from the top, in pixels; the legend's box is no bar."""
     counts = has_color(chart, color).sum(1)
     return [int(count) for count, _ in itertools.groupby(counts) if count > SMALL]
+
+
+def blue_columns(chart: np.ndarray) -> np.ndarray:
+    """The first and the last that a line chart's line, which is below its legend, goes through."""
+    below_legend = EDGE + TITLE + SMALL + 4 * GAP
+    row = has_color(chart[below_legend:], BLUE).sum(1).argmax()
+    return np.flatnonzero(has_color(chart[below_legend + row], BLUE))[[0, -1]]
 
 
 # ------------------------------------------------------------------------------------------ errors
@@ -262,6 +271,53 @@ def test_a_line_goes_through_its_points(monkeypatch):
     top = rows[columns > 0.9 * columns.max()].min()
     assert slope < 0 and top == rows.min()
     assert has_color(chart[-PLOT_HEIGHT:], ORANGE).any()
+
+
+def test_lines_of_a_series_are_their_mean_on_a_band_of_their_range():
+    def chart(*lines):
+        scale = [[(1, 1), (5, 1)]]
+        return line_chart({"a": lines, "b": scale}, title="", x_name="epoch")
+
+    lower, upper = ([(x, y) for x in range(1, 6)] for y in (0.25, 0.75))
+    several = chart(lower, upper, [(1, 0.5), (3, math.nan)])
+    one = chart([(x, 0.5) for x in range(1, 6)])
+    assert np.array_equal(has_color(several, BLUE), has_color(one, BLUE))
+    rows, columns = np.nonzero((several != one).any(-1))
+    assert abs(np.ptp(rows) - PLOT_HEIGHT / 2) <= 2
+    assert np.allclose([columns.min(), columns.max()], blue_columns(one), atol=DOT)
+    assert (np.median(several[rows, columns], axis=0) > 200).all()  # pale
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 2), (1, 5), (1, 60), (9, 100)])
+def test_a_line_chart_begins_at_the_first_x(monkeypatch, first, last):
+    written = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda _, at, text, *style: written.append((text, at[0]))
+    )
+    line = [(x, 0.5) for x in range(first, last + 1)]
+    left, right = blue_columns(line_chart({"a": [line]}, title="", x_name="epoch", unit="%"))
+    at = {text: x for text, x in written if text.isdigit()}
+    assert "0" not in at and abs(at[str(first)] - left) <= DOT and abs(at[str(last)] - right) <= DOT
+    places = list(at.values())
+    assert places == sorted(places) and min(np.diff(places)) > 2 * SMALL
+
+
+@pytest.mark.parametrize("epochs", [2, 100])
+@pytest.mark.parametrize("place", [0, len(SERIES_COLORS)])
+def test_a_series_beyond_the_palette_is_dashed_in_plot_and_legend(place, epochs):
+    names = [f"method {number}" for number in range(len(SERIES_COLORS) + 1)]
+    line = [(x, 0.5) for x in range(1, epochs + 1)]
+    chart = line_chart({names[place]: [line]}, title="", x_name="epoch", order=names)
+    is_drawn, below_legend = has_color(chart, BLUE), EDGE + TITLE + SMALL + 4 * GAP
+    for part, length in ((is_drawn[:below_legend], 36), (is_drawn[below_legend:], 600)):
+        across = part[part.sum(1).argmax()]
+        runs = [len([*run]) for blue, run in itertools.groupby(across) if blue]
+        first, last = np.flatnonzero(across)[[0, -1]]
+        assert last - first >= length
+        if place == 0:
+            assert len(runs) == 1
+        else:
+            assert len(runs) > 1 and max(runs) < 20 and sum(runs) > length / 2
 
 
 def test_a_line_chart_of_nothing_is_still_a_chart():

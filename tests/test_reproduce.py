@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import main
 from datasets.labels import CLASS_NAMES
@@ -106,6 +106,20 @@ def here(work, monkeypatch):
     return work
 
 
+@pytest.fixture
+def written(monkeypatch):
+    """What is written on pictures."""
+    texts = []
+    write = ImageDraw.ImageDraw.text
+
+    def text(draw, place, words, *style):
+        texts.append(words)
+        write(draw, place, words, *style)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return texts
+
+
 def test_it_goes_on_where_it_was_interrupted(here):
     before = contents(here / "interrupted" / "reproduce")
     assert any(path.name == "latest.pth" for path in before)
@@ -131,7 +145,9 @@ def test_every_method_of_every_config_has_its_numbers_traceable_to_their_files(h
         if "MBT" not in row["Method"]:
             settings = json.loads((folder / row["Run folder"] / "settings.json").read_text())
             assert (settings["config"], settings["seed"]) == (row["Config"], 0)
-            assert float(row["Train time per epoch (s)"]) > 0
+            seconds = json.loads((folder / row["Run folder"] / "scores.json").read_text())
+            expected = f"{seconds['mean_epoch_seconds']:.3f}"
+            assert row["Train time per epoch (s)"] == expected and float(expected) > 0
     expected = [(step, m, c) for step, several in METHODS.items() for m in several for c in CONFIGS]
     assert sorted((step, m, c) for step, m, _, c in kinds) == sorted(expected)
     for (step, *_), found in kinds.items():
@@ -160,6 +176,7 @@ def test_the_counts_of_the_images_add_up_to_the_scores(here):
 def test_the_report_has_every_table_and_picture(here):
     folder = here / "runs" / "reproduce"
     text = (folder / "results.md").read_text()
+    assert re.search("^config1: stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE)
     scores = markdown_rows(folder / "results.md", "# reproduce")
     assert len(scores) == 2 * sum(map(len, METHODS.values()))
     assert "±" not in " ".join(cell for row in scores.values() for cell in row)
@@ -212,7 +229,7 @@ def test_other_settings_in_the_same_folder_are_refused_before_anything_runs(here
     assert contents(here) == before
 
 
-def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys):
+def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys, written):
     runs = here / "runs" / "reproduce"
     copy = tmp_path / "elsewhere" / "reproduce"
     shutil.copytree(runs, copy)
@@ -221,6 +238,9 @@ def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys
     assert report(folder=copy.parent) == 0
     for name in WRITTEN:
         assert (copy / name).read_bytes() == (runs / name).read_bytes(), name
+    assert "config2, seed 0, last epochs: the same images, side by side" in written
+    classes = written.index("config1: mIoU and IoU per class on Cityscapes, last epoch, in %")
+    assert written.index("mIoU", classes) < written.index("road", classes)
     capsys.readouterr()
     (copy / "predictions_config1.png").unlink()
     assert report("--cityscapes_root", "nowhere", folder=copy.parent) == 0
@@ -295,7 +315,7 @@ def test_a_score_without_its_picture_is_not_done(here, monkeypatch, tmp_path):
     assert [path.suffix for path in (tmp_path / "scored").iterdir()] == [".npz"]
 
 
-def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path):
+def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path, written):
     copy = tmp_path / "reproduce"
     shutil.copytree(here / "runs" / "reproduce" / "config1", copy / "config1")
     shutil.copytree(copy / "config1" / "seed0", copy / "config1" / "seed1")
@@ -309,8 +329,10 @@ def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path):
         path = copy / "config1" / f"seed{seed}" / name / f"validation_cityscapes_{name}_latest.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "pixel_accuracy": accuracy}))
     assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    assert len([text for text in written if text.endswith("mean and range over 2 seeds")]) == 2
     rows = markdown_rows(copy / "results.md", "# reproduce")
     assert rows["2", "ADA", "config1", ""][0] == "30.0 ± 7.1"
+    assert ", seeds 0, 1, discriminator " in (copy / "results.md").read_text()
     seeds = [r["Seed"] for r in table(copy / "results.csv") if r["Method"] == "ADA"]
     assert seeds == ["0"] * 3 + ["1"] * 3
     one = markdown_rows(here / "runs/reproduce/results.md", "## Differences")
@@ -342,6 +364,90 @@ def test_scores_without_counts_have_no_difference(here, tmp_path):
     rows = markdown_rows(tmp_path / "reproduce" / "results.md", "## Differences")
     last, best, adapted = rows["2", "ADA", "config1", ""]
     assert best == "–" and "[" in last and "[" in adapted
+
+
+@pytest.fixture
+def copied(here, tmp_path):
+    """A copy of config1's runs, to be changed."""
+    copy = tmp_path / "reproduce" / "config1"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy)
+    return copy
+
+
+def score_source_only_by_hand(copied, *words):
+    """Its best epoch, into its own folder, as the plan would."""
+    flags = ("--config", "config1", *WHOLE, "--save_model_path", str(copied / "seed0"))
+    assert main.main(["--action", "val_gta5_transfer", *flags, *words]) == 0
+
+
+def warnings_of_the_report(copied, capsys):
+    """By file; they are printed as they stand under the table of scores."""
+    capsys.readouterr()
+    assert report("--cityscapes_root", "nowhere", folder=copied.parent.parent) == 0
+    table, *_ = (copied.parent / "results.md").read_text().split("\n## ")
+    found = re.findall(r"^- Warning: (\S+) (was .*\.)$", table, re.MULTILINE)
+    assert table.count("Warning") == len(found)
+    said = capsys.readouterr().out
+    assert all(f"- Warning: {file} {text}\n" in said for file, text in found)
+    return dict(found)
+
+
+def test_comparable_scores_need_no_warning(copied, capsys):
+    (copied / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz").unlink()
+    assert warnings_of_the_report(copied, capsys) == {}
+
+
+def test_scores_of_another_size_are_named(copied, capsys):
+    score_source_only_by_hand(copied, "--image_size", "128", "192", "--source_resize", "128", "192")
+    sentence = (
+        "was scored at 128x192 on 3 images, the others of config1 on Cityscapes at 64x96 on 3 "
+        "images: score it again (remove the file and give the command of the reproduction again)."
+    )
+    assert warnings_of_the_report(copied, capsys) == {
+        f"config1/seed0/simple_gta5_adam_noaug/validation_cityscapes{end}.json": sentence
+        for end in ("", "_target_statistics")
+    }
+
+
+def test_of_two_halves_the_later_scores_are_named(copied, capsys):
+    for run in (copied / "seed0").iterdir():
+        if run.name != "simple_gta5_adam_noaug":
+            shutil.rmtree(run)
+    score_source_only_by_hand(
+        copied, "--image_size", "128", "192", "--source_resize", "128", "192", "--select", "last"
+    )
+    files = warnings_of_the_report(copied, capsys)
+    assert len(files) == 2 and all("_latest" in file for file in files)
+
+
+def test_scores_of_other_images_are_named_and_have_no_difference(copied, tmp_path, capsys):
+    fewer = tmp_path / "fewer"
+    shutil.copytree("toy_city/Cityscapes", fewer)
+    for path in [*fewer.glob("leftImg8bit/val/*/*_leftImg8bit.png")][:1]:
+        stem = path.name.removesuffix("leftImg8bit.png")
+        for of_image in fewer.glob(f"*/val/*/{stem}*"):
+            of_image.unlink()
+    score_source_only_by_hand(copied, "--cityscapes_root", str(fewer))
+    (text, *others) = warnings_of_the_report(copied, capsys).values()
+    assert len(others) == 1
+    assert "at 64x96 on 2 images, the others of config1 on Cityscapes at 64x96 on 3 images" in text
+    assert "no difference is formed between it and scores on the other images" in text
+    rows = markdown_rows(copied.parent / "results.md", "## Differences")
+    last, best, _ = rows["2", "ADA", "config1", ""]
+    assert "[" in last and best == "–"
+
+
+def test_as_many_other_images_are_named_too(copied, capsys):
+    path = copied / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz"
+    with np.load(path) as arrays:
+        names, counts = arrays["names"], arrays["counts"]
+    np.savez(path, names=names[1:], counts=counts[1:])  # and then the scoring was interrupted
+    (text,) = warnings_of_the_report(copied, capsys).values()
+    assert "on 2 images, the others" in text
+    np.savez(path, names=["elsewhere", *names[1:]], counts=counts)
+    (text,) = warnings_of_the_report(copied, capsys).values()
+    assert "on 3 images such as elsewhere, the others" in text and f"such as {names[0]}" in text
+    assert "no difference is formed" in text
 
 
 def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):

@@ -16,8 +16,8 @@ from trainings.loaders import Domain, validation_samples
 from trainings.mbt import BETAS
 from trainings.plan import FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.results import Row, Run, Scores, baseline, read_results, rows
-from trainings.visualize import comparison_sheet
+from trainings.results import Row, Run, Scores, baseline, odd_scores, read_results, rows
+from trainings.visualize import SIDE_BY_SIDE, comparison_sheet
 from utils.bootstrap import DRAWS, Difference, paired_difference
 from utils.errors import UserError
 from utils.pictures import bar_chart, line_chart
@@ -97,7 +97,8 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
         *_draw_charts(out, configs, lines),
         *(name for config in configs if (name := _draw_sheet(out, config, lines, settings))),
     ]
-    tables = "\n".join([_score_table(lines), _difference_table(lines, differences)])
+    warnings = odd_scores(results, of_rows)
+    tables = "\n".join([_score_table(lines, warnings), _difference_table(lines, differences)])
     sections = [
         f"# {folder.name}\n",
         tables,
@@ -112,7 +113,8 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------- tables
 
 
-def _score_table(lines: Sequence[Line]) -> str:
+def _score_table(lines: Sequence[Line], warnings: Sequence[str]) -> str:
+    """The table, and under it what in it cannot be compared."""
     columns = [f"{name} %{end}" for end in HEADINGS.values() for name in ("Accuracy", "mIoU")]
     head = (*IDENTITY, *columns[:2], TIME, *columns[2:])
     body = []
@@ -121,7 +123,8 @@ def _score_table(lines: Sequence[Line]) -> str:
         body.append((*line.identity, *cells[:2], _seconds(line), *cells[2:]))
     several = any(len(line.runs) > 1 for line in lines)
     note = f"{NOTE} {SEEDS_NOTE}" if several else NOTE
-    return f"{markdown([head, *body])}\n{note}\n"
+    warned = "".join(f"- Warning: {warning}.\n" for warning in warnings)
+    return "\n".join([markdown([head, *body]), *([warned] if warned else []), f"{note}\n"])
 
 
 def _score_cells(line: Line, kind: tuple[str, str]) -> tuple[str, str]:
@@ -155,7 +158,8 @@ def _records(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
     yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores")
     for line in lines:
         for seed, run in line.runs.items():
-            seconds = run.record().get("mean_epoch_seconds", "")
+            record = run.record()
+            seconds = f"{record['mean_epoch_seconds']:.3f}" if record else ""
             for kind, scores in run.scores(line.row.domain).items():
                 run_folder, file = (
                     p.relative_to(folder).as_posix() for p in (run.folder, scores.file)
@@ -174,18 +178,17 @@ def _class_records(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
     yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES)
     for line in lines:
         for kind in HEADINGS:
-            if scores := line.scores(kind).values():
-                miou = _mean(one.miou for one in scores)
-                yield (*line.identity, *kind, *map(_exact, (miou, *_class_means(line, kind))))
+            if line.scores(kind):
+                yield (*line.identity, *kind, *map(_exact, _iou_means(line, kind)))
 
 
 def _class_table(lines: Sequence[Line]) -> str:
     head = (*IDENTITY, "mIoU %", *CLASS_NAMES)
     body = []
     for line in lines:
-        if scores := line.scores(LAST).values():
-            shares = (_mean(one.miou for one in scores), *_class_means(line, LAST))
-            cells = (MISSING if share is None else f"{100 * share:.1f}" for share in shares)
+        if line.scores(LAST):
+            means = _iou_means(line, LAST)
+            cells = (MISSING if share is None else f"{100 * share:.1f}" for share in means)
             body.append((*line.identity, *cells))
     numbers = range(len(IDENTITY), len(head))
     return (
@@ -195,10 +198,11 @@ def _class_table(lines: Sequence[Line]) -> str:
     )
 
 
-def _class_means(line: Line, kind: tuple[str, str]) -> list[float | None]:
-    """IoU per class 0 to 1, mean over the seeds in which the class is not absent."""
-    of_seeds = [scores.class_iou for scores in line.scores(kind).values()]
-    return [_mean(iou[name] for iou in of_seeds) for name in CLASS_NAMES]
+def _iou_means(line: Line, kind: tuple[str, str]) -> list[float | None]:
+    """mIoU and IoU per class 0 to 1, mean over the seeds in which the class is not absent."""
+    of_seeds = line.scores(kind).values()
+    of_classes = [_mean(scores.class_iou[name] for scores in of_seeds) for name in CLASS_NAMES]
+    return [_mean(scores.miou for scores in of_seeds), *of_classes]
 
 
 def _mean(shares: Iterable[float | None]) -> float | None:
@@ -284,20 +288,23 @@ def _draw_charts(out: RunFolder, configs: Sequence[str], lines: Sequence[Line]) 
 def _draw_class_iou(
     out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]
 ) -> str:
-    series = {line.row.name: _class_means(line, LAST) for line in lines}
+    series = {line.row.name: _iou_means(line, LAST) for line in lines}
     name = f"class_iou_{config}.png"
-    title = f"{config}: IoU per class on Cityscapes, last epoch, in %"
-    out.save_picture(name, bar_chart(series, CLASS_NAMES, title=title, order=order))
+    title = f"{config}: mIoU and IoU per class on Cityscapes, last epoch, in %"
+    out.save_picture(name, bar_chart(series, ("mIoU", *CLASS_NAMES), title=title, order=order))
     return name
 
 
 def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]) -> str:
-    """Loss and validation mIoU of every training, a line per seed."""
+    """Loss and validation mIoU of every training, over its seeds."""
     trained = {line.row.name: [run.history() for run in line.runs.values()] for line in lines}
+    counts = sorted({len(line.runs) for line in lines if line.runs})
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    summed_up = f", mean and range over {seeds} seeds" if counts[-1] > 1 else ""
     charts = [
         line_chart(
             {name: [_curve(h, column) for h in of_seeds] for name, of_seeds in trained.items()},
-            title=f"{config}: {title}",
+            title=f"{config}: {title}{summed_up}",
             x_name="epoch",
             unit=unit,
             order=order,
@@ -336,7 +343,8 @@ def _draw_sheet(
         print(f"{out.path / name} is not drawn, everything else is: {error}")
         return None
     places = [round(part * (len(samples) - 1) / (SHEET_ROWS - 1)) for part in range(SHEET_ROWS)]
-    out.save_picture(name, comparison_sheet(several, places, samples, chosen))
+    title = f"{config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
+    out.save_picture(name, comparison_sheet(several, places, samples, chosen, title=title))
     return name
 
 
@@ -403,7 +411,9 @@ def _sources(lines: Sequence[Line], folder: Path) -> str:
 
 def _recipe(config: str, lines: Sequence[Line]) -> str:
     """What the trainings of a config have in common, by the first that has ended."""
-    runs = [run for line in lines if line.config == config for run in line.runs.values()]
+    own = [line.runs for line in lines if line.config == config]
+    runs = [run for by_seed in own for run in by_seed.values()]
+    seeds = sorted({seed for by_seed in own for seed in by_seed})
     of = runs[0].settings
     height, width = of["image_size"]
     words = [
@@ -412,6 +422,7 @@ def _recipe(config: str, lines: Sequence[Line]) -> str:
         f"{of['optimizer']} {of['learning_rate']:g}",
         f"batch {of['batch_size']}",
         f"{of['num_epochs']} epochs",
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"discriminator {of['discriminator']}",
         f"weights at first: {_name(of['pretrain_path']) or 'random'}",
         *(["OHEM"] if of["ohem"] else []),

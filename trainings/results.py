@@ -1,7 +1,8 @@
 """What lies in the run folders of a reproduction: the rows of its tables, read from disk alone."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ KINDS = (("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARG
 
 Kind = tuple[str, str]
 
+UNPAIRED = "; until then no difference is formed between it and scores on the other images"
+
 
 class Key(NamedTuple):
     """What tells the runs of one config and seed apart; an ensemble has no action."""
@@ -60,12 +63,14 @@ class Row(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Scores 0 to 1 of a checkpoint or an ensemble, None where undefined, and their file."""
+    """Scores 0 to 1 of a checkpoint or an ensemble, None where undefined, their file, and what it
+    says of the validation."""
 
     accuracy: float | None
     miou: float | None
     class_iou: Mapping[str, float | None]
     file: Path
+    validation: Mapping[str, Any]
 
     def counts(self) -> tuple[list[str], np.ndarray] | None:
         """Names and confusion counts [images, C, C] of the images, where they lie beside.
@@ -97,8 +102,10 @@ class Run(NamedTuple):
         if domain is Domain.GTA5:
             return self._own_scores()
         files = {kind: self.folder / f"{self._name(kind)}.json" for kind in KINDS}
+        records = {kind: read_json(file) for kind, file in files.items() if file.exists()}
         return {
-            kind: _scores(read_json(file), file) for kind, file in files.items() if file.exists()
+            kind: _scores(record, files[kind], record["validation"])
+            for kind, record in records.items()
         }
 
     def _own_scores(self) -> dict[Kind, Scores]:
@@ -107,7 +114,10 @@ class Run(NamedTuple):
         if not file.exists():
             return {}
         record = read_json(file)
-        return {(select, TRAINING): _scores(record[select], file) for select in ("last", "best")}
+        return {
+            (select, TRAINING): _scores(record[select], file, record["validation"])
+            for select in ("last", "best")
+        }
 
     def _name(self, kind: Kind) -> str:
         select, statistics = kind
@@ -233,5 +243,92 @@ def read_json(path: Path) -> dict[str, Any]:
     return RunFolder(path.parent).read_json(path.name)
 
 
-def _scores(record: Mapping[str, Any], file: Path) -> Scores:
-    return Scores(record["pixel_accuracy"], record["mIoU"], record["class_IoU"], file)
+def _scores(scores: Mapping[str, Any], file: Path, validation: Mapping[str, Any]) -> Scores:
+    return Scores(scores["pixel_accuracy"], scores["mIoU"], scores["class_IoU"], file, validation)
+
+
+# -------------------------------------------------------------------------------- comparable scores
+
+
+class Conditions(NamedTuple):
+    """What scores depend on beside the network. `names` are those of the images, empty where no
+    counts tell them."""
+
+    image_size: tuple[int, ...]
+    scales: tuple[float, ...]
+    flip: bool
+    label_sizes: tuple[tuple[int, ...], ...]
+    images: int
+    names: frozenset[str]
+
+    @classmethod
+    def of(cls, scores: Scores) -> "Conditions":
+        """An interrupted scoring may have left counts of other images than its file says."""
+        found, counts = scores.validation, scores.counts()
+        names = frozenset(counts[0] if counts else ())
+        return cls(
+            image_size=tuple(found["image_size"] or ()),
+            scales=tuple(found["scales"]),
+            flip=found["flip"],
+            label_sizes=tuple(map(tuple, found["label_sizes"])),
+            images=len(names) or found["images"],
+            names=names,
+        )
+
+    def same_images(self, other: "Conditions") -> bool:
+        known = self.names and other.names
+        return self.images == other.images and (not known or self.names == other.names)
+
+    def alike(self, other: "Conditions") -> bool:
+        """Whether scores under both can be compared."""
+        return self[:-2] == other[:-2] and self.same_images(other)
+
+    def text(self, other: "Conditions") -> str:
+        """Size and number of images, and what else is not as in the other ones."""
+        scales = f"scales {'-'.join(map(str, self.scales))}"
+        words = [f"at {_by(self.image_size) if self.image_size else scales}"]
+        words += ["and mirrored"] * (self.flip > other.flip)
+        words += [f"on {self.images} images"]
+        if self.label_sizes != other.label_sizes:
+            words += [f"with labels of {' and '.join(map(_by, self.label_sizes))}"]
+        if self.images == other.images and not self.same_images(other):
+            words += [f"such as {min(self.names - other.names)}"]
+        return " ".join(words)
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
+
+
+def odd_scores(results: Results, of_rows: Sequence[Row]) -> list[str]:
+    """A sentence for each file whose numbers cannot be compared with most others of its config and
+    domain: it was scored at another size or on other images."""
+    return [
+        f"{file.relative_to(results.folder).as_posix()} was scored {found.text(usual)}, the others "
+        f"of {config} on {domain.value} {usual.text(found)}: score it again (remove the file and "
+        f"give the command of the reproduction again){'' if found.same_images(usual) else UNPAIRED}"
+        for config in results.configs
+        for domain in Domain
+        for file, found, usual in _odd(_scored(results, of_rows, config, domain))
+    ]
+
+
+def _scored(
+    results: Results, of_rows: Iterable[Row], config: str, domain: Domain
+) -> Iterator[Scores]:
+    """All numbers of a config on a domain."""
+    for row in of_rows:
+        if row.domain is domain:
+            for run in results.of(row, config).values():
+                yield from run.scores(domain).values()
+
+
+def _odd(scored: Iterable[Scores]) -> Iterator[tuple[Path, Conditions, Conditions]]:
+    """The files that are unlike most, with what they were scored under and what most were; of two
+    halves that is the one with the oldest file."""
+    by_age = sorted(scored, key=lambda scores: scores.file.stat().st_mtime)
+    files = {scores.file: Conditions.of(scores) for scores in by_age}
+    for usual, _ in Counter(files.values()).most_common(1):
+        for file, found in files.items():
+            if not found.alike(usual):
+                yield file, found, usual

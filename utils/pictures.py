@@ -5,8 +5,9 @@ colour blindness: Okabe & Ito's palette (2008), with a brown and a violet.
 """
 
 import math
+import statistics
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ SERIES_COLORS = (
     (240, 228, 66),
     (34, 34, 34),
 )
-STRIPE = 3  # width of the white stripes in a series whose colour an earlier one has
+STRIPE = 3  # width of the white stripes in a bar of a series whose colour an earlier one has
 
 CHART_WIDTH = 1400
 LONGEST_COLUMN = 12  # categories; more of them stand in two columns
@@ -48,7 +49,11 @@ GROUP_GAP = 14
 MOST_TICKS = 10
 
 PLOT_HEIGHT = 420  # of a line chart's plane
-LINE_WIDTH, DOT = 2, 3
+LINE_WIDTH, DOT = 3, 4
+RANGE_OPACITY = 45  # of 255
+DASH, DASH_GAP = 14, 8  # of a line of a series whose colour an earlier one has
+LINE_SAMPLE = 2 * DASH + DASH_GAP  # of a line in a legend
+DOT_ROOM = 36  # from a point to the next on average, from which on they have dots
 
 
 class PanelRow(NamedTuple):
@@ -214,28 +219,25 @@ def line_chart(
     unit: str = "",
     order: Sequence[str] = (),
 ) -> np.ndarray:
-    """The lines of each series, points (x, y) in their order, in one colour; `order` as for
-    `bar_chart`.
+    """A line per series, through points (x, y); of a series of several lines it is their mean, on
+    a pale band of their range. `order` as for `bar_chart`.
 
-    x are whole numbers; x and y are at least 0 and drawn to one scale from 0; y in "%" is given as
-    0 to 1. A point that is not finite is left out.
+    x are whole numbers, drawn from the first one on; y are drawn to one scale from 0, and those in
+    "%" are given as 0 to 1. Both are at least 0. A point that is not finite is left out.
     """
-    factor = 100 if unit == "%" else 1
-    planes = {
-        name: [[(x, factor * y) for x, y in line if math.isfinite(y)] for line in lines]
-        for name, lines in series.items()
-    }
-    points = [point for lines in planes.values() for line in lines for point in line]
+    curves = [_Curve.of(lines, 100 if unit == "%" else 1) for lines in series.values()]
+    points = [point for curve in curves for point in (*curve.low, *curve.high)]
     assert series and all(value >= 0 for point in points for value in point), points
     entries = _series_entries(series, order)
     sheet = _Sheet(title, columns=1, column_width=CHART_WIDTH - 2 * EDGE)
-    sheet.legend(entries)
+    sheet.legend(entries, lines=True)
     plane = _Plane.around(points)
     draw = sheet.block(plane.bottom + 2 * SMALL + 3 * GAP + EDGE)
     plane.draw_grid(draw, x_name, unit)
-    for entry, lines in zip(entries, planes.values(), strict=True):
-        for line in lines:
-            plane.draw_line(draw, line, entry)
+    for entry, curve in zip(entries, curves, strict=True):
+        plane.draw_band(draw, curve, entry)
+    for entry, curve in zip(entries, curves, strict=True):
+        plane.draw_line(draw, curve.mean, entry)
     return sheet.array()
 
 
@@ -273,7 +275,8 @@ def _resized_ids(ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _Entry(NamedTuple):
-    """What a legend names: a colour, plain or with white stripes `spacing` widths apart."""
+    """What a legend names: a colour, plain or with white stripes `spacing` widths apart, which are
+    `spacing` gaps between the dashes of a line."""
 
     name: str
     color: tuple[int, int, int]
@@ -285,6 +288,12 @@ class _Entry(NamedTuple):
         if self.spacing:
             for x in range(left + STRIPE, right + 1, STRIPE * (self.spacing + 1)):
                 draw.rectangle((x, top + 1, min(x + STRIPE - 1, right), bottom - 1), PAPER)
+
+    def line(self, draw: ImageDraw.ImageDraw, places: Sequence[tuple[int, int]]) -> None:
+        """Joins two or more places."""
+        gap = self.spacing * DASH_GAP
+        for dash in _dashes(places, DASH, gap) if gap else [places]:
+            draw.line(dash, self.color, LINE_WIDTH)
 
 
 def _class_entries(black: str = "not scored") -> list[_Entry]:
@@ -304,6 +313,18 @@ def _series_entry(index: int, name: str) -> _Entry:
     return _Entry(name, SERIES_COLORS[color], cycle)
 
 
+def _dashes(
+    places: Sequence[tuple[int, int]], length: int, gap: int
+) -> Iterator[list[tuple[float, float]]]:
+    """The places of each dash of a line, in pixels along it."""
+    points = np.array(places, float)
+    along = np.cumsum([0, *np.hypot(*np.diff(points, axis=0).T)])
+    for start in np.arange(0, along[-1], length + gap):
+        end = min(start + length, along[-1])
+        stops = [start, *along[(along > start) & (along < end)], end]
+        yield [tuple(np.interp(stop, along, axis) for axis in points.T) for stop in stops]
+
+
 class _Sheet:
     """Paper that grows downwards, in columns, under a title."""
 
@@ -317,7 +338,7 @@ class _Sheet:
     def block(self, height: int) -> ImageDraw.ImageDraw:
         """Draws on new paper below all that is there."""
         self._blocks.append(Image.new("RGB", (self.inside + 2 * EDGE, height), PAPER))
-        return ImageDraw.Draw(self._blocks[-1])
+        return ImageDraw.Draw(self._blocks[-1], "RGBA")  # mixes what is not opaque with the paper
 
     def caption(self, name: str, note: str) -> None:
         """A row's name and note under a line across the sheet."""
@@ -338,18 +359,23 @@ class _Sheet:
         for column, picture in enumerate(pictures):
             self._blocks[-1].paste(Image.fromarray(picture), (self._left(column), 0))
 
-    def legend(self, entries: Sequence[_Entry]) -> None:
+    def legend(self, entries: Sequence[_Entry], *, lines: bool = False) -> None:
+        """Names under the colours of areas, or of lines."""
+        sample = LINE_SAMPLE if lines else SMALL
         widest = max(_font(SMALL).getlength(_ascii(entry.name)) for entry in entries)
-        pitch = min(SMALL + math.ceil(widest) + 4 * GAP, self.inside)
+        pitch = min(sample + math.ceil(widest) + 4 * GAP, self.inside)
         columns = _even_columns(len(entries), self.inside // pitch)
-        line_height = SMALL + GAP
+        line_height, middle = SMALL + GAP, SMALL // 2
         draw = self.block(-(-len(entries) // columns) * line_height + EDGE)
         for index, entry in enumerate(entries):
             line, column = divmod(index, columns)
             x, y = EDGE + column * pitch, GAP + line * line_height
-            entry.fill(draw, x, y, SMALL, SMALL)
-            place = (x + SMALL + GAP, y + SMALL // 2)
-            _write(draw, place, entry.name, SMALL, pitch - SMALL - 2 * GAP, anchor="lm")
+            if lines:
+                entry.line(draw, [(x, y + middle), (x + sample, y + middle)])
+            else:
+                entry.fill(draw, x, y, sample, SMALL)
+            place = (x + sample + GAP, y + middle)
+            _write(draw, place, entry.name, SMALL, pitch - sample - 2 * GAP, anchor="lm")
 
     def array(self) -> np.ndarray:
         return np.concatenate([np.array(block) for block in self._blocks])
@@ -492,6 +518,25 @@ class _Axes(NamedTuple):
 # ------------------------------------------------------------------------------------- line charts
 
 
+class _Curve(NamedTuple):
+    """Points (x, y) of several lines as one: their mean, least and most at each x, over those that
+    have a point there."""
+
+    mean: list[tuple[float, float]]
+    low: list[tuple[float, float]]
+    high: list[tuple[float, float]]
+
+    @classmethod
+    def of(cls, lines: Iterable[Sequence[tuple[float, float]]], factor: float) -> "_Curve":
+        """Of what is finite, with y times the factor."""
+        found: dict[float, list[float]] = {}
+        for x, y in (point for line in lines for point in line):
+            if math.isfinite(y):
+                found.setdefault(x, []).append(factor * y)
+        points = sorted(found.items())
+        return cls(*([(x, of(ys)) for x, ys in points] for of in (statistics.fmean, min, max)))
+
+
 class _Plane(NamedTuple):
     """Where the plane of a line chart lies, in pixels of its block, and its scales."""
 
@@ -499,10 +544,11 @@ class _Plane(NamedTuple):
     right: int
     top: int
     bottom: int
+    x_first: float
     x_step: float  # between two ticks
-    x_ticks: int  # beside 0
+    x_last: float
     y_step: float
-    y_ticks: int
+    y_ticks: int  # beside 0
 
     @classmethod
     def around(cls, points: Sequence[tuple[float, float]]) -> "_Plane":
@@ -510,19 +556,21 @@ class _Plane(NamedTuple):
         (x_step, x_ticks), (y_step, y_ticks) = map(_ticks, largest)
         if x_step < 1:  # x are whole numbers
             x_step, x_ticks = 1, math.ceil(largest[0])
+        x_first = min((x for x, _ in points), default=0)
         return cls(
             left=EDGE + 5 * SMALL,
             right=CHART_WIDTH - 3 * EDGE,
             top=SMALL,
             bottom=SMALL + PLOT_HEIGHT,
+            x_first=x_first,
             x_step=x_step,
-            x_ticks=x_ticks,
+            x_last=max(x_ticks * x_step, x_first + 1),
             y_step=y_step,
             y_ticks=y_ticks,
         )
 
     def place(self, x: float, y: float) -> tuple[int, int]:
-        across = x / (self.x_step * self.x_ticks)
+        across = (x - self.x_first) / (self.x_last - self.x_first)
         up = y / (self.y_step * self.y_ticks)
         return (
             round(self.left + (self.right - self.left) * across),
@@ -532,27 +580,39 @@ class _Plane(NamedTuple):
     def draw_grid(self, draw: ImageDraw.ImageDraw, x_name: str, unit: str) -> None:
         for tick in range(self.y_ticks + 1):
             value = tick * self.y_step
-            _, y = self.place(0, value)
+            _, y = self.place(self.x_first, value)
             draw.line((self.left, y, self.right, y), GRID if tick else MUTED)
             text = f"{value:g} {unit}".rstrip()
             _write(draw, (self.left - GAP, y), text, SMALL, CHART_WIDTH, MUTED, "rm")
-        for tick in range(self.x_ticks + 1):
-            value = tick * self.x_step
+        for value in self._x_values():
             x, _ = self.place(value, 0)
-            draw.line((x, self.top, x, self.bottom), GRID if tick else MUTED)
+            color = MUTED if value == self.x_first else GRID
+            draw.line((x, self.top, x, self.bottom), color)
             place = (x, self.bottom + GAP)
             _write(draw, place, f"{value:g}", SMALL, CHART_WIDTH, MUTED, "mt")
         middle = ((self.left + self.right) // 2, self.bottom + SMALL + 2 * GAP)
         _write(draw, middle, x_name, SMALL, CHART_WIDTH, MUTED, "mt")
 
+    def _x_values(self) -> list[float]:
+        """The first, and the multiples of the step that leave room for it."""
+        multiples = np.arange(0, self.x_last + self.x_step / 2, self.x_step)
+        return [self.x_first, *multiples[multiples >= self.x_first + self.x_step / 2].tolist()]
+
+    def draw_band(self, draw: ImageDraw.ImageDraw, curve: _Curve, entry: _Entry) -> None:
+        """The range, where there is one; it lets through what lies below it."""
+        if curve.low != curve.high:
+            outline = [*curve.low, *reversed(curve.high)]
+            draw.polygon([self.place(x, y) for x, y in outline], (*entry.color, RANGE_OPACITY))
+
     def draw_line(
         self, draw: ImageDraw.ImageDraw, line: Sequence[tuple[float, float]], entry: _Entry
     ) -> None:
-        """A dot per point, joined unless an earlier series has the colour."""
+        """The points joined, and a dot for each where that leaves the line to be seen."""
         places = [self.place(x, y) for x, y in line]
-        if len(places) > 1 and not entry.spacing:
-            draw.line(places, entry.color, LINE_WIDTH)
-        for x, y in places:
+        if len(places) > 1:
+            entry.line(draw, places)
+        are_sparse = len(places) * DOT_ROOM <= self.right - self.left
+        for x, y in places if are_sparse else ():
             draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), entry.color)
 
 
