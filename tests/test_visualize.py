@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import main
 from model.ensemble import joint_scores
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes
@@ -154,6 +155,49 @@ def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
         )
         first, second, third = row.predictions
         assert np.array_equal(second, third) and not np.array_equal(first, second)
+
+
+def as_run(folder, size, action="train_ada"):
+    """Makes a run of that size of a folder with a checkpoint."""
+    run = Settings(action=action, image_size=size, base_width=8)
+    (folder / "settings.json").write_text(json.dumps(run.to_json()))
+
+
+def drawn(tmp_path, *words):
+    """`visualize` of the folders in that path, without a size."""
+    places = ("--save_model_path", str(tmp_path), "--cityscapes_root", str(tmp_path / "Cityscapes"))
+    small = ("--base_width", "8", "--num_workers", "0", "--precision", "fp32")
+    return main.main(["--action", "visualize", *places, *small, *words])
+
+
+def test_what_is_named_is_drawn_at_the_size_of_its_run(settings, tmp_path, capsys):
+    as_run(tmp_path / "a", (64, 96))
+    best = ("--load_model_path", str(tmp_path / "a/best.pth"))
+    assert drawn(tmp_path, *best) == 0
+    out = capsys.readouterr().out
+    assert "drawn at 64x96 with the batch-norm" in out and "scored" not in out
+    assert drawn(tmp_path, *best, "--image_size", "96", "128") == 0
+    assert "drawn at 96x128 with the batch-norm" in capsys.readouterr().out
+    kinds = ("fixed", "random", "worst", "best")
+    names = {path.name for path in (tmp_path / "a/pictures").iterdir()}
+    assert names == {f"{kind}{end}.png" for kind in kinds for end in ("", "_96x128")}
+
+
+def test_runs_of_one_size_are_drawn_at_it_and_of_several_only_those_of_the_commands(
+    settings, tmp_path, capsys
+):
+    for name in "ab":
+        as_run(tmp_path / name, (64, 96))
+    assert drawn(tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "drawn at 64x96" in out and "left out" not in out
+    as_run(tmp_path / "b", (96, 128))
+    assert drawn(tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "was trained at --image_size 512 1024 (a at 64 96, b at 96 128)" in error
+    assert drawn(tmp_path, "--image_size", "96", "128") == 0
+    out = capsys.readouterr().out
+    assert "not trained at --image_size 96 128: a at 64 96" in out and "\na: " not in out
 
 
 def test_no_run_and_no_such_image_are_sentences(settings):

@@ -19,7 +19,7 @@ from trainings.val import Evaluation, evaluate, print_scores
 from utils.errors import UsageError, UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
-from utils.settings import Settings
+from utils.settings import Settings, with_derived_defaults
 from utils.utils import find_input, git_revision, resolve_device, resolve_precision, versions
 
 STATISTICS = {
@@ -28,9 +28,36 @@ STATISTICS = {
 }
 
 
+SIZES = ("image_size", "source_resize")
+
+
+def trained_with(checkpoint: Path) -> dict[str, Any]:
+    """Network and sizes of the run in whose folder a checkpoint lies; nothing for one from
+    elsewhere."""
+    try:
+        run = RunFolder(checkpoint.resolve().parent).read_json(SETTINGS)
+        network = {name: run[name] for name in ("backbone", "base_width")}
+        return {**network, **{name: tuple(run[name]) for name in SIZES if run.get(name)}}
+    except (UserError, KeyError, TypeError):
+        return {}
+
+
+def as_trained(settings: Settings, checkpoint: Path) -> Settings:
+    """The settings with the sizes of the run that a checkpoint is of, unless the command gives
+    others; without such a run as they are."""
+    trained = trained_with(checkpoint)
+    size = trained.get("image_size", settings.image_size)
+    if not trained or ("image_size" in settings.given and settings.image_size != size):
+        return settings  # what follows from an explicit size does so already
+    sizes = {"image_size": size, "source_resize": trained.get("source_resize")}
+    sizes = {name: value for name, value in sizes.items() if name not in settings.given}
+    return with_derived_defaults(replace(settings, **sizes))
+
+
 def score(experiment: Experiment, settings: Settings) -> None:
     """Scores the checkpoint that is named, else that of the experiment's own run."""
     folder, checkpoint = _checkpoint(experiment, settings, search=False)
+    settings = as_trained(settings, checkpoint)
     score_checkpoint(checkpoint, folder, experiment.validation, settings)
 
 
@@ -38,7 +65,7 @@ def score_transfer(source: Experiment, settings: Settings) -> None:
     """The domain shift: a network trained on the source, scored on Cityscapes; and how much of it
     the statistics of the target take back."""
     folder, checkpoint = _checkpoint(source, settings, search=True)
-    domain = Domain.CITYSCAPES
+    domain, settings = Domain.CITYSCAPES, as_trained(settings, checkpoint)
     score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TRAINING))
     try:
         check_enough(unlabelled_samples(domain, settings))
@@ -90,7 +117,8 @@ def _announced(folder: Path, settings: Settings) -> Path:
 def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: Settings) -> None:
     """Scores a checkpoint on a domain's validation split with the chosen batch-norm statistics;
     prints, and leaves the scores in the folder."""
-    (network,) = load_checkpoints([checkpoint], domain, settings)
+    doing = f"scored{at_size(domain, settings)}"
+    (network,) = load_checkpoints([checkpoint], domain, settings, doing=doing)
     device = resolve_device(settings.device)
     evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
     scores = evaluation.scores()
@@ -111,14 +139,15 @@ def checkpoint_scores_name(
     unless the folder is its own and it is the best one."""
     own = checkpoint.resolve().parent
     plain = own == folder.resolve() and checkpoint.name == BEST
-    return scores_name(domain, settings, "" if plain else f"_{own.name}_{checkpoint.stem}")
+    extra = "" if plain else f"_{own.name}_{checkpoint.stem}"
+    return scores_name(domain, settings, extra, checkpoint=checkpoint)
 
 
 def load_checkpoints(
-    checkpoints: Sequence[Path], domain: Domain, settings: Settings
+    checkpoints: Sequence[Path], domain: Domain, settings: Settings, *, doing: str = ""
 ) -> list[BiSeNet]:
-    """Networks on the device, folded, with the batch-norm statistics that are chosen; `domain` is
-    what they are going to be scored on."""
+    """Networks on the device, folded, with the batch-norm statistics that are chosen, which is
+    printed after what is `doing` with them; `domain` is what they are going to see."""
     device = resolve_device(settings.device)
     networks = []
     for checkpoint in checkpoints:
@@ -129,8 +158,20 @@ def load_checkpoints(
         samples = unlabelled_samples(domain, settings)
         reestimate_statistics(networks, samples, settings, device)
     how = ", ".join([STATISTICS[settings.bn_statistics], *_views(settings)])
-    print(f"scored with {how}", flush=True)
+    print(f"{doing} with {how}".lstrip(), flush=True)
     return [folded(network) for network in networks]
+
+
+def at_size(domain: Domain, settings: Settings) -> str:
+    """In words, the size of whole images that networks see; nothing where the images' own sizes are
+    scaled."""
+    if settings.eval_scales:
+        return ""
+    return f" at {_in_words(resize_size(domain, settings))}"
+
+
+def _in_words(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))
 
 
 def refuse_views(settings: Settings) -> None:
@@ -143,20 +184,35 @@ def refuse_views(settings: Settings) -> None:
         )
 
 
-def scores_name(domain: Domain, settings: Settings, extra: str = "") -> str:
-    """What the files of a validation are called by, such as `validation_cityscapes`."""
-    return f"validation_{domain.value.lower()}{extra}{scoring_suffix(settings)}"
+def scores_name(
+    domain: Domain, settings: Settings, extra: str = "", *, checkpoint: Path | None = None
+) -> str:
+    """What the files of a validation are called by, such as `validation_cityscapes`; a
+    `checkpoint` that is scored tells whether the size is its usual one."""
+    suffix = scoring_suffix(domain, settings, checkpoint)
+    return f"validation_{domain.value.lower()}{extra}{suffix}"
 
 
-def scoring_suffix(settings: Settings) -> str:
+def scoring_suffix(domain: Domain, settings: Settings, checkpoint: Path | None) -> str:
     """What tells the files of a way of scoring from those of the usual one, such as
-    `_target_statistics_scales_0.5-1.0_flip`."""
-    return "".join(f"_{way}" for way in unusual_scoring(settings)).replace(" ", "_")
+    `_128x256_target_statistics_flip`."""
+    ways = unusual_scoring(domain, settings, checkpoint)
+    return "".join(f"_{way}" for way in ways).replace(" ", "_")
 
 
-def unusual_scoring(settings: Settings) -> list[str]:
+def unusual_scoring(domain: Domain, settings: Settings, checkpoint: Path | None) -> list[str]:
     """In a few words each, what is not as usual in the scoring that is asked for."""
-    return ["target statistics"] * (settings.bn_statistics == TARGET) + _views(settings)
+    size = [] if checkpoint is None else _other_size(domain, settings, checkpoint)
+    return [*size, *["target statistics"] * (settings.bn_statistics == TARGET), *_views(settings)]
+
+
+def _other_size(domain: Domain, settings: Settings, checkpoint: Path) -> list[str]:
+    """The size where the command gives another one than that of the checkpoint's run."""
+    if settings.eval_scales or settings.given.isdisjoint(SIZES):
+        return []
+    size = resize_size(domain, settings)
+    usual = resize_size(domain, as_trained(replace(settings, given=frozenset()), checkpoint))
+    return [] if size == usual else [_in_words(size)]
 
 
 def _views(settings: Settings) -> list[str]:

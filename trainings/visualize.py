@@ -15,7 +15,7 @@ from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
 from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.scoring import scoring_suffix, unusual_scoring
+from trainings.scoring import as_trained, at_size, scoring_suffix, unusual_scoring
 from trainings.val import Evaluation, evaluate_each
 from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
@@ -40,6 +40,7 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     their scores: in the order in which they are named, else from the lowest mIoU to the highest.
     """
     named = named_predictors(settings)
+    settings = as_trained(settings, named[0].checkpoints[0]) if named else _at_a_size(settings)
     predictors = named or found_predictors(fda, ssl_fda, settings)
     samples = validation_samples(Domain.CITYSCAPES, settings)
     if settings.picture_index >= len(samples):
@@ -47,7 +48,8 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
             f"argument --picture_index: {settings.picture_index} is not below the {len(samples)} "
             "images of the validation split"
         )
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
+    doing = f"drawn{at_size(Domain.CITYSCAPES, settings)}"
+    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings, doing=doing)
     device = resolve_device(settings.device)
     evaluations = evaluate_each(loaded, samples, settings, device, pictured=())
     accuracies = [list(evaluation.image_accuracy.values()) for evaluation in evaluations]
@@ -87,7 +89,7 @@ def _compare(
         title=f"{SIDE_BY_SIDE}, with mIoU",
     )
     folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
-    name = f"comparison{_compared(settings)}"
+    name = f"comparison{_compared(loaded.predictors[0], settings)}"
     folder.write_json(f"{name}.json", {"predictors": records})
     path = folder.save_picture(f"{name}.png", sheet)
     print(f"\n{markdown(table, numbers=(1, 2))}\nside by side: {path.with_suffix('.*')}")
@@ -107,20 +109,57 @@ def named_predictors(settings: Settings) -> list[Predictor]:
     return predictors
 
 
+def _at_a_size(settings: Settings) -> Settings:
+    """With the size at which all runs like these settings were trained, where they share one and
+    the command gives none."""
+    runs = find_runs(settings, {})
+    if len({tuple(run["image_size"]) for run in runs.values()}) != 1:
+        return settings
+    return as_trained(settings, next(iter(runs)) / selected(settings))
+
+
 def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Predictor]:
-    """Every run like these settings under `--save_model_path`, and FDA's ensemble where `val_mbt`
-    would find its members."""
+    """Every run like these settings under `--save_model_path` that was trained at `--image_size`,
+    and FDA's ensemble where `val_mbt` would find its members among them."""
     runs = find_runs(settings, {})
     if not runs:
         raise UserError(
             f"no run of --optimizer {settings.optimizer} in {settings.save_model_path}: train one, "
             "or name a checkpoint with --load_model_path"
         )
-    predictors = [single(folder / selected(settings)) for folder in runs]
+    checkpoints = [folder / selected(settings) for folder in _of_this_size(runs, settings)]
+    predictors = [single(checkpoint) for checkpoint in checkpoints]
     with contextlib.suppress(UserError):
         members = find_members(fda, ssl_fda, 0, settings)
-        predictors.append(Predictor(ENSEMBLE, tuple(members)))
+        if set(members) <= set(checkpoints):
+            predictors.append(Predictor(ENSEMBLE, tuple(members)))
     return predictors
+
+
+def _of_this_size(runs: Mapping[Path, Mapping[str, Any]], settings: Settings) -> list[Path]:
+    """The runs trained at `--image_size`; says which others there are. Raises UserError where there
+    are only others."""
+    own = [
+        folder for folder, run in runs.items() if tuple(run["image_size"]) == settings.image_size
+    ]
+    others = ", ".join(
+        f"{folder.name} at {_words(run['image_size'])}"
+        for folder, run in runs.items()
+        if folder not in own
+    )
+    asked = f"--image_size {_words(settings.image_size)}"
+    if not own:
+        raise UserError(
+            f"no run in {settings.save_model_path} was trained at {asked} ({others}): give "
+            "--image_size as one of them was trained, or name a checkpoint with --load_model_path"
+        )
+    if others:
+        print(f"left out, because they were not trained at {asked}: {others}")
+    return own
+
+
+def _words(size: Sequence[int]) -> str:
+    return " ".join(map(str, size))
 
 
 def single(checkpoint: Path) -> Predictor:
@@ -160,11 +199,11 @@ def _draw_one(
         for place, row in zip(places, evaluation.rows, strict=True)
     }
     path, suffix = _place(predictor, settings)
-    suffix += scoring_suffix(settings)
+    suffix += scoring_suffix(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
         if of_kind:
-            title = f"{predictor.title}{_in_title(settings)}: {kind}"
+            title = f"{predictor.title}{_in_title(predictor, settings)}: {kind}"
             picture = error_panel([rows[place] for place in of_kind], title=title)
             folder.save_picture(f"{kind}{suffix}.png", picture)
     print(f"{predictor.title}: {folder.path}/{{{','.join(chosen)}}}{suffix}.png")
@@ -184,15 +223,17 @@ def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
     return folder, f"_{own.name}_{checkpoint.stem}"
 
 
-def _compared(settings: Settings) -> str:
-    """What tells a sheet of these checkpoints from that of every run's best."""
+def _compared(first: Predictor, settings: Settings) -> str:
+    """What tells a sheet of these checkpoints from that of every run's best; its size is compared
+    with that of the first one's run."""
     named = (settings.load_model_path, *settings.compare, *settings.mbt_checkpoints)
     names = "_".join(f"{p.resolve().parent.name}_{p.stem}" for p in named if p)
     if not names:
         names = "" if settings.select == "best" else settings.select
     elif len(names) > LONGEST_NAME:
         names = hashlib.sha256(names.encode()).hexdigest()[:12]
-    return f"{names and '_'}{names}{scoring_suffix(settings)}"
+    suffix = scoring_suffix(Domain.CITYSCAPES, settings, first.checkpoints[0])
+    return f"{names and '_'}{names}{suffix}"
 
 
 def _noted(row: PanelRow, accuracy: float) -> PanelRow:
@@ -223,9 +264,11 @@ def comparison_sheet(
         ComparisonRow(same[0].name, same[0].image, same[0].truth, [row.prediction for row in same])
         for same in zip(*(evaluation.rows for evaluation in evaluations), strict=True)
     ]
-    titles = [predictor.title for one in several for predictor in one.predictors]
-    return comparison(rows, titles, title=title + _in_title(settings))
+    predictors = [predictor for one in several for predictor in one.predictors]
+    titles = [predictor.title for predictor in predictors]
+    return comparison(rows, titles, title=title + _in_title(predictors[0], settings))
 
 
-def _in_title(settings: Settings) -> str:
-    return "".join(f", {way}" for way in unusual_scoring(settings))
+def _in_title(predictor: Predictor, settings: Settings) -> str:
+    ways = unusual_scoring(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
+    return "".join(f", {way}" for way in ways)
