@@ -210,6 +210,18 @@ def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
     assert (folder / "validation_cityscapes.png").exists()
 
 
+def test_an_explicit_augmentation_that_no_run_has_is_warned_of(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    source = here / "runs" / "simple_gta5_sgd_aug"
+    shutil.copytree(source, here / "other" / "simple_gta5_sgd_aug", dirs_exist_ok=True)
+    common = ("--action", "val_gta5_transfer", *AT_NO_SIZE, "--save_model_path", "other")
+    for words, warned in (((), False), (("--aug_method", "nonorm"), True)):
+        assert main.main([*common, *words]) == 0
+        line = capsys.readouterr().out.splitlines()[0]
+        start = "warning: no run of train_simple_gta5 has augmentation none; instead, other/simple"
+        assert line.startswith(start) == warned and "trained with augmentation C-S-HF" in line
+
+
 def test_validation_only_scores_what_the_run_scored(here):
     done = trained(here, "--validation_only", "True")
     assert done.returncode == 0, done.stderr

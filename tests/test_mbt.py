@@ -55,6 +55,20 @@ def test_a_set_of_one_augmentation_beats_a_closer_single_run(tmp_path, capsys):
         members(tmp_path, aug_method="RP")
 
 
+def test_members_of_another_augmentation_than_an_explicit_one_are_warned_of(tmp_path, capsys):
+    for beta in (0.01, 0.05, 0.09):
+        make_run(tmp_path, "train_fda", f"fda{beta}", fda_beta=beta)
+    asked = {"aug_method": "C-S-HF"}
+    assert members(tmp_path, **asked) and "warning" not in capsys.readouterr().out
+    assert members(tmp_path, **asked, given=frozenset(asked))
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == (
+        "warning: no runs of train_fda at every beta have augmentation C-S-HF; those with none are "
+        "taken"
+    )
+    assert len(rest) == 3 and not any("warning" in line for line in rest)
+
+
 def test_an_ensemble_is_named_by_its_members_augmentation(tmp_path):
     make_run(tmp_path, "train_fda", "mine", fda_beta=0.05, aug_method="HF")
     settings = replace(SGD, save_model_path=tmp_path, ssl_round=0)

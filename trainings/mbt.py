@@ -11,9 +11,11 @@ from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
 from trainings.predictors import Predictor, load_predictors
 from trainings.scoring import (
+    NONE,
     as_trained,
     at_size,
     find_checkpoint,
+    lacks_augmentation,
     scores_name,
     scoring_record,
     write_scores,
@@ -98,6 +100,11 @@ def find_members(
     settings = dataclasses.replace(settings, ssl_round=ssl_round, save_keyword=None)
     betas = [dataclasses.replace(settings, fda_beta=beta) for beta in BETAS]
     shared = _shared_augmentation(experiment, betas)
+    if shared is not None and lacks_augmentation(settings, shared):
+        print(
+            f"warning: no runs of {experiment.action} at every beta have augmentation "
+            f"{settings.aug_method or NONE}; those with {shared or NONE} are taken"
+        )
     found, problems = [], []
     for member in betas:
         wanted = member if shared is None else dataclasses.replace(member, aug_method=shared)

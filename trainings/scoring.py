@@ -20,6 +20,7 @@ from utils.errors import UsageError, UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
 from utils.settings import Settings, with_derived_defaults
+from utils.transforms import augmentation_codes
 from utils.utils import find_input, git_revision, resolve_device, resolve_precision, versions
 
 STATISTICS = {
@@ -27,6 +28,9 @@ STATISTICS = {
     TARGET: "batch-norm statistics of the scored domain's training images",
 }
 
+
+NONE = "none"
+"""The augmentation of a run without any, in words."""
 
 SIZES = ("image_size", "source_resize")
 
@@ -95,22 +99,33 @@ def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> 
 
 def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, Path]:
     """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
-    it."""
+    it; warns of another augmentation than an explicit one."""
     folder = find_run(settings, experiment.stem, experiment.wanted(settings))
-    return folder, _announced(folder, settings)
+    trained = RunFolder(folder).read_json(SETTINGS)["aug_method"]
+    warning = ""
+    if not settings.save_keyword and lacks_augmentation(settings, trained):
+        asked = settings.aug_method or NONE
+        warning = f"warning: no run of {experiment.action} has augmentation {asked}; instead, "
+    return folder, _announced(folder, settings, warning)
 
 
-def _announced(folder: Path, settings: Settings) -> Path:
-    """The checkpoint of a run that is scored; says how it came about."""
+def lacks_augmentation(settings: Settings, trained: str) -> bool:
+    """Whether the command gives another augmentation than that of a training."""
+    given = "aug_method" in settings.given
+    return given and augmentation_codes(settings.aug_method) != augmentation_codes(trained)
+
+
+def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
+    """The checkpoint of a run that is scored; says how it came about, after a warning."""
     run, checkpoint = RunFolder(folder), folder / selected(settings)
-    trained = run.read_json(SETTINGS)["aug_method"] or "none"
+    trained = run.read_json(SETTINGS)["aug_method"] or NONE
     how = {
         "best": "the epoch with the highest mIoU on that run's own validation split",
         "last": "the last epoch",
         "ema": "averaged weights, of the last validation",
     }[settings.select]
     unfinished = "" if run.has(SCORES) else "; that training has not finished"
-    print(f"{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
+    print(f"{warning}{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
     return checkpoint
 
 
