@@ -12,6 +12,7 @@ from utils.errors import UsageError, UserError
 from utils.run_folder import BEST, SETTINGS, RunFolder
 from utils.settings import Settings
 
+PATHS = [f"runs/fda{beta}/{BEST}" for beta in (0.01, 0.05, 0.09)]
 SGD = Settings(optimizer="sgd")
 
 
@@ -142,7 +143,12 @@ def test_an_ensemble_sees_the_size_of_its_members_unless_the_command_gives_anoth
         assert main.main(["--action", "val_mbt", *trained, *words]) == 0
         record = json.loads((folder / f"{name}.json").read_text())
         assert record["validation"]["image_size"] == size
-        assert f"scored at {size[0]}x{size[1]} with" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert f"scored at {size[0]}x{size[1]} with" in out
+        for one, title in zip([*record["members"], record], (*PATHS, "ensemble"), strict=True):
+            row = f"{100 * one['pixel_accuracy']:.2f} | {100 * one['mIoU']:6.2f} |"
+            (line,) = [line for line in out.splitlines() if line.startswith(f"| {title}")]
+            assert line.endswith(row)
     assert len(list(folder.glob("*.json"))) == 2
 
 

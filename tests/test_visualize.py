@@ -108,7 +108,7 @@ def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
     pictures = settings.save_model_path / "sheet" / "pictures"
     records = json.loads((pictures / f"{COMPARED}.json").read_text())["predictors"]
     assert [record["title"] for record in records] == ["a", "b", "a/latest"]
-    assert shown[-1] == [f"{r['title']}, {100 * r['mIoU']:.1f} %" for r in records]
+    assert shown[-1] == [f"{r['title']}, {100 * r['mIoU']:.2f} %" for r in records]
 
     object.__setattr__(settings, "compare", ())
     for found in (predictors, predictors[::-1]):
@@ -118,6 +118,7 @@ def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
         assert [title.split(",")[0] for title in shown[-1]] == [p.title for p in ascending]
     table = capsys.readouterr().out.split("side by side")[0]
     assert all(f"| {record['title']} " in table for record in records)
+    assert all(f"{100 * record['mIoU']:.2f} |\n" in table for record in records)
 
 
 def test_folders_of_one_name_are_told_apart(settings, tmp_path):

@@ -20,7 +20,7 @@ from trainings.scoring import (
     scoring_record,
     write_scores,
 )
-from trainings.val import evaluate_each, print_scores
+from trainings.val import evaluate_each, print_scores, scores_table
 from utils.errors import UsageError, UserError
 from utils.run_folder import SETTINGS, RunFolder, find_runs
 from utils.settings import Settings
@@ -45,6 +45,7 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     for predictor, one in zip(predictors, scores, strict=True):
         print(f"\n{predictor.title}:")
         print_scores(one)
+    print(f"\n{scores_table(zip((p.title for p in predictors), scores, strict=True))}", flush=True)
     record = {
         **scores[-1],
         "members": [

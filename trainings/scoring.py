@@ -15,7 +15,7 @@ from model.weights import load_network
 from trainings.batch_norm import TARGET, TRAINING, check_enough, reestimate_statistics
 from trainings.experiment import Experiment, new_network
 from trainings.loaders import Domain, resize_size, unlabelled_samples, validation_samples
-from trainings.val import Evaluation, evaluate, print_scores
+from trainings.val import Evaluation, evaluate, print_scores, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
@@ -70,13 +70,19 @@ def score_transfer(source: Experiment, settings: Settings) -> None:
     the statistics of the target take back."""
     folder, checkpoint = _checkpoint(source, settings, search=True)
     domain, settings = Domain.CITYSCAPES, as_trained(settings, checkpoint)
-    score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TRAINING))
+
+    def scored_with(statistics: str) -> dict[str, Any]:
+        chosen = replace(settings, bn_statistics=statistics)
+        return score_checkpoint(checkpoint, folder, domain, chosen)
+
+    scores = {STATISTICS[TRAINING]: scored_with(TRAINING)}
     try:
         check_enough(unlabelled_samples(domain, settings))
     except UserError as error:  # a validation split alone is enough for the first row
         print(f"not scored with {STATISTICS[TARGET]}: {error}")
     else:
-        score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TARGET))
+        scores[STATISTICS[TARGET]] = scored_with(TARGET)
+    print(f"\n{scores_table(scores.items())}", end="", flush=True)
 
 
 def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> tuple[Path, Path]:
@@ -129,9 +135,11 @@ def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
     return checkpoint
 
 
-def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: Settings) -> None:
-    """Scores a checkpoint on a domain's validation split with the chosen batch-norm statistics;
-    prints, and leaves the scores in the folder."""
+def score_checkpoint(
+    checkpoint: Path, folder: Path, domain: Domain, settings: Settings
+) -> dict[str, Any]:
+    """Scores of a checkpoint on a domain's validation split with the chosen batch-norm statistics,
+    which it prints and leaves in the folder, too."""
     doing = f"scored{at_size(domain, settings)}"
     (network,) = load_checkpoints([checkpoint], domain, settings, doing=doing)
     device = resolve_device(settings.device)
@@ -145,6 +153,7 @@ def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: S
     }
     name = checkpoint_scores_name(checkpoint, folder, domain, settings)
     write_scores(RunFolder(folder), name, record, evaluation)
+    return scores
 
 
 def checkpoint_scores_name(

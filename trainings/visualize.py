@@ -16,12 +16,12 @@ from trainings.loaders import Domain, validation_samples
 from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring import as_trained, at_size, scoring_suffix, unusual_scoring
-from trainings.val import Evaluation, evaluate_each
+from trainings.val import Evaluation, evaluate_each, in_percent, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
 from utils.run_folder import BEST, PICTURES, SETTINGS, RunFolder, find_runs, selected
 from utils.settings import Settings
-from utils.utils import find_input, markdown, resolve_device
+from utils.utils import find_input, resolve_device
 
 ENSEMBLE = "MBT"
 SIDE_BY_SIDE = "the same images, side by side"
@@ -73,14 +73,12 @@ def _compare(
     settings: Settings,
 ) -> None:
     """A sheet of predictors under their mIoU; a table of their scores, printed and as JSON."""
-    columns = ("pixel_accuracy", "mIoU")
-    table, records, titled = [["", "accuracy", "mIoU"]], [], []
+    records, titled = [], []
     for predictor, scores in compared:
-        percent = [f"{100 * scores[column]:.1f} %" for column in columns]
-        table.append([predictor.title, *percent])
         checkpoints = [str(path) for path in predictor.checkpoints]
         records.append({"title": predictor.title, "checkpoints": checkpoints, **scores})
-        titled.append(predictor._replace(title=f"{predictor.title}, {percent[-1]}"))
+        title = f"{predictor.title}, {in_percent(scores['mIoU'])} %"
+        titled.append(predictor._replace(title=title))
     sheet = comparison_sheet(
         [LoadedPredictors(titled, loaded.networks)],
         places,
@@ -92,7 +90,8 @@ def _compare(
     name = f"comparison{_compared(loaded.predictors[0], settings)}"
     folder.write_json(f"{name}.json", {"predictors": records})
     path = folder.save_picture(f"{name}.png", sheet)
-    print(f"\n{markdown(table, numbers=(1, 2))}\nside by side: {path.with_suffix('.*')}")
+    table = scores_table((predictor.title, scores) for predictor, scores in compared)
+    print(f"\n{table}\nside by side: {path.with_suffix('.*')}")
 
 
 def named_predictors(settings: Settings) -> list[Predictor]:
