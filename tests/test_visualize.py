@@ -201,6 +201,17 @@ def test_runs_of_one_size_are_drawn_at_it_and_of_several_only_those_of_the_comma
     assert "not trained at --image_size 96 128: a at 64 96" in out and "\na: " not in out
 
 
+def test_the_folder_of_a_training_is_refused_before_anything_is_drawn(settings, tmp_path, capsys):
+    for name in "ab":
+        as_run(tmp_path / name, (64, 96))
+    assert drawn(tmp_path, "--save_keyword", "a") == 2
+    error = capsys.readouterr().err
+    assert "a is the folder of a training" in error
+    assert f"--load_model_path {tmp_path / 'a' / 'best.pth'}" in error
+    assert not list(tmp_path.rglob("pictures"))
+    assert drawn(tmp_path, "--load_model_path", str(tmp_path / "a/best.pth")) == 0
+
+
 def test_no_run_and_no_such_image_are_sentences(settings):
     object.__setattr__(settings, "compare", ())
     with pytest.raises(UserError, match=r"no run of --optimizer sgd in .*--load_model_path"):

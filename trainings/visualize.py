@@ -42,6 +42,8 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     named = named_predictors(settings)
     settings = as_trained(settings, named[0].checkpoints[0]) if named else _at_a_size(settings)
     predictors = named or found_predictors(fda, ssl_fda, settings)
+    _refuse_training(predictors, settings)
+    targets = [_place(predictor, settings) for predictor in predictors]  # refuses before drawing
     samples = validation_samples(Domain.CITYSCAPES, settings)
     if settings.picture_index >= len(samples):
         raise UsageError(
@@ -53,8 +55,9 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     device = resolve_device(settings.device)
     evaluations = evaluate_each(loaded, samples, settings, device, pictured=())
     accuracies = [list(evaluation.image_accuracy.values()) for evaluation in evaluations]
-    for number, accuracy in enumerate(accuracies):
-        _draw_one(loaded.only(number), telling_images(accuracy, settings), samples, settings)
+    for number, (accuracy, place) in enumerate(zip(accuracies, targets, strict=True)):
+        chosen = telling_images(accuracy, settings)
+        _draw_one(loaded.only(number), chosen, samples, settings, place)
     if len(predictors) > 1:
         chosen = telling_images(np.mean(accuracies, axis=0).tolist(), settings)
         places = [places[0] for places in chosen.values() if places]
@@ -63,6 +66,17 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         if not named:
             compared.sort(key=lambda pair: pair[1]["mIoU"])
         _compare(compared, loaded, places, samples, settings)
+
+
+def _refuse_training(predictors: Sequence[Predictor], settings: Settings) -> None:
+    """Raises UsageError where the pictures of several would lie in the folder of a training."""
+    folder = settings.save_model_path / settings.run_name("visualize")
+    networks = [path for predictor in predictors for path in predictor.checkpoints]
+    if len(networks) > 1 and (folder / SETTINGS).exists():
+        raise UsageError(
+            f"argument --save_keyword: {folder} is the folder of a training; choose another name "
+            f"for what shows several, or draw that run with --load_model_path {folder / BEST}"
+        )
 
 
 def _compare(
@@ -188,8 +202,9 @@ def _draw_one(
     chosen: Mapping[str, Sequence[int]],
     samples: SampleDataset,
     settings: Settings,
+    place: tuple[Path, str],
 ) -> None:
-    """One picture per kind of image that one predictor sees."""
+    """One picture per kind of image that one predictor sees, at a `_place`."""
     (predictor,) = loaded.predictors
     places = list(dict.fromkeys(place for places in chosen.values() for place in places))
     (evaluation,) = evaluate_some(loaded, places, samples, settings)
@@ -197,7 +212,7 @@ def _draw_one(
         place: _noted(row, evaluation.image_accuracy[row.name])
         for place, row in zip(places, evaluation.rows, strict=True)
     }
-    path, suffix = _place(predictor, settings)
+    path, suffix = place
     suffix += scoring_suffix(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
