@@ -222,6 +222,19 @@ def test_an_explicit_augmentation_that_no_run_has_is_warned_of(here, monkeypatch
         assert line.startswith(start) == warned and "trained with augmentation C-S-HF" in line
 
 
+def test_the_transfer_of_a_run_of_another_action_does_not_ask_to_train_it(
+    here, monkeypatch, capsys
+):
+    monkeypatch.chdir(here)
+    run = here / "runs" / "of_ada"
+    run.mkdir(exist_ok=True)
+    (run / "settings.json").write_text('{"action": "train_ada"}')
+    assert in_process("--save_keyword", "of_ada", action="val_gta5_transfer") == 2
+    error = capsys.readouterr().err
+    assert "runs/of_ada is a run of train_ada, not of train_simple_gta5" in error
+    assert "run that command" not in error
+
+
 def test_validation_only_scores_what_the_run_scored(here):
     done = trained(here, "--validation_only", "True")
     assert done.returncode == 0, done.stderr

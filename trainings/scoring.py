@@ -96,6 +96,8 @@ def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> 
         return folder, _announced(folder, settings)
     try:
         return find_checkpoint(experiment, settings)
+    except UsageError:  # it has its own remedy
+        raise
     except UserError as error:
         raise UserError(
             f"{error}: run that command, or name a run with --save_keyword or a checkpoint with "
