@@ -206,7 +206,7 @@ class _Reader(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | str:
         path = self.pictures[index].path
         try:
-            image = read_image(path, upright=True)
+            image = read_image(path, alone=True)
             _check_proportions(path, image)
             return torch.from_numpy(image), as_seen(image, self.shorter)
         except UserError as error:
