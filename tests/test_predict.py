@@ -299,7 +299,11 @@ def test_network_and_size_are_those_of_the_run_unless_given(here, capsys):
     save(picture(0, SIZE), here / "in.png")
     assert command("--input", "in.png") == 0
     out = capsys.readouterr().out
-    assert "at --image_size 64 96" in out and "1 image in" in out
+    line = "predicting with the shorter side at 64 pixels, as trained; proportions are kept"
+    assert line in out.splitlines() and "1 image in" in out
+    assert "with the batch-norm statistics of the training" in out and "scored" not in out
+    assert command("--input", "in.png", "--output", "larger", "--image_size", "96", "128") == 0
+    assert "shorter side at 96 pixels; proportions are kept" in capsys.readouterr().out
     assert command("--input", "in.png", "--output", "out", "--base_width", "16") == 1
     assert "use --base_width 8" in capsys.readouterr().err
     (here / "runs/a/settings.json").write_text('{"image_size": 5, "backbone": "resnet"}')

@@ -106,7 +106,11 @@ def predict(settings: Settings) -> None:
         raise UsageError(
             f"argument --output: {folder.path} is the folder of the inputs; name one of its own"
         )
-    print(f"predicting at --image_size {settings.image_size[0]} {settings.image_size[1]}")
+    usual = settings.image_size == trained_with(checkpoints[0]).get("image_size")
+    print(
+        f"predicting with the shorter side at {min(settings.image_size)} pixels"
+        f"{', as trained' if usual else ''}; proportions are kept"
+    )
     with folder.alone(below=KINDS):
         making = _Making(folder, checkpoints, path, settings)
         making.begin()
