@@ -26,6 +26,9 @@ from utils.errors import UserError
 FORMATS = ("PNG", "JPEG")
 """What a picture may be, whatever its name says; PIL would start Ghostscript for an EPS."""
 
+ALONE_FORMATS = (*FORMATS, "BMP", "PPM", "TIFF", "WEBP")
+"""What one may be that is of no data set, where every file is one of the two."""
+
 DEEPER = ("I", "F")
 """What PIL's names begin with of the modes that have 16 or 32 bits a channel."""
 
@@ -197,10 +200,10 @@ def check_sizes(image_path: Path, image: np.ndarray, label_path: Path, label: np
         )
 
 
-def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
-    """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel; `upright` turns it as its EXIF data
-    say, as viewers do."""
-    picture = _decoded(path, upright=upright)
+def read_image(path: Path, *, alone: bool = False) -> np.ndarray:
+    """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel; one that is `alone`, of no data set,
+    may be of more formats, and is turned as its EXIF data say, as viewers do."""
+    picture = _decoded(path, alone=alone)
     if picture.mode.startswith(DEEPER):  # PIL would cut off what is above 255
         raise UserError(
             f"{path} is a {picture.mode} picture, of more than 8 bits a channel: save it with 8"
@@ -248,25 +251,25 @@ def picture_size(path: Path) -> tuple[int, int]:
         return picture.height, picture.width
 
 
-def _decoded(path: Path, *, upright: bool = False) -> Image.Image:
+def _decoded(path: Path, *, alone: bool = False) -> Image.Image:
     """A picture whose checksums are right: decoding alone does not compare them all."""
-    with _opened(path) as picture:
+    with _opened(path, alone=alone) as picture:
         picture.verify()
-    with _opened(path) as picture:
+    with _opened(path, alone=alone) as picture:
         picture.load()
-        return ImageOps.exif_transpose(picture) if upright else picture
+        return ImageOps.exif_transpose(picture) if alone else picture
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path, *, alone: bool = False) -> Iterator[Image.Image]:
     """A picture whose header is read. Raises UserError for what goes wrong with it."""
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is no file")  # to open a pipe would wait for its other end
-        with Image.open(path, formats=FORMATS) as picture:
+        with Image.open(path, formats=ALONE_FORMATS if alone else FORMATS) as picture:
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        partner = "" if alone else " together with its partner"
         raise UserError(
-            f"{path} cannot be read as a picture ({error}): replace it, or remove it together "
-            "with its partner"
+            f"{path} cannot be read as a picture ({error}): replace it, or remove it{partner}"
         ) from error

@@ -17,6 +17,10 @@ from trainings import loop
 from utils.run_folder import BEST, LATEST
 
 SECOND_ROW = "last_target_statistics"
+AT_NO_SIZE = (
+    *("--save_model_path", "runs", "--gta5_root", "toy/GTA5", "--cityscapes_root"),
+    *("toy/Cityscapes", "--base_width", "8", "--num_workers", "0", "--precision", "fp32"),
+)
 ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
 
 
@@ -195,7 +199,7 @@ def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "simple_gta5_sgd_aug/best.pth: loaded 245, missing 0, unexpected 0" in lines[1]
-    assert lines[2] == "scored with the batch-norm statistics of the training"
+    assert lines[2] == "scored at 64x96 with the batch-norm statistics of the training"
     assert [line.split(":")[0] for line in lines[3:6]] == [
         "precision per pixel for test",
         "mIoU for validation",
@@ -204,6 +208,31 @@ def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
     record = json.loads((folder / "validation_cityscapes.json").read_text())
     assert record["validation"]["images"] == 2
     assert (folder / "validation_cityscapes.png").exists()
+
+
+def test_an_explicit_augmentation_that_no_run_has_is_warned_of(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    source = here / "runs" / "simple_gta5_sgd_aug"
+    shutil.copytree(source, here / "other" / "simple_gta5_sgd_aug", dirs_exist_ok=True)
+    common = ("--action", "val_gta5_transfer", *AT_NO_SIZE, "--save_model_path", "other")
+    for words, warned in (((), False), (("--aug_method", "nonorm"), True)):
+        assert main.main([*common, *words]) == 0
+        line = capsys.readouterr().out.splitlines()[0]
+        start = "warning: no run of train_simple_gta5 has augmentation none; instead, other/simple"
+        assert line.startswith(start) == warned and "trained with augmentation C-S-HF" in line
+
+
+def test_the_transfer_of_a_run_of_another_action_does_not_ask_to_train_it(
+    here, monkeypatch, capsys
+):
+    monkeypatch.chdir(here)
+    run = here / "runs" / "of_ada"
+    run.mkdir(exist_ok=True)
+    (run / "settings.json").write_text('{"action": "train_ada"}')
+    assert in_process("--save_keyword", "of_ada", action="val_gta5_transfer") == 2
+    error = capsys.readouterr().err
+    assert "runs/of_ada is a run of train_ada, not of train_simple_gta5" in error
+    assert "run that command" not in error
 
 
 def test_validation_only_scores_what_the_run_scored(here):
@@ -216,6 +245,40 @@ def test_validation_only_scores_what_the_run_scored(here):
     assert named.returncode == 0, named.stderr
     record = json.loads((run / "validation_gta5_simple_gta5_sgd_aug_latest.json").read_text())
     assert record["mIoU"] == scores(run)["last"]["mIoU"]
+
+
+def test_a_run_is_scored_at_its_own_size_unless_the_command_gives_another(
+    here, monkeypatch, capsys
+):
+    monkeypatch.chdir(here)
+    run = here / "runs" / "simple_gta5_sgd_aug"
+    common = (*AT_NO_SIZE, "--aug_method", "C-S-HF")
+
+    def size_of(name, *words):
+        assert main.main([*words, *common]) == 0
+        height, width = json.loads((run / name).read_text())["validation"]["image_size"]
+        out = capsys.readouterr().out
+        assert f"scored at {height}x{width} with the batch-norm" in out
+        assert ("| accuracy % | mIoU % |" in out) == ("val_gta5_transfer" in words)
+        return height, width
+
+    transfer = ("--action", "val_gta5_transfer")
+    plain = run / "validation_cityscapes.json"
+    assert size_of(plain.name, *transfer) == (64, 96)
+    assert size_of(plain.name, *transfer, "--image_size", "64", "96") == (64, 96)
+    before = plain.read_text()
+    larger = ("--image_size", "96", "128")
+    assert size_of("validation_cityscapes_96x128.json", *transfer, *larger) == (96, 128)
+    assert (run / "validation_cityscapes_96x128_target_statistics.json").exists()
+    assert plain.read_text() == before
+
+    own = ("--action", "train_simple_gta5", "--validation_only", "True")
+    assert size_of("validation_gta5.json", *own) == (90, 120)
+    before = (run / "validation_gta5.json").read_text()
+    assert size_of("validation_gta5_135x160.json", *own, *larger) == (135, 160)
+    resized = ("--source_resize", "600", "1100")
+    assert size_of("validation_gta5_600x1100.json", *own, *resized) == (600, 1100)
+    assert (run / "validation_gta5.json").read_text() == before
 
 
 def test_training_from_a_checkpoint_does_not_read_the_pretrained_file(here):

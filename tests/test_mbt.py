@@ -1,13 +1,18 @@
+import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 import main
+from model.model_stages import BiSeNet
+from tests.helpers import make_cityscapes
 from trainings.mbt import ensemble_folder, find_members
 from utils.errors import UsageError, UserError
 from utils.run_folder import BEST, SETTINGS, RunFolder
 from utils.settings import Settings
 
+PATHS = [f"runs/fda{beta}/{BEST}" for beta in (0.01, 0.05, 0.09)]
 SGD = Settings(optimizer="sgd")
 
 
@@ -49,6 +54,20 @@ def test_a_set_of_one_augmentation_beats_a_closer_single_run(tmp_path, capsys):
     ]
     with pytest.raises(UserError, match=r"several augmentations \(HF, nonorm\).*--aug_method"):
         members(tmp_path, aug_method="RP")
+
+
+def test_members_of_another_augmentation_than_an_explicit_one_are_warned_of(tmp_path, capsys):
+    for beta in (0.01, 0.05, 0.09):
+        make_run(tmp_path, "train_fda", f"fda{beta}", fda_beta=beta)
+    asked = {"aug_method": "C-S-HF"}
+    assert members(tmp_path, **asked) and "warning" not in capsys.readouterr().out
+    assert members(tmp_path, **asked, given=frozenset(asked))
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == (
+        "warning: no runs of train_fda at every beta have augmentation C-S-HF; those with none are "
+        "taken"
+    )
+    assert len(rest) == 3 and not any("warning" in line for line in rest)
 
 
 def test_an_ensemble_is_named_by_its_members_augmentation(tmp_path):
@@ -96,3 +115,46 @@ def test_an_ensemble_does_not_write_into_a_trainings_folder(tmp_path):
         ensemble_folder(
             [tmp_path / "mine" / BEST], replace(SGD, save_model_path=tmp_path, save_keyword="mine")
         )
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A working directory with a data set and the three networks of FDA, of 64x96; and a command's
+    words that lack a size."""
+    monkeypatch.chdir(tmp_path)
+    make_cityscapes(tmp_path / "Cityscapes")
+    for seed, beta in enumerate((0.01, 0.05, 0.09)):
+        name, own = f"fda{beta}", {"base_width": 8, "image_size": (64, 96)}
+        make_run(tmp_path / "runs", "train_fda", name, fda_beta=beta, **own)
+        torch.manual_seed(seed)
+        torch.save(BiSeNet(base=8).state_dict(), tmp_path / "runs" / name / BEST)
+    words = ("--base_width", "8", "--num_workers", "0", "--precision", "fp32", "--device", "cpu")
+    return (*words, "--save_model_path", "runs")
+
+
+def test_an_ensemble_sees_the_size_of_its_members_unless_the_command_gives_another(
+    trained, tmp_path, capsys
+):
+    folder = tmp_path / "runs" / "mbt_sgd_noaug"
+    for words, name, size in (
+        ((), "validation_cityscapes", [64, 96]),
+        (("--image_size", "96", "128"), "validation_cityscapes_96x128", [96, 128]),
+    ):
+        assert main.main(["--action", "val_mbt", *trained, *words]) == 0
+        record = json.loads((folder / f"{name}.json").read_text())
+        assert record["validation"]["image_size"] == size
+        out = capsys.readouterr().out
+        assert f"scored at {size[0]}x{size[1]} with" in out
+        for one, title in zip([*record["members"], record], (*PATHS, "ensemble"), strict=True):
+            row = f"{100 * one['pixel_accuracy']:.2f} | {100 * one['mIoU']:6.2f} |"
+            (line,) = [line for line in out.splitlines() if line.startswith(f"| {title}")]
+            assert line.endswith(row)
+    assert len(list(folder.glob("*.json"))) == 2
+
+
+def test_pseudo_labels_are_made_at_the_size_of_the_members(trained, tmp_path, capsys):
+    assert main.main(["--action", "generate_pseudo_labels", *trained]) == 0
+    out = capsys.readouterr().out
+    assert "labelled at 64x96 with the batch-norm" in out and "scored" not in out
+    summary = json.loads((tmp_path / "runs/pseudo_labels_sgd/summary.json").read_text())
+    assert summary["image_size"] == [64, 96]

@@ -14,7 +14,7 @@ from PIL import Image
 
 import main
 from datasets.cityscapes import cityscapes_files
-from datasets.inputs import find_pictures
+from datasets.inputs import PICTURES, find_pictures
 from datasets.labels import CLASS_NAMES, LABEL_ID_TO_TRAIN_ID, PALETTE
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
@@ -97,6 +97,30 @@ def test_one_bad_file_is_named_at_the_end_and_the_rest_is_done(here, capsys):
     bad = {Path(one["path"]).name for one in record(folder)["bad"]}
     assert bad == {"0.png", "deep.png", "line.png"} and all(f"/{name} " in out for name in bad)
     assert "5 images in" in out and "images/s" in out and "3 files could not be read" in err
+
+
+def test_every_format_that_is_listed_is_read(here, capsys):
+    image = picture(0, SIZE)
+    for suffix in PICTURES:
+        exact = {"lossless": True} if suffix == ".webp" else {}
+        (here / "in").mkdir(exist_ok=True)
+        Image.fromarray(image).save(here / f"in/{suffix[1:]}{suffix}", **exact)
+    assert command("--input", "in", "--output", "out") == 0
+    maps = {suffix: array(results(here / "out")[f"train_ids/{suffix[1:]}"]) for suffix in PICTURES}
+    for suffix in set(PICTURES) - {".jpg", ".jpeg"}:
+        assert np.array_equal(maps[suffix], maps[".png"])
+
+
+def test_what_is_no_picture_of_eight_bits_is_refused_whatever_its_name(here, capsys):
+    save(np.full(SIZE, 1000, np.uint16), here / "in/deep.tif")
+    (here / "in/deep.ppm").write_bytes(b"P5 96 64 65535\n" + bytes(2 * 64 * 96))
+    Image.fromarray(picture(0, SIZE)).save(here / "in/script.tiff", "EPS")
+    (here / "in/half.bmp").write_bytes(b"BM" + bytes(20))
+    assert command("--input", "in") == 1
+    out = capsys.readouterr().out
+    assert out.count("bits a channel: save it with 8") == 2
+    assert out.count("cannot be read") == 2 and "partner" not in out
+    assert len(record(here / "runs/predictions_a/in")["bad"]) == 4
 
 
 def test_results_belong_together_and_have_the_inputs_size(here):
@@ -275,7 +299,11 @@ def test_network_and_size_are_those_of_the_run_unless_given(here, capsys):
     save(picture(0, SIZE), here / "in.png")
     assert command("--input", "in.png") == 0
     out = capsys.readouterr().out
-    assert "at --image_size 64 96" in out and "1 image in" in out
+    line = "predicting with the shorter side at 64 pixels, as trained; proportions are kept"
+    assert line in out.splitlines() and "1 image in" in out
+    assert "with the batch-norm statistics of the training" in out and "scored" not in out
+    assert command("--input", "in.png", "--output", "larger", "--image_size", "96", "128") == 0
+    assert "shorter side at 96 pixels; proportions are kept" in capsys.readouterr().out
     assert command("--input", "in.png", "--output", "out", "--base_width", "16") == 1
     assert "use --base_width 8" in capsys.readouterr().err
     (here / "runs/a/settings.json").write_text('{"image_size": 5, "backbone": "resnet"}')

@@ -255,7 +255,10 @@ def test_self_training_begins_with_round_1(toy):
 
 
 def test_two_processes_cannot_make_the_same_labels(toy, monkeypatch):
-    monkeypatch.setattr(pseudo_labels, "find_members", lambda *_: [])
+    member = toy.settings.save_model_path / "member.pth"
+    member.parent.mkdir(exist_ok=True)
+    member.write_bytes(b"")
+    monkeypatch.setattr(pseudo_labels, "find_members", lambda *_: [member])
     monkeypatch.setattr("utils.run_folder.locked", lambda *_, **__: contextlib.nullcontext(False))
     monkeypatch.setattr("utils.run_folder.owner", lambda path: "process 1")
     with pytest.raises(UserError, match="is being written by process 1"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.errors import UserError
+from utils.errors import UsageError, UserError
 from utils.lock import locked, owner
 from utils.run_folder import BEST, LATEST, PREVIOUS, SETTINGS, RunFolder, find_run
 from utils.settings import REPOSITORY, Settings
@@ -39,6 +39,16 @@ def test_the_only_match_by_beta_and_optimizer(tmp_path):
     make_run(tmp_path, "ssl_fda05_sgd_noaug", action="train_ssl_fda")
     make_run(tmp_path, "unscored", file=LATEST)
     assert search(tmp_path) == wanted
+
+
+def test_a_run_of_another_action_is_called_so(tmp_path):
+    other = make_run(tmp_path, "ssl05", action="train_ssl_fda")
+    with pytest.raises(UsageError) as caught:
+        search(tmp_path, save_keyword="ssl05")
+    assert str(caught.value) == (
+        f"argument --save_keyword: {other} is a run of train_ssl_fda, not of {ACTION}: name one of "
+        f"those, or this one with --load_model_path {other / BEST}"
+    )
 
 
 def test_equal_augmentation_is_preferred(tmp_path):

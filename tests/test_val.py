@@ -9,7 +9,7 @@ from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.helpers import make_gta5
 from trainings import val
-from trainings.val import class_table, evaluate
+from trainings.val import class_table, evaluate, scores_table
 from utils.metrics import ConfusionMatrix
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation
@@ -49,3 +49,16 @@ def test_a_few_rows_are_kept_even_without_a_progress_bar(samples, monkeypatch):
 def test_an_absent_class_says_so():
     table = class_table({"road": 0.5, "train": math.nan, "bus": None})
     assert "road  50.0 %" in table and table.count("absent") == 2
+
+
+def test_a_table_has_percent_with_two_decimals_to_the_right():
+    scores = {"a": (0.98765, 0.05), "the longer": (1.0, math.nan), "c": (None, None)}
+    names = ("pixel_accuracy", "mIoU")
+    rows = [(title, dict(zip(names, both, strict=True))) for title, both in scores.items()]
+    assert scores_table(rows).splitlines() == [
+        "|            | accuracy % | mIoU % |",
+        "|------------|-----------:|-------:|",
+        "| a          |      98.77 |   5.00 |",
+        "| the longer |     100.00 |    nan |",
+        "| c          |        nan |    nan |",
+    ]

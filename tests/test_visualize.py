@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import main
 from model.ensemble import joint_scores
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes
@@ -107,7 +108,7 @@ def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
     pictures = settings.save_model_path / "sheet" / "pictures"
     records = json.loads((pictures / f"{COMPARED}.json").read_text())["predictors"]
     assert [record["title"] for record in records] == ["a", "b", "a/latest"]
-    assert shown[-1] == [f"{r['title']}, {100 * r['mIoU']:.1f} %" for r in records]
+    assert shown[-1] == [f"{r['title']}, {100 * r['mIoU']:.2f} %" for r in records]
 
     object.__setattr__(settings, "compare", ())
     for found in (predictors, predictors[::-1]):
@@ -117,6 +118,7 @@ def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
         assert [title.split(",")[0] for title in shown[-1]] == [p.title for p in ascending]
     table = capsys.readouterr().out.split("side by side")[0]
     assert all(f"| {record['title']} " in table for record in records)
+    assert all(f"{100 * record['mIoU']:.2f} |\n" in table for record in records)
 
 
 def test_folders_of_one_name_are_told_apart(settings, tmp_path):
@@ -154,6 +156,60 @@ def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
         )
         first, second, third = row.predictions
         assert np.array_equal(second, third) and not np.array_equal(first, second)
+
+
+def as_run(folder, size, action="train_ada"):
+    """Makes a run of that size of a folder with a checkpoint."""
+    run = Settings(action=action, image_size=size, base_width=8)
+    (folder / "settings.json").write_text(json.dumps(run.to_json()))
+
+
+def drawn(tmp_path, *words):
+    """`visualize` of the folders in that path, without a size."""
+    places = ("--save_model_path", str(tmp_path), "--cityscapes_root", str(tmp_path / "Cityscapes"))
+    small = ("--base_width", "8", "--num_workers", "0", "--precision", "fp32")
+    return main.main(["--action", "visualize", *places, *small, *words])
+
+
+def test_what_is_named_is_drawn_at_the_size_of_its_run(settings, tmp_path, capsys):
+    as_run(tmp_path / "a", (64, 96))
+    best = ("--load_model_path", str(tmp_path / "a/best.pth"))
+    assert drawn(tmp_path, *best) == 0
+    out = capsys.readouterr().out
+    assert "drawn at 64x96 with the batch-norm" in out and "scored" not in out
+    assert drawn(tmp_path, *best, "--image_size", "96", "128") == 0
+    assert "drawn at 96x128 with the batch-norm" in capsys.readouterr().out
+    kinds = ("fixed", "random", "worst", "best")
+    names = {path.name for path in (tmp_path / "a/pictures").iterdir()}
+    assert names == {f"{kind}{end}.png" for kind in kinds for end in ("", "_96x128")}
+
+
+def test_runs_of_one_size_are_drawn_at_it_and_of_several_only_those_of_the_commands(
+    settings, tmp_path, capsys
+):
+    for name in "ab":
+        as_run(tmp_path / name, (64, 96))
+    assert drawn(tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "drawn at 64x96" in out and "left out" not in out
+    as_run(tmp_path / "b", (96, 128))
+    assert drawn(tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "was trained at --image_size 512 1024 (a at 64 96, b at 96 128)" in error
+    assert drawn(tmp_path, "--image_size", "96", "128") == 0
+    out = capsys.readouterr().out
+    assert "not trained at --image_size 96 128: a at 64 96" in out and "\na: " not in out
+
+
+def test_the_folder_of_a_training_is_refused_before_anything_is_drawn(settings, tmp_path, capsys):
+    for name in "ab":
+        as_run(tmp_path / name, (64, 96))
+    assert drawn(tmp_path, "--save_keyword", "a") == 2
+    error = capsys.readouterr().err
+    assert "a is the folder of a training" in error
+    assert f"--load_model_path {tmp_path / 'a' / 'best.pth'}" in error
+    assert not list(tmp_path.rglob("pictures"))
+    assert drawn(tmp_path, "--load_model_path", str(tmp_path / "a/best.pth")) == 0
 
 
 def test_no_run_and_no_such_image_are_sentences(settings):

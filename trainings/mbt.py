@@ -10,8 +10,17 @@ from pathlib import Path
 from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
 from trainings.predictors import Predictor, load_predictors
-from trainings.scoring import find_checkpoint, scores_name, scoring_record, write_scores
-from trainings.val import evaluate_each, print_scores
+from trainings.scoring import (
+    NONE,
+    as_trained,
+    at_size,
+    find_checkpoint,
+    lacks_augmentation,
+    scores_name,
+    scoring_record,
+    write_scores,
+)
+from trainings.val import evaluate_each, print_scores, scores_table
 from utils.errors import UsageError, UserError
 from utils.run_folder import SETTINGS, RunFolder, find_runs
 from utils.settings import Settings
@@ -23,25 +32,28 @@ BETAS = (0.01, 0.05, 0.09)
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Scores each member and the ensemble of a round on Cityscapes' validation split."""
     members = find_members(fda, ssl_fda, settings.ssl_round, settings)
+    settings, domain = as_trained(settings, members[0]), Domain.CITYSCAPES
     folder = ensemble_folder(members, settings)
     ensemble = Predictor(f"ensemble of the {len(members)}", tuple(members))
     predictors = [*(Predictor(str(path), (path,)) for path in members), ensemble]
-    score_maps = load_predictors(predictors, Domain.CITYSCAPES, settings)
-    samples = validation_samples(Domain.CITYSCAPES, settings)
+    doing = f"scored{at_size(domain, settings)}"
+    score_maps = load_predictors(predictors, domain, settings, doing=doing)
+    samples = validation_samples(domain, settings)
     device = resolve_device(settings.device)
     evaluations = evaluate_each(score_maps, samples, settings, device)
     scores = [evaluation.scores() for evaluation in evaluations]
     for predictor, one in zip(predictors, scores, strict=True):
         print(f"\n{predictor.title}:")
         print_scores(one)
+    print(f"\n{scores_table(zip((p.title for p in predictors), scores, strict=True))}", flush=True)
     record = {
         **scores[-1],
         "members": [
             {"checkpoint": str(path), **one} for path, one in zip(members, scores, strict=False)
         ],
-        **scoring_record(Domain.CITYSCAPES, settings, evaluations[-1], settings.bn_statistics),
+        **scoring_record(domain, settings, evaluations[-1], settings.bn_statistics),
     }
-    name = scores_name(Domain.CITYSCAPES, settings, ensemble_suffix(settings))
+    name = scores_name(domain, settings, ensemble_suffix(settings), checkpoint=members[0])
     write_scores(RunFolder(folder), name, record, evaluations[-1])
 
 
@@ -89,6 +101,11 @@ def find_members(
     settings = dataclasses.replace(settings, ssl_round=ssl_round, save_keyword=None)
     betas = [dataclasses.replace(settings, fda_beta=beta) for beta in BETAS]
     shared = _shared_augmentation(experiment, betas)
+    if shared is not None and lacks_augmentation(settings, shared):
+        print(
+            f"warning: no runs of {experiment.action} at every beta have augmentation "
+            f"{settings.aug_method or NONE}; those with {shared or NONE} are taken"
+        )
     found, problems = [], []
     for member in betas:
         wanted = member if shared is None else dataclasses.replace(member, aug_method=shared)

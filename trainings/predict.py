@@ -34,12 +34,12 @@ from trainings.batch_norm import TARGET
 from trainings.loaders import Domain, each_item, fingerprint, unlabelled
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.provenance import comparable, differences, made_with
-from trainings.scoring import refuse_views
+from trainings.scoring import refuse_views, trained_with
 from trainings.video import VideoReader, check_video_support, video_writer
 from utils.background import Background
 from utils.errors import UsageError, UserError
 from utils.pictures import overlay
-from utils.run_folder import BEST, SETTINGS, RunFolder, find_runs, selected
+from utils.run_folder import BEST, RunFolder, find_runs, selected
 from utils.settings import Settings
 from utils.transforms import resize
 from utils.upsampling import upsampled_max
@@ -87,10 +87,10 @@ def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
     if checkpoint is None:
         return {}
     try:
-        run = RunFolder(find_input(checkpoint, "load_model_path").parent).read_json(SETTINGS)
-        return {**{name: run[name] for name in FROM_RUN}, "image_size": tuple(run["image_size"])}
-    except (UserError, KeyError, TypeError):  # a checkpoint from elsewhere
+        trained = trained_with(find_input(checkpoint, "load_model_path"))
+    except UserError:  # the action itself says so
         return {}
+    return {name: trained[name] for name in FROM_RUN if name in trained}
 
 
 def predict(settings: Settings) -> None:
@@ -106,7 +106,11 @@ def predict(settings: Settings) -> None:
         raise UsageError(
             f"argument --output: {folder.path} is the folder of the inputs; name one of its own"
         )
-    print(f"predicting at --image_size {settings.image_size[0]} {settings.image_size[1]}")
+    usual = settings.image_size == trained_with(checkpoints[0]).get("image_size")
+    print(
+        f"predicting with the shorter side at {min(settings.image_size)} pixels"
+        f"{', as trained' if usual else ''}; proportions are kept"
+    )
     with folder.alone(below=KINDS):
         making = _Making(folder, checkpoints, path, settings)
         making.begin()
@@ -206,7 +210,7 @@ class _Reader(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | str:
         path = self.pictures[index].path
         try:
-            image = read_image(path, upright=True)
+            image = read_image(path, alone=True)
             _check_proportions(path, image)
             return torch.from_numpy(image), as_seen(image, self.shorter)
         except UserError as error:

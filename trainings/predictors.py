@@ -37,9 +37,10 @@ class LoadedPredictors:
 
 
 def load_predictors(
-    predictors: Sequence[Predictor], domain: Domain, settings: Settings
+    predictors: Sequence[Predictor], domain: Domain, settings: Settings, *, doing: str = ""
 ) -> LoadedPredictors:
-    """Loads what the predictors need, to be scored on that domain."""
+    """Loads what the predictors need, to see images of that domain; `doing` is what for, in the
+    line that is printed."""
     checkpoints = list(dict.fromkeys(path for p in predictors for path in p.checkpoints))
-    networks = load_checkpoints(checkpoints, domain, settings)
+    networks = load_checkpoints(checkpoints, domain, settings, doing=doing)
     return LoadedPredictors(predictors, dict(zip(checkpoints, networks, strict=True)))

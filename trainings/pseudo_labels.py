@@ -31,7 +31,7 @@ from trainings.loaders import (
 )
 from trainings.mbt import find_members
 from trainings.provenance import comparable, differences, made_with
-from trainings.scoring import load_checkpoints, refuse_views
+from trainings.scoring import as_trained, at_size, load_checkpoints, refuse_views
 from utils import processes
 from utils.errors import UsageError, UserError
 from utils.pictures import label_panel
@@ -111,6 +111,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
         raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
     refuse_views(settings)
     members = find_members(fda, ssl_fda, settings.ssl_round - 1, settings)
+    settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Domain.CITYSCAPES, settings)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
@@ -120,7 +121,9 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
         if finished:
             print(f"{folder.path} is finished; --overwrite makes it afresh")
         else:
-            making.run(Ensemble(load_checkpoints(members, Domain.CITYSCAPES, settings)), settings)
+            doing = f"labelled{at_size(Domain.CITYSCAPES, settings)}"
+            networks = load_checkpoints(members, Domain.CITYSCAPES, settings, doing=doing)
+            making.run(Ensemble(networks), settings)
             processes.wait_for_all()
     _print_summary(folder)
 

@@ -15,11 +15,12 @@ from model.weights import load_network
 from trainings.batch_norm import TARGET, TRAINING, check_enough, reestimate_statistics
 from trainings.experiment import Experiment, new_network
 from trainings.loaders import Domain, resize_size, unlabelled_samples, validation_samples
-from trainings.val import Evaluation, evaluate, print_scores
+from trainings.val import Evaluation, evaluate, print_scores, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
-from utils.settings import Settings
+from utils.settings import Settings, with_derived_defaults
+from utils.transforms import augmentation_codes
 from utils.utils import find_input, git_revision, resolve_device, resolve_precision, versions
 
 STATISTICS = {
@@ -28,9 +29,39 @@ STATISTICS = {
 }
 
 
+NONE = "none"
+"""The augmentation of a run without any, in words."""
+
+SIZES = ("image_size", "source_resize")
+
+
+def trained_with(checkpoint: Path) -> dict[str, Any]:
+    """Network and sizes of the run in whose folder a checkpoint lies; nothing for one from
+    elsewhere."""
+    try:
+        run = RunFolder(checkpoint.resolve().parent).read_json(SETTINGS)
+        network = {name: run[name] for name in ("backbone", "base_width")}
+        return {**network, **{name: tuple(run[name]) for name in SIZES if run.get(name)}}
+    except (UserError, KeyError, TypeError):
+        return {}
+
+
+def as_trained(settings: Settings, checkpoint: Path) -> Settings:
+    """The settings with the sizes of the run that a checkpoint is of, unless the command gives
+    others; without such a run as they are."""
+    trained = trained_with(checkpoint)
+    size = trained.get("image_size", settings.image_size)
+    if not trained or ("image_size" in settings.given and settings.image_size != size):
+        return settings  # what follows from an explicit size does so already
+    sizes = {"image_size": size, "source_resize": trained.get("source_resize")}
+    sizes = {name: value for name, value in sizes.items() if name not in settings.given}
+    return with_derived_defaults(replace(settings, **sizes))
+
+
 def score(experiment: Experiment, settings: Settings) -> None:
     """Scores the checkpoint that is named, else that of the experiment's own run."""
     folder, checkpoint = _checkpoint(experiment, settings, search=False)
+    settings = as_trained(settings, checkpoint)
     score_checkpoint(checkpoint, folder, experiment.validation, settings)
 
 
@@ -38,14 +69,20 @@ def score_transfer(source: Experiment, settings: Settings) -> None:
     """The domain shift: a network trained on the source, scored on Cityscapes; and how much of it
     the statistics of the target take back."""
     folder, checkpoint = _checkpoint(source, settings, search=True)
-    domain = Domain.CITYSCAPES
-    score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TRAINING))
+    domain, settings = Domain.CITYSCAPES, as_trained(settings, checkpoint)
+
+    def scored_with(statistics: str) -> dict[str, Any]:
+        chosen = replace(settings, bn_statistics=statistics)
+        return score_checkpoint(checkpoint, folder, domain, chosen)
+
+    scores = {STATISTICS[TRAINING]: scored_with(TRAINING)}
     try:
         check_enough(unlabelled_samples(domain, settings))
     except UserError as error:  # a validation split alone is enough for the first row
         print(f"not scored with {STATISTICS[TARGET]}: {error}")
     else:
-        score_checkpoint(checkpoint, folder, domain, replace(settings, bn_statistics=TARGET))
+        scores[STATISTICS[TARGET]] = scored_with(TARGET)
+    print(f"\n{scores_table(scores.items())}", end="", flush=True)
 
 
 def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> tuple[Path, Path]:
@@ -59,6 +96,8 @@ def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> 
         return folder, _announced(folder, settings)
     try:
         return find_checkpoint(experiment, settings)
+    except UsageError:  # it has its own remedy
+        raise
     except UserError as error:
         raise UserError(
             f"{error}: run that command, or name a run with --save_keyword or a checkpoint with "
@@ -68,29 +107,43 @@ def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> 
 
 def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, Path]:
     """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
-    it."""
+    it; warns of another augmentation than an explicit one."""
     folder = find_run(settings, experiment.stem, experiment.wanted(settings))
-    return folder, _announced(folder, settings)
+    trained = RunFolder(folder).read_json(SETTINGS)["aug_method"]
+    warning = ""
+    if not settings.save_keyword and lacks_augmentation(settings, trained):
+        asked = settings.aug_method or NONE
+        warning = f"warning: no run of {experiment.action} has augmentation {asked}; instead, "
+    return folder, _announced(folder, settings, warning)
 
 
-def _announced(folder: Path, settings: Settings) -> Path:
-    """The checkpoint of a run that is scored; says how it came about."""
+def lacks_augmentation(settings: Settings, trained: str) -> bool:
+    """Whether the command gives another augmentation than that of a training."""
+    given = "aug_method" in settings.given
+    return given and augmentation_codes(settings.aug_method) != augmentation_codes(trained)
+
+
+def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
+    """The checkpoint of a run that is scored; says how it came about, after a warning."""
     run, checkpoint = RunFolder(folder), folder / selected(settings)
-    trained = run.read_json(SETTINGS)["aug_method"] or "none"
+    trained = run.read_json(SETTINGS)["aug_method"] or NONE
     how = {
         "best": "the epoch with the highest mIoU on that run's own validation split",
         "last": "the last epoch",
         "ema": "averaged weights, of the last validation",
     }[settings.select]
     unfinished = "" if run.has(SCORES) else "; that training has not finished"
-    print(f"{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
+    print(f"{warning}{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
     return checkpoint
 
 
-def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: Settings) -> None:
-    """Scores a checkpoint on a domain's validation split with the chosen batch-norm statistics;
-    prints, and leaves the scores in the folder."""
-    (network,) = load_checkpoints([checkpoint], domain, settings)
+def score_checkpoint(
+    checkpoint: Path, folder: Path, domain: Domain, settings: Settings
+) -> dict[str, Any]:
+    """Scores of a checkpoint on a domain's validation split with the chosen batch-norm statistics,
+    which it prints and leaves in the folder, too."""
+    doing = f"scored{at_size(domain, settings)}"
+    (network,) = load_checkpoints([checkpoint], domain, settings, doing=doing)
     device = resolve_device(settings.device)
     evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
     scores = evaluation.scores()
@@ -102,6 +155,7 @@ def score_checkpoint(checkpoint: Path, folder: Path, domain: Domain, settings: S
     }
     name = checkpoint_scores_name(checkpoint, folder, domain, settings)
     write_scores(RunFolder(folder), name, record, evaluation)
+    return scores
 
 
 def checkpoint_scores_name(
@@ -111,14 +165,15 @@ def checkpoint_scores_name(
     unless the folder is its own and it is the best one."""
     own = checkpoint.resolve().parent
     plain = own == folder.resolve() and checkpoint.name == BEST
-    return scores_name(domain, settings, "" if plain else f"_{own.name}_{checkpoint.stem}")
+    extra = "" if plain else f"_{own.name}_{checkpoint.stem}"
+    return scores_name(domain, settings, extra, checkpoint=checkpoint)
 
 
 def load_checkpoints(
-    checkpoints: Sequence[Path], domain: Domain, settings: Settings
+    checkpoints: Sequence[Path], domain: Domain, settings: Settings, *, doing: str = ""
 ) -> list[BiSeNet]:
-    """Networks on the device, folded, with the batch-norm statistics that are chosen; `domain` is
-    what they are going to be scored on."""
+    """Networks on the device, folded, with the batch-norm statistics that are chosen, which is
+    printed after what is `doing` with them; `domain` is what they are going to see."""
     device = resolve_device(settings.device)
     networks = []
     for checkpoint in checkpoints:
@@ -129,8 +184,20 @@ def load_checkpoints(
         samples = unlabelled_samples(domain, settings)
         reestimate_statistics(networks, samples, settings, device)
     how = ", ".join([STATISTICS[settings.bn_statistics], *_views(settings)])
-    print(f"scored with {how}", flush=True)
+    print(f"{doing} with {how}".lstrip(), flush=True)
     return [folded(network) for network in networks]
+
+
+def at_size(domain: Domain, settings: Settings) -> str:
+    """In words, the size of whole images that networks see; nothing where the images' own sizes are
+    scaled."""
+    if settings.eval_scales:
+        return ""
+    return f" at {_in_words(resize_size(domain, settings))}"
+
+
+def _in_words(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))
 
 
 def refuse_views(settings: Settings) -> None:
@@ -143,20 +210,35 @@ def refuse_views(settings: Settings) -> None:
         )
 
 
-def scores_name(domain: Domain, settings: Settings, extra: str = "") -> str:
-    """What the files of a validation are called by, such as `validation_cityscapes`."""
-    return f"validation_{domain.value.lower()}{extra}{scoring_suffix(settings)}"
+def scores_name(
+    domain: Domain, settings: Settings, extra: str = "", *, checkpoint: Path | None = None
+) -> str:
+    """What the files of a validation are called by, such as `validation_cityscapes`; a
+    `checkpoint` that is scored tells whether the size is its usual one."""
+    suffix = scoring_suffix(domain, settings, checkpoint)
+    return f"validation_{domain.value.lower()}{extra}{suffix}"
 
 
-def scoring_suffix(settings: Settings) -> str:
+def scoring_suffix(domain: Domain, settings: Settings, checkpoint: Path | None) -> str:
     """What tells the files of a way of scoring from those of the usual one, such as
-    `_target_statistics_scales_0.5-1.0_flip`."""
-    return "".join(f"_{way}" for way in unusual_scoring(settings)).replace(" ", "_")
+    `_128x256_target_statistics_flip`."""
+    ways = unusual_scoring(domain, settings, checkpoint)
+    return "".join(f"_{way}" for way in ways).replace(" ", "_")
 
 
-def unusual_scoring(settings: Settings) -> list[str]:
+def unusual_scoring(domain: Domain, settings: Settings, checkpoint: Path | None) -> list[str]:
     """In a few words each, what is not as usual in the scoring that is asked for."""
-    return ["target statistics"] * (settings.bn_statistics == TARGET) + _views(settings)
+    size = [] if checkpoint is None else _other_size(domain, settings, checkpoint)
+    return [*size, *["target statistics"] * (settings.bn_statistics == TARGET), *_views(settings)]
+
+
+def _other_size(domain: Domain, settings: Settings, checkpoint: Path) -> list[str]:
+    """The size where the command gives another one than that of the checkpoint's run."""
+    if settings.eval_scales or settings.given.isdisjoint(SIZES):
+        return []
+    size = resize_size(domain, settings)
+    usual = resize_size(domain, as_trained(replace(settings, given=frozenset()), checkpoint))
+    return [] if size == usual else [_in_words(size)]
 
 
 def _views(settings: Settings) -> list[str]:

@@ -1,6 +1,6 @@
 """Validation: scores at the labels' own resolution, three lines, a table and pictures."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from utils.metrics import ConfusionMatrix
 from utils.pictures import PanelRow
 from utils.settings import Settings
 from utils.upsampling import upsampled_max, upsampled_mean_max
-from utils.utils import autocast, progress, resolve_precision
+from utils.utils import autocast, markdown, progress, resolve_precision
 
 PANEL_ROWS = 4
 TABLE_COLUMNS = 3
@@ -219,6 +219,19 @@ def class_table(class_iou: dict[str, float | None]) -> str:
     cells = [f"{name:>14} {_percent(iou):>7}" for name, iou in class_iou.items()]
     lines = -(-len(cells) // TABLE_COLUMNS)
     return "\n".join("  ".join(cells[line::lines]) for line in range(lines))
+
+
+def scores_table(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """Scores of several by their titles, in % with two decimals, as a table in Markdown."""
+    table = [["", "accuracy %", "mIoU %"]]
+    for title, scores in rows:
+        table.append([title, *(in_percent(scores[name]) for name in ("pixel_accuracy", "mIoU"))])
+    return markdown(table, numbers=(1, 2))
+
+
+def in_percent(share: float | None) -> str:
+    """Two decimals of what is printed in %; None and NaN are nan."""
+    return "nan" if share is None else f"{100 * share:.2f}"
 
 
 def _number(value: float | None) -> str:

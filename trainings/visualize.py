@@ -15,13 +15,13 @@ from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
 from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.scoring import scoring_suffix, unusual_scoring
-from trainings.val import Evaluation, evaluate_each
+from trainings.scoring import as_trained, at_size, scoring_suffix, unusual_scoring
+from trainings.val import Evaluation, evaluate_each, in_percent, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
 from utils.run_folder import BEST, PICTURES, SETTINGS, RunFolder, find_runs, selected
 from utils.settings import Settings
-from utils.utils import find_input, markdown, resolve_device
+from utils.utils import find_input, resolve_device
 
 ENSEMBLE = "MBT"
 SIDE_BY_SIDE = "the same images, side by side"
@@ -40,19 +40,24 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     their scores: in the order in which they are named, else from the lowest mIoU to the highest.
     """
     named = named_predictors(settings)
+    settings = as_trained(settings, named[0].checkpoints[0]) if named else _at_a_size(settings)
     predictors = named or found_predictors(fda, ssl_fda, settings)
+    _refuse_training(predictors, settings)
+    targets = [_place(predictor, settings) for predictor in predictors]  # refuses before drawing
     samples = validation_samples(Domain.CITYSCAPES, settings)
     if settings.picture_index >= len(samples):
         raise UsageError(
             f"argument --picture_index: {settings.picture_index} is not below the {len(samples)} "
             "images of the validation split"
         )
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
+    doing = f"drawn{at_size(Domain.CITYSCAPES, settings)}"
+    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings, doing=doing)
     device = resolve_device(settings.device)
     evaluations = evaluate_each(loaded, samples, settings, device, pictured=())
     accuracies = [list(evaluation.image_accuracy.values()) for evaluation in evaluations]
-    for number, accuracy in enumerate(accuracies):
-        _draw_one(loaded.only(number), telling_images(accuracy, settings), samples, settings)
+    for number, (accuracy, place) in enumerate(zip(accuracies, targets, strict=True)):
+        chosen = telling_images(accuracy, settings)
+        _draw_one(loaded.only(number), chosen, samples, settings, place)
     if len(predictors) > 1:
         chosen = telling_images(np.mean(accuracies, axis=0).tolist(), settings)
         places = [places[0] for places in chosen.values() if places]
@@ -63,6 +68,17 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         _compare(compared, loaded, places, samples, settings)
 
 
+def _refuse_training(predictors: Sequence[Predictor], settings: Settings) -> None:
+    """Raises UsageError where the pictures of several would lie in the folder of a training."""
+    folder = settings.save_model_path / settings.run_name("visualize")
+    networks = [path for predictor in predictors for path in predictor.checkpoints]
+    if len(networks) > 1 and (folder / SETTINGS).exists():
+        raise UsageError(
+            f"argument --save_keyword: {folder} is the folder of a training; choose another name "
+            f"for what shows several, or draw that run with --load_model_path {folder / BEST}"
+        )
+
+
 def _compare(
     compared: Sequence[tuple[Predictor, Mapping[str, Any]]],
     loaded: LoadedPredictors,
@@ -71,14 +87,12 @@ def _compare(
     settings: Settings,
 ) -> None:
     """A sheet of predictors under their mIoU; a table of their scores, printed and as JSON."""
-    columns = ("pixel_accuracy", "mIoU")
-    table, records, titled = [["", "accuracy", "mIoU"]], [], []
+    records, titled = [], []
     for predictor, scores in compared:
-        percent = [f"{100 * scores[column]:.1f} %" for column in columns]
-        table.append([predictor.title, *percent])
         checkpoints = [str(path) for path in predictor.checkpoints]
         records.append({"title": predictor.title, "checkpoints": checkpoints, **scores})
-        titled.append(predictor._replace(title=f"{predictor.title}, {percent[-1]}"))
+        title = f"{predictor.title}, {in_percent(scores['mIoU'])} %"
+        titled.append(predictor._replace(title=title))
     sheet = comparison_sheet(
         [LoadedPredictors(titled, loaded.networks)],
         places,
@@ -87,10 +101,11 @@ def _compare(
         title=f"{SIDE_BY_SIDE}, with mIoU",
     )
     folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
-    name = f"comparison{_compared(settings)}"
+    name = f"comparison{_compared(loaded.predictors[0], settings)}"
     folder.write_json(f"{name}.json", {"predictors": records})
     path = folder.save_picture(f"{name}.png", sheet)
-    print(f"\n{markdown(table, numbers=(1, 2))}\nside by side: {path.with_suffix('.*')}")
+    table = scores_table((predictor.title, scores) for predictor, scores in compared)
+    print(f"\n{table}\nside by side: {path.with_suffix('.*')}")
 
 
 def named_predictors(settings: Settings) -> list[Predictor]:
@@ -107,20 +122,57 @@ def named_predictors(settings: Settings) -> list[Predictor]:
     return predictors
 
 
+def _at_a_size(settings: Settings) -> Settings:
+    """With the size at which all runs like these settings were trained, where they share one and
+    the command gives none."""
+    runs = find_runs(settings, {})
+    if len({tuple(run["image_size"]) for run in runs.values()}) != 1:
+        return settings
+    return as_trained(settings, next(iter(runs)) / selected(settings))
+
+
 def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Predictor]:
-    """Every run like these settings under `--save_model_path`, and FDA's ensemble where `val_mbt`
-    would find its members."""
+    """Every run like these settings under `--save_model_path` that was trained at `--image_size`,
+    and FDA's ensemble where `val_mbt` would find its members among them."""
     runs = find_runs(settings, {})
     if not runs:
         raise UserError(
             f"no run of --optimizer {settings.optimizer} in {settings.save_model_path}: train one, "
             "or name a checkpoint with --load_model_path"
         )
-    predictors = [single(folder / selected(settings)) for folder in runs]
+    checkpoints = [folder / selected(settings) for folder in _of_this_size(runs, settings)]
+    predictors = [single(checkpoint) for checkpoint in checkpoints]
     with contextlib.suppress(UserError):
         members = find_members(fda, ssl_fda, 0, settings)
-        predictors.append(Predictor(ENSEMBLE, tuple(members)))
+        if set(members) <= set(checkpoints):
+            predictors.append(Predictor(ENSEMBLE, tuple(members)))
     return predictors
+
+
+def _of_this_size(runs: Mapping[Path, Mapping[str, Any]], settings: Settings) -> list[Path]:
+    """The runs trained at `--image_size`; says which others there are. Raises UserError where there
+    are only others."""
+    own = [
+        folder for folder, run in runs.items() if tuple(run["image_size"]) == settings.image_size
+    ]
+    others = ", ".join(
+        f"{folder.name} at {_words(run['image_size'])}"
+        for folder, run in runs.items()
+        if folder not in own
+    )
+    asked = f"--image_size {_words(settings.image_size)}"
+    if not own:
+        raise UserError(
+            f"no run in {settings.save_model_path} was trained at {asked} ({others}): give "
+            "--image_size as one of them was trained, or name a checkpoint with --load_model_path"
+        )
+    if others:
+        print(f"left out, because they were not trained at {asked}: {others}")
+    return own
+
+
+def _words(size: Sequence[int]) -> str:
+    return " ".join(map(str, size))
 
 
 def single(checkpoint: Path) -> Predictor:
@@ -150,8 +202,9 @@ def _draw_one(
     chosen: Mapping[str, Sequence[int]],
     samples: SampleDataset,
     settings: Settings,
+    place: tuple[Path, str],
 ) -> None:
-    """One picture per kind of image that one predictor sees."""
+    """One picture per kind of image that one predictor sees, at a `_place`."""
     (predictor,) = loaded.predictors
     places = list(dict.fromkeys(place for places in chosen.values() for place in places))
     (evaluation,) = evaluate_some(loaded, places, samples, settings)
@@ -159,12 +212,12 @@ def _draw_one(
         place: _noted(row, evaluation.image_accuracy[row.name])
         for place, row in zip(places, evaluation.rows, strict=True)
     }
-    path, suffix = _place(predictor, settings)
-    suffix += scoring_suffix(settings)
+    path, suffix = place
+    suffix += scoring_suffix(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
         if of_kind:
-            title = f"{predictor.title}{_in_title(settings)}: {kind}"
+            title = f"{predictor.title}{_in_title(predictor, settings)}: {kind}"
             picture = error_panel([rows[place] for place in of_kind], title=title)
             folder.save_picture(f"{kind}{suffix}.png", picture)
     print(f"{predictor.title}: {folder.path}/{{{','.join(chosen)}}}{suffix}.png")
@@ -184,15 +237,17 @@ def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
     return folder, f"_{own.name}_{checkpoint.stem}"
 
 
-def _compared(settings: Settings) -> str:
-    """What tells a sheet of these checkpoints from that of every run's best."""
+def _compared(first: Predictor, settings: Settings) -> str:
+    """What tells a sheet of these checkpoints from that of every run's best; its size is compared
+    with that of the first one's run."""
     named = (settings.load_model_path, *settings.compare, *settings.mbt_checkpoints)
     names = "_".join(f"{p.resolve().parent.name}_{p.stem}" for p in named if p)
     if not names:
         names = "" if settings.select == "best" else settings.select
     elif len(names) > LONGEST_NAME:
         names = hashlib.sha256(names.encode()).hexdigest()[:12]
-    return f"{names and '_'}{names}{scoring_suffix(settings)}"
+    suffix = scoring_suffix(Domain.CITYSCAPES, settings, first.checkpoints[0])
+    return f"{names and '_'}{names}{suffix}"
 
 
 def _noted(row: PanelRow, accuracy: float) -> PanelRow:
@@ -223,9 +278,11 @@ def comparison_sheet(
         ComparisonRow(same[0].name, same[0].image, same[0].truth, [row.prediction for row in same])
         for same in zip(*(evaluation.rows for evaluation in evaluations), strict=True)
     ]
-    titles = [predictor.title for one in several for predictor in one.predictors]
-    return comparison(rows, titles, title=title + _in_title(settings))
+    predictors = [predictor for one in several for predictor in one.predictors]
+    titles = [predictor.title for predictor in predictors]
+    return comparison(rows, titles, title=title + _in_title(predictors[0], settings))
 
 
-def _in_title(settings: Settings) -> str:
-    return "".join(f", {way}" for way in unusual_scoring(settings))
+def _in_title(predictor: Predictor, settings: Settings) -> str:
+    ways = unusual_scoring(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
+    return "".join(f", {way}" for way in ways)

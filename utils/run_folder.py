@@ -339,15 +339,16 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
 
     Of the runs like these settings (see `find_runs`): with a `--save_keyword` the one of that name;
     else the one of equal augmentation, of several the one with the usual name; else the only one.
-    Raises UserError with the command that makes it, or with the candidates.
+    Raises UserError with the command that makes it, or with the candidates; UsageError where a run
+    of another action has that name.
     """
     name, folder = selected(settings), settings.save_model_path
     found = find_runs(settings, wanted)
     codes = augmentation_codes(settings.aug_method)
     equal = [path for path, run in found.items() if augmentation_codes(run["aug_method"]) == codes]
-    named = folder / settings.run_name(stem)
-    if named in (found if settings.save_keyword else equal):
-        return named
+    named_folder = folder / settings.run_name(stem)
+    if named_folder in (found if settings.save_keyword else equal):
+        return named_folder
     for choice in () if settings.save_keyword else (equal, list(found)):
         if len(choice) == 1:
             return choice[0]
@@ -356,9 +357,23 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     if found and not settings.save_keyword:
         names = ", ".join(sorted(path.name for path in found))
         raise UserError(f"{len(found)} runs in {folder} were made by {flags} ({names})")
+    if settings.save_keyword:
+        _refuse_other_action(named_folder, wanted, name)
     keyword = f" --save_keyword {settings.save_keyword}" if settings.save_keyword else ""
     others = find_runs(settings, wanted, alike=False)
     raise UserError(f"no {name} in {folder} made by {flags}{keyword}{_unlike(settings, others)}")
+
+
+def _refuse_other_action(folder: Path, wanted: Mapping[str, Any], checkpoint: str) -> None:
+    """Raises UsageError where the run in a folder is of another action than the wanted one."""
+    if not (folder / SETTINGS).exists():
+        return
+    action = RunFolder(folder).read_json(SETTINGS).get("action")
+    if action != wanted["action"]:
+        raise UsageError(
+            f"argument --save_keyword: {folder} is a run of {action}, not of {wanted['action']}: "
+            f"name one of those, or this one with --load_model_path {folder / checkpoint}"
+        )
 
 
 def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
