@@ -94,7 +94,8 @@ def test_images_without_labels_share_the_store_of_the_labelled_ones(settings, mo
 
 def pseudo_labelled(settings, seed, size=(64, 96)):
     """A making of pseudo-labels, and the training samples with them."""
-    folder, images = settings.cache_dir.parent, cityscapes_images(settings.cityscapes_root, "train")
+    root = settings.cityscapes_root
+    folder, images = root.parent, cityscapes_images(root, "train")
     for place, files in enumerate(images):
         label = np.random.default_rng([seed, place]).integers(0, 19, size, np.uint8)
         save(label, pseudo_label_path(folder, "train", files))
@@ -117,7 +118,7 @@ def test_pseudo_labels_leave_no_cache_of_them_behind(settings, monkeypatch):
     assert not torch.equal(*labels)
 
 
-@pytest.mark.parametrize("skip", ["skip", "stop"])
+@pytest.mark.parametrize("skip", ["skip", "error"])
 @pytest.mark.parametrize("size", [(64, 96), (32, 48)])
 def test_pseudo_labels_beside_cached_images_are_those_beside_decoded_ones(settings, size, skip):
     settings = replace(settings, on_bad_sample=skip)

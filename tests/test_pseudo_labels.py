@@ -12,7 +12,7 @@ from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes, save
 from trainings import pseudo_labels
-from trainings.loaders import Domain, unlabelled_samples
+from trainings.loaders import TARGET_STREAM, Domain, training_samples, unlabelled_samples
 from trainings.pseudo_labels import (
     BINS,
     PICTURE,
@@ -286,6 +286,15 @@ def test_training_takes_labels_of_unchanged_checkpoints(toy):
     assert len(found.files) == 5 and all(f.kind is LabelKind.PSEUDO for f in found.files)
     image, label = read_pair(found.files[0])
     assert image.shape == (72, 104, 3) and label.shape == (64, 96)
+
+
+def test_labels_are_said_where_a_training_begins_not_where_they_are_asked_for(toy, capsys):
+    stored(toy, b"abc", SHA_OF_ABC)
+    capsys.readouterr()
+    found = pseudo_labelled_cityscapes(toy.settings)
+    assert not capsys.readouterr().out
+    training_samples(found, toy.settings, TARGET_STREAM)
+    assert f"pseudo-labels: 5 in {toy.folder.path}/train\n" in capsys.readouterr().out
 
 
 def test_training_refuses_stale_labels_unless_told(toy):

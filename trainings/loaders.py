@@ -55,12 +55,14 @@ class TrainingFiles(NamedTuple):
     Attributes:
         origin: tells apart labels of the same names.
         problem: why nothing should be trained on them, if so.
+        note: what is said of them where a training begins.
     """
 
     domain: Domain
     files: list[SampleFiles]
     origin: str = ""
     problem: str | None = None
+    note: str = ""
 
 
 def labelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles]:
@@ -98,6 +100,8 @@ def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
 
 
 def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> SampleDataset:
+    if data.note:
+        print(data.note)
     size = resize_size(data.domain, settings)
     transform = train_transform(
         resize_to=size,

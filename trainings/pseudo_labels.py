@@ -333,12 +333,12 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
         )
     root = find_input(settings.cityscapes_root, "cityscapes_root")
     files = with_pseudo_labels(cityscapes_images(root, SPLIT), folder.path, SPLIT)
-    print(f"pseudo-labels: {len(files)} in {folder.path / SPLIT}")
     return TrainingFiles(
         Domain.CITYSCAPES,
         files,
         origin=json.dumps(_comparable(summary)),
         problem=None if settings.accept_pseudo_labels else problem,
+        note=f"pseudo-labels: {len(files)} in {folder.path / SPLIT}",
     )
 
 
