@@ -1,4 +1,5 @@
 import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -212,6 +213,26 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, after):
     monkeypatch.setattr(pseudo_labels, "predict", lambda *a: counting(*a, limit=100))
     assert toy.make() == whole
     assert len(calls) == 10
+
+
+def test_labels_are_encoded_beside_the_predictions_and_counted_once_they_are_written(
+    toy, monkeypatch
+):
+    save_picture, threads = RunFolder.save_picture, set()
+
+    def failing(self, name, picture, **options):
+        threads.add(threading.current_thread())
+        if "000004" in name:
+            raise UserError("the disk is full")
+        return save_picture(self, name, picture, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_picture", failing)
+        with pytest.raises(UserError, match="the disk is full"):
+            toy.make()
+    assert threads and threading.main_thread() not in threads
+    assert len(toy.labels()) == 4 and not toy.folder.has(SUMMARY)
+    assert len(toy.make()) == 5 and toy.folder.has(SUMMARY)
 
 
 def test_finished_labels_stay_and_other_ones_are_refused(toy):

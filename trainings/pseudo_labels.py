@@ -33,6 +33,7 @@ from trainings.mbt import find_members
 from trainings.provenance import comparable, differences, made_with
 from trainings.scoring import load_checkpoints, refuse_views
 from utils import processes
+from utils.background import Background
 from utils.errors import UsageError, UserError
 from utils.pictures import label_panel
 from utils.run_folder import RunFolder
@@ -56,6 +57,8 @@ BINS = 10_000
 PROGRESS, SUMMARY, PICTURE = "progress.pth", "summary.json", "pseudo_labels.png"
 SAVE_EVERY = 100
 PICTURED = 4
+WRITERS = 2
+"""Threads that encode labels while the next images are predicted."""
 
 
 class ConfidenceHistogram:
@@ -221,10 +224,12 @@ class _Making:
             if not self._path(self.samples.files[place]).exists()
         ]
         predictions = self._predict("pseudo-labels", places, ensemble, settings, device)
-        for place, classes, confidence in predictions:
-            label = torch.where(confidence >= thresholds[classes.long()], classes, IGNORE)
-            path = self._path(self.samples.files[place])
-            RunFolder(path.parent, shared=True).save_picture(path.name, label.cpu().numpy())
+        with Background(WRITERS) as writers:
+            for place, classes, confidence in predictions:
+                label = torch.where(confidence >= thresholds[classes.long()], classes, IGNORE)
+                path = self._path(self.samples.files[place])
+                folder = RunFolder(path.parent, shared=True)
+                writers.submit(folder.save_picture, path.name, label.cpu().numpy())
 
     def _draw(self) -> None:
         last = len(self.samples) - 1
