@@ -11,6 +11,7 @@ from tests.helpers import MAIN, make_cityscapes, picture, save
 from trainings import batch_norm
 from trainings.batch_norm import reestimate_statistics, shuffled, with_statistics_of
 from trainings.loaders import Domain, unlabelled_samples
+from utils import processes
 from utils.errors import UserError
 from utils.settings import Settings, with_derived_defaults
 
@@ -134,6 +135,24 @@ def test_the_weights_are_untouched_and_the_batch_size_changes_nothing(tmp_path):
         one["ffm.convblk.bn.running_mean"], before["ffm.convblk.bn.running_mean"]
     )
     assert all(m.momentum == 0.1 for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_every_process_takes_the_statistics_of_the_first(tmp_path, monkeypatch):
+    """To score one network, not one each that is equal up to rounding."""
+    shared = []
+
+    def with_first_buffers(network):
+        shared.append(network)
+        for name, buffer in network.named_buffers():
+            if "running" in name:
+                buffer.fill_(7)  # as the first process has it
+
+    monkeypatch.setattr(processes, "with_first_buffers", with_first_buffers)
+    now = settings(make_cityscapes(tmp_path, train=2))
+    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    adapted = with_statistics_of(BiSeNet(base=8), samples, now, CPU)
+    assert shared == [adapted]
+    assert (first_norm(adapted)[1].running_mean == 7).all()
 
 
 def test_labels_are_not_read(tmp_path):

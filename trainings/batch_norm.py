@@ -54,6 +54,8 @@ def reestimate_statistics(
                 for network in networks:
                     network.heads(batch.image)  # the auxiliary heads have norms, too
             bar.update(batch_size)
+    for network in networks:  # rounding may differ from one process's device to another's
+        processes.with_first_buffers(network)
 
 
 def shuffled(count: int) -> list[int]:
