@@ -17,10 +17,10 @@ from trainings.loaders import (
     TrainingData,
     TrainingFiles,
     labelled,
+    scaled_batches,
     training_batches,
     training_samples,
     unlabelled_samples,
-    validation_batches,
     validation_samples,
 )
 from utils.errors import UsageError, UserError
@@ -119,10 +119,10 @@ def test_a_batch_whose_worker_died_before_it_was_fetched_is_one_sentence(lost):
 def test_validation_sees_every_image_once_with_labels_at_their_size(tmp_path):
     files = gta5_files(make_gta5(tmp_path), "train", 0.2)
     dataset = SampleDataset(files, Preparation((64, 96), resizes_label=False))
-    batches = list(validation_batches(dataset, batch_size=3, num_workers=0, device=CPU))
-    assert [n for b in batches for n in b.name] == [f.name for f in files]
-    assert all(b.image.shape[1:] == (3, 64, 96) for b in batches)
-    assert all(label.shape == (72, 104) for b in batches for label in b.label)
+    batches = list(scaled_batches(dataset, (), batch_size=3, num_workers=0, device=CPU))
+    assert [n for b in batches for n in b.names] == [f.name for f in files]
+    assert all(image.shape[1:] == (3, 64, 96) for b in batches for image in b.images)
+    assert all(label.shape == (72, 104) for b in batches for label in b.labels)
 
 
 def test_another_seed_is_another_order_and_the_domains_draw_apart(tmp_path):

@@ -25,9 +25,9 @@ from trainings.experiment import Experiment
 from trainings.loaders import (
     Domain,
     TrainingFiles,
+    batches_of,
     fingerprint,
     unlabelled_samples,
-    validation_batches,
 )
 from trainings.mbt import find_members
 from trainings.provenance import comparable, differences, made_with
@@ -260,9 +260,9 @@ class _Making:
         """Place, classes and confidence bins [H, W] of each sample, at the network's input size."""
         if not places:
             return
-        batches = validation_batches(
-            self.samples.subset(places),
-            batch_size=1,
+        batches = batches_of(
+            self.samples,
+            [[place] for place in places],
             num_workers=settings.num_workers,
             device=device,
         )
