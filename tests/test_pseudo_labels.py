@@ -289,6 +289,16 @@ def test_a_lost_label_is_made_again(toy):
     assert toy.make() == labels
 
 
+def test_an_image_that_is_skipped_has_the_label_of_the_same_other_one_again(tmp_path):
+    """Whichever images are left to do."""
+    toy = Toy(tmp_path, on_bad_sample="skip")
+    toy.samples.files[1].image.write_bytes(b"no picture")
+    labels = toy.make()
+    for files in toy.samples.files[:2]:
+        pseudo_label_path(toy.folder.path, "train", files).unlink()
+    assert toy.make() == labels
+
+
 def stored(toy, content: bytes, sha256: str) -> None:
     """A finished making by one checkpoint."""
     checkpoint = toy.settings.save_model_path / "a" / "best.pth"
