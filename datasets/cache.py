@@ -14,6 +14,7 @@ import os
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -121,13 +122,20 @@ def digest_of(paths: Iterable[Path], how: str) -> str:
     return hashlib.sha256(repr((FORMAT, how, words)).encode()).hexdigest()[:24]
 
 
-class CachedPairs:
-    """Prepared images, uint8 [3, H, W], with their labels, uint8 [H, W], by their places.
+class Pictures(Protocol):
+    """Where pictures are read by their places."""
 
-    Without a store of labels every pixel of a label is `IGNORE`.
+    def read(self, place: int) -> np.ndarray | None:
+        """A picture, uint8; None where it was damaged."""
+
+
+class CachedPairs:
+    """Prepared images, uint8 [3, H, W], with their labels, uint8 [h, w], by their places.
+
+    Without labels every pixel of one is `IGNORE`.
     """
 
-    def __init__(self, images: PictureStore, labels: PictureStore | None, places: Sequence[int]):
+    def __init__(self, images: PictureStore, labels: Pictures | None, places: Sequence[int]):
         self.images, self.labels, self.places = images, labels, list(places)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:

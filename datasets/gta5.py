@@ -3,6 +3,8 @@
 Labels are palette PNGs whose indices are Cityscapes label ids.
 """
 
+import functools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,10 @@ BAD_PAIRS = frozenset({15188, 17705, *range(20801, 20861)})
 
 MAX_VAL_BLOCKS = 10
 MIN_VAL_BLOCK = 50
+
+SETTLED = 3.0
+"""Seconds after which one more change of a folder surely has another time; FAT's are whole pairs of
+seconds."""
 
 
 def gta5_files(root: Path, split: str, val_fraction: float) -> list[SampleFiles]:
@@ -44,8 +50,9 @@ def found_gta5(root: Path, split: str, val_fraction: float) -> Found:
 
 
 def left_out(root: Path) -> int:
-    """How many of the known bad pairs lie in the data set."""
-    return sum(_is_bad(path.stem) for path in (root / "images").glob("*.png"))
+    """How many of the known bad pairs lie in the data set. Raises UserError where a folder is
+    missing."""
+    return sum(map(_is_bad, _listing(root).images))
 
 
 def validation_positions(count: int, fraction: float) -> set[int]:
@@ -71,15 +78,27 @@ def _in_split(names: Sequence[str], split: str, val_fraction: float) -> list[str
 
 
 def _all_files(root: Path) -> Found:
-    folders = [root / "images", root / "labels"]
+    """All but the known bad pairs."""
+    found = _listing(root)
     images, labels = (
-        {
-            path.stem: path
-            for path in existing_folder(folder, _REMEDY).glob("*.png")
-            if not _is_bad(path.stem)
-        }
-        for folder in folders
+        {name: path for name, path in paths.items() if not _is_bad(name)}
+        for paths in (found.images, found.labels)
     )
+    return found._replace(images=images, labels=labels)
+
+
+def _listing(root: Path) -> Found:
+    """All there is, listed anew only where something was added or removed since."""
+    folders = tuple(existing_folder(root / name, _REMEDY) for name in ("images", "labels"))
+    changed = tuple(folder.stat().st_mtime for folder in folders)
+    list_now = _listed if time.time() - max(changed) > SETTLED else _listed.__wrapped__
+    return list_now(folders, changed)
+
+
+@functools.lru_cache(maxsize=2)
+def _listed(folders: tuple[Path, Path], changed: tuple[float, float]) -> Found:
+    """What lies in the folders of images and of labels that were last changed at these times."""
+    images, labels = ({path.stem: path for path in folder.glob("*.png")} for folder in folders)
     return Found(images, labels, *folders)
 
 

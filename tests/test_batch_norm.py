@@ -1,5 +1,6 @@
 import copy
 import importlib
+from itertools import chain
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.helpers import MAIN, make_cityscapes, picture, save
 from trainings import batch_norm
-from trainings.batch_norm import reestimate_statistics, shuffled, with_statistics_of
+from trainings.batch_norm import mixed_batches, reestimate_statistics, shuffled, with_statistics_of
 from trainings.loaders import Domain, unlabelled_samples
+from utils import processes
 from utils.errors import UserError
 from utils.settings import Settings, with_derived_defaults
 
@@ -83,20 +85,31 @@ def test_one_batch_of_all_images_gives_exactly_its_statistics(tmp_path, count):
     torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-5)
 
 
-def test_several_equal_batches_give_the_mean_of_theirs(tmp_path, monkeypatch):
-    """Seven images in batches of three: two batches, and no last batch of one."""
+def test_several_batches_give_the_mean_of_theirs(tmp_path, monkeypatch):
+    """Seven images in batches of three at most: all are used, in three of them."""
     monkeypatch.setattr(batch_norm, "BATCH_SIZE", 3)
     now = settings(make_cityscapes(tmp_path, train=7))
     samples = unlabelled_samples(Domain.CITYSCAPES, now)
     network = BiSeNet(base=8)
     reestimate_statistics([network], samples, now, CPU)
-    images = images_of(samples)[shuffled(7)]
-    parts = [moments(first_maps(network, images[start : start + 3])) for start in (0, 3)]
+    maps = first_maps(network, images_of(samples)[shuffled(7)])
+    parts = [moments(part) for part in maps.split([3, 2, 2])]
     mean, variance = (torch.stack(both).mean(0) for both in zip(*parts, strict=True))
     norm = first_norm(network)[1]
     torch.testing.assert_close(norm.running_mean, mean, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-5)
-    assert norm.num_batches_tracked == 2
+    assert norm.num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("count", [*range(2, 34), 2975])
+def test_every_image_is_in_one_of_the_fewest_batches_of_nearly_one_size(count):
+    batches = mixed_batches(count)
+    sizes = [len(batch) for batch in batches]
+    assert sorted(chain(*batches)) == list(range(count)) and list(chain(*batches)) == shuffled(
+        count
+    )
+    assert len(sizes) == -(-count // 8)
+    assert min(sizes) >= 2 and max(sizes) <= min(8, min(sizes) + 1)
 
 
 def test_batches_mix_what_lies_side_by_side(tmp_path, monkeypatch):
@@ -106,6 +119,7 @@ def test_batches_mix_what_lies_side_by_side(tmp_path, monkeypatch):
     samples = unlabelled_samples(Domain.CITYSCAPES, now)
     for place, files in enumerate(samples.files):
         save(picture(place) // 8 + (0 if place < 8 else 220), files.image)
+    torch.manual_seed(0)
     network = BiSeNet(base=8)
     reestimate_statistics([network], samples, now, CPU)
     maps = first_maps(network, images_of(samples))
@@ -134,6 +148,24 @@ def test_the_weights_are_untouched_and_the_batch_size_changes_nothing(tmp_path):
         one["ffm.convblk.bn.running_mean"], before["ffm.convblk.bn.running_mean"]
     )
     assert all(m.momentum == 0.1 for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_every_process_takes_the_statistics_of_the_first(tmp_path, monkeypatch):
+    """To score one network, not one each that is equal up to rounding."""
+    shared = []
+
+    def with_first_buffers(network):
+        shared.append(network)
+        for name, buffer in network.named_buffers():
+            if "running" in name:
+                buffer.fill_(7)  # as the first process has it
+
+    monkeypatch.setattr(processes, "with_first_buffers", with_first_buffers)
+    now = settings(make_cityscapes(tmp_path, train=2))
+    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    adapted = with_statistics_of(BiSeNet(base=8), samples, now, CPU)
+    assert shared == [adapted]
+    assert (first_norm(adapted)[1].running_mean == 7).all()
 
 
 def test_labels_are_not_read(tmp_path):

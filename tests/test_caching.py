@@ -13,6 +13,7 @@ import torch
 
 import main
 from datasets.cache import digest_of
+from datasets.cityscapes import cityscapes_images, pseudo_label_path, with_pseudo_labels
 from tests.helpers import TINY, claim_size, make_cityscapes, make_gta5, picture, save
 from trainings import caching
 from trainings.caching import attach_cache
@@ -89,6 +90,64 @@ def test_images_without_labels_share_the_store_of_the_labelled_ones(settings, mo
     assert target.cached is not None and (target[0, 0].label == 255).all()
     assert unlabelled_samples(Domain.CITYSCAPES, settings).cached is not None
     assert sorted(path.name for path in settings.cache_dir.glob("*.u8")) == stores
+
+
+def pseudo_labelled(settings, seed, size=(64, 96)):
+    """A making of pseudo-labels, and the training samples with them."""
+    root = settings.cityscapes_root
+    folder, images = root.parent, cityscapes_images(root, "train")
+    for place, files in enumerate(images):
+        label = np.random.default_rng([seed, place]).integers(0, 19, size, np.uint8)
+        save(label, pseudo_label_path(folder, "train", files))
+    files = with_pseudo_labels(images, folder, "train")
+    return training_samples(TrainingFiles(Domain.CITYSCAPES, files), settings, 1)
+
+
+def test_pseudo_labels_leave_no_cache_of_them_behind(settings, monkeypatch):
+    """Every making has new ones; the images are those that the target has without labels."""
+    files = unlabelled(Domain.CITYSCAPES, "train", settings)
+    training_samples(TrainingFiles(Domain.CITYSCAPES, files), settings, 1)
+    stores = sorted(settings.cache_dir.iterdir())
+    monkeypatch.setattr("datasets.samples.read_pair", None)
+    labels = []
+    for seed in (1, 2):
+        samples = pseudo_labelled(settings, seed)
+        assert samples.cached is not None
+        labels.append(samples[0, 0].label)
+        assert sorted(settings.cache_dir.iterdir()) == stores
+    assert not torch.equal(*labels)
+
+
+@pytest.mark.parametrize("skip", ["skip", "error"])
+@pytest.mark.parametrize("size", [(64, 96), (32, 48)])
+def test_pseudo_labels_beside_cached_images_are_those_beside_decoded_ones(settings, size, skip):
+    settings = replace(settings, on_bad_sample=skip)
+    cached = pseudo_labelled(settings, 1, size)
+    assert cached.cached is not None
+    assert_equal(cached, pseudo_labelled(without(settings), 1, size))
+    assert_equal(cached.subset([3, 1]), pseudo_labelled(without(settings), 1, size).subset([3, 1]))
+
+
+@pytest.mark.parametrize("bad", ["image", "label"])
+def test_of_pseudo_labels_too_what_cannot_be_read_is_skipped_alike(settings, bad):
+    skipping = replace(settings, on_bad_sample="skip")
+    path = getattr(pseudo_labelled(without(skipping), 1).files[1], bad)
+    content = path.read_bytes()
+
+    def broken(settings):
+        path.write_bytes(content)
+        files = pseudo_labelled(without(settings), 1).files
+        path.write_bytes(b"no picture")
+        return training_samples(TrainingFiles(Domain.CITYSCAPES, files), settings, 1)
+
+    assert_equal(broken(skipping), broken(without(skipping)))
+
+
+def test_a_broken_pseudo_label_is_a_sentence(settings):
+    samples = pseudo_labelled(settings, 1)
+    samples.files[0].label.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"_pseudo_labelTrainIds\.png cannot be read as a picture"):
+        samples[0, 0]
 
 
 def test_a_changed_file_is_seen(settings):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
@@ -156,11 +157,11 @@ def test_pseudo_labels_of_two_processes_are_those_of_one(here):
     assert made["one"] == made["two"] and len(made["one"]) == 9 + 1
 
 
-def test_a_stopped_run_goes_on_with_another_number_of_processes(here):
-    words = command("train_ada", "--discriminator", "light", "--num_epochs", "12")
+def stopped(words, cwd, stop):
+    """What two processes printed that `stop`, given torchrun's id, has stopped in training."""
     process = subprocess.Popen(
         [*TORCHRUN, str(MAIN), *words],
-        cwd=here,
+        cwd=cwd,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -168,18 +169,53 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(here):
         start_new_session=True,
     )
     printed = ""
-    while "after epoch 1:" not in printed:
+    while "epoch 2/" not in printed:
         line = process.stdout.readline()
         assert line, printed
         printed += line
-    os.kill(process.pid, signal.SIGINT)
+    stop(process.pid)
     rest, _ = process.communicate(timeout=120)
-    assert process.returncode != 0 and "stopped after step" in rest, rest
-    latest = torch.load(here / "runs" / "ada_sgd_noaug" / LATEST, weights_only=True)
-    assert f"stopped after step {latest['step']} of 24" in rest
+    assert process.returncode != 0
+    return rest
+
+
+def interrupt_all(torchrun):
+    os.kill(torchrun, signal.SIGINT)
+
+
+def interrupt_second(torchrun):
+    """The process that neither prints nor writes."""
+    children = Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split()
+    (second,) = (
+        pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()
+    )
+    os.kill(int(second), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        interrupt_all,
+        pytest.param(
+            interrupt_second,
+            marks=pytest.mark.skipif(
+                sys.platform != "linux", reason="processes are found in /proc"
+            ),
+        ),
+    ],
+)
+def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop):
+    """Where one process is to stop, all do after the same step."""
+    words = command("train_ada", "--discriminator", "light", "--save_keyword", stop.__name__)
+    # A validation is not waited for, so that there is nothing to agree on in one.
+    words = (*words, "--num_epochs", "30", "--validation_step", "30")
+    rest = stopped(words, here, stop)
+    assert rest.count("stopped after step") == 1, rest
+    latest = torch.load(here / "runs" / stop.__name__ / LATEST, weights_only=True)
+    assert f"stopped after step {latest['step']} of 60" in rest
     done = single(MAIN, *words, cwd=here)
     assert done.returncode == 0, done.stderr
-    assert f"and {latest['step']} of 24 steps" in done.stdout
+    assert f"and {latest['step']} of 60 steps" in done.stdout
 
 
 def test_a_process_that_fails_takes_the_others_down_with_its_one_sentence(here):

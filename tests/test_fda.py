@@ -196,6 +196,21 @@ def test_the_precision_of_products_comes_back_whatever_happens(reduced_precision
     torch.testing.assert_close(exact, (matrix.double() @ matrix.double()).float())
 
 
+def precisions():
+    """Of float32 products, on GPUs and on CPUs; before torch 2.9 there is one for all."""
+    if not hasattr(torch.backends.mkldnn, "matmul"):
+        return [torch.get_float32_matmul_precision()]
+    return [b.matmul.fp32_precision for b in (torch.backends.cuda, torch.backends.mkldnn)]
+
+
+def test_products_are_of_true_float32_on_every_device(reduced_precision):
+    """Also where this machine has none that would round."""
+    before = precisions()
+    with true_float32(torch.device("cpu")):
+        assert set(precisions()) <= {"ieee", "highest"}
+    assert precisions() == before
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_it_is_exact_in_the_middle_of_reduced_precision(reduced_precision, dtype, device):

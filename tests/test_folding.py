@@ -6,7 +6,8 @@ from torch import nn
 
 from model.folding import folded
 from model.model_stages import BiSeNet
-from utils.processes import separated
+from utils import processes
+from utils.processes import separated, synchronised
 
 
 @pytest.mark.parametrize("backbone", ["stdc1", "stdc2"])
@@ -50,3 +51,18 @@ def test_norms_of_several_processes_become_those_of_one_with_all_they_have_learn
         torch.testing.assert_close(
             folded(one).main_logits(image), own.main_logits(image), rtol=1e-3, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_norms_see_the_batches_of_all_processes_on_gpus_alone(device, monkeypatch):
+    network = BiSeNet(base=8)
+    norms = [name for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    parameters = dict(network.named_parameters())
+    assert synchronised(network, torch.device("cuda")) is network  # of one process
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    result = synchronised(network, torch.device(device))
+    synced = [n for n, m in result.named_modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert synced == (norms if device == "cuda" else [])
+    for name, parameter in result.named_parameters():
+        assert parameter is parameters.pop(name), "an optimiser may have it already"
+    assert not parameters and (device == "cuda" or result is network)

@@ -1,6 +1,8 @@
 """What a GPU would find, told without one by fake tensors: they have a device, a type and a shape,
 but no values, so that tensors of two devices and whatever waits for a value are errors."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -8,13 +10,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from datasets.samples import Batch, Sample
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
+from trainings.loop import _Health
 from trainings.pseudo_labels import predict
+from trainings.state import TrainState
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from trainings.val import Views
-from utils import fda
+from utils import fda, processes
 from utils.settings import Settings, with_derived_defaults
 from utils.utils import autocast
 
@@ -66,3 +70,24 @@ def test_predictions_stay_on_the_gpu(precision, gpu):
     for views in (maps[:1], maps):
         classes = Views(views, are_logits=True).prediction(0, (192, 320))
         assert (classes.device.type, classes.dtype) == ("cuda", torch.uint8)
+
+
+def test_nothing_that_is_kept_of_a_step_waits_for_the_gpu(gpu, monkeypatch):
+    """The means over the processes, the epoch's sums, what is bad, and the running average."""
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "total", lambda tensor: tensor)
+    # A real copy of fake tensors would be of a mode of its own.
+    copying = SimpleNamespace(deepcopy=lambda network: BiSeNet(base=8))
+    monkeypatch.setattr("trainings.state.copy", copying)
+    settings = with_derived_defaults(Settings(ema_decay=0.5, num_epochs=1))
+    method = Supervised(BiSeNet(base=8), settings)
+    state = TrainState(method, settings, steps_per_epoch=9, scale_loss=False)
+    health = _Health(state)
+    for _ in range(2):
+        terms = processes.means({"loss": torch.ones(()), "share": torch.ones(()).half()})
+        health.note(terms, [Batch(sample(), sample())])
+        state.add(terms)
+        state.average.update()
+    kept = [*state.sums.values(), health.first_bad, *state.average.module.parameters()]
+    assert {value.device.type for value in kept} == {"cuda"}
+    assert state.average.updates == 2 and state.sums.keys() == {"loss", "share"}

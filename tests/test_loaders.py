@@ -1,11 +1,14 @@
+import os
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from datasets import gta5
 from datasets.gta5 import gta5_files
 from datasets.samples import SampleDataset
-from tests.helpers import make_cityscapes, make_gta5
+from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from trainings import loaders
 from trainings.loaders import (
     SOURCE_STREAM,
@@ -14,10 +17,10 @@ from trainings.loaders import (
     TrainingData,
     TrainingFiles,
     labelled,
+    scaled_batches,
     training_batches,
     training_samples,
     unlabelled_samples,
-    validation_batches,
     validation_samples,
 )
 from utils.errors import UsageError, UserError
@@ -116,10 +119,10 @@ def test_a_batch_whose_worker_died_before_it_was_fetched_is_one_sentence(lost):
 def test_validation_sees_every_image_once_with_labels_at_their_size(tmp_path):
     files = gta5_files(make_gta5(tmp_path), "train", 0.2)
     dataset = SampleDataset(files, Preparation((64, 96), resizes_label=False))
-    batches = list(validation_batches(dataset, batch_size=3, num_workers=0, device=CPU))
-    assert [n for b in batches for n in b.name] == [f.name for f in files]
-    assert all(b.image.shape[1:] == (3, 64, 96) for b in batches)
-    assert all(label.shape == (72, 104) for b in batches for label in b.label)
+    batches = list(scaled_batches(dataset, (), batch_size=3, num_workers=0, device=CPU))
+    assert [n for b in batches for n in b.names] == [f.name for f in files]
+    assert all(image.shape[1:] == (3, 64, 96) for b in batches for image in b.images)
+    assert all(label.shape == (72, 104) for b in batches for label in b.labels)
 
 
 def test_another_seed_is_another_order_and_the_domains_draw_apart(tmp_path):
@@ -129,6 +132,37 @@ def test_another_seed_is_another_order_and_the_domains_draw_apart(tmp_path):
     source, target = zip(*(pair for batch in first for pair in batch), strict=True)
     assert source != target
     assert not torch.equal(both[0][0, 0].image, both[1][0, 0].image)
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_gta5_is_listed_once_until_a_file_is_added(tmp_path, monkeypatch, settled):
+    """One of a folder that has just been changed is not relied on: the next change may bear the
+    same time."""
+    settings = Settings(gta5_root=make_gta5(tmp_path / "GTA5", range(15181, 15191)))
+    folders = [settings.gta5_root / name for name in ("images", "labels")]
+    glob, listed = Path.glob, []
+
+    def counting(self, pattern):
+        listed.append(self.name)
+        return glob(self, pattern)
+
+    monkeypatch.setattr(Path, "glob", counting)
+
+    def samples():
+        return [len(labelled(Domain.GTA5, split, settings)) for split in ("train", "val")]
+
+    def change(number, seconds):
+        save(picture(number), folders[0] / f"{number}.png")
+        save(label_ids(number), folders[1] / f"{number}.png", "P")
+        now = time.time() - (gta5.SETTLED if settled else 0)
+        for folder in folders:
+            os.utime(folder, (now + seconds,) * 2)
+
+    change(15191, -2)
+    assert samples() == [8, 2] and samples() == [8, 2]  # 15188 is left out
+    assert listed == ["images", "labels"] * (1 if settled else 8)
+    change(15192, -1 if settled else -2)
+    assert samples() == [9, 2]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from trainings.loop import _Health
 from trainings.stopping import Stop, held_back, ignore_interrupts
 from utils.errors import UserError
 from utils.run_folder import BEST, LATEST, SCORES, RunFolder
+from utils.settings import Settings
 
 STEPS = 4
 """Of an epoch."""
@@ -196,6 +197,25 @@ def test_going_on_in_another_precision_is_said(here, monkeypatch, capsys):
         code = disturbed(monkeypatch, "moved", sends(signal.SIGINT, step), *auto)
         assert code == 130
     assert "until now in torch.float32, from here in torch.bfloat16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("precision", "scaled"),
+    [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)],
+)
+def test_the_loss_is_scaled_under_float16_alone(monkeypatch, precision, scaled):
+    class Made(Exception):
+        pass
+
+    def state(method, settings, *, steps_per_epoch, scale_loss):
+        raise Made(scale_loss)
+
+    monkeypatch.setattr(loop, "resolve_precision", lambda *_: precision)
+    monkeypatch.setattr(loop, "TrainState", state)
+    data = SimpleNamespace(steps_per_epoch=1)
+    with pytest.raises(Made) as made:
+        loop.fit(None, data, None, None, Settings(), torch.device("cpu"))
+    assert made.value.args == (scaled,)
 
 
 # ---------------------------------------------------------------------- numbers that are not finite

@@ -1,4 +1,5 @@
 import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes, save
 from trainings import pseudo_labels
-from trainings.loaders import Domain, unlabelled_samples
+from trainings.loaders import TARGET_STREAM, Domain, training_samples, unlabelled_samples
 from trainings.pseudo_labels import (
     BINS,
     PICTURE,
@@ -214,6 +215,26 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, after):
     assert len(calls) == 10
 
 
+def test_labels_are_encoded_beside_the_predictions_and_counted_once_they_are_written(
+    toy, monkeypatch
+):
+    save_picture, threads = RunFolder.save_picture, set()
+
+    def failing(self, name, picture, **options):
+        threads.add(threading.current_thread())
+        if "000004" in name:
+            raise UserError("the disk is full")
+        return save_picture(self, name, picture, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_picture", failing)
+        with pytest.raises(UserError, match="the disk is full"):
+            toy.make()
+    assert threads and threading.main_thread() not in threads
+    assert len(toy.labels()) == 4 and not toy.folder.has(SUMMARY)
+    assert len(toy.make()) == 5 and toy.folder.has(SUMMARY)
+
+
 def test_finished_labels_stay_and_other_ones_are_refused(toy):
     labels = toy.make()
     assert toy.making().begin(overwrite=False) and toy.labels() == labels
@@ -271,6 +292,16 @@ def test_a_lost_label_is_made_again(toy):
     assert toy.make() == labels
 
 
+def test_an_image_that_is_skipped_has_the_label_of_the_same_other_one_again(tmp_path):
+    """Whichever images are left to do."""
+    toy = Toy(tmp_path, on_bad_sample="skip")
+    toy.samples.files[1].image.write_bytes(b"no picture")
+    labels = toy.make()
+    for files in toy.samples.files[:2]:
+        pseudo_label_path(toy.folder.path, "train", files).unlink()
+    assert toy.make() == labels
+
+
 def stored(toy, content: bytes, sha256: str) -> None:
     """A finished making by one checkpoint."""
     checkpoint = toy.settings.save_model_path / "a" / "best.pth"
@@ -289,6 +320,15 @@ def test_training_takes_labels_of_unchanged_checkpoints(toy):
     assert len(found.files) == 5 and all(f.kind is LabelKind.PSEUDO for f in found.files)
     image, label = read_pair(found.files[0])
     assert image.shape == (72, 104, 3) and label.shape == (64, 96)
+
+
+def test_labels_are_said_where_a_training_begins_not_where_they_are_asked_for(toy, capsys):
+    stored(toy, b"abc", SHA_OF_ABC)
+    capsys.readouterr()
+    found = pseudo_labelled_cityscapes(toy.settings)
+    assert not capsys.readouterr().out
+    training_samples(found, toy.settings, TARGET_STREAM)
+    assert f"pseudo-labels: 5 in {toy.folder.path}/train\n" in capsys.readouterr().out
 
 
 def test_training_refuses_stale_labels_unless_told(toy):

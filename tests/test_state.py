@@ -194,3 +194,42 @@ def test_a_long_gradient_is_clipped_to_the_norm():
         after = torch.nn.utils.parameters_to_vector(method.parameters()).detach()
         moved.append((after - before).norm().item() / state.latest_rate)
     assert moved[0] > 1000 and moved[1] == pytest.approx(0.5, rel=1e-3)
+
+
+def adversarial_state(*, scaled):
+    """Of a network and a discriminator, with long gradients clipped."""
+    torch.manual_seed(0)
+    chosen = settings(num_epochs=2, clip_grad_norm=0.1)
+    state = TrainState(ADA(BiSeNet(base=8), chosen), chosen, steps_per_epoch=9, scale_loss=False)
+    if scaled:
+        state.scaler = torch.amp.GradScaler("cpu")
+    return state
+
+
+def step_down(state, factor=1.0):
+    """One step down the sum of all weights, times a factor."""
+    state.backward(factor * sum(p.sum() for p in state.method.parameters()))
+    state.update()
+
+
+def test_an_overflow_under_a_loss_scale_moves_no_weight_and_halves_the_scale_once():
+    state = adversarial_state(scaled=True)
+    before, scale = copy.deepcopy(state.method.state_dict()), state.scaler.get_scale()
+    step_down(state, float("inf"))
+    assert state.scaler.get_scale() == scale / 2 and state.step == 1
+    for name, value in state.method.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_scaled_step_is_the_unscaled_one_clipped_alike():
+    scaled, plain = (adversarial_state(scaled=scaled) for scaled in (True, False))
+    before = copy.deepcopy(plain.method.state_dict())
+    for state in (scaled, plain):
+        step_down(state)
+    for name, parameter in plain.method.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+    for (name, ours), expected in zip(
+        scaled.method.named_parameters(), plain.method.parameters(), strict=True
+    ):
+        moved = ours - before[name]
+        torch.testing.assert_close(moved, expected - before[name], rtol=1e-3, atol=1e-8, msg=name)

@@ -5,21 +5,23 @@ mean, var of each norm <- averages, over batches of the target's training images
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from trainings.loaders import validation_batches
+from trainings.loaders import batches_of
 from utils import processes
 from utils.errors import UserError
 from utils.settings import Settings
 from utils.utils import autocast, progress, resolve_precision
 
 BATCH_SIZE = 8
-"""Not `--batch_size`: a score must not depend on how much fits into the memory."""
+"""At most. Not `--batch_size`: a score must not depend on how much fits into the memory."""
 
 TRAINING, TARGET = "training", "target"
 
@@ -30,35 +32,39 @@ def reestimate_statistics(
 ) -> None:
     """Replaces the running statistics of networks, in place, by those of the samples.
 
-    Every full batch counts the same, as does a single smaller one. They are drawn from all samples,
-    always in the same way: neighbours of one drive are alike, and so is a batch of them, whose
-    variance is too small. Raises UserError for fewer than two images. The networks are in
-    evaluation mode afterwards.
+    Every sample is in one batch, and every batch, of nearly equally many, counts the same. They are
+    drawn from all samples, always in the same way: neighbours of one drive are alike, and so is a
+    batch of them, whose variance is too small. Raises UserError for fewer than two images. The
+    networks are in evaluation mode afterwards.
     """
     check_enough(samples)
-    batch_size = min(BATCH_SIZE, len(samples))
-    usable = len(samples) // batch_size * batch_size
     precision = resolve_precision(settings.precision, device)
-    batches = validation_batches(
-        samples.subset(shuffled(len(samples))[:usable]),
-        batch_size=batch_size,
-        num_workers=settings.num_workers,
-        device=device,
+    batches = batches_of(
+        samples, mixed_batches(len(samples)), num_workers=settings.num_workers, device=device
     )
     with (
         _averaging(networks),
-        progress(None, "target statistics", total=usable, unit="image") as bar,
+        progress(None, "target statistics", total=len(samples), unit="image") as bar,
     ):
         for batch in batches:
             with autocast(device, precision):
                 for network in networks:
                     network.heads(batch.image)  # the auxiliary heads have norms, too
-            bar.update(batch_size)
+            bar.update(len(batch.name))
+    for network in networks:  # rounding may differ from one process's device to another's
+        processes.with_first_buffers(network)
 
 
 def shuffled(count: int) -> list[int]:
     """The numbers below the count in an order that looks random and is always the same."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+
+
+def mixed_batches(count: int) -> list[list[int]]:
+    """The numbers below the count, shuffled, in as few batches as BATCH_SIZE allows, whose sizes
+    differ by one at most: none is of a single number, unless there is but one."""
+    batches = np.array_split(shuffled(count), math.ceil(count / BATCH_SIZE))
+    return [batch.tolist() for batch in batches]
 
 
 def check_enough(samples: SampleDataset) -> None:

@@ -5,10 +5,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.cache import CachedPairs, PictureStore, digest_of
-from datasets.samples import SampleDataset, as_tv_tensors, picture_size
+from datasets.cache import CachedPairs, Pictures, PictureStore, digest_of
+from datasets.samples import (
+    LabelKind,
+    SampleDataset,
+    SampleFiles,
+    as_tv_tensors,
+    picture_size,
+    read_label,
+)
 from trainings.stopping import ignore_interrupts
 from utils.errors import UserError
 from utils.lock import locked
@@ -30,16 +38,20 @@ def attach_cache(
 ) -> None:
     """Lets the samples come from their cache where it is whole; with `build` makes it so.
 
+    Pseudo-labels are read from their own files: they are small, and a cache of them would outlive
+    them, for every making has new ones. Where what cannot be read is skipped they are in a cache
+    all the same, because an image may stand there in another one's place.
+
     Goes on without one, and says so, where the disk is too small or cannot be written. Raises
     UserError for a file that cannot be read.
     """
     if settings.cache_dir == NONE or not samples.files:
         return
     try:
-        images, labels = _stores(samples, preparation, settings.cache_dir)
+        images, labels = _pictures(samples, preparation, settings.cache_dir)
     except OSError as error:  # a link to nowhere, or to itself
         raise UserError(f"{error.filename} cannot be read ({error.strerror}): mend it") from error
-    stores = (images,) if labels is None else (images, labels)
+    stores = [store for store in (images, labels) if isinstance(store, PictureStore)]
     try:
         if any(store.missing() for store in stores):
             if not build:
@@ -53,21 +65,34 @@ def attach_cache(
     samples.cached = CachedPairs(images, labels, range(len(samples.files)))
 
 
-def _stores(
+def _pictures(
     samples: SampleDataset, preparation: Preparation, folder: Path
-) -> tuple[PictureStore, PictureStore | None]:
-    """Those of the images and, where there are any, of the labels; they are named apart, so that
-    a set with and without labels has its images once, unless a bad label may replace an image."""
+) -> tuple[PictureStore, Pictures | None]:
+    """The images and, where there are any, the labels; their stores are named apart, so that a set
+    with and without labels has its images once, unless a bad label may replace an image."""
     files, size = samples.files, preparation.size
     skipping = f", bad skipped, labels {files[0].label is not None}" if samples.skips_bad else ""
     digest = digest_of([one.image for one in files], f"image {size}{skipping}")
     images = PictureStore(folder, digest, [(3, *size)] * len(files))
     if files[0].label is None:
         return images, None
+    if files[0].kind is LabelKind.PSEUDO and not samples.skips_bad:
+        return images, _PseudoLabels(files)
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
     digest = digest_of([one.label for one in files], f"{how} {[one.kind.value for one in files]}")
     shapes = [size if preparation.resizes_label else picture_size(one.label) for one in files]
     return images, PictureStore(folder, digest, shapes)
+
+
+class _PseudoLabels:
+    """Labels as they lie in their own files, by their places, in the place of a store."""
+
+    def __init__(self, files: Sequence[SampleFiles]):
+        self.files = files
+
+    def read(self, place: int) -> np.ndarray:
+        """A label, uint8 [h, w]. Raises UserError where it cannot be read."""
+        return read_label(self.files[place].label, holds_train_ids=True)
 
 
 @contextmanager

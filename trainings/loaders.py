@@ -55,12 +55,14 @@ class TrainingFiles(NamedTuple):
     Attributes:
         origin: tells apart labels of the same names.
         problem: why nothing should be trained on them, if so.
+        note: what is said of them where a training begins.
     """
 
     domain: Domain
     files: list[SampleFiles]
     origin: str = ""
     problem: str | None = None
+    note: str = ""
 
 
 def labelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles]:
@@ -98,6 +100,8 @@ def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
 
 
 def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> SampleDataset:
+    if data.note:
+        print(data.note)
     size = resize_size(data.domain, settings)
     transform = train_transform(
         resize_to=size,
@@ -232,15 +236,16 @@ def training_batches(
         yield Batch(*(to_device(sample, device) if sample else None for sample in batch))
 
 
-def validation_batches(
-    samples: SampleDataset, *, batch_size: int, num_workers: int, device: torch.device
+def batches_of(
+    samples: SampleDataset,
+    batches: Iterable[Sequence[int]],
+    *,
+    num_workers: int,
+    device: torch.device,
 ) -> Iterator[Sample]:
-    """All samples in order; images of one size stacked, on the device, labels a list, for sizes may
-    differ."""
-    batches = scaled_batches(
-        samples, (), batch_size=batch_size, num_workers=num_workers, device=device
-    )
-    for (images,), labels, names in batches:
+    """Batches of the samples at these places; images of one size stacked, on the device, labels a
+    list, for sizes may differ."""
+    for (images,), labels, names in _scaled(samples, batches, (), num_workers, device):
         yield Sample(images, labels, names)
 
 
@@ -254,9 +259,20 @@ def scaled_batches(
 ) -> Iterator[ScaledBatch]:
     """All samples in order, on the device, at these multiples of their size, or as they are where
     there are none; a batch ends where the images' size changes."""
-    keys = [(0, index) for index in range(len(samples))]
-    batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-    loader = _loader(samples, batches, _CollateScaled(scales), num_workers, device)
+    places = range(len(samples))
+    batches = [places[start : start + batch_size] for start in places[::batch_size]]
+    return _scaled(samples, batches, scales, num_workers, device)
+
+
+def _scaled(
+    samples: SampleDataset,
+    batches: Iterable[Sequence[int]],
+    scales: Sequence[float],
+    workers: int,
+    device: torch.device,
+) -> Iterator[ScaledBatch]:
+    keys = [[(0, place) for place in batch] for batch in batches]
+    loader = _loader(samples, keys, _CollateScaled(scales), workers, device)
     for images, labels, names in itertools.chain.from_iterable(_raising(loader)):
         yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 

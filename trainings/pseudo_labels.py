@@ -25,14 +25,15 @@ from trainings.experiment import Experiment
 from trainings.loaders import (
     Domain,
     TrainingFiles,
+    batches_of,
     fingerprint,
     unlabelled_samples,
-    validation_batches,
 )
 from trainings.mbt import find_members
 from trainings.provenance import comparable, differences, made_with
 from trainings.scoring import as_trained, at_size, load_checkpoints, refuse_views
 from utils import processes
+from utils.background import Background
 from utils.errors import UsageError, UserError
 from utils.pictures import label_panel
 from utils.run_folder import RunFolder
@@ -56,6 +57,8 @@ BINS = 10_000
 PROGRESS, SUMMARY, PICTURE = "progress.pth", "summary.json", "pseudo_labels.png"
 SAVE_EVERY = 100
 PICTURED = 4
+WRITERS = 2
+"""Threads that encode labels while the next images are predicted."""
 
 
 class ConfidenceHistogram:
@@ -224,10 +227,12 @@ class _Making:
             if not self._path(self.samples.files[place]).exists()
         ]
         predictions = self._predict("pseudo-labels", places, ensemble, settings, device)
-        for place, classes, confidence in predictions:
-            label = torch.where(confidence >= thresholds[classes.long()], classes, IGNORE)
-            path = self._path(self.samples.files[place])
-            RunFolder(path.parent, shared=True).save_picture(path.name, label.cpu().numpy())
+        with Background(WRITERS) as writers:
+            for place, classes, confidence in predictions:
+                label = torch.where(confidence >= thresholds[classes.long()], classes, IGNORE)
+                path = self._path(self.samples.files[place])
+                folder = RunFolder(path.parent, shared=True)
+                writers.submit(folder.save_picture, path.name, label.cpu().numpy())
 
     def _draw(self) -> None:
         last = len(self.samples) - 1
@@ -258,9 +263,9 @@ class _Making:
         """Place, classes and confidence bins [H, W] of each sample, at the network's input size."""
         if not places:
             return
-        batches = validation_batches(
-            self.samples.subset(places),
-            batch_size=1,
+        batches = batches_of(
+            self.samples,
+            [[place] for place in places],
             num_workers=settings.num_workers,
             device=device,
         )
@@ -336,12 +341,12 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
         )
     root = find_input(settings.cityscapes_root, "cityscapes_root")
     files = with_pseudo_labels(cityscapes_images(root, SPLIT), folder.path, SPLIT)
-    print(f"pseudo-labels: {len(files)} in {folder.path / SPLIT}")
     return TrainingFiles(
         Domain.CITYSCAPES,
         files,
         origin=json.dumps(_comparable(summary)),
         problem=None if settings.accept_pseudo_labels else problem,
+        note=f"pseudo-labels: {len(files)} in {folder.path / SPLIT}",
     )
 
 

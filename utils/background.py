@@ -11,7 +11,8 @@ AHEAD = 2
 class Background:
     """Runs tasks in threads while this context lasts; one thread keeps their order.
 
-    What a task raises is raised by a later `submit`, or at the end of the context.
+    What a task raises is raised by a later `submit`, or at the end of the context. Whatever ends
+    the context, tasks that were submitted are finished first.
     """
 
     def __init__(self, threads: int):
@@ -23,7 +24,7 @@ class Background:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=kind is not None)
+        self._pool.shutdown()
         while kind is None and self._tasks:
             self._tasks.popleft().result()
 
