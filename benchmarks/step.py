@@ -32,7 +32,7 @@ from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from utils.losses import robust_entropy
 from utils.settings import Settings, with_derived_defaults
-from utils.utils import autocast, resolve_precision
+from utils.utils import autocast, precision_name, resolve_precision
 
 SETTINGS = with_derived_defaults(Settings(fda_beta=0.05))
 METHODS = {"supervised": Supervised, "fda": FDA, "ada": ADA}
@@ -135,7 +135,7 @@ def main() -> None:
         fast = made(kind, args.device, torch.channels_last)
         calls = {"plain, float32": partial(step, PLAIN[kind], plain, batch)}
         for dtype in dict.fromkeys((torch.float32, precision)):
-            name = str(dtype).removeprefix("torch.")
+            name = precision_name(dtype)
             calls[f"ours, {name}"] = partial(step, ours, fast, batch, dtype)
         calls[f"floor, {name}"] = partial(step, floor, fast, batch, precision)
         shape = "x".join(map(str, args.size))

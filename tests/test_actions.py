@@ -100,7 +100,11 @@ def test_a_run_s_settings_file_runs_it_again(here, monkeypatch, capsys):
     run, again = here / "runs" / "simple_gta5_sgd_aug", here / "runs" / "again"
     words = ("--config_file", str(run / "settings.json"))
     assert main.main(words) == 0
-    assert "is finished" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "is finished" in said and "note:" not in said
+    assert main.main([*words, "--fda_beta", "0.2", "--ent_eta", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "note: train_simple_gta5 makes no use of --ent_eta, --fda_beta" in said
     assert main.main([*words, "--save_keyword", "again"]) == 0
     assert scores(again)["last"] == scores(run)["last"]
 

@@ -1,6 +1,5 @@
 """How long a plan will take: from the epochs that have been made in its folders, else measured."""
 
-import csv
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from trainings.plan import Command, Step
 from trainings.timing import random_sample, timed, training_step
 from utils import processes
 from utils.metrics import ConfusionMatrix
-from utils.run_folder import HISTORY
+from utils.run_folder import RunFolder
 from utils.settings import Settings
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, markdown, resolve_device, resolve_precision
@@ -118,11 +117,7 @@ class Estimator:
 
 def epoch_seconds(folder: Path) -> list[float]:
     """Of every epoch that a run has finished."""
-    path = folder / HISTORY
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [float(row["train_seconds"]) for row in csv.DictReader(file)]
+    return [float(row["train_seconds"]) for row in RunFolder(folder).read_history()]
 
 
 def step_seconds(experiment: Experiment, settings: Settings) -> float:

@@ -22,7 +22,7 @@ from utils.errors import UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.settings import Settings
-from utils.utils import autocast, progress, resolve_precision
+from utils.utils import autocast, precision_name, progress, resolve_precision
 
 NEVER = 2**62
 """The step of what has not happened."""
@@ -61,8 +61,9 @@ def fit(
     if run.continues(settings):
         saved = run.load_latest()
         _load(state, saved, run)
-        if (before := saved.get("precision")) not in (None, str(precision)):
-            print(f"until now in {before}, from here in {precision}: --precision decides")
+        if (before := saved.get("precision")) not in (None, precision_name(precision)):
+            now = precision_name(precision)
+            print(f"until now in {before}, from here in {now}: --precision decides")
         print(
             f"continuing {run.path} after epoch {state.epoch} of {settings.num_epochs} and "
             f"{state.step} of {state.total_steps} steps"
@@ -138,7 +139,7 @@ class Training:
     def save(self) -> None:
         self.health.check()
         self.health.check_weights()
-        precision = str(self.precision)
+        precision = precision_name(self.precision)
         self.folder.save_latest({**self.state.state_dict(), "precision": precision})
         self.saved, self.saved_step = time.monotonic(), self.state.step
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.settings import Settings
-from utils.utils import file_digest, resolve_device, resolve_precision
+from utils.utils import file_digest, precision_name, resolve_device, resolve_precision
 
 DIGEST_SHOWN = 12
 """Characters of a checkpoint's digest that tell it from others in a sentence."""
@@ -17,7 +17,7 @@ def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]
     return {
         "image_size": list(settings.image_size),
         "bn_statistics": settings.bn_statistics,
-        "precision": str(precision).removeprefix("torch."),
+        "precision": precision_name(precision),
         "checkpoints": [
             {"path": _portable(path, settings.save_model_path), "sha256": file_digest(path)}
             for path in checkpoints

@@ -1,6 +1,5 @@
 """What lies in the run folders of a reproduction: the rows of its tables, read from disk alone."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from trainings.plan import (
 )
 from trainings.scoring import checkpoint_scores_name, scores_name
 from utils.errors import UserError
-from utils.run_folder import HISTORY, SCORES, SETTINGS, RunFolder, selected
+from utils.run_folder import SCORES, SETTINGS, RunFolder, selected
 from utils.settings import Settings
 
 RUNS = "*/seed*/*"  # <config>/seed<k>/<run>, as `make_plan` lays them out
@@ -134,11 +133,7 @@ class Run(NamedTuple):
 
     def history(self) -> list[dict[str, str]]:
         """A row of scalars per epoch."""
-        file = self.folder / HISTORY
-        if not file.exists():
-            return []
-        with file.open(newline="") as lines:
-            return list(csv.DictReader(lines))
+        return RunFolder(self.folder).read_history()
 
 
 Trial = tuple[str, int]

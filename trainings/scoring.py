@@ -21,7 +21,14 @@ from utils.pictures import panel
 from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import augmentation_codes
-from utils.utils import find_input, git_revision, resolve_device, resolve_precision, versions
+from utils.utils import (
+    find_input,
+    git_revision,
+    precision_name,
+    resolve_device,
+    resolve_precision,
+    versions,
+)
 
 STATISTICS = {
     TRAINING: "the batch-norm statistics of the training",
@@ -276,7 +283,7 @@ def scoring_record(
         },
         "bn_statistics": statistics,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "precision": str(precision).removeprefix("torch."),
+        "precision": precision_name(precision),
         "seed": settings.seed,
         "versions": versions(),
         "git_revision": git_revision(),

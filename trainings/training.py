@@ -32,10 +32,11 @@ from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes
 from utils.errors import UserError
 from utils.run_folder import SCORES, RunFolder
-from utils.settings import Settings
+from utils.settings import Settings, adaptation_fields
 from utils.utils import (
     file_digest,
     find_input,
+    precision_name,
     resolve_device,
     resolve_precision,
     seed_everything,
@@ -58,6 +59,8 @@ def run_experiment(experiment: Experiment, settings: Settings) -> None:
 
 def train(experiment: Experiment, settings: Settings) -> None:
     """Trains, or continues, or prints the scores of a finished run."""
+    if unused := _unused(experiment, settings):
+        print(f"note: {experiment.action} makes no use of --{', --'.join(unused)}")
     settings = settings.scored_plainly()
     run = own_folder(experiment, settings)
     device = resolve_device(settings.device)
@@ -70,6 +73,12 @@ def train(experiment: Experiment, settings: Settings) -> None:
         raise UserError(target.problem)
     with run.alone():
         _train(experiment, settings, run, inputs, source, target)
+
+
+def _unused(experiment: Experiment, settings: Settings) -> list[str]:
+    """Settings of adaptation that the command changes, and the experiment's method does not use."""
+    others = (settings.given & adaptation_fields()) - {*experiment.adaptation}
+    return sorted(name for name in others if getattr(settings, name) != getattr(Settings, name))
 
 
 def own_folder(experiment: Experiment, settings: Settings) -> RunFolder:
@@ -189,7 +198,7 @@ def _announce(
     run: RunFolder, data: TrainingData, validated: int, method: Method, settings: Settings
 ) -> None:
     device = resolve_device(settings.device)
-    precision = str(resolve_precision(settings.precision, device)).removeprefix("torch.")
+    precision = precision_name(resolve_precision(settings.precision, device))
     targets = f" on {len(data.target)} of the target" if data.target else ""
     sizes = (
         f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters"

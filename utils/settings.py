@@ -659,8 +659,9 @@ class Settings:
 
 
 def adaptation_fields() -> set[str]:
-    """The settings of adaptation, of which each method uses some."""
-    return {f.name for f in setting_fields() if f.metadata["group"] == ADAPTATION}
+    """The settings of adaptation that change a result, of which each method uses some."""
+    fields = (f for f in setting_fields() if f.metadata["group"] == ADAPTATION)
+    return {f.name for f in fields if f.metadata["affects_result"]}
 
 
 def derived_defaults(settings: Settings) -> dict[str, Any]:

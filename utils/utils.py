@@ -67,6 +67,11 @@ def _best_precision(device: torch.device) -> torch.dtype:
     return torch.float16 if capability >= FP16_CAPABILITY else torch.float32
 
 
+def precision_name(precision: torch.dtype) -> str:
+    """What a precision is called in print and in files, such as `bfloat16`."""
+    return str(precision).removeprefix("torch.")
+
+
 def bf16_instructions() -> list[str]:
     """Those of `BF16_INSTRUCTIONS` that this CPU has; none where an older torch cannot tell."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
