@@ -196,7 +196,7 @@ def test_going_on_in_another_precision_is_said(here, monkeypatch, capsys):
         monkeypatch.setattr("utils.utils.bf16_instructions", lambda found=instructions: found)
         code = disturbed(monkeypatch, "moved", sends(signal.SIGINT, step), *auto)
         assert code == 130
-    assert "until now in torch.float32, from here in torch.bfloat16" in capsys.readouterr().out
+    assert "until now in float32, from here in bfloat16" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

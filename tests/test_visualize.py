@@ -145,10 +145,11 @@ def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
     predictors = [single(path) for path in settings.compare]
     loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
     samples = validation_samples(Domain.CITYSCAPES, settings)
-    comparison_sheet([loaded], [2, 0, 2], samples, settings)
+    comparison_sheet([loaded], {2: "worst", 0: ""}, samples, settings)
     ((rows, titles),) = shown
     assert titles == ["a", "b", "a/latest"]
     assert [row.name for row in rows] == [samples.files[2].name, samples.files[0].name]
+    assert [row.note for row in rows] == ["worst", ""]
     for row, place in zip(rows, (2, 0), strict=True):
         image, truth, _ = samples[0, place]
         assert np.array_equal(row.image, image.permute(1, 2, 0)) and np.array_equal(

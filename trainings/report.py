@@ -342,7 +342,8 @@ def _draw_sheet(
     except UserError as error:
         print(f"{out.path / name} is not drawn, everything else is: {error}")
         return None
-    places = [round(part * (len(samples) - 1) / (SHEET_ROWS - 1)) for part in range(SHEET_ROWS)]
+    shares = (part / (SHEET_ROWS - 1) for part in range(SHEET_ROWS))
+    places = {round(share * (len(samples) - 1)): "" for share in shares}
     title = f"{config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
     out.save_picture(name, comparison_sheet(several, places, samples, chosen, title=title))
     return name

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
@@ -75,9 +76,12 @@ class Stop:
             self._immediate = False
 
     def _hear(self, signum: int, frame: FrameType | None) -> None:
-        if self.requested is not None:
+        again, self.requested = self.requested is not None, self.requested or signum
+        if again or self._immediate:
+            # What is thrown away half made, such as a loader, complains of that to nobody's use.
+            sys.unraisablehook = lambda _: None
+        if again:
             raise KeyboardInterrupt
-        self.requested = signum
         if processes.is_first():
             with contextlib.suppress(OSError):  # a signal may come in the middle of a print
                 os.write(STDERR, NOTICE)

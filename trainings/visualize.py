@@ -60,7 +60,10 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         _draw_one(loaded.only(number), chosen, samples, settings, place)
     if len(predictors) > 1:
         chosen = telling_images(np.mean(accuracies, axis=0).tolist(), settings)
-        places = [places[0] for places in chosen.values() if places]
+        places: dict[int, str] = {}
+        for kind, of_kind in chosen.items():
+            for place in of_kind[:1]:
+                places.setdefault(place, kind)
         scores = [evaluation.scores() for evaluation in evaluations]
         compared = list(zip(predictors, scores, strict=True))
         if not named:
@@ -82,7 +85,7 @@ def _refuse_training(predictors: Sequence[Predictor], settings: Settings) -> Non
 def _compare(
     compared: Sequence[tuple[Predictor, Mapping[str, Any]]],
     loaded: LoadedPredictors,
-    places: Sequence[int],
+    places: Mapping[int, str],
     samples: SampleDataset,
     settings: Settings,
 ) -> None:
@@ -265,18 +268,22 @@ def evaluate_some(
 
 def comparison_sheet(
     several: Sequence[LoadedPredictors],
-    places: Sequence[int],
+    places: Mapping[int, str],
     samples: SampleDataset,
     settings: Settings,
     *,
     title: str = SIDE_BY_SIDE,
 ) -> np.ndarray:
-    """Image, truth and every predictor's prediction of the samples at these places."""
-    places = list(dict.fromkeys(places))
-    evaluations = [e for one in several for e in evaluate_some(one, places, samples, settings)]
+    """Image, truth and every predictor's prediction of the samples at these places, each with its
+    note."""
+    chosen = list(places)
+    evaluations = [e for one in several for e in evaluate_some(one, chosen, samples, settings)]
+    by_image = zip(*(evaluation.rows for evaluation in evaluations), strict=True)
     rows = [
-        ComparisonRow(same[0].name, same[0].image, same[0].truth, [row.prediction for row in same])
-        for same in zip(*(evaluation.rows for evaluation in evaluations), strict=True)
+        ComparisonRow(
+            one.name, one.image, one.truth, [row.prediction for row in (one, *more)], note
+        )
+        for note, (one, *more) in zip(places.values(), by_image, strict=True)
     ]
     predictors = [predictor for one in several for predictor in one.predictors]
     titles = [predictor.title for predictor in predictors]
