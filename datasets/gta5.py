@@ -29,7 +29,12 @@ def gta5_files(root: Path, split: str, val_fraction: float) -> list[SampleFiles]
     check_partners(found)
     names = sorted(found.images)
     chosen = _in_split(names, split, val_fraction)
-    if not 0 < len(chosen) < len(names):
+    if split == "val" and not val_fraction:
+        raise UserError(
+            f"{root} has no validation split with --gta5_val_fraction 0, which is for adaptation "
+            "alone: name a share above 0"
+        )
+    if not chosen or (len(chosen) == len(names) and val_fraction):
         raise UserError(
             f"{root} holds {len(names)} usable images, too few for a training and a validation "
             f"split with --gta5_val_fraction {val_fraction}: add images or change the fraction"
@@ -59,7 +64,7 @@ def validation_positions(count: int, fraction: float) -> set[int]:
     """Positions in the sorted names that validate: contiguous blocks, spread evenly.
 
     Consecutive frames of the game look alike, so a block keeps neighbours on one side; several
-    blocks, where they are long enough, see several parts of the game.
+    blocks, where they are long enough, see several parts of the game. A fraction of 0 gives none.
     """
     blocks = min(max(round(count * fraction) // MIN_VAL_BLOCK, 1), MAX_VAL_BLOCKS)
     ends = [count * (block + 1) // blocks for block in range(blocks)]

@@ -29,6 +29,13 @@ def test_gta5_split_is_by_name_disjoint_and_contiguous(tmp_path):
     assert val == ["00009", "00010"]
 
 
+def test_gta5_without_a_validation_split_is_all_for_training(tmp_path):
+    root = make_gta5(tmp_path, range(1, 6))
+    assert [f.name for f in gta5_files(root, "train", 0)] == [f"{i:05d}" for i in range(1, 6)]
+    with pytest.raises(UserError, match="no validation split with --gta5_val_fraction 0"):
+        gta5_files(root, "val", 0)
+
+
 def test_gta5_validation_blocks_keep_neighbours_together():
     positions = sorted(validation_positions(24_904, 0.2))
     assert abs(len(positions) - 0.2 * 24_904) < 10

@@ -91,7 +91,7 @@ def test_demo_follows_the_toy_flags():
         (("--save_keyword", "a/b"), "is a name, not a path"),
         (("--save_keyword", ".."), "is a name, not a path"),
         (("--seed", str(2**70)), "2^63"),
-        (("--gta5_val_fraction", "1"), "between 0 and 1"),
+        (("--gta5_val_fraction", "1"), "at least 0 and below 1"),
         (("--batch", "4"), "--batch: no such flag; did you mean --batch_size?"),
         (("--lerning-rate=1",), "--lerning-rate: no such flag; did you mean --learning_rate?"),
         (("--xyzzy",), "--xyzzy: no such flag; --help all lists them"),

@@ -182,7 +182,8 @@ def _ask_training(domain: Domain, settings: Settings) -> None:
     """Raises the UserError with which a training on whole files would end: too few, mostly."""
     root = _root(domain, settings)
     if domain is Domain.GTA5:
-        train, _ = (gta5_files(root, split, settings.gta5_val_fraction) for split in SPLITS)
+        fraction = settings.gta5_val_fraction
+        train, *_ = [gta5_files(root, s, fraction) for s in (SPLITS if fraction else SPLITS[:1])]
         images = settings.batch_size * settings.accumulate_steps
         check_batch_size(images, settings.accumulate_steps, len(train))
     else:

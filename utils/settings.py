@@ -83,12 +83,9 @@ def above(minimum: float) -> Callable[[float], None]:
     return check
 
 
-def between(low: float, high: float) -> Callable[[float], None]:
-    def check(value: float) -> None:
-        if not low < value < high:
-            raise ValueError(f"must lie between {low} and {high}")
-
-    return check
+def share(value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError("must be at least 0 and below 1")
 
 
 def seed_range(value: int) -> None:
@@ -246,8 +243,8 @@ class Settings:
         0.2,
         DATA,
         "share of GTA5 kept for validation, in contiguous blocks of frames so that neighbours "
-        "do not leak",
-        check=between(0, 1),
+        "do not leak; 0, for adaptation alone, trains on all of it",
+        check=share,
     )
     aug_method: str = flag(
         "",
