@@ -21,7 +21,7 @@ PARTS = {
         "fda.py --size 512 1024",
         "fda.py --size 256 512 --betas 0.05",
         "fda.py --size 1024 2048 --betas 0.05 --rounds 5",
-        "fda.py --size 512 1024 --batch 4 --betas 0.05",
+        "fda.py --size 512 1024 --batch 4 --rounds 5",
     ),
     "A training step": (
         "step.py --size 512 1024 --batch 4",
