@@ -144,9 +144,10 @@ def test_ada_a_collapsed_discriminator_is_diagnosed():
     }
     method = tiny(ADA)
     assert method.diagnose(means) is None
-    perfect = {"disc_accuracy_source": 1.0, "disc_accuracy_target": 1.0}
-    assert "collapsed" in method.diagnose({**means, **perfect})
-    assert "collapsed" in method.diagnose({**means, "disc_source": 0.0, "disc_target": 1e-9})
+    nearly_perfect = {"disc_accuracy_source": 0.995, "disc_accuracy_target": 0.992}
+    assert "collapsed" in method.diagnose({**means, **nearly_perfect})
+    assert method.diagnose({**means, "disc_accuracy_source": 1.0}) is None
+    assert "collapsed" in method.diagnose({**means, "disc_source": 0.01, "disc_target": 1e-9})
 
 
 def test_fda_trains_on_the_source_in_the_targets_style_and_the_targets_entropy():
