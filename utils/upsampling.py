@@ -114,7 +114,7 @@ def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor
     """
     wide = widen(scores[None], size[1])
     largest = torch.empty(size, device=scores.device)
-    classes = torch.zeros(size, dtype=torch.uint8, device=scores.device)
+    classes = torch.empty(size, dtype=torch.uint8, device=scores.device)
     with torch.autocast(scores.device.type, enabled=False):
         for inputs, outputs, weights in bands(wide, size[0]):
             largest[outputs] = _maximum(weights @ wide[0, :, inputs], classes[outputs])
@@ -133,7 +133,7 @@ def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax
         uint8 [H, W].
     """
     wides = [widen(one[None], size[1]) for one in maps]
-    classes = torch.zeros(size, dtype=torch.uint8, device=maps[0].device)
+    classes = torch.empty(size, dtype=torch.uint8, device=maps[0].device)
     with torch.autocast(classes.device.type, enabled=False):
         # Of one width and number of classes, so that the bands are the same rows of the result.
         for parts in zip(*(bands(wide, size[0]) for wide in wides), strict=True):
@@ -148,10 +148,11 @@ def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax
 
 
 def _maximum(scores: Tensor, classes: Tensor) -> Tensor:
-    """The largest of scores [C, H, W]; writes its class over zeros, uint8 [H, W]."""
-    best, *others = scores
-    # Far cheaper than argmax, which walks along the classes pixel by pixel.
-    for train_id, scores_here in enumerate(others, start=1):
-        classes.masked_fill_(scores_here > best, train_id)
-        best = torch.maximum(best, scores_here)
+    """The largest of float scores [C, H, W], which are lost; writes its class, the first of equal
+    ones, into uint8 [H, W]."""
+    best, last = scores.amax(0), len(scores) - 1
+    # Far cheaper than argmax, which walks along the classes pixel by pixel: the first of the
+    # classes that equal the largest has the highest rank.
+    ranks = torch.arange(last, -1, -1, dtype=scores.dtype, device=scores.device)
+    classes.copy_(last - scores.eq_(best).mul_(ranks[:, None, None]).amax(0))
     return best
