@@ -43,9 +43,9 @@ SEEDS_NOTE = "Mean ± standard deviation over the seeds."
 DIFFERENCE_NOTE = (
     "mIoU points over source-only in the same column, and the 95 % interval of a paired bootstrap: "
     f"{DRAWS} draws of as many validation images with replacement and, of several seeds, of one "
-    "less than there are, both methods on the same draw. Bold: the interval leaves 0 out, and there are ten images "
-    "or more. With one seed it tells what other images would change and not what another seed "
-    "would; with two or three it is still somewhat too narrow."
+    "less than there are, both methods on the same draw. Bold: the interval leaves 0 out, and "
+    "there are ten images or more. With one seed it tells what other images would change and not "
+    "what another seed would; with two or three it is still somewhat too narrow."
 )
 ORIGINS_NOTE = """
 Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
