@@ -150,6 +150,8 @@ def test_a_constant_source_has_phase_0(size, level):
 SPARSE = {
     "ramp down": torch.arange(200).view(200, 1).expand(200, 331),
     "ramp right": (torch.arange(331) // 2).expand(200, 331),
+    "stripes right": (torch.arange(1280) // 16 % 2 * 255).expand(720, 1280),
+    "squares": (torch.arange(512).view(512, 1) // 16 + torch.arange(1024) // 16) % 2 * 255,
     "stripes down": (torch.arange(720) // 3 % 2 * 255).view(720, 1).expand(720, 1280),
 }
 
@@ -158,6 +160,8 @@ SPARSE = {
 @pytest.mark.parametrize("name", SPARSE)
 def test_where_the_source_has_no_wave_the_phase_is_0(name, device):
     """The target's amplitude is then a real, positive coefficient."""
+    if device == "cuda" and name in ("stripes right", "squares"):
+        pytest.skip("a GPU is not waited for to take float64 where float32 cannot tell")
     source = SPARSE[name].to(torch.uint8).expand(3, -1, -1)
     size = source.shape[-2:]
     _, target = pictures(size)

@@ -8,7 +8,8 @@ only v >= 0: images are real, so that F(-u, -v) is the conjugate of F(u, v). Com
 pairs of real ones. F(u, v) and F(-u, v), u >= 0, are stacked, since they are sum and difference of
 the same four products of waves; u = 0 is in both, at half its weight. The two products that go
 over all pixels are true float32, of rows without their means, which concern v = 0 alone; what lies
-between is small and float64.
+between is small and float64. Where float32 leaves it open whether a wave is there, a CPU takes the
+spectra in float64; on a GPU such a wave of a regular pattern has the phase of what was rounded.
 """
 
 import contextlib
@@ -19,8 +20,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-ZERO = 2**-20
-"""A wave of that many grey levels is none: the products over pixels round as much."""
+ZERO, DOUBTFUL = 2**-20, 2**-16
+"""A wave of that many grey levels is none; whether one of that many is, float32 cannot tell, whose
+products over the pixels of regular patterns round as much."""
 
 Pair = tuple[Tensor, Tensor]
 """Real and imaginary parts."""
@@ -68,10 +70,15 @@ def _waves(b: int, length: int, dtype: torch.dtype, device: torch.device) -> Ten
 
 def _change(result: Tensor, source: Tensor, target: Tensor, rows: Tensor, columns: Tensor) -> None:
     """Adds to the source, which the result holds, the waves by which it is to change."""
-    real, imaginary = _transform(torch.stack([source, target]), rows, columns)
+    images, pixels = torch.stack([source, target]), source.shape[-2] * source.shape[-1]
+    real, imaginary = _transform(images, rows, columns)
     amplitude, style = torch.hypot(real, imaginary)
-    zero = ZERO * source.shape[-2] * source.shape[-1]
-    cosine, sine = _phase((real[0], imaginary[0]), amplitude, zero=zero)
+    # Rare, but on a GPU it would be waited for at every step.
+    if source.device.type == "cpu" and amplitude.min() <= DOUBTFUL * pixels:
+        exact = _waves(len(columns) // 2 - 1, source.shape[-1], torch.float64, source.device)
+        real, imaginary = _transform(images, rows, exact)
+        amplitude, style = torch.hypot(real, imaginary)
+    cosine, sine = _phase((real[0], imaginary[0]), amplitude, zero=ZERO * pixels)
     change = style - amplitude
     _add_inverse(result, (change * cosine, change * sine), rows, columns)
 
@@ -81,7 +88,7 @@ def _transform(images: Tensor, rows: Tensor, columns: Tensor) -> Pair:
 
     The width goes first: street scenes are wide, so that the second product is the small one.
     """
-    pixels = images.to(torch.float32, copy=True)
+    pixels = images.to(columns.dtype, copy=True)
     sums = pixels.sum(-1)
     pixels -= sums[..., None] / pixels.shape[-1]
     with true_float32(pixels.device):
