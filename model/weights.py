@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from model.model_stages import BACKBONE_PREFIX, BiSeNet
 from model.stdcnet import BACKBONES, STDCNet
 from utils.errors import UserError
-from utils.torch_file import check_sums
 
 STATE_DICT_KEYS = ("network", "method", "state_dict", "model_state_dict", "model")
 """Where a checkpoint keeps its state dict; the first two are our own best.pth and latest.pth."""
@@ -109,8 +108,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 def _read(path: str | Path) -> Any:
     try:
-        if Path(path).is_file() and zipfile.is_zipfile(path):  # old checkpoints are none
-            check_sums(Path(path))
+        _check_sums(Path(path))
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except IsADirectoryError:
@@ -123,6 +121,17 @@ def _read(path: str | Path) -> Any:
         # A damaged file fails with whatever its bytes happen to spell: RuntimeError, EOFError,
         # OSError, KeyError and IndexError have all been seen.
         raise UserError(f"{path} {_unreadable(error)}") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Raises BadZipFile where a part of a zip, as torch writes them, is not what was written; torch
+    itself compares no sums, and unpacks whatever size a part claims."""
+    if path.is_file() and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
+                raise zipfile.BadZipFile("torch packs nothing, this is packed")
+            if damaged := parts.testzip():
+                raise zipfile.BadZipFile(f"{damaged} in it is damaged")
 
 
 def _numpy_scalars() -> list[Callable | tuple[Callable, str]]:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("datasets", "model", "trainings", "utils")
 ALLOWED = {
     "datasets": {"datasets", "utils.errors"},
-    "model": {"model", "utils.errors", "utils.torch_file"},
+    "model": {"model", "utils.errors"},
     "utils": {"utils", "datasets.labels"},
     "trainings": {"trainings", "datasets", "model", "utils"},
 }
