@@ -76,8 +76,8 @@ def _change(result: Tensor, source: Tensor, target: Tensor, rows: Tensor, column
     # Rare, but on a GPU it would be waited for at every step.
     if source.device.type == "cpu" and amplitude.min() <= DOUBTFUL * pixels:
         exact = _waves(len(columns) // 2 - 1, source.shape[-1], torch.float64, source.device)
-        real, imaginary = _transform(images, rows, exact)
-        amplitude, style = torch.hypot(real, imaginary)
+        real, imaginary = _transform(images[:1], rows, exact)  # the source, whose phase is kept
+        (amplitude,) = torch.hypot(real, imaginary)
     cosine, sine = _phase((real[0], imaginary[0]), amplitude, zero=ZERO * pixels)
     change = style - amplitude
     _add_inverse(result, (change * cosine, change * sine), rows, columns)
