@@ -4,18 +4,20 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import main
 from datasets.samples import Batch, Sample
 from tests.helpers import TINY, make_cityscapes, make_gta5
 from tests.test_killing import TIMES, assert_same, content
-from trainings import loop, training
+from trainings import loop, stopping, training
 from trainings.loop import _Health
 from trainings.stopping import Stop, held_back, ignore_interrupts
 from utils.errors import UserError
@@ -360,3 +362,15 @@ def test_a_file_of_scores_without_any_is_a_sentence_and_is_written_again(here, c
     scores.unlink()
     assert run("scored") == 0 and json.loads(scores.read_text())["last"]["epoch"] == 2
     assert json.loads(scores.read_text())["last"] == json.loads(before)["last"]
+
+
+def test_after_a_stop_only_loaders_are_quiet(capsys, monkeypatch):
+    class Other:
+        def __del__(self):
+            raise ValueError("half made")
+
+    monkeypatch.setattr(sys, "unraisablehook", stopping._but_of_loaders)
+    for thing in (Other, _MultiProcessingDataLoaderIter):
+        object.__new__(thing)  # as if it had been interrupted while it was made
+    told = capsys.readouterr().err
+    assert "ValueError: half made" in told and "DataLoader" not in told

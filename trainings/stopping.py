@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from utils import processes
 
@@ -29,6 +30,12 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _but_of_loaders(unraisable: Any) -> None:
+    """Reports what could not be raised, but for loaders that a stop has thrown away half made."""
+    if "DataLoaderIter" not in repr(unraisable.object):
+        sys.__unraisablehook__(unraisable)
 
 
 class Stopped(KeyboardInterrupt):
@@ -78,8 +85,7 @@ class Stop:
     def _hear(self, signum: int, frame: FrameType | None) -> None:
         again, self.requested = self.requested is not None, self.requested or signum
         if again or self._immediate:
-            # What is thrown away half made, such as a loader, complains of that to nobody's use.
-            sys.unraisablehook = lambda _: None
+            sys.unraisablehook = _but_of_loaders
         if again:
             raise KeyboardInterrupt
         if processes.is_first():
