@@ -102,6 +102,10 @@ def test_demo_follows_the_toy_flags():
         (("--help", "fda_bta"), "is called 'fda_bta'; did you mean fda_beta?"),
         (("--configs", "config1", "adam"), "--configs: 'adam' is none of config1, config2"),
         (("--seeds", "0", "-1"), "--seeds: '-1' must lie in 0"),
+        (("--base_width", "100000"), "--base_width: '100000' must be an even number from 8 to 512"),
+        (("--save_keyword", "  "), "--save_keyword: '  ' must not be blank"),
+        (("--save_keyword", "a\nb"), "nor hold a line break"),
+        (("--save_keyword", "a\u2028b"), "nor hold a line break"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_its_flag(capsys, words, sentence):
