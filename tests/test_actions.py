@@ -201,7 +201,8 @@ def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
     shutil.copytree(here / "runs" / "simple_gta5_sgd_aug", folder)
     done = command(here, "val_gta5_transfer", "--save_model_path", "alone")
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    given_twice, *lines = done.stdout.splitlines()
+    assert given_twice.startswith("note: --save_model_path is given more than once")
     assert "simple_gta5_sgd_aug/best.pth: loaded 245, missing 0, unexpected 0" in lines[1]
     assert lines[2] == "scored at 64x96 with the batch-norm statistics of the training"
     assert [line.split(":")[0] for line in lines[3:6]] == [
@@ -221,7 +222,7 @@ def test_an_explicit_augmentation_that_no_run_has_is_warned_of(here, monkeypatch
     common = ("--action", "val_gta5_transfer", *AT_NO_SIZE, "--save_model_path", "other")
     for words, warned in (((), False), (("--aug_method", "nonorm"), True)):
         assert main.main([*common, *words]) == 0
-        line = capsys.readouterr().out.splitlines()[0]
+        _, line, *_ = capsys.readouterr().out.splitlines()  # after a note on --save_model_path
         start = "warning: no run of train_simple_gta5 has augmentation none; instead, other/simple"
         assert line.startswith(start) == warned and "trained with augmentation C-S-HF" in line
 
