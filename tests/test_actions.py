@@ -63,6 +63,7 @@ def test_a_run_leaves_its_files(here):
     assert record["mean_epoch_seconds"] > 0
     assert record["settings"]["aug_method"] == "C-S-HF"
     assert {"torch", "numpy"} <= set(record["versions"])
+    assert record["threads"] == 1, "conftest.py asks for one"
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
