@@ -3,6 +3,7 @@
 This is the only file that knows every action.
 """
 
+import errno
 import signal
 import sys
 import traceback
@@ -34,7 +35,7 @@ from utils.command_line import parse_settings
 from utils.errors import UserError
 from utils.flags import PROGRAM
 from utils.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING
-from utils.terminal import RED, coloured
+from utils.terminal import RED, Outlet, coloured, standard_streams
 from utils.utils import ask_for_determinism, is_out_of_memory
 
 SIMPLE_CITYSCAPES = Experiment(
@@ -129,6 +130,7 @@ def training(
         examples=tuple(examples),
         reads=(DATA, NETWORK, TRAINING, RUN, HARDWARE),
         reads_to_score=SCORING_READ,
+        resumes=True,
     )
 
 
@@ -140,6 +142,7 @@ ACTIONS: dict[str, Action] = {
         flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
         examples=("", "--seeds 1 2 3", "--num_epochs 2 --toy_train 8 --toy_val 4"),
         reads=REPRODUCTION_READ,
+        resumes=True,
     ),
     "reproduce": Action(
         partial(reproduce, METHODS),
@@ -148,6 +151,7 @@ ACTIONS: dict[str, Action] = {
         flags=("pretrain_path", "gta5_root", "cityscapes_root", *REPRODUCTION_FLAGS),
         examples=(f"{PRETRAINED} --dry_run", f"{PRETRAINED} --seeds 0 1 2"),
         reads=REPRODUCTION_READ,
+        resumes=True,
     ),
     "report": Action(
         partial(report, METHODS),
@@ -161,6 +165,7 @@ ACTIONS: dict[str, Action] = {
         "draw Toy City: labelled street scenes in the two real layouts",
         flags=("toy_root", "toy_train", "toy_val", "toy_size", "seed"),
         examples=("", "--toy_root data/toy --toy_train 500 --toy_size 256 512"),
+        resumes=True,
     ),
     "check_data": Action(
         check_data,
@@ -209,6 +214,7 @@ ACTIONS: dict[str, Action] = {
         flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path"),
         examples=("", "--ssl_round 2"),
         reads=(*SCORING_READ, "overwrite"),
+        resumes=True,
     ),
     "train_ssl_fda": training(
         SELF_TRAINING,
@@ -235,6 +241,7 @@ ACTIONS: dict[str, Action] = {
         ),
         alone=True,
         reads=(*NETWORK_READ, *VIEWS, "bn_statistics", "save_keyword"),
+        resumes=True,
     ),
     "benchmark": Action(
         partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
@@ -261,30 +268,29 @@ ACTIONS: dict[str, Action] = {
 
 
 OUT_OF_MEMORY = (
-    "out of memory: lower --batch_size (2 at least in training) or --image_size; what was saved "
-    "is kept"
+    "out of memory: lower --batch_size (2 at least in training), --image_size or --base_width"
 )
-INTERRUPTED = (
-    "interrupted; what was saved is kept, and the same command, without --overwrite, goes on from "
-    "there"
-)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+INTERRUPTED = "interrupted; the same command, without --overwrite, goes on from there"
+"""Said of an action that can go on."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one action; the exit code: 0 done, 1 wrong data, 2 wrong usage, 128 + n stopped by
     signal n."""
     settings = parse_settings(argv, ACTIONS)
+    action = ACTIONS[settings.action]
+    Outlet.may_close = action.goes_on(settings)
     # torch repeats it for every loader; --num_workers is the user's to choose.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     if settings.deterministic:
         ask_for_determinism()
     try:
-        run = ACTIONS[settings.action].run
-        if not ACTIONS[settings.action].alone:
+        if not action.alone:
             with processes.together(settings.device):
-                run(settings)
+                action.run(settings)
         elif processes.started_rank() == 0:
-            run(settings)
+            action.run(settings)
     except UserError as error:
         if settings.debug:
             traceback.print_exc()
@@ -297,7 +303,7 @@ def main(argv: Sequence[str]) -> int:
             raise
         return _failed(problem, UserError.exit_code)
     except KeyboardInterrupt as stop:
-        _say(INTERRUPTED)
+        _say(INTERRUPTED if action.goes_on(settings) else "interrupted")
         return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return 0
 
@@ -306,7 +312,8 @@ def _refused(error: Exception) -> str | None:
     """What the system has refused, a folder without permission for example, if it has."""
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    return f"{error.filename or 'the system'}: {error.strerror}; what was saved is kept"
+    remedy = ": make room, and give the same command again" if error.errno in FULL_DISK else ""
+    return f"{error.filename or 'the system'}: {error.strerror}{remedy}"
 
 
 def _failed(problem: str, code: int) -> int:
@@ -323,5 +330,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
-    sys.exit(main(sys.argv[1:]))
+    with standard_streams():
+        sys.exit(main(sys.argv[1:]))

@@ -27,7 +27,9 @@ class Action(NamedTuple):
     `python main.py --action NAME`. Of several processes the first one runs an action `alone`.
 
     `flags`, `EVERYWHERE` and `reads` (flags, or groups of flags) are all that it reads;
-    `reads_to_score` only counts with `--validation_only True`.
+    `reads_to_score` only counts with `--validation_only True`. An action that `resumes` goes on
+    where it stopped when the same command is given again, and does not need a reader of what it
+    prints.
     """
 
     run: Callable[[Settings], None]
@@ -38,8 +40,13 @@ class Action(NamedTuple):
     alone: bool = False
     reads: tuple[str, ...] = ()
     reads_to_score: tuple[str, ...] = ()
+    resumes: bool = False
 
     def read_flags(self, *, scoring: bool) -> set[str]:
         """Names of the flags that change what it does; `scoring` is `--validation_only`."""
         names = {*EVERYWHERE, *self.flags, *self.reads, *(self.reads_to_score if scoring else ())}
         return {f.name for f in setting_fields() if {f.name, f.metadata["group"]} & names}
+
+    def goes_on(self, settings: Settings) -> bool:
+        """Whether the same command goes on where it stopped."""
+        return self.resumes and not (settings.validation_only or settings.dry_run)
