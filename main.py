@@ -3,6 +3,7 @@
 This is the only file that knows every action.
 """
 
+import errno
 import signal
 import sys
 import traceback
@@ -33,7 +34,8 @@ from utils.action import Action
 from utils.command_line import parse_settings
 from utils.errors import UserError
 from utils.flags import PROGRAM
-from utils.terminal import RED, coloured
+from utils.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING
+from utils.terminal import RED, Outlet, coloured, standard_streams
 from utils.utils import ask_for_determinism, is_out_of_memory
 
 SIMPLE_CITYSCAPES = Experiment(
@@ -87,7 +89,20 @@ TRAINING_FLAGS = (
 SCORING_FLAGS = ("load_model_path", "select", "bn_statistics")
 """What the help of a training, and of a scoring, action shows before its own."""
 
+VIEWS = ("eval_scales", "eval_flip")
+NETWORK_READ = ("backbone", "base_width", "image_size", "source_resize")
+SCORING_READ = (
+    *("select", "bn_statistics", "batch_size", "optimizer", "aug_method", "save_keyword"),
+    *(*VIEWS, *NETWORK_READ),
+)
+"""What an action reads that loads a network, and one that finds runs and scores them."""
+
 REPRODUCTION_FLAGS = ("configs", "seeds", "dry_run", "aug_method", "num_epochs", "save_keyword")
+
+REPRODUCTION_READ = (
+    *(DATA, NETWORK, TRAINING, ADAPTATION, RUN, HARDWARE),
+    *("select", "bn_statistics", *VIEWS),
+)
 
 PRETRAINED = "--pretrain_path STDCNet813M_73.91.tar"
 
@@ -99,6 +114,26 @@ METHODS = Methods(
     upper_bound=SIMPLE_CITYSCAPES,
 )
 
+
+def training(
+    experiment: Experiment,
+    help: str,
+    *,
+    examples: Sequence[str] = (PRETRAINED,),
+    flags: Sequence[str] = (),
+) -> Action:
+    """The action of an experiment; `flags` are its own beside those of its method."""
+    return Action(
+        partial(run_experiment, experiment),
+        help,
+        flags=(*TRAINING_FLAGS, *experiment.adaptation, *flags),
+        examples=tuple(examples),
+        reads=(DATA, NETWORK, TRAINING, RUN, HARDWARE),
+        reads_to_score=SCORING_READ,
+        resumes=True,
+    )
+
+
 ACTIONS: dict[str, Action] = {
     "demo": Action(
         partial(demo, METHODS),
@@ -106,6 +141,8 @@ ACTIONS: dict[str, Action] = {
         recipe,
         flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
         examples=("", "--seeds 1 2 3", "--num_epochs 2 --toy_train 8 --toy_val 4"),
+        reads=REPRODUCTION_READ,
+        resumes=True,
     ),
     "reproduce": Action(
         partial(reproduce, METHODS),
@@ -113,6 +150,8 @@ ACTIONS: dict[str, Action] = {
         "and pictures",
         flags=("pretrain_path", "gta5_root", "cityscapes_root", *REPRODUCTION_FLAGS),
         examples=(f"{PRETRAINED} --dry_run", f"{PRETRAINED} --seeds 0 1 2"),
+        reads=REPRODUCTION_READ,
+        resumes=True,
     ),
     "report": Action(
         partial(report, METHODS),
@@ -126,6 +165,7 @@ ACTIONS: dict[str, Action] = {
         "draw Toy City: labelled street scenes in the two real layouts",
         flags=("toy_root", "toy_train", "toy_val", "toy_size", "seed"),
         examples=("", "--toy_root data/toy --toy_train 500 --toy_size 256 512"),
+        resumes=True,
     ),
     "check_data": Action(
         check_data,
@@ -133,17 +173,14 @@ ACTIONS: dict[str, Action] = {
         flags=("gta5_root", "cityscapes_root", "num_workers"),
         examples=("", "--gta5_root data/GTA5 --cityscapes_root data/Cityscapes --num_workers 8"),
         alone=True,
+        reads=(DATA, "batch_size", "accumulate_steps", "save_keyword"),
     ),
-    "train_simple_cityscapes": Action(
-        partial(run_experiment, SIMPLE_CITYSCAPES),
-        "supervised on Cityscapes: what labels of the target would give",
-        flags=TRAINING_FLAGS,
-        examples=(PRETRAINED,),
+    "train_simple_cityscapes": training(
+        SIMPLE_CITYSCAPES, "supervised on Cityscapes: what labels of the target would give"
     ),
-    "train_simple_gta5": Action(
-        partial(run_experiment, SIMPLE_GTA5),
+    "train_simple_gta5": training(
+        SIMPLE_GTA5,
         "supervised on GTA5: the source-only baseline",
-        flags=TRAINING_FLAGS,
         examples=(PRETRAINED, f"{PRETRAINED} --config config1 --aug_method C-S-HF"),
     ),
     "val_gta5_transfer": Action(
@@ -151,17 +188,16 @@ ACTIONS: dict[str, Action] = {
         "the domain shift: score the network trained on GTA5 on Cityscapes",
         flags=("load_model_path", "select", "eval_scales", "eval_flip"),
         examples=("", "--aug_method C-S-HF", "--load_model_path runs/a/best.pth"),
+        reads=SCORING_READ,
     ),
-    "train_ada": Action(
-        partial(run_experiment, ADVERSARIAL),
+    "train_ada": training(
+        ADVERSARIAL,
         "adversarial adaptation to Cityscapes (AdaptSegNet)",
-        flags=(*TRAINING_FLAGS, *ADVERSARIAL.adaptation),
         examples=(PRETRAINED, f"{PRETRAINED} --discriminator light --adv_weight 0.0005"),
     ),
-    "train_fda": Action(
-        partial(run_experiment, FOURIER),
+    "train_fda": training(
+        FOURIER,
         "Fourier domain adaptation: one network per --fda_beta",
-        flags=(*TRAINING_FLAGS, *FOURIER.adaptation),
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.05"),
     ),
     "val_mbt": Action(
@@ -170,28 +206,28 @@ ACTIONS: dict[str, Action] = {
         lambda explicit: {"ssl_round": 0},
         flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics"),
         examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
+        reads=SCORING_READ,
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
         "label Cityscapes' training images with that ensemble",
         flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path"),
         examples=("", "--ssl_round 2"),
+        reads=(*SCORING_READ, "overwrite"),
+        resumes=True,
     ),
-    "train_ssl_fda": Action(
-        partial(run_experiment, SELF_TRAINING),
+    "train_ssl_fda": training(
+        SELF_TRAINING,
         "self-training: FDA with those pseudo-labels",
-        flags=(
-            *TRAINING_FLAGS,
-            *SELF_TRAINING.adaptation,
-            *("pseudo_label_path", "accept_pseudo_labels"),
-        ),
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.01 --ssl_round 2"),
+        flags=("pseudo_label_path", "accept_pseudo_labels"),
     ),
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
         flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index"),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
+        reads=SCORING_READ,
     ),
     "predict": Action(
         predict.predict,
@@ -204,6 +240,8 @@ ACTIONS: dict[str, Action] = {
             "--load_model_path runs/a/best.pth --input drive.mp4 --output masks",
         ),
         alone=True,
+        reads=(*NETWORK_READ, *VIEWS, "bn_statistics", "save_keyword"),
+        resumes=True,
     ),
     "benchmark": Action(
         partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
@@ -212,6 +250,7 @@ ACTIONS: dict[str, Action] = {
         flags=("sizes", "precisions", "backends", "batch_size", "backbone", "device"),
         examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
         alone=True,
+        reads=(NETWORK, TRAINING, ADAPTATION, *NETWORK_READ, "save_keyword"),
     ),
     "export": Action(
         export,
@@ -223,35 +262,35 @@ ACTIONS: dict[str, Action] = {
             "--load_model_path runs/a/best.pth --output network.pt2 --export_output logits",
         ),
         alone=True,
+        reads=(*NETWORK_READ, *VIEWS, "bn_statistics"),
     ),
 }
 
 
 OUT_OF_MEMORY = (
-    "out of memory: lower --batch_size (2 at least in training) or --image_size; what was saved "
-    "is kept"
+    "out of memory: lower --batch_size (2 at least in training), --image_size or --base_width"
 )
-INTERRUPTED = (
-    "interrupted; what was saved is kept, and the same command, without --overwrite, goes on from "
-    "there"
-)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+INTERRUPTED = "interrupted; the same command, without --overwrite, goes on from there"
+"""Said of an action that can go on."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one action; the exit code: 0 done, 1 wrong data, 2 wrong usage, 128 + n stopped by
     signal n."""
     settings = parse_settings(argv, ACTIONS)
+    action = ACTIONS[settings.action]
+    Outlet.may_close = action.goes_on(settings)
     # torch repeats it for every loader; --num_workers is the user's to choose.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     if settings.deterministic:
         ask_for_determinism()
     try:
-        run = ACTIONS[settings.action].run
-        if not ACTIONS[settings.action].alone:
+        if not action.alone:
             with processes.together(settings.device):
-                run(settings)
+                action.run(settings)
         elif processes.started_rank() == 0:
-            run(settings)
+            action.run(settings)
     except UserError as error:
         if settings.debug:
             traceback.print_exc()
@@ -264,7 +303,7 @@ def main(argv: Sequence[str]) -> int:
             raise
         return _failed(problem, UserError.exit_code)
     except KeyboardInterrupt as stop:
-        _say(INTERRUPTED)
+        _say(INTERRUPTED if action.goes_on(settings) else "interrupted")
         return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return 0
 
@@ -273,7 +312,8 @@ def _refused(error: Exception) -> str | None:
     """What the system has refused, a folder without permission for example, if it has."""
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    return f"{error.filename or 'the system'}: {error.strerror}; what was saved is kept"
+    remedy = ": make room, and give the same command again" if error.errno in FULL_DISK else ""
+    return f"{error.filename or 'the system'}: {error.strerror}{remedy}"
 
 
 def _failed(problem: str, code: int) -> int:
@@ -290,5 +330,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
-    sys.exit(main(sys.argv[1:]))
+    with standard_streams():
+        sys.exit(main(sys.argv[1:]))

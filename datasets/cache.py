@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from datasets.labels import IGNORE
+from utils.errors import naming
 
 FORMAT = 2
 
@@ -63,7 +64,7 @@ class PictureStore:
             self.sums_path.unlink(missing_ok=True)  # what it marks may be lost
             self.pixels_path.parent.mkdir(parents=True, exist_ok=True)
             for path, size in self._sizes():
-                with path.open("ab") as file:
+                with naming(path), path.open("ab") as file:
                     file.truncate(size)
                     if hasattr(os, "posix_fallocate"):  # macOS has none
                         os.posix_fallocate(file.fileno(), 0, size)

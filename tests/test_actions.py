@@ -1,9 +1,15 @@
 """The real commands, end to end on a tiny Toy City, each in a process of its own."""
 
 import csv
+import errno
 import json
+import os
 import re
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +18,7 @@ import main
 from datasets.labels import CLASS_NAMES
 from model.model_stages import BiSeNet
 from model.weights import load_network
-from tests.helpers import TINY, make_cityscapes, make_gta5, run_main
+from tests.helpers import MAIN, TINY, make_cityscapes, make_gta5, run_main
 from trainings import loop
 from utils.run_folder import BEST, LATEST
 
@@ -63,6 +69,7 @@ def test_a_run_leaves_its_files(here):
     assert record["mean_epoch_seconds"] > 0
     assert record["settings"]["aug_method"] == "C-S-HF"
     assert {"torch", "numpy"} <= set(record["versions"])
+    assert record["threads"] == 1, "conftest.py asks for one"
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -181,6 +188,70 @@ def test_out_of_memory_names_the_flags_that_lower_it(here, monkeypatch, capsys):
     assert error.startswith("main.py: error: out of memory: lower --batch_size")
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/file"),
+            1,
+            "main.py: error: /data/file: No space left on device: make room, and give the same "
+            "command again",
+        ),
+        (PermissionError(errno.EACCES, "Denied", "/data"), 1, "main.py: error: /data: Denied"),
+    ],
+)
+def test_nothing_is_said_to_be_kept_where_nothing_was_saved(
+    monkeypatch, capsys, error, code, sentence
+):
+    def fail(settings):
+        raise error
+
+    action = main.ACTIONS["check_data"]
+    monkeypatch.setitem(main.ACTIONS, "check_data", action._replace(run=fail))
+    assert main.main(["--action", "check_data"]) == code
+    assert capsys.readouterr().err == f"{sentence}\n"
+
+
+def in_a_shell(folder, redirection, *words, before=""):
+    command = shlex.join([sys.executable, str(MAIN), *map(str, words)])
+    return subprocess.run(
+        ["bash", "-c", f"{before} {command} {redirection}; exit ${{PIPESTATUS[0]}}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def test_a_command_whose_reader_leaves_exits_quietly(tmp_path):
+    done = in_a_shell(tmp_path, "| true", "--help", "all")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_training_whose_reader_leaves_goes_on(here):
+    words = ("--action", "train_simple_gta5", "--save_model_path", "runs", *ROOTS, *TINY)
+    done = in_a_shell(here, "| head -1", *words, "--num_epochs", "1", "--save_keyword", "unread")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    assert "standard output: Broken pipe; the command goes on without it" in done.stderr
+    assert "Traceback" not in done.stderr and scores(here / "runs" / "unread")["last"]
+
+
+TOY = ("--action", "make_toy_data", "--toy_train", "2", "--toy_val", "1", "--toy_size", "64", "96")
+
+
+def test_standard_output_and_error_may_be_closed(tmp_path):
+    done = in_a_shell(tmp_path, ">&- 2>&-", *TOY)
+    assert done.returncode == 0 and (tmp_path / "toy_city" / "GTA5").exists()
+
+
+def test_a_disk_that_takes_no_more_is_named(tmp_path):
+    done = in_a_shell(tmp_path, "", *TOY, before="ulimit -f 2;")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "main.py: error: toy_city/GTA5/images/00001.png: File too large" in done.stderr
+
+
 def test_debug_shows_the_traceback(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
     assert in_process("--batch_size", "1", "--debug") == 2
@@ -201,7 +272,8 @@ def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
     shutil.copytree(here / "runs" / "simple_gta5_sgd_aug", folder)
     done = command(here, "val_gta5_transfer", "--save_model_path", "alone")
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    given_twice, *lines = done.stdout.splitlines()
+    assert given_twice.startswith("note: --save_model_path is given more than once")
     assert "simple_gta5_sgd_aug/best.pth: loaded 245, missing 0, unexpected 0" in lines[1]
     assert lines[2] == "scored at 64x96 with the batch-norm statistics of the training"
     assert [line.split(":")[0] for line in lines[3:6]] == [
@@ -221,7 +293,7 @@ def test_an_explicit_augmentation_that_no_run_has_is_warned_of(here, monkeypatch
     common = ("--action", "val_gta5_transfer", *AT_NO_SIZE, "--save_model_path", "other")
     for words, warned in (((), False), (("--aug_method", "nonorm"), True)):
         assert main.main([*common, *words]) == 0
-        line = capsys.readouterr().out.splitlines()[0]
+        _, line, *_ = capsys.readouterr().out.splitlines()  # after a note on --save_model_path
         start = "warning: no run of train_simple_gta5 has augmentation none; instead, other/simple"
         assert line.startswith(start) == warned and "trained with augmentation C-S-HF" in line
 

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -357,8 +358,24 @@ def test_a_lock_needs_no_room_on_the_disk(tmp_path):
         assert mine
 
 
-def test_an_attempts_curves_take_the_place_of_a_killed_ones(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr("utils.run_folder.SummaryWriter", lambda *a, **o: made.append(o))
-    RunFolder(tmp_path)._board(7)
-    assert made == [{"purge_step": 7}]
+def test_an_attempts_curves_take_the_place_of_a_killed_ones(tmp_path):
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    run = RunFolder(tmp_path)
+    run.scalars({"a": 0.0}, 7)
+    run.close()
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    events = loader.EventFileLoader(str(file)).Load()
+    assert [event.step for event in events if event.HasField("session_log")] == [7]
+
+
+def test_a_lost_event_file_costs_a_warning(tmp_path, capsys):
+    run = RunFolder(tmp_path / "run")
+    run.scalars({"a": 0.0}, 1)
+    (tmp_path / "run" / "tensorboard").rename(tmp_path / "gone")
+    for step in range(2, 40):
+        run.scalars({"a": 0.0}, step)
+    run.show("b", np.zeros((8, 8, 3), np.uint8), 40)
+    run.close()
+    told = capsys.readouterr()
+    assert told.out.count("warning:") == 1 and "run/tensorboard cannot be written (No" in told.out
+    assert told.err == "" and not (tmp_path / "run" / "tensorboard").exists()

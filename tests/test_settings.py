@@ -102,6 +102,10 @@ def test_demo_follows_the_toy_flags():
         (("--help", "fda_bta"), "is called 'fda_bta'; did you mean fda_beta?"),
         (("--configs", "config1", "adam"), "--configs: 'adam' is none of config1, config2"),
         (("--seeds", "0", "-1"), "--seeds: '-1' must lie in 0"),
+        (("--base_width", "100000"), "--base_width: '100000' must be an even number from 8 to 512"),
+        (("--save_keyword", "  "), "--save_keyword: '  ' must not be blank"),
+        (("--save_keyword", "a\nb"), "nor hold a line break"),
+        (("--save_keyword", "a\u2028b"), "nor hold a line break"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_its_flag(capsys, words, sentence):
@@ -144,6 +148,76 @@ def test_an_action_shows_its_flags_and_examples_that_parse(capsys, name):
     for example in action.examples:
         assert parse(*example.split(), action=name).action == name
         assert f"--action {name} {example}".rstrip() in text
+    assert "note:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("action", "words", "readers"),
+    [
+        ("train_fda", ("--dry_run",), "demo, reproduce"),
+        ("train_fda", ("--seeds", "1", "2", "3"), "demo, reproduce"),
+        ("report", ("--seeds", "1"), "demo, reproduce"),
+        ("val_mbt", ("--configs", "config1"), "demo, reproduce"),
+        ("train_fda", ("--input", "photos"), "predict"),
+        ("reproduce", ("--input", "photos"), "predict"),
+        ("train_ada", ("--compare", "a", "b"), "visualize"),
+        (
+            "val_gta5_transfer",
+            ("--mbt_checkpoints", "a"),
+            "val_mbt, generate_pseudo_labels, visualize, predict",
+        ),
+    ],
+)
+def test_a_flag_that_asks_for_another_job_is_refused(capsys, action, words, readers):
+    error = refused(capsys, "--action", action, *words)
+    assert f"{words[0]}: {action} cannot take it" in error and f"({readers})" in error
+
+
+USUAL = (
+    *("--pretrain_path", "a.tar", "--num_epochs", "3", "--learning_rate", "0.1", "--optimizer"),
+    *("adam", "--batch_size", "6", "--aug_method", "C-S-HF", "--fda_beta", "0.05", "--num_workers"),
+    *("1", "--save_keyword", "mine", "--save_model_path", "runs", "--load_model_path", "a.pth"),
+    *("--validation_only", "True", "--seed", "0", "--dry_run", "False"),
+)
+"""Flags that users give to every action alike."""
+
+
+@pytest.mark.parametrize(
+    ("action", "unread"),
+    [
+        ("val_gta5_transfer", "--fda_beta, --learning_rate, --num_epochs, --pretrain_path"),
+        ("val_mbt", "--fda_beta, --learning_rate, --load_model_path, --num_epochs, --pretrain"),
+        ("visualize", "--fda_beta, --learning_rate, --num_epochs, --pretrain_path"),
+        ("generate_pseudo_labels", "--fda_beta, --learning_rate, --load_model_path, --num_epochs"),
+        ("train_simple_gta5", "--fda_beta"),
+        ("train_fda", None),
+    ],
+)
+def test_the_usual_flags_work_everywhere_and_unread_ones_are_named(capsys, action, unread):
+    assert parse(*USUAL, action=action).learning_rate == 0.1
+    told = capsys.readouterr().out
+    assert told.startswith(f"note: {action} makes no use of {unread}") if unread else told == ""
+
+
+def test_a_training_reads_the_flags_of_scoring_only_where_it_scores(capsys):
+    words = ("--eval_flip", "--select", "last")
+    parse(*words)
+    assert "train_simple_gta5 makes no use of --eval_flip, --select\n" in capsys.readouterr().out
+    parse(*words, "--validation_only", "True")
+    assert capsys.readouterr().out == ""
+
+
+def test_every_flag_is_read_by_some_action():
+    read = set().union(*(action.read_flags(scoring=True) for action in main.ACTIONS.values()))
+    assert read == {field.name for field in setting_fields()}
+
+
+def test_of_a_flag_that_is_given_twice_the_value_that_counts_is_said(capsys):
+    words = ("--seed", "1", "--image_size", "64", "96", "--seed=2", "--image_size", "96", "128")
+    assert parse(*words).seed == 2
+    told = capsys.readouterr().out
+    assert "note: --seed is given more than once; the last one counts: 2\n" in told
+    assert "note: --image_size is given more than once; the last one counts: 96 128\n" in told
 
 
 def test_errors_are_red_on_a_terminal_only(capsys, monkeypatch):
@@ -168,7 +242,7 @@ def parse_file(file, *words):
 
 
 def test_a_run_s_settings_run_it_again(config_file):
-    words = ("--optimizer", "adam", "--image_size", "64", "96", "--compare", "a", "b", "--ohem")
+    words = ("--optimizer", "adam", "--image_size", "64", "96", "--eval_scales", "1", "2", "--ohem")
     before = parse(*words, "--overwrite", "--learning_rate", "0.00005", action="train_fda")
     file = config_file(**before.to_json(), data="a digest", weights=None)
     again = parse_file(file)
@@ -209,6 +283,17 @@ def test_what_followed_from_a_changed_setting_follows_again(config_file):
 )
 def test_a_file_passes_the_same_checks(capsys, config_file, values, sentence):
     assert sentence in refused(capsys, *config_file(**values))
+
+
+def test_flags_in_a_file_of_another_action_are_left_to_it(capsys, config_file):
+    values = {"seeds": [1, 2], "toy_train": 8}
+    file = config_file(action="demo", **values)
+    assert parse_file(file, "--action", "train_fda").seeds == (1, 2)
+    assert capsys.readouterr().out == ""
+    for words in (config_file(**values), config_file(action="train_fda", **values)):
+        assert "--seeds: train_fda cannot take it" in refused(
+            capsys, "--action", "train_fda", *words
+        )
 
 
 def test_a_file_that_is_none_is_said(capsys, tmp_path):

@@ -264,7 +264,7 @@ class _Health:
         if exhausted and step == NEVER:
             raise UserError(
                 f"float16's loss scale has run out after step {self.state.step}, as gradients "
-                f"overflow all the same; the last checkpoint is kept: {REMEDY}"
+                f"overflow all the same; checkpoints before it are kept: {REMEDY}"
             )
         if step == NEVER or (scaler.is_enabled() and not exhausted):
             return
@@ -273,7 +273,7 @@ class _Health:
         bad = ", ".join(f"{name} {v}" for name, v in values.items() if not math.isfinite(v))
         files = "; ".join(itertools.chain.from_iterable(processes.gathered(names)))
         raise UserError(
-            f"{bad} at step {step}, on the images {files}; the last checkpoint is kept: {REMEDY}"
+            f"{bad} at step {step}, on the images {files}; checkpoints before it are kept: {REMEDY}"
         )
 
     def check_weights(self) -> None:
@@ -283,8 +283,8 @@ class _Health:
         tensors = itertools.chain(method.parameters(), method.buffers())
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise UserError(
-                f"a weight is not finite any more after step {self.state.step}; the last "
-                f"checkpoint is kept: {REMEDY}"
+                f"a weight is not finite any more after step {self.state.step}; checkpoints before "
+                f"it are kept: {REMEDY}"
             )
 
 

@@ -283,6 +283,7 @@ def scoring_record(
         },
         "bn_statistics": statistics,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
         "precision": precision_name(precision),
         "seed": settings.seed,
         "versions": versions(),

@@ -32,7 +32,7 @@ from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes
 from utils.errors import UserError
 from utils.run_folder import SCORES, RunFolder
-from utils.settings import Settings, adaptation_fields
+from utils.settings import Settings
 from utils.utils import (
     file_digest,
     find_input,
@@ -59,8 +59,6 @@ def run_experiment(experiment: Experiment, settings: Settings) -> None:
 
 def train(experiment: Experiment, settings: Settings) -> None:
     """Trains, or continues, or prints the scores of a finished run."""
-    if unused := _unused(experiment, settings):
-        print(f"note: {experiment.action} makes no use of --{', --'.join(unused)}")
     settings = settings.scored_plainly()
     run = own_folder(experiment, settings)
     device = resolve_device(settings.device)
@@ -73,12 +71,6 @@ def train(experiment: Experiment, settings: Settings) -> None:
         raise UserError(target.problem)
     with run.alone():
         _train(experiment, settings, run, inputs, source, target)
-
-
-def _unused(experiment: Experiment, settings: Settings) -> list[str]:
-    """Settings of adaptation that the command changes, and the experiment's method does not use."""
-    others = (settings.given & adaptation_fields()) - {*experiment.adaptation}
-    return sorted(name for name in others if getattr(settings, name) != getattr(Settings, name))
 
 
 def own_folder(experiment: Experiment, settings: Settings) -> RunFolder:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.action import Action
+from utils import processes
+from utils.action import DECIDING, Action
 from utils.flags import FlagParser, nearest
 from utils.help import help_text
 from utils.run_folder import INPUTS
@@ -28,14 +29,18 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settin
 
     A value is the explicit flag's, else that of `--config_file`, else the preset's, else the
     action's default, else the field's. An action's defaults may follow from the first two.
+    Prints which flags count for nothing.
     """
     parser = FlagParser(actions)
     parser.add_argument("-h", "--help", nargs="?", const="")
-    explicit = parser.settings(argv)
+    explicit = asked = parser.settings(argv)
     if "help" in explicit:
         _show_help(parser, explicit["help"] or explicit.get("action", ""), actions)
     if path := explicit.get("config_file"):
-        explicit = {**_of_file(path, explicit, actions), **explicit}
+        of_file = _of_file(path, explicit, actions)
+        if of_file.get("action") in (None, explicit.get("action", of_file.get("action"))):
+            asked = {**of_file, **explicit}  # else the file is another action's, with its flags
+        explicit = {**of_file, **explicit}
     if not explicit.get("action"):
         parser.error(f"--action is missing: one of {', '.join(actions)}; --help says what they do")
     preset = PRESETS.get(explicit.get("config"), {})
@@ -44,7 +49,36 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settin
     problem = _inconsistency(settings)
     if problem:
         parser.error(problem)
+    unread = _unread(settings, asked, actions[settings.action])
+    if deciding := [name for name in unread if name in DECIDING]:
+        parser.error(_cannot_take(deciding[0], settings.action, actions))
+    if processes.started_rank() == 0:
+        for name in parser.repeated(argv):
+            value = _shown(explicit[name])
+            print(f"note: --{name} is given more than once; the last one counts: {value}")
+        if unread:
+            print(f"note: {settings.action} makes no use of --{', --'.join(unread)}")
     return settings
+
+
+def _unread(settings: Settings, asked: Mapping[str, Any], action: Action) -> list[str]:
+    """Flags that the user has set to another value than the default, and the action ignores."""
+    read = action.read_flags(scoring=settings.validation_only)
+    changed = {name for name in asked if getattr(settings, name) != getattr(Settings, name)}
+    return sorted(changed - read)
+
+
+def _cannot_take(name: str, action: str, actions: Mapping[str, Action]) -> str:
+    """Why a flag of other actions is refused, in one sentence."""
+    others = [other for other, one in actions.items() if name in one.read_flags(scoring=True)]
+    return (
+        f"argument --{name}: {action} cannot take it: leave it out, or choose an action that "
+        f"reads it ({', '.join(others)})"
+    )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _show_help(parser: FlagParser, asked: str, actions: Mapping[str, Action]) -> None:

@@ -6,6 +6,7 @@ import difflib
 import sys
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,15 @@ class FlagParser(argparse.ArgumentParser):
         if unknown and "help" not in known:
             self.error(self._unknown(unknown[0]))
         return vars(known)
+
+    def repeated(self, words: Sequence[str]) -> list[str]:
+        """Names of the flags that stand in the words more than once."""
+        flags = Counter(word.partition("=")[0] for word in words if word.startswith("--"))
+        return [
+            action.dest
+            for action in self._actions
+            if sum(flags[name] for name in action.option_strings) > 1
+        ]
 
     def error(self, message: str) -> typing.NoReturn:
         self.print_usage(sys.stderr)

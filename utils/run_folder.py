@@ -70,6 +70,7 @@ class RunFolder:
         self.path, self.flag = path, flag
         self.writes = shared or processes.is_first()
         self._writer: SummaryWriter | None = None
+        self._board_lost = False
         self._begun = False
 
     def finished(self, settings: Settings, inputs: Mapping[str, str | None], **relevant) -> bool:
@@ -270,29 +271,50 @@ class RunFolder:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """TensorBoard curves."""
-        if self.writes:
+
+        def add(board: SummaryWriter) -> None:
             for tag, value in values.items():
-                self._board(step).add_scalar(tag, value, step)
+                board.add_scalar(tag, value, step)
+
+        self._draw(step, add)
 
     def show(self, tag: str, picture: np.ndarray, step: int) -> None:
         """RGB, uint8 [H, W, 3], in TensorBoard."""
-        if self.writes:
-            self._board(step).add_image(tag, picture, step, dataformats="HWC")
+        self._draw(step, lambda board: board.add_image(tag, picture, step, dataformats="HWC"))
 
     def describe(self, summary: Summary, step: int) -> None:
         """What a plugin of TensorBoard reads, such as the table of runs."""
-        if self.writes:
-            self._board(step).file_writer.add_summary(summary, step)
+        self._draw(step, lambda board: board.file_writer.add_summary(summary, step))
 
-    def _board(self, step: int) -> SummaryWriter:
-        """TensorBoard's writer; entries of an earlier attempt from `step` on are dropped."""
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self.path / TENSORBOARD), purge_step=step)
-        return self._writer
+    def _draw(self, step: int, add: Callable[[SummaryWriter], Any]) -> None:
+        """Adds to TensorBoard; entries of an earlier attempt from `step` on are dropped.
+
+        A run needs no curves: where they cannot be written, it warns once and goes on without.
+        """
+        if not self.writes or self._board_lost:
+            return
+        with self._without_board_if_lost():
+            if self._writer is None:
+                self._writer = SummaryWriter(str(self.path / TENSORBOARD), purge_step=step)
+            add(self._writer)
+
+    @contextlib.contextmanager
+    def _without_board_if_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._board_lost:
+                self._board_lost = True
+                print(
+                    f"warning: {self.path / TENSORBOARD} cannot be written ({error.strerror}): "
+                    f"the run goes on without it; {HISTORY} still gets a row per epoch",
+                    flush=True,
+                )
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with self._without_board_if_lost():
+                self._writer.close()
 
     def _make(self) -> None:
         try:

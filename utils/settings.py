@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import category
 
 from utils.transforms import AUGMENTATIONS, augmentation_codes
 
@@ -66,6 +67,12 @@ BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
+CONTROLS = ("Cc", "Zl", "Zp")
+"""Unicode's categories of control characters and of line breaks."""
+
+WIDEST = 512
+"""Largest `--base_width`: eight times the paper's, half a billion weights."""
+
 
 def at_least(minimum: float) -> Callable[[float], None]:
     def check(value: float) -> None:
@@ -94,8 +101,8 @@ def seed_range(value: int) -> None:
 
 
 def width(value: int) -> None:
-    if value < 8 or value % 2:
-        raise ValueError("must be an even number from 8 on")
+    if not 8 <= value <= WIDEST or value % 2:
+        raise ValueError(f"must be an even number from 8 to {WIDEST}")
 
 
 def probability(value: float) -> None:
@@ -130,6 +137,8 @@ def one_of(*allowed: str) -> Callable[[str], None]:
 def folder_name(value: str) -> None:
     if value in (".", "..") or set(value) & set("/\\:"):
         raise ValueError("is a name, not a path: the folder goes into --save_model_path")
+    if not value.strip() or any(category(letter) in CONTROLS for letter in value):
+        raise ValueError("must not be blank, nor hold a line break or another control character")
 
 
 def flag(

@@ -1,9 +1,73 @@
-"""What differs between a terminal and a log file."""
+"""What differs between a terminal, a log file, and a pipe that nobody reads."""
 
+import contextlib
+import errno
+import io
 import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 RED = 31
+STDOUT, STDERR = 1, 2
+WITHOUT_READER = "{error.filename}: {error.strerror}; the command goes on without it\n"
+
+
+class Outlet(io.FileIO):
+    """A standard stream that may stop taking words, as a pipe does in `main.py … | head -1`.
+
+    From then on it takes them and drops them. The first failure ends a command, unless it
+    `may_close`: quietly with 141 where a reader has gone, as SIGPIPE ends other tools.
+    """
+
+    may_close = False
+
+    def write(self, data: bytes) -> int | None:
+        try:
+            return super().write(data)
+        except OSError as error:
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), self.fileno())
+            error.filename = "standard output" if self.fileno() == STDOUT else "standard error"
+            if Outlet.may_close:
+                with contextlib.suppress(OSError):
+                    os.write(STDERR, WITHOUT_READER.format(error=error).encode())
+            elif error.errno == errno.EPIPE:
+                raise SystemExit(128 + signal.SIGPIPE) from None
+            else:
+                raise
+            return len(data)
+
+
+@contextlib.contextmanager
+def standard_streams() -> Iterator[None]:
+    """Inside, standard output and error may lose their readers, or have been closed from the start
+    (`>&-`); they take any name of a file, which need not be text."""
+    for number in (0, STDOUT, STDERR):
+        try:
+            os.fstat(number)
+        except OSError:  # the next file to be opened, a checkpoint's, would get this number
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = _outlet(sys.stdout), _outlet(sys.stderr)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # here, where losing the reader is handled: Python's own exit reports it
+
+
+def _outlet(stream: TextIO | None) -> TextIO:
+    if stream is None:  # closed
+        return Path(os.devnull).open("w")
+    return io.TextIOWrapper(
+        io.BufferedWriter(Outlet(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def coloured(text: str, colour: int, stream: TextIO) -> str:

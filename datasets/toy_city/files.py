@@ -13,7 +13,7 @@ from tqdm import tqdm
 from datasets.labels import LABEL_ID_TO_TRAIN_ID, colorize
 from datasets.toy_city.looks import CAMERA_STRENGTH
 from datasets.toy_city.scenes import Scene, draw_scene
-from utils.errors import UserError
+from utils.errors import UserError, naming
 
 FORMAT_VERSION = 1  # to be raised when the same seed gives other pictures
 MARKER = "toy_city.json"
@@ -97,8 +97,9 @@ def read_marker(marker: Path) -> dict:
 def save_marker(root: Path, asked: dict, *, complete: bool) -> None:
     root.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(root / MARKER)
-    temporary.write_text(json.dumps(asked | {"complete": complete}, indent=2) + "\n")
-    temporary.replace(root / MARKER)
+    with naming(root / MARKER):
+        temporary.write_text(json.dumps(asked | {"complete": complete}, indent=2) + "\n")
+        temporary.replace(root / MARKER)
 
 
 def gta5_pictures(scene: Scene, index: int) -> Pictures:
@@ -124,8 +125,9 @@ def save_picture(path: Path, picture: Image.Image) -> None:
     """Write the whole file or none: an interruption leaves no truncated picture behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
-    picture.save(temporary, format="PNG", compress_level=1)  # quick rather than small
-    temporary.replace(path)
+    with naming(path):
+        picture.save(temporary, format="PNG", compress_level=1)  # quick rather than small
+        temporary.replace(path)
 
 
 def _temporary(path: Path) -> Path:
