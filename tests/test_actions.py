@@ -69,7 +69,7 @@ def test_a_run_leaves_its_files(here):
     assert float(rows[1]["val/mIoU"]) == record["last"]["mIoU"]
     assert list((run / "tensorboard").iterdir())
     assert (run / "validation.png").read_bytes().startswith(b"\x89PNG")
-    assert load_network(BiSeNet(base=8), run / BEST).missing == 0
+    assert not load_network(BiSeNet(base=8), run / BEST).missing
 
 
 def test_a_finished_run_prints_its_scores_and_another_is_refused(here):
@@ -192,7 +192,7 @@ def test_one_epoch_saves_its_weights(here):
     assert done.returncode == 0, done.stderr
     run = here / "runs" / "simple_cityscapes_adam_noaug"
     for name in (LATEST, BEST):
-        assert load_network(BiSeNet(base=8), run / name).missing == 0
+        assert not load_network(BiSeNet(base=8), run / name).missing
     assert scores(run)["validation"]["domain"] == "Cityscapes"
 
 

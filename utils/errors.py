@@ -1,5 +1,7 @@
 """The exceptions that a user can mend."""
 
+from pathlib import Path
+
 
 class UserError(ValueError):
     """Wrong data: one sentence that says what, where, and what to do.
@@ -15,3 +17,14 @@ class UsageError(UserError):
     """Wrong usage: settings that cannot go together, found after the parser has let them in."""
 
     exit_code = 2
+
+
+def check_is_file(path: Path) -> None:
+    """Raise UserError for a folder, a pipe, a socket or a device; what is missing passes.
+
+    To read a pipe waits for its other end, and to read /dev/zero never ends.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file in it, such as {path / 'best.pth'}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a pipe, a socket or a device: name a regular file")
