@@ -77,12 +77,24 @@ class RunFolder:
 
         `inputs` are the digests of what `INPUTS` names; None for what is not there to compare.
         `relevant` goes to `Settings.result_settings`. Raises UsageError where a run with other
-        settings or inputs lies here, unless it may be overwritten.
+        settings or inputs lies here, or one that has results and cannot be continued, unless it may
+        be overwritten.
         """
-        if not self.continues(settings):
+        if not self.is_taken(settings):
             return False
+        if not self.continues(settings) and not self.has(SCORES):
+            raise UsageError(
+                f"{self.path} holds the weights of a run but no {LATEST}, from which it could be "
+                f"continued: bring {LATEST} back, choose another --save_keyword, or start afresh "
+                "with --overwrite, which removes those weights"
+            )
         self._refuse_other(settings.result_settings(**relevant), inputs)
         return self.has(SCORES)
+
+    def is_taken(self, settings: Settings) -> bool:
+        """Whether checkpoints or scores of a run lie here that may not be overwritten."""
+        results = (LATEST, PREVIOUS, BEST, EMA, SCORES)
+        return not settings.overwrite and any(self.has(name) for name in results)
 
     def continues(self, settings: Settings) -> bool:
         """Whether training goes on from a checkpoint that lies here."""
