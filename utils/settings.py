@@ -141,11 +141,13 @@ def flag(
     check: Callable[[Any], Any] | None = None,
     metavar: str | tuple[str, ...] | None = None,
     affects_result: bool = True,
+    may_be_empty: bool = False,
 ) -> Any:
     """A field that is a flag.
 
     `check` raises a ValueError for a value (or an element of a pair) that is not allowed. A flag
-    with `affects_result=False` may differ when a run is continued.
+    with `affects_result=False` may differ when a run is continued. A path that `may_be_empty` is at
+    its default where the word is empty; any other empty path is refused.
     """
     metadata = {
         "group": group,
@@ -154,6 +156,7 @@ def flag(
         "check": check,
         "metavar": metavar,
         "affects_result": affects_result,
+        "may_be_empty": may_be_empty,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -314,6 +317,7 @@ class Settings:
         "from random weights; not read when a checkpoint is loaded",
         metavar="FILE",
         affects_result=False,  # its content does, wherever it lies
+        may_be_empty=True,  # as in the notebook; the training says that its weights are random
     )
     load_model_path: Path | None = flag(
         None,
