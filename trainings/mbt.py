@@ -63,7 +63,7 @@ def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
     Raises UsageError where a training lies there.
     """
     if (members[0].parent / SETTINGS).exists():
-        trained = RunFolder(members[0].parent).read_json(SETTINGS)["aug_method"]
+        trained = RunFolder(members[0].parent).read_settings()["aug_method"]
         settings = dataclasses.replace(settings, aug_method=trained)
     folder = settings.save_model_path / settings.run_name(ensemble_stem(settings.ssl_round))
     if (folder / SETTINGS).exists():
