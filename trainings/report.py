@@ -372,13 +372,13 @@ def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings
     """The command's settings with the network and sizes of a checkpoint's training; with precision
     and data of a run, too, unless the command names others."""
     places = {
-        "batch_size": trained["batch_size"],
         "precision": trained["precision"],
         "cityscapes_root": Path(trained["cityscapes_root"]),
     }
     places = {name: value for name, value in places.items() if name not in settings.given}
     same = as_trained(replace(settings, given=frozenset()), checkpoint)
-    return replace(same, **places, given=settings.given, bn_statistics=TRAINING)
+    same = replace(same, batch_size=trained["batch_size"], given=settings.given)
+    return replace(same, **places, bn_statistics=TRAINING)
 
 
 def _loaded(predictors: Sequence[Predictor], settings: Settings) -> list[LoadedPredictors]:
