@@ -15,6 +15,7 @@ from model.weights import load_network
 from tests.helpers import TINY, make_cityscapes, make_gta5, run_main
 from trainings import loop
 from utils.run_folder import BEST, LATEST
+from utils.settings import Settings
 
 SECOND_ROW = "last_target_statistics"
 AT_NO_SIZE = (
@@ -232,11 +233,16 @@ def test_the_transfer_of_a_run_of_another_action_does_not_ask_to_train_it(
     monkeypatch.chdir(here)
     run = here / "runs" / "of_ada"
     run.mkdir(exist_ok=True)
-    (run / "settings.json").write_text('{"action": "train_ada"}')
+    (run / "settings.json").write_text(json.dumps(Settings(action="train_ada").to_json()))
     assert in_process("--save_keyword", "of_ada", action="val_gta5_transfer") == 2
     error = capsys.readouterr().err
     assert "runs/of_ada is a run of train_ada, not of train_simple_gta5" in error
     assert "run that command" not in error
+    (run / "settings.json").write_text("{}")
+    assert in_process("--save_keyword", "of_ada", action="val_gta5_transfer") == 1
+    error = capsys.readouterr().err
+    assert "of_ada/settings.json is not as the training" in error and "that command" not in error
+    shutil.rmtree(run)
 
 
 def test_validation_only_scores_what_the_run_scored(here):

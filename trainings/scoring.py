@@ -18,7 +18,7 @@ from trainings.loaders import Domain, resize_size, unlabelled_samples, validatio
 from trainings.val import Evaluation, evaluate, print_scores, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import panel
-from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
+from utils.run_folder import BEST, SCORES, SETTINGS, NoRun, RunFolder, find_run, own_run, selected
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import augmentation_codes
 from utils.utils import (
@@ -103,9 +103,7 @@ def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> 
         return folder, _announced(folder, settings)
     try:
         return find_checkpoint(experiment, settings)
-    except UsageError:  # it has its own remedy
-        raise
-    except UserError as error:
+    except NoRun as error:
         raise UserError(
             f"{error}: run that command, or name a run with --save_keyword or a checkpoint with "
             "--load_model_path"

@@ -408,13 +408,17 @@ def own_run(settings: Settings, stem: str) -> Path:
     return folder
 
 
+class NoRun(UserError):
+    """A search found no run, or several; whoever searched adds what to do."""
+
+
 def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     """Folder of the run with the wanted settings, for a command that names no checkpoint.
 
     With a `--save_keyword` that is the run of that name, whatever its optimiser and network. Else
     it is one of the runs like these settings (see `find_runs`): the one of equal augmentation, of
     several the one with the usual name; else the only one.
-    Raises UserError with the command that makes it, or with the candidates; UsageError where a run
+    Raises NoRun with the command that makes it, or with the candidates; UsageError where a run
     of another action has that name.
     """
     name, folder = selected(settings), settings.save_model_path
@@ -431,13 +435,13 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     flags = _flags({**wanted, "optimizer": settings.optimizer})
     if found:
         names = ", ".join(sorted(path.name for path in found))
-        raise UserError(f"{len(found)} runs in {folder} were made by {flags} ({names})")
+        raise NoRun(f"{len(found)} runs in {folder} were made by {flags} ({names})")
     others = find_runs(settings, wanted, alike=False)
-    raise UserError(f"no {name} in {folder} made by {flags}{_unlike(settings, others)}")
+    raise NoRun(f"no {name} in {folder} made by {flags}{_unlike(settings, others)}")
 
 
 def _named_run(folder: Path, wanted: Mapping[str, Any], checkpoint: str) -> Path:
-    """The folder that `--save_keyword` names. Raises UserError where no such run lies there."""
+    """The folder that `--save_keyword` names. Raises NoRun where no such run lies there."""
     run = RunFolder(folder)
     found = run.read_settings() if run.has(SETTINGS) else {}
     if found and found["action"] != wanted["action"]:
@@ -448,7 +452,7 @@ def _named_run(folder: Path, wanted: Mapping[str, Any], checkpoint: str) -> Path
         )
     if not run.has(checkpoint) or any(found.get(name) != wanted[name] for name in wanted):
         flags = _flags({**wanted, "save_keyword": folder.name})
-        raise UserError(f"no {checkpoint} in {folder} made by {flags}")
+        raise NoRun(f"no {checkpoint} in {folder} made by {flags}")
     return folder
 
 
