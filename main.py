@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
-from trainings import benchmark, predict
+from trainings import benchmark
 from trainings.check_data import check_data
 from trainings.demo import make_toy_data, recipe
 from trainings.experiment import Experiment, unlabelled_cityscapes
@@ -19,6 +19,7 @@ from trainings.export import export
 from trainings.loaders import Domain
 from trainings.mbt import val_mbt
 from trainings.plan import Methods
+from trainings.predict import predict
 from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
 from trainings.reproduce import demo, report, reproduce
 from trainings.scoring import score_transfer
@@ -230,9 +231,8 @@ ACTIONS: dict[str, Action] = {
         reads=SCORING_READ,
     ),
     "predict": Action(
-        predict.predict,
+        predict,
         "class maps, colours and overlays of your own images (--input), or of a video",
-        predict.defaults,
         flags=("input", "output", "load_model_path", "mbt_checkpoints", "image_size", "overwrite"),
         examples=(
             "--load_model_path runs/a/best.pth --input photos",
@@ -255,7 +255,6 @@ ACTIONS: dict[str, Action] = {
     "export": Action(
         export,
         "a checkpoint as ONNX or torch.export file for other programs, compared first",
-        predict.defaults,
         flags=("load_model_path", "output", "export_output", "image_size"),
         examples=(
             "--load_model_path runs/a/best.pth",

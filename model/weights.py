@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from model.model_stages import BACKBONE_PREFIX, BiSeNet
 from model.stdcnet import BACKBONES, STDCNet
-from utils.errors import UserError
+from utils.errors import UserError, check_is_file
 
 STATE_DICT_KEYS = ("network", "method", "state_dict", "model_state_dict", "model")
 """Where a checkpoint keeps its state dict; the first two are our own best.pth and latest.pth."""
@@ -35,8 +35,15 @@ STEM_SHARE = 2
 NETWORK_PREFIX = "network."
 COUNTER = "num_batches_tracked"
 INPLACE_ABN_EPSILON = 1e-5
-MIN_LOADED_SHARE = 0.95
 NAMES_SHOWN = 3
+
+AUXILIARY_HEADS = r"conv_out(16|32)\."
+"""Names of the tensors that training alone uses."""
+
+NOTHING = r"(?!)"
+
+OUTSIDE_BACKBONE = rf"(?!{re.escape(BACKBONE_PREFIX)})"
+"""Names of all tensors of a `BiSeNet` but its backbone's."""
 
 # Tensors of the official files that this network does without: the backbone's layers once more
 # under the names of their strides, its ImageNet classifier, and the detail heads.
@@ -45,21 +52,24 @@ NETWORK_SURPLUS = rf"{re.escape(BACKBONE_PREFIX)}{BACKBONE_SURPLUS}|conv_out_sp(
 
 
 class LoadReport(NamedTuple):
-    """How many tensors were loaded, and how many the file lacks or has too many."""
+    """How many tensors were loaded, and the names that the file lacks or has too many."""
 
     loaded: int
-    missing: int
-    unexpected: int
+    missing: list[str]
+    unexpected: list[str]
 
     def __str__(self) -> str:
-        return f"loaded {self.loaded}, missing {self.missing}, unexpected {self.unexpected}"
+        counts = f"missing {len(self.missing)}, unexpected {len(self.unexpected)}"
+        names = f"; missing: {_first(self.missing)}" if self.missing else ""
+        return f"loaded {self.loaded}, {counts}{names}"
 
 
 def load_backbone(network: BiSeNet, path: str | Path) -> LoadReport:
-    """ImageNet weights, in the official naming, into the backbone.
+    """Load ImageNet weights, in the official naming, into the backbone.
 
     Raises:
-        UserError: the file cannot be read or belongs to another network.
+        UserError: the file cannot be read, lacks a tensor of the backbone, has one that cannot be
+            used (see `_check_tensors`), or belongs to another network.
     """
     tensors = read_state_dict(path)
     if BACKBONE_PREFIX + FIRST_LAYER in tensors:
@@ -67,23 +77,30 @@ def load_backbone(network: BiSeNet, path: str | Path) -> LoadReport:
             f"{path} holds a whole segmentation network, not an ImageNet backbone: "
             "use --load_model_path for it"
         )
+    _check_tensors(network.cp.backbone, tensors, path)
     return _load(network.cp.backbone, tensors, path, BACKBONE_SURPLUS)
 
 
-def load_network(network: BiSeNet, path: str | Path) -> LoadReport:
-    """A checkpoint of ours, a plain state dict or an official STDC-Seg one into the network.
+def load_network(network: BiSeNet, path: str | Path, *, to_train: bool = False) -> LoadReport:
+    """Load a checkpoint of ours, a plain state dict or an official STDC-Seg one into the network.
+
+    The auxiliary heads may be missing, since only training uses them. A network that is going
+    `to_train` may start from the backbone alone.
 
     Raises:
-        UserError: the file cannot be read or belongs to another network.
+        UserError: the file cannot be read, lacks another tensor, has one that cannot be used (see
+            `_check_tensors`), or belongs to another network.
     """
     tensors = read_state_dict(path)
     if FIRST_LAYER in tensors:
         raise UserError(
             f"{path} holds a backbone alone, not a segmentation network: use --pretrain_path for it"
         )
+    _check_tensors(network, tensors, path)
     if _comes_from_inplace_abn(tensors):
         tensors = _from_inplace_abn(tensors)
-    return _load(network, tensors, path, NETWORK_SURPLUS)
+    may_lack = OUTSIDE_BACKBONE if to_train else AUXILIARY_HEADS
+    return _load(network, tensors, path, NETWORK_SURPLUS, may_lack)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -107,12 +124,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def _read(path: str | Path) -> Any:
+    check_is_file(Path(path))
     try:
         _check_sums(Path(path))
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder: name a file in it, such as best.pth") from None
     except FileNotFoundError:
         raise UserError(f"{path} was not found: give the path of a checkpoint") from None
     except UnpicklingError as error:
@@ -126,7 +142,7 @@ def _read(path: str | Path) -> Any:
 def _check_sums(path: Path) -> None:
     """Raises BadZipFile where a part of a zip, as torch writes them, is not what was written; torch
     itself compares no sums, and unpacks whatever size a part claims."""
-    if path.is_file() and zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as parts:
             if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
                 raise zipfile.BadZipFile("torch packs nothing, this is packed")
@@ -212,6 +228,37 @@ def _from_inplace_abn(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def _check_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise UserError that names the module's tensors which no network can compute with."""
+    problems = (
+        (name, _problem(name, tensors[name])) for name in module.state_dict() if name in tensors
+    )
+    if bad := [f"{name} {problem}" for name, problem in problems if problem]:
+        raise UserError(
+            f"{path}: {_first(bad)}: give a checkpoint whose tensors hold finite real numbers"
+        )
+
+
+def _problem(name: str, tensor: Tensor) -> str | None:
+    """Why a network cannot compute with a tensor, if so."""
+    if tensor.device.type != "cpu":  # every other device was mapped to it
+        return f"has no values (device {tensor.device})"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "is sparse or nested"
+    if tensor.is_quantized:
+        return "is quantised"
+    if name.endswith(COUNTER):
+        return None
+    if not tensor.is_floating_point():
+        return f"is of {tensor.dtype}".replace("torch.", "")
+    values = tensor.float()  # what float32 cannot hold becomes infinite
+    if not values.isfinite().all():
+        return "holds NaN or infinity"
+    if name.endswith("running_var") and (values < 0).any():
+        return "holds a variance below 0"
+    return None
+
+
 def _check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     needed = module.state_dict()
     wrong = [n for n in needed if n in tensors and tensors[n].shape != needed[n].shape]
@@ -248,22 +295,25 @@ def _fits(blocks: tuple[int, int, int], base: int, tensors: Mapping[str, Tensor]
 
 
 def _load(
-    module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path, surplus: str
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: str | Path,
+    surplus: str,
+    may_lack: str = NOTHING,
 ) -> LoadReport:
-    """Loads all or nothing; `surplus` matches names that may be left over."""
+    """Load all or nothing. `surplus` matches names that may be left over, `may_lack` names of the
+    module that the file need not hold."""
     _check_shapes(module, tensors, path)
     needed = module.state_dict()
     usable = {name: tensor for name, tensor in tensors.items() if name in needed}
     # Batches are counted for nothing but averages without a momentum, which nobody uses here.
     missing = [n for n in needed if n not in usable and not n.endswith(COUNTER)]
     unexpected = [n for n in tensors if n not in needed and not re.match(surplus, n)]
-    report = LoadReport(len(usable), len(missing), len(unexpected))
-    essential = sum(not name.endswith(COUNTER) for name in needed)
-    if essential - len(missing) < MIN_LOADED_SHARE * essential:
+    report = LoadReport(len(usable), missing, unexpected)
+    if not all(re.match(may_lack, name) for name in missing):
         raise UserError(
-            f"{path} holds too little of this network (would have {report}; "
-            f"missing: {_first(missing)}; unexpected: {_first(unexpected)}): "
-            "give a checkpoint of this network"
+            f"{path} holds too little of this network (would have {report}; unexpected: "
+            f"{_first(unexpected)}): give a checkpoint of this network"
         )
     module.load_state_dict(usable, strict=False)
     return report

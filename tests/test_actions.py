@@ -21,6 +21,7 @@ from model.weights import load_network
 from tests.helpers import MAIN, TINY, make_cityscapes, make_gta5, run_main
 from trainings import loop
 from utils.run_folder import BEST, LATEST
+from utils.settings import Settings
 
 SECOND_ROW = "last_target_statistics"
 AT_NO_SIZE = (
@@ -76,7 +77,7 @@ def test_a_run_leaves_its_files(here):
     assert float(rows[1]["val/mIoU"]) == record["last"]["mIoU"]
     assert list((run / "tensorboard").iterdir())
     assert (run / "validation.png").read_bytes().startswith(b"\x89PNG")
-    assert load_network(BiSeNet(base=8), run / BEST).missing == 0
+    assert not load_network(BiSeNet(base=8), run / BEST).missing
 
 
 def test_a_finished_run_prints_its_scores_and_another_is_refused(here):
@@ -263,7 +264,7 @@ def test_one_epoch_saves_its_weights(here):
     assert done.returncode == 0, done.stderr
     run = here / "runs" / "simple_cityscapes_adam_noaug"
     for name in (LATEST, BEST):
-        assert load_network(BiSeNet(base=8), run / name).missing == 0
+        assert not load_network(BiSeNet(base=8), run / name).missing
     assert scores(run)["validation"]["domain"] == "Cityscapes"
 
 
@@ -304,11 +305,16 @@ def test_the_transfer_of_a_run_of_another_action_does_not_ask_to_train_it(
     monkeypatch.chdir(here)
     run = here / "runs" / "of_ada"
     run.mkdir(exist_ok=True)
-    (run / "settings.json").write_text('{"action": "train_ada"}')
+    (run / "settings.json").write_text(json.dumps(Settings(action="train_ada").to_json()))
     assert in_process("--save_keyword", "of_ada", action="val_gta5_transfer") == 2
     error = capsys.readouterr().err
     assert "runs/of_ada is a run of train_ada, not of train_simple_gta5" in error
     assert "run that command" not in error
+    (run / "settings.json").write_text("{}")
+    assert in_process("--save_keyword", "of_ada", action="val_gta5_transfer") == 1
+    error = capsys.readouterr().err
+    assert "of_ada/settings.json is not as the training" in error and "that command" not in error
+    shutil.rmtree(run)
 
 
 def test_validation_only_scores_what_the_run_scored(here):

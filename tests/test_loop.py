@@ -15,13 +15,14 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import main
 from datasets.samples import Batch, Sample
+from model.model_stages import BiSeNet
 from tests.helpers import TINY, make_cityscapes, make_gta5
 from tests.test_killing import TIMES, assert_same, content
 from trainings import loop, stopping, training
 from trainings.loop import _Health
 from trainings.stopping import Stop, held_back, ignore_interrupts
 from utils.errors import UserError
-from utils.run_folder import BEST, LATEST, SCORES, RunFolder
+from utils.run_folder import BEST, LATEST, PREVIOUS, SCORES, RunFolder
 from utils.settings import Settings
 
 STEPS = 4
@@ -176,6 +177,54 @@ def test_killed_before_its_scores_were_written_it_writes_the_same(here, monkeypa
             run("unscored")
     assert run("unscored") == 0
     assert_same(content(here / "unscored"), content(here / "whole"))
+
+
+def test_a_finished_run_that_lost_its_state_is_kept_until_it_is_overwritten(here, capsys):
+    assert run("lost", epochs="1") == 0
+    best = (here / "lost" / BEST).read_bytes()
+
+    def again(*words):
+        for name in (LATEST, PREVIOUS):
+            (here / "lost" / name).unlink(missing_ok=True)
+        code = run("lost", *words, epochs="1")
+        return code, *capsys.readouterr()
+
+    code, out, _ = again()
+    assert code == 0 and "is finished" in out and "mIoU for validation: " in out
+    code, _, error = again("--learning_rate", "0.5")
+    assert code == 2 and "holds another run (--learning_rate was" in error
+    (here / "lost" / SCORES).write_text('{"last": {"class_IoU": 3}}')
+    code, _, error = again()
+    assert code == 1 and "holds no scores: bring it back, or train afresh" in error
+    (here / "lost" / SCORES).unlink()
+    code, _, error = again()
+    assert code == 2 and "bring latest.pth back, choose another --save_keyword, or" in error
+    assert (here / "lost" / BEST).read_bytes() == best
+    code, *_ = again("--overwrite")
+    assert code == 0 and (here / "lost" / LATEST).exists()
+
+
+def test_killed_as_its_first_best_weights_appear_a_run_goes_on_alike(here):
+    process = os.fork()
+    if process == 0:
+        run("first_best")
+        os._exit(0)
+    while not (here / "first_best" / BEST).exists():
+        time.sleep(0.001)
+    os.kill(process, signal.SIGKILL)
+    assert os.waitpid(process, 0)[1] == signal.SIGKILL
+    assert run("first_best") == 0
+    assert_same(content(here / "first_best"), content(here / "whole"))
+
+
+def test_a_training_from_a_backbone_alone_says_what_is_random(here, capsys):
+    weights = BiSeNet(base=8).state_dict()
+    backbone = {name: t for name, t in weights.items() if name.startswith("cp.backbone.")}
+    torch.save(backbone, here / "backbone.pth")
+    assert run("begun", "--load_model_path", "runs/backbone.pth", epochs="1") == 0
+    out = capsys.readouterr().out
+    assert "missing: cp.arm16.conv.conv.weight, " in out
+    assert "; what is missing starts from random weights" in out
 
 
 def test_of_equal_scores_the_first_is_best(here, monkeypatch):

@@ -152,6 +152,14 @@ def test_an_ensemble_sees_the_size_of_its_members_unless_the_command_gives_anoth
     assert len(list(folder.glob("*.json"))) == 2
 
 
+def test_members_that_are_named_have_the_network_of_their_runs(trained, tmp_path):
+    _, _, *plain = trained  # without --base_width
+    named = ("--mbt_checkpoints", *(f"runs/fda{beta}/{BEST}" for beta in (0.01, 0.05, 0.09)))
+    assert main.main(["--action", "val_mbt", *plain, *named]) == 0
+    (file,) = (tmp_path / "runs" / "mbt_sgd_noaug").glob("*.json")
+    assert json.loads(file.read_text())["settings"]["base_width"] == 8
+
+
 def test_pseudo_labels_are_made_at_the_size_of_the_members(trained, tmp_path, capsys):
     assert main.main(["--action", "generate_pseudo_labels", *trained]) == 0
     out = capsys.readouterr().out

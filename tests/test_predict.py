@@ -32,14 +32,14 @@ RUN_A = ("--load_model_path", "runs/a/best.pth")
 STRANGE = ("with space", "ünïcödé 街", "new\nline", "100%d [x]")
 
 
-def checkpoint(folder: Path, seed: int) -> Path:
+def checkpoint(folder: Path, seed: int, width: int = 8) -> Path:
     """A network that sees many classes, in the folder of its run."""
     torch.manual_seed(seed)
-    network = BiSeNet(base=8)
+    network = BiSeNet(base=width)
     network.conv_out.conv_out.weight.data *= 30
     folder.mkdir(parents=True)
     torch.save(network.state_dict(), folder / "best.pth")
-    (folder / "settings.json").write_text(json.dumps(RUN))
+    (folder / "settings.json").write_text(json.dumps({**RUN, "base_width": width}))
     return folder / "best.pth"
 
 
@@ -308,7 +308,36 @@ def test_network_and_size_are_those_of_the_run_unless_given(here, capsys):
     assert "use --base_width 8" in capsys.readouterr().err
     (here / "runs/a/settings.json").write_text('{"image_size": 5, "backbone": "resnet"}')
     assert command("--input", "in.png", "--output", "out") == 1
-    assert "use --base_width 8" in capsys.readouterr().err
+    assert "a/settings.json is not as the training wrote it" in capsys.readouterr().err
+
+
+def test_members_of_an_ensemble_may_have_widths_of_their_own(here):
+    save(picture(0, SIZE), here / "in.png")
+    both = ("--mbt_checkpoints", "runs/a/best.pth", "runs/wide/best.pth")
+    checkpoint(here / "runs" / "wide", 2, width=16)
+    assert command("--input", "in.png", "--output", "out", network=both) == 0
+
+
+@pytest.mark.parametrize("action", ["predict", "export"])
+def test_a_checkpoint_without_all_of_its_main_path_is_refused(here, capsys, action):
+    save(picture(0, SIZE), here / "in.png")
+    weights = torch.load(here / "runs/a/best.pth")
+    del weights["ffm.conv1.weight"]
+    torch.save(weights, here / "runs/a/best.pth")
+    words = ("--input", "in.png") if action == "predict" else ("--output", "net.pt2")
+    assert main.main(["--action", action, *FLAGS, *RUN_A, *words]) == 1
+    assert "missing: ffm.conv1.weight;" in capsys.readouterr().err
+    assert not (here / "net.pt2").exists() and not list((here / "runs").glob("*/in/*/*"))
+
+
+def test_a_pipe_as_checkpoint_is_refused_and_not_waited_for(here, capsys):
+    save(picture(0, SIZE), here / "in.png")
+    os.mkfifo(here / "pipe.pth")
+    for action in ("predict", "export", "val_gta5_transfer"):
+        words = ("--input", "in.png") if action == "predict" else ()
+        named = ("--load_model_path", "pipe.pth", "--output", "net.pt2")
+        assert main.main(["--action", action, *FLAGS, *named, *words]) == 1
+        assert "pipe.pth is a pipe, a socket or a device" in capsys.readouterr().err, action
 
 
 def test_target_statistics_are_those_of_cityscapes(here):

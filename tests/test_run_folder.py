@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from trainings.scoring import as_trained
 from utils.errors import UsageError, UserError
 from utils.lock import locked, owner
-from utils.run_folder import BEST, LATEST, PREVIOUS, SETTINGS, RunFolder, find_run
-from utils.settings import REPOSITORY, Settings
+from utils.run_folder import BEST, HISTORY, LATEST, PREVIOUS, SETTINGS, RunFolder, find_run
+from utils.settings import REPOSITORY, Settings, with_derived_defaults
 
 STEM, ACTION = "fda{beta}", "train_fda"
 INPUTS = {"data": "d", "weights": "w"}
@@ -98,6 +100,13 @@ def test_a_keyword_names_exactly_one_run(tmp_path):
     assert search(tmp_path, save_keyword="two") == wanted
     with pytest.raises(UserError, match="--save_keyword typo"):
         search(tmp_path, save_keyword="typo")
+
+
+def test_a_keyword_finds_its_run_whatever_the_optimizer_and_the_network(tmp_path):
+    wanted = make_run(tmp_path, "mine", optimizer="adam")
+    assert search(tmp_path, save_keyword="mine", base_width=8) == wanted
+    with pytest.raises(UserError, match=r"no best\.pth in .* --fda_beta 0\.09 --save_keyword mine"):
+        search(tmp_path, beta=0.09, save_keyword="mine")
 
 
 def test_a_missing_run_names_the_place_and_the_command(tmp_path):
@@ -260,6 +269,96 @@ def test_settings_that_are_none_are_a_sentence(tmp_path, content):
     run.write_text(SETTINGS, content)
     with pytest.raises(UserError, match=r"cannot be read.*bring it back"):
         run.finished(Settings(), INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_size", "big"),
+        ("image_size", [64]),
+        ("image_size", [64, "96"]),
+        ("image_size", [1, 1]),
+        ("image_size", None),
+        ("base_width", 7),
+        ("base_width", "8"),
+        ("base_width", True),
+        ("backbone", "resnet"),
+        ("backbone", ["stdc1"]),
+        ("aug_method", "X"),
+        ("aug_method", {"C": 1}),
+        ("learning_rate", "fast"),
+        ("eval_scales", 0.5),
+        ("seed", 0.5),
+        ("action", None),
+        ("backbone", ...),
+        ("image_size", ...),
+    ],
+)
+def test_settings_that_were_edited_are_a_sentence(tmp_path, name, value):
+    """`...` stands for a name that was taken out."""
+    values = {**Settings(action=ACTION, fda_beta=0.05).to_json(), name: value}
+    folder = make_run(tmp_path, "fda05_sgd_noaug", file=LATEST)
+    (folder / SETTINGS).write_text(json.dumps({n: v for n, v in values.items() if v is not ...}))
+    sentence = rf"settings\.json is not as the training wrote it \({name} is .*\): bring it back"
+    for read in (
+        lambda: RunFolder(folder).finished(Settings(), INPUTS),
+        lambda: search(tmp_path, select="last"),
+        lambda: as_trained(Settings(), folder / BEST),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            read()
+
+
+def test_settings_of_every_flag_are_read_back(tmp_path):
+    changed = Settings(
+        action=ACTION,
+        image_size=(64, 96),
+        source_resize=(80, 120),
+        eval_scales=(0.5, 1.0),
+        seeds=(1,),
+    )
+    for settings in (Settings(), with_derived_defaults(changed)):
+        RunFolder(tmp_path).write_json(SETTINGS, {**settings.to_json(), **INPUTS})
+        assert RunFolder(tmp_path).read_settings() == {**settings.to_json(), **INPUTS}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a,b\n1,2\n",
+        b"epoch,step,loss,train_seconds\n1,4,0.5\n",
+        b"epoch,step,loss,train_seconds\n1,4,0.5,2,9\n",
+        b"epoch,step,loss,train_seconds\n1,4,,2\n",
+        b"epoch,step,loss,train_seconds\n1,4,low,2\n",
+        b"epoch,step,loss,train_seconds\n1,4,inf,2\n",
+        b"epoch;step;loss;train_seconds\n1;4;0,5;2\n",
+        b"\xff\xfe\x00",
+        b'epoch,loss,train_seconds\n"' + b"1" * 200_000,
+    ],
+)
+def test_a_history_that_was_edited_is_a_sentence(tmp_path, content):
+    (tmp_path / HISTORY).write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"history\.csv is not as the training wrote it .*remove it"
+    ):
+        RunFolder(tmp_path).read_history()
+
+
+def test_a_history_is_read_back(tmp_path):
+    row = {"epoch": 1, "loss": 0.5, "train_seconds": 2.0}
+    RunFolder(tmp_path).write_history([row, {**row, "epoch": 2, "val/mIoU": float("nan")}])
+    first, second = RunFolder(tmp_path).read_history()
+    assert (first["epoch"], first["val/mIoU"], second["val/mIoU"]) == ("1", "", "nan")
+
+
+@pytest.mark.parametrize("name", [SETTINGS, HISTORY, LATEST])
+def test_a_pipe_in_a_run_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    run = RunFolder(tmp_path)
+    read = {SETTINGS: run.read_settings, HISTORY: run.read_history, LATEST: run.load_latest}[name]
+    with pytest.raises(UserError, match=f"{name} is a pipe, a socket or a device"):
+        read()
 
 
 class Harmful:

@@ -69,6 +69,16 @@ def test_runs_are_named_as_the_users_name_them(words, stem, name):
     assert parse(*words).run_name(stem) == name
 
 
+@pytest.mark.parametrize("name", [f.name for f in setting_fields() if "Path" in str(f.type)])
+@pytest.mark.parametrize("word", ["", " "])
+def test_an_empty_path_is_refused_where_it_could_be_an_unset_variable(capsys, name, word):
+    """The notebook's variable of the pretrained weights may be empty: the training says so."""
+    if (name, word) == ("pretrain_path", ""):
+        assert parse("--pretrain_path", "").pretrain_path is None
+    elif name != "pretrain_path":
+        assert f"argument --{name}: the path is empty" in refused(capsys, f"--{name}", word)
+
+
 def test_demo_follows_the_toy_flags():
     demo = parse("--toy_size", "64", "128", "--toy_root", "x", action="demo")
     assert demo.image_size == demo.source_resize == (64, 128)

@@ -159,16 +159,16 @@ def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
         assert np.array_equal(second, third) and not np.array_equal(first, second)
 
 
-def as_run(folder, size, action="train_ada"):
+def as_run(folder, size, action="train_ada", width=8):
     """Makes a run of that size of a folder with a checkpoint."""
-    run = Settings(action=action, image_size=size, base_width=8)
+    run = Settings(action=action, image_size=size, base_width=width)
     (folder / "settings.json").write_text(json.dumps(run.to_json()))
 
 
-def drawn(tmp_path, *words):
+def drawn(tmp_path, *words, width=("--base_width", "8")):
     """`visualize` of the folders in that path, without a size."""
     places = ("--save_model_path", str(tmp_path), "--cityscapes_root", str(tmp_path / "Cityscapes"))
-    small = ("--base_width", "8", "--num_workers", "0", "--precision", "fp32")
+    small = (*width, "--num_workers", "0", "--precision", "fp32")
     return main.main(["--action", "visualize", *places, *small, *words])
 
 
@@ -183,6 +183,18 @@ def test_what_is_named_is_drawn_at_the_size_of_its_run(settings, tmp_path, capsy
     kinds = ("fixed", "random", "worst", "best")
     names = {path.name for path in (tmp_path / "a/pictures").iterdir()}
     assert names == {f"{kind}{end}.png" for kind in kinds for end in ("", "_96x128")}
+
+
+def test_each_checkpoint_that_is_named_has_the_width_of_its_own_run(settings, tmp_path, capsys):
+    torch.save(BiSeNet(base=16).state_dict(), tmp_path / "b" / "best.pth")
+    paths = [str(tmp_path / name / "best.pth") for name in "ba"]
+    for name, width in (("a", 8), ("b", 16)):
+        as_run(tmp_path / name, (64, 96), width=width)
+    for words in (("--load_model_path", paths[0]), ("--mbt_checkpoints", *paths)):
+        assert drawn(tmp_path, *words, width=()) == 0
+        assert "drawn at 64x96" in capsys.readouterr().out
+    assert drawn(tmp_path, "--load_model_path", paths[0], width=("--base_width", "8")) == 1
+    assert "use --base_width 16" in capsys.readouterr().err
 
 
 def test_runs_of_one_size_are_drawn_at_it_and_of_several_only_those_of_the_commands(

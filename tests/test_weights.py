@@ -1,5 +1,7 @@
 import hashlib
+import os
 import pickle
+import socket
 import zipfile
 
 import numpy as np
@@ -9,8 +11,9 @@ from torch import nn
 
 from model.model_stages import BiSeNet
 from model.stdcnet import ConvX
-from model.weights import load_backbone, load_network
+from model.weights import load_backbone, load_network, read_state_dict
 from utils.errors import UserError
+from utils.utils import file_digest
 
 STAGES = {"x2.0": [0], "x4.0": [1], "x8.0": [2, 3], "x16.0": [4, 5], "x32.0": [6, 7]}
 """Under which aliases the official code keeps the backbone's layers a second time."""
@@ -105,7 +108,7 @@ def test_every_wrapping_is_read(tmp_path, wrap):
     file = saved(wrap(network(1).state_dict()), tmp_path / "a.pth")
     net = network(2)
     report = load_network(net, file)
-    assert (report.missing, report.unexpected) == (0, 0)
+    assert not report.missing and not report.unexpected
     assert same(net, network(1))
 
 
@@ -118,7 +121,7 @@ def test_old_numpy_name_of_a_scalar_is_read(tmp_path):
             if item.filename.endswith("data.pkl"):
                 content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
             write.writestr(item.filename, content)
-    assert load_network(network(2), old).missing == 0
+    assert not load_network(network(2), old).missing
 
 
 def without_outer_counts(weights):
@@ -135,7 +138,7 @@ def test_inplace_abn_scales_become_batch_norm_scales(tmp_path):
     file = saved(without_outer_counts(official_names(source)), tmp_path / "abn.pth")
     net = network(2)
     report = load_network(net, file)
-    assert (report.missing, report.unexpected) == (0, 0)
+    assert not report.missing and not report.unexpected
     for name in ("ffm.convblk.bn", "cp.arm16.bn_atten", "cp.conv_avg.bn", "conv_out32.conv.bn"):
         expected = source.get_submodule(name).weight.abs() + 1e-5
         assert torch.equal(net.get_submodule(name).weight, expected), name
@@ -149,14 +152,14 @@ def test_other_files_are_not_converted(tmp_path, keep):
     if keep == "none":
         weights = {n: t for n, t in weights.items() if not n.endswith("num_batches_tracked")}
     net = network(2)
-    assert load_network(net, saved(weights, tmp_path / "a.pth")).missing == 0
+    assert not load_network(net, saved(weights, tmp_path / "a.pth")).missing
     assert torch.equal(net.ffm.convblk.bn.weight, network(1).ffm.convblk.bn.weight)
 
 
 def test_imagenet_weights_fill_the_backbone_alone(tmp_path):
     net = network(2)
     report = load_backbone(net, backbone_file(network(1), tmp_path / "STDC.tar"))
-    assert report == (len(net.cp.backbone.state_dict()), 0, 0)
+    assert report == (len(net.cp.backbone.state_dict()), [], [])
     assert same(net, network(1), "cp.backbone.")
     assert same(net, network(2), "ffm.") and same(net, network(2), "conv_out")
 
@@ -198,13 +201,97 @@ def test_what_is_missing_or_too_much_is_counted(tmp_path):
     net = network(2)
     report = load_network(net, saved(weights, tmp_path / "a.pth"))
     loaded = len(net.state_dict()) - 1
-    assert str(report) == f"loaded {loaded}, missing 1, unexpected 1"
+    lacking = "missing: conv_out32.conv_out.weight"
+    assert str(report) == f"loaded {loaded}, missing 1, unexpected 1; {lacking}"
 
 
-def test_little_loaded_is_refused(tmp_path):
-    weights = {n: t for n, t in network(1).state_dict().items() if not n.startswith("conv_out")}
-    with pytest.raises(UserError, match=r"too little.* missing 18, .*conv_out.conv"):
-        load_network(network(2), saved(weights, tmp_path / "a.pth"))
+MAIN_TENSORS = [
+    name
+    for name in network().state_dict()
+    if not name.startswith(("conv_out16.", "conv_out32.")) and "num_batches" not in name
+]
+
+
+def test_a_network_that_scores_needs_every_tensor_of_its_main_path(tmp_path):
+    weights = network(1).state_dict()
+    for lost in MAIN_TENSORS[::40] + MAIN_TENSORS[-1:]:
+        file = saved({n: t for n, t in weights.items() if n != lost}, tmp_path / "a.pth")
+        net = network(2)
+        with pytest.raises(UserError, match=rf"too little .* missing 1, .*missing: {lost};"):
+            load_network(net, file)
+        assert same(net, network(2))
+    main = {name: weights[name] for name in MAIN_TENSORS}
+    load_network(net, saved(main, tmp_path / "main.pth"))
+    assert all(torch.equal(net.state_dict()[name], main[name]) for name in main)
+
+
+def test_a_training_starts_from_the_backbone_at_least(tmp_path):
+    weights = network(1).state_dict()
+    backbone = {n: t for n, t in weights.items() if n.startswith("cp.backbone.")}
+    net = network(2)
+    report = load_network(net, saved(backbone, tmp_path / "a.pth"), to_train=True)
+    assert "cp.arm16.conv.conv.weight" in str(report) and same(net, network(1), "cp.backbone.")
+    del backbone["cp.backbone.features.3.conv_list.0.bn.running_mean"]
+    imagenet = {name.removeprefix("cp.backbone."): t for name, t in backbone.items()}
+    with pytest.raises(UserError, match=r"too little"):
+        load_network(net, saved(backbone, tmp_path / "b.pth"), to_train=True)
+    with pytest.raises(UserError, match=r"too little"):
+        load_backbone(net, saved(imagenet, tmp_path / "c.pth"))
+
+
+def quantised(tensor):
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda t: t.to("meta"), "no values"),
+        (lambda t: t.to_sparse(), "sparse"),
+        (quantised, "quantised"),
+        (lambda t: t.to(torch.complex64), "complex64"),
+        (lambda t: t.long(), "int64"),
+        (lambda t: torch.full_like(t, torch.nan), "NaN or infinity"),
+        (lambda t: torch.full_like(t, 1e300, dtype=torch.float64), "NaN or infinity"),
+        (lambda t: torch.nested.nested_tensor([t, t]), "nested"),
+    ],
+)
+@pytest.mark.parametrize("name", ["cp.backbone.features.0.conv.weight", "ffm.convblk.bn.weight"])
+def test_a_tensor_that_no_network_computes_with_is_named(tmp_path, name, spoil, problem):
+    weights = without_outer_counts(network(1).state_dict())  # converted from InPlaceABN, too
+    file = saved(weights | {name: spoil(weights[name])}, tmp_path / "a.pth")
+    for to_train in (False, True):
+        net = network(2)
+        with pytest.raises(UserError, match=rf"a\.pth.*{name} .*{problem}"):
+            load_network(net, file, to_train=to_train)
+        assert same(net, network(2))
+
+
+def test_a_variance_below_0_is_named(tmp_path):
+    weights = network(1).state_dict()
+    name = "conv_out.conv.bn.running_var"
+    file = saved(weights | {name: -weights[name]}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=f"{name} holds a variance below 0"):
+        load_network(network(2), file)
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "socket"))
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "socket", "zero"):
+        for read in (read_state_dict, file_digest):
+            with pytest.raises(UserError, match=f"{name} is a pipe, a socket or a device"):
+                read(tmp_path / name)
+    for read in (read_state_dict, file_digest):
+        with pytest.raises(UserError, match="is a folder: name a file in it"):
+            read(tmp_path)
+    server.close()
+
+
+def test_nothing_of_a_network_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no weights"):
         load_network(network(2), saved({"step": 3}, tmp_path / "b.pth"))
 

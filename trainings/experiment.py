@@ -82,7 +82,9 @@ def build_network(settings: Settings, *, continued: bool = False) -> BiSeNet:
         return network
     if settings.load_model_path:
         path = find_input(settings.load_model_path, "load_model_path")
-        print(f"{path}: {load_network(network, path)}")
+        report = load_network(network, path, to_train=True)
+        random = "; what is missing starts from random weights" if report.missing else ""
+        print(f"{path}: {report}{random}")
     elif settings.pretrain_path:
         path = find_input(settings.pretrain_path, "pretrain_path")
         print(f"{path}: {load_backbone(network, path)}")

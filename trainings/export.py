@@ -25,7 +25,7 @@ from model.deployed import (
 from model.model_stages import BiSeNet
 from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, require, torch_export
 from trainings.loaders import Domain, unlabelled
-from trainings.scoring import load_checkpoints, refuse_views
+from trainings.scoring import as_trained, load_checkpoints, refuse_views
 from utils.errors import UsageError, UserError
 from utils.run_folder import RunFolder
 from utils.settings import Settings
@@ -77,6 +77,7 @@ def export(settings: Settings) -> None:
     """
     refuse_views(settings)
     checkpoint, path = _paths(settings)
+    settings = as_trained(settings, checkpoint)
     if path.suffix == ONNX:
         require("--action export", "onnx", "onnxscript", "onnxruntime")
     (network,) = load_checkpoints([checkpoint], Domain.CITYSCAPES, settings)

@@ -158,6 +158,8 @@ class Training:
             epoch = state.epoch + 1
             last = epoch == settings.num_epochs
             if last or epoch % settings.validation_step == 0:
+                if state.best is None:
+                    self.save()  # a best.pth without a state would be that of a lost run
                 self.health.check_weights()
                 with self.stop.immediately():
                     shared = processes.with_first_buffers

@@ -22,7 +22,7 @@ from trainings.scoring import (
 )
 from trainings.val import evaluate_each, print_scores, scores_table
 from utils.errors import UsageError, UserError
-from utils.run_folder import SETTINGS, RunFolder, find_runs
+from utils.run_folder import SETTINGS, NoRun, RunFolder, find_runs
 from utils.settings import Settings
 from utils.utils import find_input, resolve_device
 
@@ -63,7 +63,7 @@ def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
     Raises UsageError where a training lies there.
     """
     if (members[0].parent / SETTINGS).exists():
-        trained = RunFolder(members[0].parent).read_json(SETTINGS)["aug_method"]
+        trained = RunFolder(members[0].parent).read_settings()["aug_method"]
         settings = dataclasses.replace(settings, aug_method=trained)
     folder = settings.save_model_path / settings.run_name(ensemble_stem(settings.ssl_round))
     if (folder / SETTINGS).exists():
@@ -112,7 +112,7 @@ def find_members(
         try:
             _, checkpoint = find_checkpoint(experiment, wanted)
             found.append(checkpoint)
-        except UserError as error:
+        except NoRun as error:
             problems.append(str(error))
     if problems:
         raise UserError(

@@ -34,7 +34,7 @@ from trainings.batch_norm import TARGET
 from trainings.loaders import Domain, each_item, fingerprint, unlabelled
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.provenance import comparable, differences, made_with
-from trainings.scoring import refuse_views, trained_with
+from trainings.scoring import as_trained, refuse_views, trained_with
 from trainings.video import VideoReader, check_video_support, video_writer
 from utils.background import Background
 from utils.errors import UsageError, UserError
@@ -61,9 +61,6 @@ KINDS: Mapping[str, str] = {
 }
 """The folders of results, and how the names in them end."""
 
-FROM_RUN = ("backbone", "base_width", "image_size")
-"""Settings that are those of the checkpoint's run, where its folder has them, unless given."""
-
 COMPARED = ("input", "image_size", "bn_statistics", "statistics_of", "precision")
 """What all results in a folder share, beside the checkpoints."""
 
@@ -80,19 +77,6 @@ SHOWN = 20
 """Bad files that are printed; the record has them all."""
 
 
-def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Network and input size of the run that the (first) checkpoint belongs to."""
-    checkpoints = (explicit.get("load_model_path"), *explicit.get("mbt_checkpoints", ()))
-    checkpoint = next(filter(None, checkpoints), None)
-    if checkpoint is None:
-        return {}
-    try:
-        trained = trained_with(find_input(checkpoint, "load_model_path"))
-    except UserError:  # the action itself says so
-        return {}
-    return {name: trained[name] for name in FROM_RUN if name in trained}
-
-
 def predict(settings: Settings) -> None:
     """Predicts what `--input` names, and what an earlier attempt has left of it.
 
@@ -100,6 +84,7 @@ def predict(settings: Settings) -> None:
     """
     refuse_views(settings)
     checkpoints = _checkpoints(settings)
+    settings = as_trained(settings, checkpoints[0])
     path = _input(settings)
     folder = RunFolder(_output(checkpoints, path, settings), flag="output")
     if folder.path.absolute() == input_folder(path):

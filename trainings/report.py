@@ -17,6 +17,7 @@ from trainings.mbt import BETAS
 from trainings.plan import FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.results import Row, Run, Scores, baseline, odd_scores, read_results, rows
+from trainings.scoring import as_trained
 from trainings.visualize import SIDE_BY_SIDE, comparison_sheet
 from utils.bootstrap import DRAWS, Difference, paired_difference
 from utils.errors import UserError
@@ -335,7 +336,8 @@ def _draw_sheet(
     if not predictors:
         return None
     name = f"predictions_{config}.png"
-    chosen = _as_trained(next(iter(shown.values())).settings, settings)
+    trained = next(iter(shown.values())).settings
+    chosen = _as_trained(trained, predictors[0].checkpoints[0], settings)
     try:
         samples = validation_samples(Domain.CITYSCAPES, chosen)
         several = _loaded(predictors, chosen)
@@ -366,17 +368,17 @@ def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:
     return predictors
 
 
-def _as_trained(trained: Mapping[str, Any], settings: Settings) -> Settings:
-    """The command's settings with the network and sizes of a training; with its precision and
-    data, too, unless the command names others."""
-    same = {name: trained[name] for name in ("backbone", "base_width", "batch_size")}
-    sizes = {name: tuple(trained[name]) for name in ("image_size", "source_resize")}
+def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings) -> Settings:
+    """The command's settings with the network and sizes of a checkpoint's training; with precision
+    and data of a run, too, unless the command names others."""
     places = {
         "precision": trained["precision"],
         "cityscapes_root": Path(trained["cityscapes_root"]),
     }
     places = {name: value for name, value in places.items() if name not in settings.given}
-    return replace(settings, **same, **sizes, **places, bn_statistics=TRAINING)
+    same = as_trained(replace(settings, given=frozenset()), checkpoint)
+    same = replace(same, batch_size=trained["batch_size"], given=settings.given)
+    return replace(same, **places, bn_statistics=TRAINING)
 
 
 def _loaded(predictors: Sequence[Predictor], settings: Settings) -> list[LoadedPredictors]:

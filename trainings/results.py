@@ -187,7 +187,7 @@ def _usual(one: Run, other: Run) -> Run:
 def _read_run(folder: Path, methods: Methods) -> tuple[Key, Run] | None:
     """A training of one of the methods or an ensemble; None for anything else."""
     if (folder / SETTINGS).exists():
-        settings = read_json(folder / SETTINGS)
+        settings = RunFolder(folder).read_settings()
         experiments = {experiment.action: experiment for experiment in methods}
         experiment = experiments.get(settings["action"])
         if experiment is None or settings["ssl_round"] != 1:

@@ -18,7 +18,7 @@ from trainings.loaders import Domain, resize_size, unlabelled_samples, validatio
 from trainings.val import Evaluation, evaluate, print_scores, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import panel
-from utils.run_folder import BEST, SCORES, SETTINGS, RunFolder, find_run, own_run, selected
+from utils.run_folder import BEST, SCORES, SETTINGS, NoRun, RunFolder, find_run, own_run, selected
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import augmentation_codes
 from utils.utils import (
@@ -39,30 +39,30 @@ STATISTICS = {
 NONE = "none"
 """The augmentation of a run without any, in words."""
 
+NETWORK = ("backbone", "base_width")
 SIZES = ("image_size", "source_resize")
 
 
 def trained_with(checkpoint: Path) -> dict[str, Any]:
-    """Network and sizes of the run in whose folder a checkpoint lies; nothing for one from
-    elsewhere."""
-    try:
-        run = RunFolder(checkpoint.resolve().parent).read_json(SETTINGS)
-        network = {name: run[name] for name in ("backbone", "base_width")}
-        return {**network, **{name: tuple(run[name]) for name in SIZES if run.get(name)}}
-    except (UserError, KeyError, TypeError):
+    """Network and sizes of the run in whose folder a checkpoint lies; nothing for a checkpoint from
+    elsewhere. Raises UserError where the run's settings cannot be read."""
+    run = RunFolder(checkpoint.resolve().parent)
+    if not run.has(SETTINGS):
         return {}
+    found = run.read_settings()
+    sizes = {name: found[name] and tuple(found[name]) for name in SIZES}
+    return {**{name: found[name] for name in NETWORK}, **sizes}
 
 
 def as_trained(settings: Settings, checkpoint: Path) -> Settings:
-    """The settings with the sizes of the run that a checkpoint is of, unless the command gives
-    others; without such a run as they are."""
+    """The settings with the network and the sizes of the run that a checkpoint is of, unless the
+    command gives others; without such a run as they are."""
     trained = trained_with(checkpoint)
-    size = trained.get("image_size", settings.image_size)
-    if not trained or ("image_size" in settings.given and settings.image_size != size):
-        return settings  # what follows from an explicit size does so already
-    sizes = {"image_size": size, "source_resize": trained.get("source_resize")}
-    sizes = {name: value for name, value in sizes.items() if name not in settings.given}
-    return with_derived_defaults(replace(settings, **sizes))
+    given = settings.given
+    if "image_size" in given and settings.image_size != trained.get("image_size"):
+        given = given.union(SIZES)  # what follows from an explicit size does so already
+    chosen = {name: value for name, value in trained.items() if name not in given}
+    return with_derived_defaults(replace(settings, **chosen))
 
 
 def score(experiment: Experiment, settings: Settings) -> None:
@@ -103,9 +103,7 @@ def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> 
         return folder, _announced(folder, settings)
     try:
         return find_checkpoint(experiment, settings)
-    except UsageError:  # it has its own remedy
-        raise
-    except UserError as error:
+    except NoRun as error:
         raise UserError(
             f"{error}: run that command, or name a run with --save_keyword or a checkpoint with "
             "--load_model_path"
@@ -116,7 +114,7 @@ def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, P
     """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
     it; warns of another augmentation than an explicit one."""
     folder = find_run(settings, experiment.stem, experiment.wanted(settings))
-    trained = RunFolder(folder).read_json(SETTINGS)["aug_method"]
+    trained = RunFolder(folder).read_settings()["aug_method"]
     warning = ""
     if not settings.save_keyword and lacks_augmentation(settings, trained):
         asked = settings.aug_method or NONE
@@ -133,7 +131,7 @@ def lacks_augmentation(settings: Settings, trained: str) -> bool:
 def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
     """The checkpoint of a run that is scored; says how it came about, after a warning."""
     run, checkpoint = RunFolder(folder), folder / selected(settings)
-    trained = run.read_json(SETTINGS)["aug_method"] or NONE
+    trained = run.read_settings()["aug_method"] or NONE
     how = {
         "best": "the epoch with the highest mIoU on that run's own validation split",
         "last": "the last epoch",
@@ -184,7 +182,7 @@ def load_checkpoints(
     device = resolve_device(settings.device)
     networks = []
     for checkpoint in checkpoints:
-        network = new_network(settings)
+        network = new_network(as_trained(settings, checkpoint))  # each may have its own width
         print(f"{checkpoint}: {load_network(network, checkpoint)}")
         networks.append(network.to(device, memory_format=torch.channels_last).eval())
     if settings.bn_statistics == TARGET:

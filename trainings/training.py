@@ -31,7 +31,7 @@ from trainings.state import TrainState
 from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes
 from utils.errors import UserError
-from utils.run_folder import SCORES, RunFolder
+from utils.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
 from utils.settings import Settings
 from utils.utils import (
     file_digest,
@@ -58,7 +58,10 @@ def run_experiment(experiment: Experiment, settings: Settings) -> None:
 
 
 def train(experiment: Experiment, settings: Settings) -> None:
-    """Trains, or continues, or prints the scores of a finished run."""
+    """Train, or continue, or print the scores of a finished run.
+
+    Raises UsageError where another run lies in the folder, or one that cannot be continued.
+    """
     settings = settings.scored_plainly()
     run = own_folder(experiment, settings)
     device = resolve_device(settings.device)
@@ -81,7 +84,7 @@ def own_folder(experiment: Experiment, settings: Settings) -> RunFolder:
 def is_trained(experiment: Experiment, settings: Settings) -> bool:
     """Whether that run has ended, on these data. Raises UsageError where another one lies there."""
     run = own_folder(experiment, settings)
-    if not run.continues(settings):
+    if not run.is_taken(settings):
         return False
     *_, inputs = _inputs(experiment, settings)
     return run.finished(settings, inputs, adaptation=experiment.adaptation)
@@ -215,18 +218,20 @@ def _batch(data: TrainingData) -> str:
 
 def _print_finished(run: RunFolder) -> None:
     scores = run.read_json(SCORES)
-    if "class_IoU" not in (scores.get("last") or ()):
-        raise UserError(
-            f"{run.path / SCORES} holds no scores: remove it, and the same command writes it again"
-        )
-    print(f"{run.path} is finished; --overwrite trains it afresh. The last epoch scored:")
-    print_scores(scores["last"])
-    if average := scores.get("last_average"):
-        print("with averaged weights:")
-        print_scores(average)
-    if adapted := scores.get("last_target_statistics"):
-        print(f"with {STATISTICS[TARGET]}:")
-        print_scores(adapted)
+    try:
+        print(f"{run.path} is finished; --overwrite trains it afresh. The last epoch scored:")
+        print_scores(scores["last"])
+        if average := scores.get("last_average"):
+            print("with averaged weights:")
+            print_scores(average)
+        if adapted := scores.get("last_target_statistics"):
+            print(f"with {STATISTICS[TARGET]}:")
+            print_scores(adapted)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        remedy = "bring it back, or train afresh with --overwrite"
+        if run.has(LATEST) or run.has(PREVIOUS):
+            remedy = "remove it, and the same command writes it again"
+        raise UserError(f"{run.path / SCORES} holds no scores: {remedy}") from error
 
 
 def _record(

@@ -30,3 +30,14 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def check_is_file(path: Path) -> None:
+    """Raise UserError for a folder, a pipe, a socket or a device; what is missing passes.
+
+    To read a pipe waits for its other end, and to read /dev/zero never ends.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file in it, such as {path / 'best.pth'}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a pipe, a socket or a device: name a regular file")

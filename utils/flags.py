@@ -153,10 +153,13 @@ def _boolean(text: str) -> bool:
 
 
 def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
-    """Parser of one word; an empty word stands for the default, as an unset notebook variable."""
+    """Parser of one word. An empty word stands for the default, as an unset notebook variable; an
+    empty path does so only where its flag says that it may."""
     nouns = {int: "a whole number", float: "a number"}
 
     def parse(text: str) -> Any:
+        if not text.strip() and kind is Path and not field.metadata["may_be_empty"]:
+            raise argparse.ArgumentTypeError("the path is empty: name one, or leave the flag out")
         if text == "" and kind not in nouns:
             return field.default
         try:

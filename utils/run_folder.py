@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import reprlib
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,10 +24,10 @@ import torch
 from PIL import Image
 
 from utils import processes
-from utils.errors import UsageError, UserError
+from utils.errors import UsageError, UserError, check_is_file
 from utils.event_files import Summary, SummaryWriter
 from utils.lock import locked, owner
-from utils.settings import Settings
+from utils.settings import Settings, setting_fields, takes
 from utils.transforms import augmentation_codes
 
 LATEST, PREVIOUS, BEST, EMA, SCORES, SETTINGS, HISTORY = (
@@ -44,7 +45,13 @@ LOCK = ".lock"
 ALIKE = ("optimizer", "backbone", "base_width")
 """Settings in which a run that is searched for must equal the command's."""
 
+IDENTIFYING = ("action", "backbone", "base_width", "image_size")
+"""Settings that every run has recorded since the first release."""
+
 CANDIDATES_SHOWN = 3
+
+HISTORY_COLUMNS = ("epoch", "loss", "train_seconds")
+"""Columns of `HISTORY` that every epoch fills."""
 
 INPUTS = {"data": "the images or their pseudo-labels", "weights": "the weights it starts from"}
 """What a run depends on beside its settings, by the names of the digests in settings.json."""
@@ -78,12 +85,24 @@ class RunFolder:
 
         `inputs` are the digests of what `INPUTS` names; None for what is not there to compare.
         `relevant` goes to `Settings.result_settings`. Raises UsageError where a run with other
-        settings or inputs lies here, unless it may be overwritten.
+        settings or inputs lies here, or one that has results and cannot be continued, unless it may
+        be overwritten.
         """
-        if not self.continues(settings):
+        if not self.is_taken(settings):
             return False
+        if not self.continues(settings) and not self.has(SCORES):
+            raise UsageError(
+                f"{self.path} holds the weights of a run but no {LATEST}, from which it could be "
+                f"continued: bring {LATEST} back, choose another --save_keyword, or start afresh "
+                "with --overwrite, which removes those weights"
+            )
         self._refuse_other(settings.result_settings(**relevant), inputs)
         return self.has(SCORES)
+
+    def is_taken(self, settings: Settings) -> bool:
+        """Whether checkpoints or scores of a run lie here that may not be overwritten."""
+        results = (LATEST, PREVIOUS, BEST, EMA, SCORES)
+        return not settings.overwrite and any(self.has(name) for name in results)
 
     def continues(self, settings: Settings) -> bool:
         """Whether training goes on from a checkpoint that lies here."""
@@ -129,7 +148,7 @@ class RunFolder:
         if not self.continues(settings):
             self._clear()
         elif self.has(SETTINGS):  # what is not there any more keeps its digest
-            before = self.read_json(SETTINGS)
+            before = self.read_settings()
             inputs = {name: digest or before.get(name) for name, digest in inputs.items()}
         self.write_json(SETTINGS, {**settings.to_json(), **inputs})
         self._begun = True
@@ -152,8 +171,7 @@ class RunFolder:
             ) from error
 
     def _refuse_other(self, now: Mapping[str, Any], inputs: Mapping[str, str | None]) -> None:
-        # A flag that is younger than the run was at its default.
-        before = Settings().to_json() | self.read_json(SETTINGS)
+        before = self.read_settings()
         differing = [
             f"--{name} was {before[name]!r}, is {value!r}"
             for name, value in now.items()
@@ -187,6 +205,7 @@ class RunFolder:
 
     def read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
+        check_is_file(path)
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(value, dict):
@@ -196,6 +215,26 @@ class RunFolder:
             raise UserError(
                 f"{path} cannot be read ({error}): bring it back, or start afresh with --overwrite"
             ) from error
+
+    def read_settings(self) -> dict[str, Any]:
+        """The settings of the run by name, as JSON types, and the digests of its `INPUTS`.
+
+        A flag that is younger than the run is at its default. Raises UserError where the file lacks
+        what every run has, or holds a value that its flag does not take.
+        """
+        found = self.read_json(SETTINGS)
+        problems = [f"{name} is missing" for name in IDENTIFYING if name not in found]
+        problems += [
+            f"{field.name} is {reprlib.repr(found[field.name])}"
+            for field in setting_fields()
+            if field.name in found and not takes(field, found[field.name])
+        ]
+        if problems:
+            raise UserError(
+                f"{self.path / SETTINGS} is not as the training wrote it ({problems[0]}): bring it "
+                "back, train that run again with --overwrite, or copy its checkpoint elsewhere"
+            )
+        return Settings().to_json() | found
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """One row per epoch; a column that only some epochs fill stays empty in the others."""
@@ -207,17 +246,35 @@ class RunFolder:
         self.write_text(HISTORY, text.getvalue())
 
     def read_history(self) -> list[dict[str, str]]:
-        """A row of scalars per finished epoch; none where none was written."""
-        if not self.has(HISTORY):
+        """A row of scalars per finished epoch; none where none was written.
+
+        A cell is a number or empty, and that of `HISTORY_COLUMNS` a number. Raises UserError for
+        another table.
+        """
+        path = self.path / HISTORY
+        if not path.exists():
             return []
-        with (self.path / HISTORY).open(newline="") as lines:
-            return list(csv.DictReader(lines))
+        check_is_file(path)
+        try:
+            with path.open(newline="", encoding="utf-8") as lines:
+                rows = list(csv.DictReader(lines))
+            if not rows:
+                raise ValueError("it has no rows")
+            for row in rows:
+                _check_history_row(row)
+        except (OSError, ValueError, csv.Error) as error:
+            raise UserError(
+                f"{path} is not as the training wrote it ({error}): bring it back, or remove it, "
+                "and this run is shown without its curves"
+            ) from error
+        return rows
 
     def save_checkpoint(self, name: str, value: Mapping[str, Any]) -> None:
         self._write(name, lambda file: torch.save(dict(value), file))
 
     def load_checkpoint(self, name: str) -> dict[str, Any]:
         path = self.path / name
+        check_is_file(path)
         try:
             with zipfile.ZipFile(path) as parts:
                 if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
@@ -351,6 +408,16 @@ class RunFolder:
                 temporary.unlink(missing_ok=True)
 
 
+def _check_history_row(row: Mapping[str | None, Any]) -> None:
+    """Raise ValueError where a row of `HISTORY`, by column, is not one that a training writes."""
+    if None in row or None in row.values():
+        raise ValueError("a row has more or fewer cells than the head")
+    numbers = {name: float(cell) for name, cell in row.items() if cell}
+    for name in HISTORY_COLUMNS:
+        if not math.isfinite(numbers.get(name, math.nan)):
+            raise ValueError(f"a row lacks {name}")
+
+
 def own_run(settings: Settings, stem: str) -> Path:
     """Folder of the run that these settings name. Raises UserError where it has no checkpoint."""
     folder = settings.save_model_path / settings.run_name(stem)
@@ -363,55 +430,64 @@ def own_run(settings: Settings, stem: str) -> Path:
     return folder
 
 
+class NoRun(UserError):
+    """A search found no run, or several; whoever searched adds what to do."""
+
+
 def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     """Folder of the run with the wanted settings, for a command that names no checkpoint.
 
-    Of the runs like these settings (see `find_runs`): with a `--save_keyword` the one of that name;
-    else the one of equal augmentation, of several the one with the usual name; else the only one.
-    Raises UserError with the command that makes it, or with the candidates; UsageError where a run
+    With a `--save_keyword` that is the run of that name, whatever its optimiser and network. Else
+    it is one of the runs like these settings (see `find_runs`): the one of equal augmentation, of
+    several the one with the usual name; else the only one.
+    Raises NoRun with the command that makes it, or with the candidates; UsageError where a run
     of another action has that name.
     """
     name, folder = selected(settings), settings.save_model_path
+    if settings.save_keyword:
+        return _named_run(folder / settings.save_keyword, wanted, name)
     found = find_runs(settings, wanted)
     codes = augmentation_codes(settings.aug_method)
     equal = [path for path, run in found.items() if augmentation_codes(run["aug_method"]) == codes]
-    named_folder = folder / settings.run_name(stem)
-    if named_folder in (found if settings.save_keyword else equal):
-        return named_folder
-    for choice in () if settings.save_keyword else (equal, list(found)):
+    if (usual := folder / settings.run_name(stem)) in equal:
+        return usual
+    for choice in (equal, list(found)):
         if len(choice) == 1:
             return choice[0]
-    named = {**wanted, "optimizer": settings.optimizer}
-    flags = " ".join(f"--{flag} {value}" for flag, value in named.items())
-    if found and not settings.save_keyword:
+    flags = _flags({**wanted, "optimizer": settings.optimizer})
+    if found:
         names = ", ".join(sorted(path.name for path in found))
-        raise UserError(f"{len(found)} runs in {folder} were made by {flags} ({names})")
-    if settings.save_keyword:
-        _refuse_other_action(named_folder, wanted, name)
-    keyword = f" --save_keyword {settings.save_keyword}" if settings.save_keyword else ""
+        raise NoRun(f"{len(found)} runs in {folder} were made by {flags} ({names})")
     others = find_runs(settings, wanted, alike=False)
-    raise UserError(f"no {name} in {folder} made by {flags}{keyword}{_unlike(settings, others)}")
+    raise NoRun(f"no {name} in {folder} made by {flags}{_unlike(settings, others)}")
 
 
-def _refuse_other_action(folder: Path, wanted: Mapping[str, Any], checkpoint: str) -> None:
-    """Raises UsageError where the run in a folder is of another action than the wanted one."""
-    if not (folder / SETTINGS).exists():
-        return
-    action = RunFolder(folder).read_json(SETTINGS).get("action")
-    if action != wanted["action"]:
+def _named_run(folder: Path, wanted: Mapping[str, Any], checkpoint: str) -> Path:
+    """The folder that `--save_keyword` names. Raises NoRun where no such run lies there."""
+    run = RunFolder(folder)
+    found = run.read_settings() if run.has(SETTINGS) else {}
+    if found and found["action"] != wanted["action"]:
         raise UsageError(
-            f"argument --save_keyword: {folder} is a run of {action}, not of {wanted['action']}: "
-            f"name one of those, or this one with --load_model_path {folder / checkpoint}"
+            f"argument --save_keyword: {folder} is a run of {found['action']}, not of "
+            f"{wanted['action']}: name one of those, or this one with --load_model_path "
+            f"{folder / checkpoint}"
         )
+    if not run.has(checkpoint) or any(found.get(name) != wanted[name] for name in wanted):
+        flags = _flags({**wanted, "save_keyword": folder.name})
+        raise NoRun(f"no {checkpoint} in {folder} made by {flags}")
+    return folder
+
+
+def _flags(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"--{name} {value}" for name, value in settings.items())
 
 
 def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
     """What keeps runs from being like these settings, as words; the first few."""
     words = []
     for path, run in list(runs.items())[:CANDIDATES_SHOWN]:
-        flags = [f"--{n} {run[n]}" for n in ALIKE if run[n] != getattr(settings, n)]
-        if flags:
-            words.append(f"{path.name} is of {' '.join(flags)}")
+        if differing := {n: run[n] for n in ALIKE if run[n] != getattr(settings, n)}:
+            words.append(f"{path.name} is of {_flags(differing)}")
     return f" ({'; '.join(words)})" if words else ""
 
 
@@ -431,7 +507,7 @@ def find_runs(
     if alike:
         wanted = {**{name: getattr(settings, name) for name in ALIKE}, **wanted}
     runs = {
-        path.parent: RunFolder(path.parent).read_json(SETTINGS)
+        path.parent: RunFolder(path.parent).read_settings()
         for path in sorted(settings.save_model_path.glob(f"*/{SETTINGS}"))
         if (path.parent / selected(settings)).exists()
     }

@@ -6,6 +6,8 @@
 import dataclasses
 import os
 import re
+import types
+import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,11 +152,13 @@ def flag(
     check: Callable[[Any], Any] | None = None,
     metavar: str | tuple[str, ...] | None = None,
     affects_result: bool = True,
+    may_be_empty: bool = False,
 ) -> Any:
     """A field that is a flag.
 
     `check` raises a ValueError for a value (or an element of a pair) that is not allowed. A flag
-    with `affects_result=False` may differ when a run is continued.
+    with `affects_result=False` may differ when a run is continued. A path that `may_be_empty` is at
+    its default where the word is empty; any other empty path is refused.
     """
     metadata = {
         "group": group,
@@ -163,6 +167,7 @@ def flag(
         "check": check,
         "metavar": metavar,
         "affects_result": affects_result,
+        "may_be_empty": may_be_empty,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -323,6 +328,7 @@ class Settings:
         "from random weights; not read when a checkpoint is loaded",
         metavar="FILE",
         affects_result=False,  # its content does, wherever it lies
+        may_be_empty=True,  # as in the notebook; the training says that its weights are random
     )
     load_model_path: Path | None = flag(
         None,
@@ -563,7 +569,8 @@ class Settings:
         None,
         RUN,
         "name of the run's folder, or of an ensemble's or of pictures' (default: derived, such as "
-        "simple_gta5_adam_aug); val_gta5_transfer scores the run of that name",
+        "simple_gta5_adam_aug); val_gta5_transfer scores the run of that name, whatever its "
+        "--optimizer",
         check=folder_name,
         metavar="NAME",
         affects_result=False,
@@ -697,6 +704,39 @@ def _decimals(beta: float) -> str:
 def setting_fields() -> tuple[dataclasses.Field, ...]:
     """The fields that are flags."""
     return tuple(f for f in dataclasses.fields(Settings) if f.metadata)
+
+
+def takes(field: dataclasses.Field, value: Any) -> bool:
+    """Whether a JSON value can be that of a setting. Rules beyond the type are those of today, so
+    only settings that affect a result are held to them."""
+    if not _is_json_of(typing.get_type_hints(Settings)[field.name], value):
+        return False
+    choices, check = field.metadata["choices"], field.metadata["check"]
+    if value is None or not field.metadata["affects_result"]:
+        return True
+    try:
+        for element in value if isinstance(value, list) else [value]:
+            if check:
+                check(element)
+    except ValueError:
+        return False
+    return not choices or value in choices
+
+
+def _is_json_of(kind: Any, value: Any) -> bool:
+    """Whether `to_json` would write such a value for a setting of that type."""
+    if isinstance(kind, types.UnionType):
+        return any(_is_json_of(one, value) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        elements = typing.get_args(kind)
+        if not isinstance(value, list) or (
+            Ellipsis not in elements and len(value) != len(elements)
+        ):
+            return False
+        return all(_is_json_of(elements[0], element) for element in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, {Path: str, float: int | float}.get(kind, kind))
 
 
 def _json_value(value: Any) -> Any:

@@ -18,7 +18,7 @@ import torchvision
 from tqdm import tqdm
 
 from utils import processes
-from utils.errors import UsageError, UserError
+from utils.errors import UsageError, UserError, check_is_file
 from utils.settings import REPOSITORY
 from utils.terminal import LogLines
 
@@ -118,11 +118,11 @@ def find_input(path: Path, flag: str) -> Path:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hex. Raises UserError where it cannot be read."""
+    check_is_file(path)
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        hint = f": name the file, such as {path / 'best.pth'}" if path.is_dir() else ""
-        raise UserError(f"{path} cannot be read ({error.strerror}){hint}") from error
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def progress(items: Iterable, description: str, **options) -> tqdm:
