@@ -23,13 +23,17 @@ ENTROPY_FLOOR = 1e-8
 """Added to the squared entropy, so that the gradient of its power is finite at 0."""
 
 
-def segmentation_loss(heads: Iterable[Tensor], label: Tensor, *, ohem: bool = False) -> Tensor:
+def segmentation_loss(
+    heads: Iterable[Tensor], label: Tensor, *, ohem: bool = False, weight: Tensor | None = None
+) -> Tensor:
     """Sum over the heads of the cross-entropy at the label's size (Fan et al., CVPR 2021).
 
     Args:
         heads: logits [N, C, h, w] of each head, at any resolution.
         label: train ids, uint8 [N, H, W]; pixels of `IGNORE` count nothing.
         ohem: average over the hard pixels only.
+        weight: factor of each pixel's loss, float [N, H, W]; the divisor of the mean stays the
+            number of pixels that count.
 
     Returns:
         Scalar, float32; 0 where every pixel is ignored.
@@ -37,9 +41,9 @@ def segmentation_loss(heads: Iterable[Tensor], label: Tensor, *, ohem: bool = Fa
     valid = label != IGNORE
     label = label.masked_fill(~valid, 0)
     if ohem:
-        parts = [(one, _weights(_hard(one, label, valid))) for one in heads]
+        parts = [(one, _weights(_hard(one, label, valid), weight)) for one in heads]
     else:
-        weights = _weights(valid)
+        weights = _weights(valid, weight)
         parts = [(one, weights) for one in heads]
     return sum(_weighted_cross_entropy(one, label, weights) for one, weights in parts)
 
@@ -57,9 +61,10 @@ def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
     return _weighted_cross_entropy(logits, label, _weights(counted))
 
 
-def _weights(counted: Tensor) -> Tensor:
+def _weights(counted: Tensor, factor: Tensor | None = None) -> Tensor:
     """Weight of each pixel in the mean over the counted pixels of all processes, float32."""
-    return counted / (processes.total(counted.sum()).clamp(min=1) / processes.count())
+    weights = counted / (processes.total(counted.sum()).clamp(min=1) / processes.count())
+    return weights if factor is None else weights * factor.float()
 
 
 def _weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
