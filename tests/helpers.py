@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.labels import LABEL_ID_TO_TRAIN_ID
+from utils import upsampling
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 TINY = (
@@ -76,3 +77,11 @@ def make_cityscapes(root: Path, layout=("leftImg8bit", "gtFine"), train=4, val=3
             save(LABEL_ID_TO_TRAIN_ID[ids], labels / f"{name}_gtFine_labelTrainIds.png")
             save(picture(index), labels / f"{name}_gtFine_color.png")
     return root
+
+
+def enlarge_by(rows_a_band, width, monkeypatch):
+    """Bands of so many rows; None stands for the form of a GPU, which enlarges whole."""
+    if rows_a_band is None:
+        monkeypatch.setattr(upsampling, "in_bands", lambda scores: False)
+    else:
+        monkeypatch.setattr(upsampling, "BAND_BYTES", rows_a_band * 19 * width * 4)

@@ -113,22 +113,45 @@ def test_entropy_is_float32_under_autocast():
     assert loss == robust_entropy(logits.float(), 2)
 
 
-def plain_loss(heads, label):
+def plain_loss(heads, label, weight=1):
     """Everything at full size, in float64."""
+    counted = (label != IGNORE).sum()
     return sum(
         F.cross_entropy(
             F.interpolate(h.double(), label.shape[-2:], mode="bilinear", align_corners=True),
             label.long(),
             ignore_index=IGNORE,
-        )
+            reduction="none",
+        ).mul(weight / counted)
         for h in heads
+    ).sum()
+
+
+def test_a_weight_multiplies_the_loss_of_its_pixel():
+    heads, label = heads_and_label(requires_grad=True)
+    weight = torch.rand(label.shape, generator=torch.Generator().manual_seed(2))
+    weight[0] = 0
+    expected, ours = (
+        plain_loss(heads, label, weight),
+        segmentation_loss(heads, label, weight=weight),
     )
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-6)
+    slopes, wanted = (torch.autograd.grad(loss, heads) for loss in (ours, expected))
+    for slope, right in zip(slopes, wanted, strict=True):
+        torch.testing.assert_close(slope, right, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("ohem", [False, True])
+def test_a_weight_of_1_everywhere_changes_nothing(ohem):
+    heads, label = heads_and_label()
+    weighted = segmentation_loss(heads, label, ohem=ohem, weight=torch.ones(label.shape))
+    assert weighted == segmentation_loss(heads, label, ohem=ohem)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 64])
 def test_value_and_gradients_equal_the_plain_form_in_float64(rows, monkeypatch):
     heads, label = heads_and_label(requires_grad=True)
-    monkeypatch.setitem(upsampling.BAND_BYTES, "cpu", rows * 19 * label.shape[-1] * 4)
+    monkeypatch.setattr(upsampling, "BAND_BYTES", rows * 19 * label.shape[-1] * 4)
     expected = plain_loss(heads, label)
     slopes = torch.autograd.grad(expected, heads)
     ours = segmentation_loss(heads, label)

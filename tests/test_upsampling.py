@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from tests.helpers import enlarge_by
 from utils import upsampling
 from utils.upsampling import bands, upsample, upsampled_max, upsampled_softmax, widen
 
@@ -20,7 +21,7 @@ def logits(size, seed=0):
 @pytest.mark.parametrize("rows_a_band", [1, 3, 1000])
 @pytest.mark.parametrize("small, large", SIZES)
 def test_bands_together_are_the_whole(small, large, rows_a_band, monkeypatch):
-    monkeypatch.setitem(upsampling.BAND_BYTES, "cpu", rows_a_band * 19 * large[1] * 4)
+    monkeypatch.setattr(upsampling, "BAND_BYTES", rows_a_band * 19 * large[1] * 4)
     wide = widen(logits(small), large[1])
     whole = torch.empty(2, 19, *large)
     covered = []
@@ -31,12 +32,12 @@ def test_bands_together_are_the_whole(small, large, rows_a_band, monkeypatch):
     torch.testing.assert_close(whole, upsample(logits(small), large), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows_a_band", [1, 3, 1000])
+@pytest.mark.parametrize("rows_a_band", [1, 3, 1000, None])
 @pytest.mark.parametrize("small, large", SIZES)
 def test_maximum_and_argmax_are_those_of_the_enlarged_scores(
     small, large, rows_a_band, monkeypatch
 ):
-    monkeypatch.setitem(upsampling.BAND_BYTES, "cpu", rows_a_band * 19 * large[1] * 4)
+    enlarge_by(rows_a_band, large[1], monkeypatch)
     for seed, scores in enumerate(logits(small)):
         largest, ours = upsampled_max(scores, large)
         assert ours.shape == large and ours.dtype == torch.uint8
@@ -48,7 +49,9 @@ def test_maximum_and_argmax_are_those_of_the_enlarged_scores(
         assert (ours != up.argmax(0)).float().mean() < 1e-3
 
 
-def test_the_first_of_equal_classes_is_taken():
+@pytest.mark.parametrize("rows_a_band", [1, None])
+def test_the_first_of_equal_classes_is_taken(rows_a_band, monkeypatch):
+    enlarge_by(rows_a_band, 8, monkeypatch)
     scores = torch.zeros(19, 4, 4)
     assert (upsampled_max(scores, (8, 8))[1] == 0).all()
     scores[[3, 7]] = 1
@@ -62,12 +65,12 @@ def test_reduced_precision_scores_are_enlarged_in_float32():
     assert all(map(torch.equal, ours, upsampled_max(scores.float(), (32, 64))))
 
 
-@pytest.mark.parametrize("rows_a_band", [1, 3, 1000])
+@pytest.mark.parametrize("rows_a_band", [1, 3, 1000, None])
 @pytest.mark.parametrize("small, large", SIZES)
 def test_softmax_and_its_gradient_equal_the_plain_form_in_float64(
     small, large, rows_a_band, monkeypatch
 ):
-    monkeypatch.setitem(upsampling.BAND_BYTES, "cpu", rows_a_band * 19 * large[1] * 4)
+    enlarge_by(rows_a_band, large[1], monkeypatch)
     x = (5 * logits(small)).requires_grad_()
     upstream = torch.randn(2, 19, *large, generator=torch.Generator().manual_seed(1))
     exact = x.detach().double().requires_grad_()
@@ -81,7 +84,11 @@ def test_softmax_and_its_gradient_equal_the_plain_form_in_float64(
     torch.testing.assert_close(x.grad, exact.grad.float(), rtol=1e-4, atol=1e-5)
 
 
-def test_softmax_has_the_type_and_the_layout_of_the_convolution_that_takes_it():
+@pytest.mark.parametrize("rows_a_band", [1, None])
+def test_softmax_has_the_type_and_the_layout_of_the_convolution_that_takes_it(
+    rows_a_band, monkeypatch
+):
+    enlarge_by(rows_a_band, 64, monkeypatch)
     x = logits((4, 8)).bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         ours = upsampled_softmax(x, (32, 64))

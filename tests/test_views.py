@@ -13,10 +13,9 @@ from torch.nn import functional as F
 import main
 from datasets.samples import LabelKind, SampleDataset, SampleFiles
 from model.model_stages import BiSeNet
-from tests.helpers import TINY, label_ids, make_cityscapes, picture, save
+from tests.helpers import TINY, enlarge_by, label_ids, make_cityscapes, picture, save
 from trainings.loaders import Domain, scaled_batches, validation_samples
 from trainings.val import evaluate, evaluate_each
-from utils import upsampling
 from utils.metrics import ConfusionMatrix
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import resize
@@ -120,9 +119,9 @@ def test_predictions_are_the_mean_of_enlarged_probabilities_in_float64(settings,
 
 
 @pytest.mark.parametrize("softmax", [True, False])
-@pytest.mark.parametrize("rows_a_band", [1, 3, 1000])
+@pytest.mark.parametrize("rows_a_band", [1, 3, 1000, None])
 def test_bands_of_several_resolutions_meet(rows_a_band, softmax, monkeypatch):
-    monkeypatch.setitem(upsampling.BAND_BYTES, "cpu", rows_a_band * 19 * 33 * 4)
+    enlarge_by(rows_a_band, 33, monkeypatch)
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(19, *size, generator=generator) for size in ((4, 8), (9, 5), (70, 40))]
     total = 0

@@ -1,7 +1,9 @@
 """Losses on segmentation logits that are still to be upsampled."""
 
+import functools
 import math
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from datasets.labels import IGNORE
 from utils import processes
-from utils.upsampling import bands, upsample, widen
+from utils.upsampling import bands, in_bands, upsample, widen
 
 OHEM_THRESHOLD = -math.log(0.7)
 OHEM_MIN_SHARE = 1 / 16
@@ -21,23 +23,29 @@ ENTROPY_FLOOR = 1e-8
 """Added to the squared entropy, so that the gradient of its power is finite at 0."""
 
 
-def segmentation_loss(heads: Iterable[Tensor], label: Tensor, *, ohem: bool = False) -> Tensor:
+def segmentation_loss(
+    heads: Iterable[Tensor], label: Tensor, *, ohem: bool = False, weight: Tensor | None = None
+) -> Tensor:
     """Sum over the heads of the cross-entropy at the label's size (Fan et al., CVPR 2021).
 
     Args:
         heads: logits [N, C, h, w] of each head, at any resolution.
         label: train ids, uint8 [N, H, W]; pixels of `IGNORE` count nothing.
         ohem: average over the hard pixels only.
+        weight: factor of each pixel's loss, float [N, H, W]; the divisor of the mean stays the
+            number of pixels that count.
 
     Returns:
         Scalar, float32; 0 where every pixel is ignored.
     """
     valid = label != IGNORE
-    label = label.long().masked_fill(~valid, 0)
+    label = label.masked_fill(~valid, 0)
     if ohem:
-        return sum(cross_entropy(one, label, _hard(one, label, valid)) for one in heads)
-    weight = _weights(valid)
-    return sum(_weighted_cross_entropy(one, label, weight) for one in heads)
+        parts = [(one, _weights(_hard(one, label, valid), weight)) for one in heads]
+    else:
+        weights = _weights(valid, weight)
+        parts = [(one, weights) for one in heads]
+    return sum(_weighted_cross_entropy(one, label, weights) for one, weights in parts)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
@@ -47,29 +55,70 @@ def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
 
     Args:
         logits: [N, C, h, w], upsampled to H, W bilinearly with aligned corners.
-        label: classes 0 to C - 1, int64 [N, H, W], also where nothing is counted.
+        label: classes 0 to C - 1, integers [N, H, W], also where nothing is counted.
         counted: bool [N, H, W].
     """
     return _weighted_cross_entropy(logits, label, _weights(counted))
 
 
-def _weights(counted: Tensor) -> Tensor:
-    """Of the counted pixels in the mean over those of all processes."""
-    return counted / (processes.total(counted.sum()).clamp(min=1) / processes.count())
+def _weights(counted: Tensor, factor: Tensor | None = None) -> Tensor:
+    """Weight of each pixel in the mean over the counted pixels of all processes, float32."""
+    weights = counted / (processes.total(counted.sum()).clamp(min=1) / processes.count())
+    return weights if factor is None else weights * factor.float()
 
 
 def _weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sum of the cross-entropy of enlarged logits, in the form that suits the device.
+
+    Args:
+        logits: [N, C, h, w].
+        label: classes 0 to C - 1, integers [N, H, W].
+        weight: float32 [N, H, W].
+    """
+    if in_bands(logits):
+        return banded_cross_entropy(logits, label, weight)
+    fused = _fused(logits.device)
+    if fused and fused.takes(logits):
+        return fused.fused_cross_entropy(logits, label, weight)
+    return library_cross_entropy(logits, label, weight)
+
+
+def banded_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """`_weighted_cross_entropy` band by band of rows."""
     return BandedCrossEntropy.apply(widen(logits, label.shape[-1]), label, weight)
+
+
+def library_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """`_weighted_cross_entropy` by torch's own kernels at full size."""
+    return (_losses(logits, label) * weight).sum()
+
+
+@functools.cache
+def _fused(device: torch.device) -> ModuleType | None:
+    """`utils.fused_cross_entropy`; None where Triton is missing or cannot serve the device."""
+    try:
+        from utils import fused_cross_entropy  # needs Triton, which only torch's CUDA wheels have
+
+        fused_cross_entropy.try_out(device)
+    except Exception as error:  # Triton, the C compiler that it calls and CUDA raise many kinds
+        print(f"Triton cannot be used ({error}): torch's own kernels compute the cross-entropy")
+        return None
+    return fused_cross_entropy
+
+
+def _losses(logits: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of every pixel, float32 [N, H, W], by torch's own kernels."""
+    up = upsample(logits, label.shape[-2:])
+    return F.cross_entropy(up, label.long(), reduction="none")
 
 
 def _hard(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     """The valid pixels with a loss above -ln 0.7, and at least the hardest N·H·W/16 of all."""
     with torch.no_grad():
-        up = upsample(logits, label.shape[-2:])
-        losses = F.cross_entropy(up, label, reduction="none") * valid
+        losses = _losses(logits, label) * valid
     at_least = max(1, int(losses.numel() * OHEM_MIN_SHARE))
-    hardest = torch.topk(losses.flatten(), at_least, sorted=True).values
-    return (losses >= hardest[-1].clamp(max=OHEM_THRESHOLD)) & valid
+    hardest = torch.topk(losses.flatten(), at_least, sorted=False).values
+    return (losses >= hardest.min().clamp(max=OHEM_THRESHOLD)) & valid
 
 
 class BandedCrossEntropy(Function):
@@ -77,7 +126,7 @@ class BandedCrossEntropy(Function):
 
     The gradient of a band is taken at once, so that nothing is kept for the backward pass.
 
-    Takes logits, float32 [N, C, h, W]; classes, int64 [N, H, W]; weights, float32 [N, H, W].
+    Takes logits, float32 [N, C, h, W]; classes, integers [N, H, W]; weights, float32 [N, H, W].
     """
 
     @staticmethod
@@ -87,7 +136,7 @@ class BandedCrossEntropy(Function):
         with torch.autocast(logits.device.type, enabled=False):
             for rows, classes, weights, grad in zip(logits, label, weight, gradient, strict=True):
                 for inputs, outputs, mixing in parts:
-                    truth, weights_here = classes[None, outputs], weights[outputs]
+                    truth, weights_here = classes[None, outputs].long(), weights[outputs]
                     scores = mixing @ rows[:, inputs]
                     scores -= scores.amax(0)
                     of_truth = scores.gather(0, truth)[0]

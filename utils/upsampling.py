@@ -1,7 +1,8 @@
 """Enlarging logits, whole or band by band of rows.
 
-Enlarged logits are 19 x H x W floats an image: what is done with them waits for the memory. A band
-of their rows stays in the cache, and nothing else of that size is ever made.
+Enlarged logits are 19 x H x W floats an image: what is done with them waits for the memory. On a
+CPU a band of their rows stays in the cache, and nothing else of that size is ever made. A GPU has
+memory enough and no such cache, and every band would cost it dozens of kernels: it enlarges whole.
 """
 
 import math
@@ -14,8 +15,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-BAND_BYTES = {"cpu": 2**22, "cuda": 2**26}
-"""Of enlarged logits at a time: what stays in the cores' caches, and what keeps a GPU busy."""
+BAND_BYTES = 2**22
+"""Bytes of enlarged logits at a time, which stay in the cores' caches."""
+
+
+def in_bands(scores: Tensor) -> bool:
+    """Whether scores are enlarged band by band: the one choice between a CPU's form and a GPU's."""
+    return scores.device.type == "cpu"
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -38,7 +44,7 @@ def bands(wide: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
     at = torch.arange(height, device=wide.device, dtype=torch.float64) * scale
     distance = (at[:, None] - torch.arange(rows, device=wide.device)).abs()
     weights = (1 - distance).clamp(min=0).float()
-    band = max(1, BAND_BYTES[wide.device.type] // (classes * width * wide.element_size()))
+    band = max(1, BAND_BYTES // (classes * width * wide.element_size()))
     for top in range(0, height, band):
         bottom = min(height, top + band)
         first, last = math.floor(top * scale), math.ceil((bottom - 1) * scale)
@@ -55,6 +61,10 @@ def upsampled_softmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
     device = logits.device.type
     autocast = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if autocast else torch.float32
+    if not in_bands(logits):
+        # Over the last dimension the softmax takes channels last as they are, without a copy.
+        up = upsample(logits.contiguous(memory_format=torch.channels_last), size)
+        return up.permute(0, 2, 3, 1).softmax(-1).to(dtype).permute(0, 3, 1, 2)
     wide = widen(logits, size[1]).to(memory_format=torch.channels_last)
     return _BandedSoftmax.apply(wide, size[0], dtype)
 
@@ -112,6 +122,9 @@ def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor
 
     Where two classes are equal to the last bits the other one may be taken.
     """
+    if not in_bands(scores):
+        largest, classes = upsample(scores[None], size)[0].max(0)
+        return largest, classes.byte()
     wide = widen(scores[None], size[1])
     largest = torch.empty(size, device=scores.device)
     classes = torch.empty(size, dtype=torch.uint8, device=scores.device)
@@ -132,6 +145,9 @@ def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax
     Returns:
         uint8 [H, W].
     """
+    if not in_bands(maps[0]):
+        enlarged = (upsample(one[None], size)[0] for one in maps)
+        return sum(up.softmax(0) if softmax else up for up in enlarged).argmax(0).byte()
     wides = [widen(one[None], size[1]) for one in maps]
     classes = torch.empty(size, dtype=torch.uint8, device=maps[0].device)
     with torch.autocast(classes.device.type, enabled=False):
