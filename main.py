@@ -34,7 +34,7 @@ from utils.command_line import parse_settings
 from utils.errors import UserError
 from utils.flags import PROGRAM
 from utils.terminal import RED, coloured
-from utils.utils import ask_for_determinism, is_out_of_memory
+from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 
 SIMPLE_CITYSCAPES = Experiment(
     action="train_simple_cityscapes",
@@ -247,11 +247,12 @@ def main(argv: Sequence[str]) -> int:
         ask_for_determinism()
     try:
         run = ACTIONS[settings.action].run
-        if not ACTIONS[settings.action].alone:
-            with processes.together(settings.device):
+        with float32_products(settings.precision):
+            if not ACTIONS[settings.action].alone:
+                with processes.together(settings.device):
+                    run(settings)
+            elif processes.started_rank() == 0:
                 run(settings)
-        elif processes.started_rank() == 0:
-            run(settings)
     except UserError as error:
         if settings.debug:
             traceback.print_exc()

@@ -46,6 +46,9 @@ ALIKE = ("optimizer", "backbone", "base_width")
 
 CANDIDATES_SHOWN = 3
 
+USED_PRECISIONS = "precisions_used"
+"""In settings.json of a run that has gone on in another `--precision`: all of them, in order."""
+
 INPUTS = {"data": "the images or their pseudo-labels", "weights": "the weights it starts from"}
 """What a run depends on beside its settings, by the names of the digests in settings.json."""
 
@@ -81,8 +84,11 @@ class RunFolder:
         """
         if not self.continues(settings):
             return False
-        self._refuse_other(settings.result_settings(**relevant), inputs)
-        return self.has(SCORES)
+        now, ended = settings.result_settings(**relevant), self.has(SCORES)
+        if not ended or settings.precision in self._used_precisions():
+            now.pop("precision")  # an unfinished run may go on in any
+        self._refuse_other(now, inputs)
+        return ended
 
     def continues(self, settings: Settings) -> bool:
         """Whether training goes on from a checkpoint that lies here."""
@@ -125,12 +131,15 @@ class RunFolder:
     def begin(self, settings: Settings, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
         self._begun = False
+        more: dict[str, Any] = {}
         if not self.continues(settings):
             self._clear()
         elif self.has(SETTINGS):  # what is not there any more keeps its digest
-            before = self.read_json(SETTINGS)
+            before, used = self.read_json(SETTINGS), self._used_precisions()
             inputs = {name: digest or before.get(name) for name, digest in inputs.items()}
-        self.write_json(SETTINGS, {**settings.to_json(), **inputs})
+            used = list(dict.fromkeys([*used, settings.precision]))
+            more = {USED_PRECISIONS: used} if len(used) > 1 else {}
+        self.write_json(SETTINGS, {**settings.to_json(), **inputs, **more})
         self._begun = True
 
     def _clear(self) -> None:
@@ -149,6 +158,11 @@ class RunFolder:
                 f"{self.path} cannot be cleared for a new run ({error.strerror}): close what uses "
                 "it, or choose another --save_keyword"
             ) from error
+
+    def _used_precisions(self) -> list[str]:
+        """Each `--precision` that the run has been trained with, in order."""
+        before = self.read_json(SETTINGS)
+        return before.get(USED_PRECISIONS) or [before.get("precision", Settings.precision)]
 
     def _refuse_other(self, now: Mapping[str, Any], inputs: Mapping[str, str | None]) -> None:
         # A flag that is younger than the run was at its default.
