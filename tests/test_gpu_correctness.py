@@ -168,7 +168,7 @@ COMMANDS = (
     ("val_mbt",),
     ("val_mbt", "--eval_scales", "0.5", "1.0", "--eval_flip"),
     ("generate_pseudo_labels",),
-    ("train_ssl_fda", "--fda_beta", "0.05", "--ema_decay", "0.9", "--compile"),
+    ("train_ssl_fda", "--fda_beta", "0.05", "--ema_decay", "0.9"),
     ("visualize",),
     ("predict", *TRAINED, "--input", "toy/Cityscapes/leftImg8bit/val"),
     ("export", *TRAINED),
