@@ -37,7 +37,7 @@ from utils.errors import UserError
 from utils.flags import PROGRAM
 from utils.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING
 from utils.terminal import RED, Outlet, coloured, standard_streams
-from utils.utils import ask_for_determinism, is_out_of_memory
+from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 
 SIMPLE_CITYSCAPES = Experiment(
     action="train_simple_cityscapes",
@@ -285,11 +285,12 @@ def main(argv: Sequence[str]) -> int:
     if settings.deterministic:
         ask_for_determinism()
     try:
-        if not action.alone:
-            with processes.together(settings.device):
+        with float32_products(settings.precision):
+            if not action.alone:
+                with processes.together(settings.device):
+                    action.run(settings)
+            elif processes.started_rank() == 0:
                 action.run(settings)
-        elif processes.started_rank() == 0:
-            action.run(settings)
     except UserError as error:
         if settings.debug:
             traceback.print_exc()

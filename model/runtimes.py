@@ -49,6 +49,8 @@ def openvino(model: bytes, precision: str) -> Runtime:
     """
     package = importlib.import_module("openvino")
     core = package.Core()
+    if precision not in OPENVINO_TYPES:
+        raise UserError(f"OpenVINO does not compute in {precision}")
     wanted = OPENVINO_TYPES[precision]
     options = {
         "INFERENCE_PRECISION_HINT": wanted,  # its own default is the fastest, not the file's

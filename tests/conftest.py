@@ -1,9 +1,18 @@
-"""For every test: caches of their own, and one thread, since tests run side by side."""
+"""For every test: caches of their own, and one thread, since tests run side by side; no GPU, but
+for those that are marked so.
+
+    pytest -m gpu                          on a machine with a CUDA device
+    GPU_TESTS_ON=cpu pytest -m gpu         tries their logic out without one
+"""
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
+
+import pytest
+import torch
 
 # Before anything reads it: the tests' caches must not pile up in a contributor's home.
 folder = tempfile.mkdtemp(prefix="stdc_adaptation_tests_")
@@ -12,3 +21,30 @@ atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 # Networks of this size gain nothing from more; subprocesses inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+DEVICE = os.environ.get("GPU_TESTS_ON", "cuda")
+"""What the tests marked `gpu` run on."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides CUDA, before torch looks for it, from the tests that mean the CPU and from the commands
+    that they start."""
+    asked = re.search(r"(?<!not )\bgpu\b", config.option.markexpr)
+    if not asked or DEVICE == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    why = "needs a CUDA device: pytest -m gpu on a machine with one"
+    for item in items:
+        tried = DEVICE == "cpu" and "gpu_device" in item.fixturenames
+        if item.get_closest_marker("gpu") and not tried:
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
+@pytest.fixture(scope="session")
+def gpu_device() -> torch.device:
+    """The GPU, or the CPU on which a test of the GPU is tried out."""
+    return torch.device(DEVICE)

@@ -1,6 +1,5 @@
 """Tiny data in the real layouts, and the real command in a process of its own."""
 
-import os
 import subprocess
 import sys
 import zlib
@@ -20,14 +19,13 @@ TINY = (
 
 
 def run_main(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    """`python main.py …` from a working directory, on the CPU."""
+    """`python main.py …` from a working directory."""
     return subprocess.run(
         [sys.executable, str(MAIN), *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
 
 

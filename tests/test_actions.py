@@ -404,8 +404,6 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_sentence(here, monkeypatch, capsys, case):
-    if case == "no GPU" and torch.cuda.is_available():
-        pytest.skip("there is one")
     words, code, sentence = BAD[case]
     monkeypatch.chdir(here)
     assert in_process("--save_keyword", "bad", *words) == code

@@ -155,7 +155,7 @@ def test_wrong_words_are_refused(capsys):
         (("--sizes", "512"), "--sizes: '512' is not HxW, such as 512x1024, of at least 64"),
         (("--sizes", "32x64"), "is not HxW"),
         (("--backends", "tensorrt"), "'tensorrt' is none of eager, compiled, onnxruntime, open"),
-        (("--precisions", "int8"), "'int8' is none of fp32, bf16, fp16"),
+        (("--precisions", "int8"), "'int8' is none of fp32, tf32, bf16, fp16"),
     ):
         with pytest.raises(SystemExit):
             main.main(["--action", "benchmark", *words])

@@ -8,9 +8,7 @@ from utils.fda import fourier_transfer, true_float32, window
 
 DEVICES = [
     "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-    ),
+    pytest.param("cuda", marks=pytest.mark.gpu),
 ]
 SIZES = [(16, 16), (24, 40), (40, 24), (17, 23), (33, 20), (20, 33), (7, 64), (2, 3)]
 LEVELS = 1e-3

@@ -2,18 +2,14 @@
 
 import importlib
 import re
-import warnings
 from pathlib import Path
 
 import pytest
-import torch
-
-import main
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = (
     *("--device", "cpu", "--size", "64", "96", "--batch", "2", "--width", "8", "--workers", "0"),
-    *("--steps", "1", "--curve_steps", "3", "--seeds", "1", "2", "--forms", "fp32", "fp16"),
+    *("--steps", "1", "--curve_steps", "3", "--forms", "fp32", "fp16"),
 )
 
 
@@ -31,44 +27,41 @@ def readme(tmp_path):
 
 
 def test_the_tables_are_filled_and_the_rest_stays(gpu, readme):
-    parts = ("speed", "profile", "curves", "waits")
+    """A form that fails says why, and costs no other row."""
+    parts = ("speed", "profile", "loaders", "curves")
     before = readme.read_text()
-    gpu.main([*TINY, "--methods", "supervised", "ADA", "--out", str(readme), "--parts", *parts])
+    gpu.main([*TINY, "--out", str(readme), "--parts", *parts])
     after = readme.read_text()
-    assert after.count("Open: no GPU") == 1 and after.count("<!--") == before.count("<!--")
-    assert "| ADA        | fp16 | not on this device |" in after
+    assert after.count("Open: no GPU") == len(gpu.PARTS) - len(parts)
+    for part in ("speed", "curves"):
+        rows = re.search(rf"gpu.py {part} -->(.*?)<!--", after, re.DOTALL).group(1)
+        for method in gpu.METHODS:
+            assert re.search(rf"\| {method} +\| fp32 +\| \d+\.\d", rows), rows
+            assert re.search(rf"\| {method} +\| fp16 +\| UsageError: .*needs a CUDA GPU", rows)
     assert "aten::convolution_backward" in after or "aten::mkldnn_convolution" in after
-    assert "3 steps of batches of 2 at 64x64" in after
     outside = re.compile(r"(<!-- gpu.py (\w+) -->).*?(<!-- end of \2 -->)", re.DOTALL)
     assert outside.sub(r"\1\3", after) == outside.sub(r"\1\3", before)
-    gpu.fill(readme, "speed", "new")
-    assert "not on this device" not in readme.read_text()
 
 
-def test_actions_are_run_by_the_real_command(gpu, readme, monkeypatch):
-    commands = (("make_toy_data",), ("val_gta5_transfer",))
-    monkeypatch.setattr(gpu, "COMMANDS", commands)
-    gpu.main([*TINY, "--out", str(readme), "--parts", "actions"])
-    rows = [line for line in readme.read_text().splitlines() if "_" in line and "|" in line]
-    codes = {cells[1].strip(): cells[2].strip() for cells in (row.split("|") for row in rows)}
-    assert codes["make_toy_data"] == "0" and codes["val_gta5_transfer"] == "1"
+def test_correctness_is_the_tests_for_the_gpu(gpu, readme):
+    """Those of gradients, of waits and of two processes run here on the CPU."""
+    chosen = "gradient and simple and fp16 or simple-sgd and bf16 or two_processes_on"
+    gpu.main([*TINY, "--out", str(readme), "--parts", "correctness", "--tests", chosen])
+    rows = readme.read_text()
+    assert re.search(r"test_every_terms_gradient_is_that_of_float32_on_a_cpu +\| 1 of 1", rows), (
+        rows
+    )
+    assert re.search(r"test_no_step_waits_for_the_device +\| 1 of 1", rows), rows
+    assert re.search(r"test_two_processes_on_one_card_train_as_one +\| 1 of 1", rows), rows
 
 
-def test_every_action_is_among_them(gpu):
-    assert {words[0] for words in gpu.COMMANDS} == set(main.ACTIONS)
-
-
-def test_a_wait_is_told_from_other_warnings(gpu):
-    with gpu._noticing_waits("cpu") as noticed:
-        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
-        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
-        warnings.warn("something else", stacklevel=1)
-    assert len(noticed) == 2
+def test_after_its_minutes_no_row_is_begun(gpu, readme):
+    gpu.main([*TINY, "--out", str(readme), "--minutes", "0"])
+    assert "Open: no GPU" not in readme.read_text()
+    assert readme.read_text().count("no time left") > len(gpu.PARTS)
 
 
 def test_without_a_gpu_it_says_so(gpu, capsys):
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
     with pytest.raises(SystemExit):
         gpu.main([])
     assert "torch sees no CUDA GPU here" in capsys.readouterr().err

@@ -46,7 +46,6 @@ def started(folder, *words):
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         start_new_session=True,
     )
 

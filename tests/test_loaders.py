@@ -1,4 +1,5 @@
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trainings.loaders import (
     Domain,
     TrainingData,
     TrainingFiles,
+    each_item,
     labelled,
     scaled_batches,
     training_batches,
@@ -206,3 +208,27 @@ def test_the_streams_of_two_domains_are_drawn_apart(tmp_path):
     files = TrainingFiles(Domain.GTA5, labelled(Domain.GTA5, "train", settings))
     source, target = (training_samples(files, settings, n) for n in (SOURCE_STREAM, TARGET_STREAM))
     assert not torch.equal(source[0, 0].image, target[0, 0].image)
+
+
+class Full:
+    """A dataset whose workers find no room in shared memory, in the two ways that torch has."""
+
+    def __init__(self, way):
+        self.way = way
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        if self.way == "killed":
+            os.kill(os.getpid(), signal.SIGBUS)
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on "
+            "device (28)"
+        )
+
+
+@pytest.mark.parametrize("way", ["killed", "refused"])
+def test_too_little_shared_memory_is_a_sentence_with_both_remedies(way):
+    with pytest.raises(UserError, match=r"--shm-size 8g.*--num_workers 0"):
+        list(each_item(Full(way), num_workers=1))

@@ -22,7 +22,7 @@ from trainings import loop, stopping, training
 from trainings.loop import _Health
 from trainings.stopping import Stop, held_back, ignore_interrupts
 from utils.errors import UserError
-from utils.run_folder import BEST, LATEST, PREVIOUS, SCORES, RunFolder
+from utils.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
 from utils.settings import Settings
 
 STEPS = 4
@@ -248,6 +248,44 @@ def test_going_on_in_another_precision_is_said(here, monkeypatch, capsys):
         code = disturbed(monkeypatch, "moved", sends(signal.SIGINT, step), *auto)
         assert code == 130
     assert "until now in float32, from here in bfloat16" in capsys.readouterr().out
+
+
+def test_a_run_whose_numbers_went_bad_goes_on_in_fp32(here, monkeypatch, capsys):
+    """As its message says; it is said and recorded, and the finished run is that of both words."""
+    bf16, fp32 = ("--precision", "bf16"), ("--precision", "fp32")
+    bad = (*EVERY_STEP, *bf16)
+    assert disturbed(monkeypatch, "mended", spoiled(STEPS + 2), *bad) == 1
+    error = capsys.readouterr().err
+    assert "the same command with --precision fp32 goes on from it" in error
+    assert run("mended", *fp32) == 0
+    out = capsys.readouterr().out
+    assert "until now in bfloat16, from here in float32" in out and f"{STEPS + 1} of" in out
+    assert [row["precision"] for row in RunFolder(here / "mended").read_history()] == [
+        "bfloat16",
+        "float32",
+    ]
+    scores = RunFolder(here / "mended").read_json(SCORES)
+    assert (scores["precision"], scores["tf32"]) == ("float32", False)
+    settings = RunFolder(here / "mended").read_json(SETTINGS)
+    assert settings["precision"] == "fp32" and settings["precisions_used"] == ["bf16", "fp32"]
+    for words in (bf16, fp32):
+        assert run("mended", *words) == 0
+        assert "is finished" in capsys.readouterr().out
+    assert run("mended", "--precision", "auto") == 2
+    assert "--precision was 'fp32', is 'auto'" in capsys.readouterr().err
+    again = ("--config_file", str(here / "mended" / SETTINGS), "--save_keyword", "again")
+    assert main.main([*again, "--num_epochs", "1"]) == 0
+
+
+def test_a_finished_run_is_not_one_of_another_precision(here, capsys):
+    assert run("whole", "--precision", "bf16") == 2
+    assert "--precision was 'fp32', is 'bf16'" in capsys.readouterr().err
+
+
+def test_in_fp32_the_remedy_is_another_one(here, monkeypatch, capsys):
+    assert disturbed(monkeypatch, "float", spoiled(2)) == 1
+    error = capsys.readouterr().err
+    assert "start afresh with a lower --learning_rate" in error and "--precision" not in error
 
 
 @pytest.mark.parametrize(

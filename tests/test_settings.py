@@ -108,7 +108,7 @@ def test_demo_follows_the_toy_flags():
         (("train_fda",), "'train_fda' belongs to no flag; did you mean --action train_fda?"),
         (("--action", "train_fad"), "--action: there is no 'train_fad'; did you mean train_fda?"),
         (("--optimizer", "Adamm"), "--optimizer: there is no 'Adamm'; did you mean adam?"),
-        (("--precision", "x"), "there is no 'x'; choose from auto, fp32, bf16, fp16"),
+        (("--precision", "x"), "there is no 'x'; choose from auto, fp32, tf32, bf16, fp16"),
         (("--help", "fda_bta"), "is called 'fda_bta'; did you mean fda_beta?"),
         (("--configs", "config1", "adam"), "--configs: 'adam' is none of config1, config2"),
         (("--seeds", "0", "-1"), "--seeds: '-1' must lie in 0"),

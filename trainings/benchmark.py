@@ -31,6 +31,7 @@ from utils.utils import (
     autocast,
     cpu_name,
     find_input,
+    float32_products,
     git_revision,
     is_out_of_memory,
     machine,
@@ -147,9 +148,13 @@ def _sizes(settings: Settings) -> list[Size]:
 
 
 def _precisions(settings: Settings, device: torch.device) -> list[str]:
-    best = resolve_precision("auto", device)
-    usual = [name for name, dtype in DTYPES.items() if dtype in (torch.float32, best)]
-    return list(dict.fromkeys(settings.precisions or usual))
+    return list(dict.fromkeys(settings.precisions or ("fp32", _precision("auto", device))))
+
+
+def _precision(name: str, device: torch.device) -> str:
+    """That word of `--precision`, or the one that auto stands for on this device."""
+    dtype = resolve_precision(name, device)
+    return next(word for word in DTYPES if DTYPES[word] == dtype) if name == "auto" else name
 
 
 def _backends(settings: Settings) -> list[str]:
@@ -236,9 +241,9 @@ class Forms:
         if backend in RUNTIMES:
             require(backend, *RUNTIMES[backend])
             return partial(self._runtime(backend, precision), image.numpy())
-        dtype = resolve_precision(precision, self.device)
+        resolve_precision(precision, self.device)  # refuses here what this device cannot do
         form = self._eager if backend == "eager" else self._compiled()
-        return partial(self._run, form, image.to(self.device), dtype)
+        return partial(self._run, form, image.to(self.device), precision)
 
     def _runtime(self, backend: str, precision: str) -> Runtime:
         if backend == "openvino":
@@ -256,8 +261,8 @@ class Forms:
         return torch.compile(Deployed(self.on_device), mode=COMPILE_MODE, dynamic=False)
 
     @torch.inference_mode()
-    def _run(self, form: Callable[[Tensor], Tensor], image: Tensor, dtype: torch.dtype) -> Tensor:
-        with autocast(self.device, dtype):
+    def _run(self, form: Callable[[Tensor], Tensor], image: Tensor, precision: str) -> Tensor:
+        with float32_products(precision), autocast(self.device, DTYPES[precision]):
             return form(image)
 
 
@@ -301,7 +306,6 @@ def _training_speed(
     experiment: Experiment, settings: Settings, device: torch.device
 ) -> dict[str, Any]:
     """Images of each domain a second at the median step, and what the GPU holds at most."""
-    precision = resolve_precision(settings.precision, device)
     call = training_step(experiment, settings, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -309,7 +313,7 @@ def _training_speed(
     step = np.median(seconds).item()
     peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None
     return {
-        "precision": next(name for name, dtype in DTYPES.items() if dtype == precision),
+        "precision": _precision(settings.precision, device),
         "size": _in_words(settings.image_size),
         "batch_size": settings.batch_size,
         "steps": len(seconds),

@@ -33,6 +33,11 @@ from utils.utils import find_input
 DEAD_WORKER = ("DataLoader worker", "Pin memory thread")
 """What torch's error begins with where one was killed."""
 
+SHARED_MEMORY = ("unable to allocate shared memory", "unable to write to file </torch_")
+"""What torch's error holds where a worker found no room for a batch in /dev/shm."""
+
+ENLARGE = "enlarge it (docker run --shm-size 8g; Docker gives 64 MB) or use --num_workers 0"
+
 LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
 """What fetching the memory of a batch raises once the worker that made it is gone."""
 
@@ -352,15 +357,21 @@ def _raising(loader: DataLoader) -> Iterator[Any]:
 
 
 def _next(batches: Iterator[Any]) -> Any:
-    """The next batch, None after the last. Raises UserError where a worker has died."""
+    """The next batch, None after the last. Raises UserError where a worker has died, or found no
+    room in shared memory."""
     try:
         return next(batches, None)
     except (RuntimeError, *LOST_WORKER) as error:
+        if any(words in str(error) for words in SHARED_MEMORY):
+            raise UserError(
+                f"the processes that load data have filled the shared memory, /dev/shm: {ENLARGE}"
+            ) from error
         if isinstance(error, RuntimeError) and not str(error).startswith(DEAD_WORKER):
             raise
         raise UserError(
             f"a process that loads data has died ({error}); the memory may have run out: lower "
-            "--num_workers or --batch_size"
+            "--num_workers or --batch_size. If it was the shared memory, /dev/shm (a bus error): "
+            f"{ENLARGE}"
         ) from error
 
 

@@ -22,13 +22,14 @@ from utils.errors import UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.settings import Settings
-from utils.utils import autocast, precision_name, progress, resolve_precision
+from utils.utils import arithmetic, autocast, progress, resolve_precision, shapes_that_repeat
 
 NEVER = 2**62
 """The step of what has not happened."""
 
-REMEDY = "lower --learning_rate or use --precision fp32"
-"""Of numbers that are not finite."""
+AFRESH = "start afresh with a lower --learning_rate and --overwrite"
+IN_FLOAT32 = f"the same command with --precision fp32 goes on from it, or {AFRESH}"
+"""What helps against numbers that are not finite, in float32 and in other precisions."""
 
 SMALLEST_SCALE = 1.0
 """Of the loss under float16: below it nothing is left to scale, the loss itself is wrong."""
@@ -61,8 +62,8 @@ def fit(
     if run.continues(settings):
         saved = run.load_latest()
         _load(state, saved, run)
-        if (before := saved.get("precision")) not in (None, precision_name(precision)):
-            now = precision_name(precision)
+        now = arithmetic(settings.precision, device)
+        if (before := saved.get("precision")) not in (None, now):
             print(f"until now in {before}, from here in {now}: --precision decides")
         print(
             f"continuing {run.path} after epoch {state.epoch} of {settings.num_epochs} and "
@@ -133,14 +134,15 @@ class Training:
         self.model, self.state, self.data = model, state, data
         self.folder, self.settings = run, settings
         self.precision, self.stop = precision, stop
-        self.health = _Health(state)
+        self.health = _Health(state, precision)
+        device = next(state.method.parameters()).device
+        self.arithmetic = arithmetic(settings.precision, device)
         self.saved, self.saved_step = time.monotonic(), state.step
 
     def save(self) -> None:
         self.health.check()
         self.health.check_weights()
-        precision = precision_name(self.precision)
-        self.folder.save_latest({**self.state.state_dict(), "precision": precision})
+        self.folder.save_latest({**self.state.state_dict(), "precision": self.arithmetic})
         self.saved, self.saved_step = time.monotonic(), self.state.step
 
     def run(
@@ -230,6 +232,7 @@ class Training:
             "epoch": state.epoch + 1,
             "step": state.step,
             "learning_rate": state.latest_rate,
+            "precision": self.arithmetic,
             **means,
             "train_seconds": state.seconds,
             "images_per_second": speed,
@@ -240,8 +243,9 @@ class Training:
 class _Health:
     """Notices the first loss that is not finite, without waiting for the device at every step."""
 
-    def __init__(self, state: TrainState):
+    def __init__(self, state: TrainState, precision: torch.dtype = torch.float32):
         self.state = state
+        self.remedy = AFRESH if precision == torch.float32 else IN_FLOAT32
         self.recent: dict[int, tuple[Mapping[str, Tensor], list[str]]] = {}
         device = next(state.method.parameters()).device
         self.first_bad = torch.tensor(NEVER, device=device)
@@ -266,7 +270,7 @@ class _Health:
         if exhausted and step == NEVER:
             raise UserError(
                 f"float16's loss scale has run out after step {self.state.step}, as gradients "
-                f"overflow all the same; checkpoints before it are kept: {REMEDY}"
+                f"overflow all the same; checkpoints before it are kept: {self.remedy}"
             )
         if step == NEVER or (scaler.is_enabled() and not exhausted):
             return
@@ -275,7 +279,8 @@ class _Health:
         bad = ", ".join(f"{name} {v}" for name, v in values.items() if not math.isfinite(v))
         files = "; ".join(itertools.chain.from_iterable(processes.gathered(names)))
         raise UserError(
-            f"{bad} at step {step}, on the images {files}; checkpoints before it are kept: {REMEDY}"
+            f"{bad} at step {step}, on the images {files}; checkpoints before it are kept: "
+            f"{self.remedy}"
         )
 
     def check_weights(self) -> None:
@@ -286,10 +291,11 @@ class _Health:
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise UserError(
                 f"a weight is not finite any more after step {self.state.step}; checkpoints before "
-                f"it are kept: {REMEDY}"
+                f"it are kept: {self.remedy}"
             )
 
 
+@shapes_that_repeat()
 def train_step(
     model: nn.Module, state: TrainState, parts: Sequence[Batch], precision: torch.dtype
 ) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.settings import Settings
-from utils.utils import file_digest, precision_name, resolve_device, resolve_precision
+from utils.utils import arithmetic, file_digest, resolve_device
 
 DIGEST_SHOWN = 12
 """Characters of a checkpoint's digest that tell it from others in a sentence."""
@@ -13,11 +13,10 @@ DIGEST_SHOWN = 12
 
 def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]:
     """What predictions follow from beside their images."""
-    precision = resolve_precision(settings.precision, resolve_device(settings.device))
     return {
         "image_size": list(settings.image_size),
         "bn_statistics": settings.bn_statistics,
-        "precision": precision_name(precision),
+        "precision": arithmetic(settings.precision, resolve_device(settings.device)),
         "checkpoints": [
             {"path": _portable(path, settings.save_model_path), "sha256": file_digest(path)}
             for path in checkpoints

@@ -22,11 +22,11 @@ from utils.run_folder import BEST, SCORES, SETTINGS, NoRun, RunFolder, find_run,
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import augmentation_codes
 from utils.utils import (
+    TF32,
+    arithmetic,
     find_input,
     git_revision,
-    precision_name,
     resolve_device,
-    resolve_precision,
     versions,
 )
 
@@ -269,7 +269,7 @@ def scoring_record(
 ) -> dict[str, Any]:
     """What traces a score to its making: data, sizes, statistics, machine, versions, settings."""
     device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
+    precision = arithmetic(settings.precision, device)
     return {
         "validation": {
             "domain": domain.value,
@@ -282,7 +282,8 @@ def scoring_record(
         "bn_statistics": statistics,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "precision": precision_name(precision),
+        "precision": precision,
+        "tf32": precision == TF32,
         "seed": settings.seed,
         "versions": versions(),
         "git_revision": git_revision(),

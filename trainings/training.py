@@ -34,12 +34,13 @@ from utils.errors import UserError
 from utils.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
 from utils.settings import Settings
 from utils.utils import (
+    arithmetic,
     file_digest,
     find_input,
-    precision_name,
     resolve_device,
     resolve_precision,
     seed_everything,
+    slow_precision,
 )
 
 CHECKPOINT_COPIES = 14
@@ -66,6 +67,8 @@ def train(experiment: Experiment, settings: Settings) -> None:
     run = own_folder(experiment, settings)
     device = resolve_device(settings.device)
     resolve_precision(settings.precision, device)  # refuses here what this device cannot do
+    if note := slow_precision(settings.precision, device):
+        print(note)
     source, target, inputs = _inputs(experiment, settings)
     if run.finished(settings, inputs, adaptation=experiment.adaptation):
         _print_finished(run)
@@ -193,7 +196,7 @@ def _announce(
     run: RunFolder, data: TrainingData, validated: int, method: Method, settings: Settings
 ) -> None:
     device = resolve_device(settings.device)
-    precision = precision_name(resolve_precision(settings.precision, device))
+    precision = arithmetic(settings.precision, device)
     targets = f" on {len(data.target)} of the target" if data.target else ""
     sizes = (
         f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters"

@@ -9,7 +9,7 @@ from utils import processes
 from utils.action import DECIDING, Action
 from utils.flags import FlagParser, nearest
 from utils.help import help_text
-from utils.run_folder import INPUTS
+from utils.run_folder import INPUTS, USED_PRECISIONS
 from utils.settings import (
     FOLLOWS_FROM,
     PRESETS,
@@ -122,13 +122,13 @@ def _read(path: Path, parser: FlagParser) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         hint = f": name the file, such as {path / 'settings.json'}" if path.is_dir() else ""
         parser.error(f"it cannot be read ({error}){hint}")
-    names = [field.name for field in setting_fields()]
+    names, others = [field.name for field in setting_fields()], (*INPUTS, USED_PRECISIONS)
     if not isinstance(values, dict):
         parser.error("it should hold settings by name, as a run's settings.json does")
-    if unknown := [name for name in values if name not in (*names, *INPUTS)]:
+    if unknown := [name for name in values if name not in (*names, *others)]:
         meant = nearest(unknown[0], names) if len(unknown) == 1 else ""
         parser.error(f"no such setting: {', '.join(unknown)}{meant}")
-    return {n: v for n, v in values.items() if n not in (*INPUTS, *OF_ONE_COMMAND)}
+    return {n: v for n, v in values.items() if n not in (*others, *OF_ONE_COMMAND)}
 
 
 def _words(name: str, value: Any) -> list[str]:

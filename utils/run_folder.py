@@ -53,6 +53,12 @@ CANDIDATES_SHOWN = 3
 HISTORY_COLUMNS = ("epoch", "loss", "train_seconds")
 """Columns of `HISTORY` that every epoch fills."""
 
+PRECISION = "precision"
+"""The one column of `HISTORY` that holds words."""
+
+USED_PRECISIONS = "precisions_used"
+"""In settings.json of a run that has gone on in another `--precision`: all of them, in order."""
+
 INPUTS = {"data": "the images or their pseudo-labels", "weights": "the weights it starts from"}
 """What a run depends on beside its settings, by the names of the digests in settings.json."""
 
@@ -90,14 +96,18 @@ class RunFolder:
         """
         if not self.is_taken(settings):
             return False
-        if not self.continues(settings) and not self.has(SCORES):
+        ended = self.has(SCORES)
+        if not self.continues(settings) and not ended:
             raise UsageError(
                 f"{self.path} holds the weights of a run but no {LATEST}, from which it could be "
                 f"continued: bring {LATEST} back, choose another --save_keyword, or start afresh "
                 "with --overwrite, which removes those weights"
             )
-        self._refuse_other(settings.result_settings(**relevant), inputs)
-        return self.has(SCORES)
+        now = settings.result_settings(**relevant)
+        if not ended or settings.precision in self._used_precisions():
+            now.pop("precision")  # an unfinished run may go on in any
+        self._refuse_other(now, inputs)
+        return ended
 
     def is_taken(self, settings: Settings) -> bool:
         """Whether checkpoints or scores of a run lie here that may not be overwritten."""
@@ -145,12 +155,15 @@ class RunFolder:
     def begin(self, settings: Settings, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
         self._begun = False
+        more: dict[str, Any] = {}
         if not self.continues(settings):
             self._clear()
         elif self.has(SETTINGS):  # what is not there any more keeps its digest
-            before = self.read_settings()
+            before, used = self.read_settings(), self._used_precisions()
             inputs = {name: digest or before.get(name) for name, digest in inputs.items()}
-        self.write_json(SETTINGS, {**settings.to_json(), **inputs})
+            used = list(dict.fromkeys([*used, settings.precision]))
+            more = {USED_PRECISIONS: used} if len(used) > 1 else {}
+        self.write_json(SETTINGS, {**settings.to_json(), **inputs, **more})
         self._begun = True
 
     def _clear(self) -> None:
@@ -169,6 +182,11 @@ class RunFolder:
                 f"{self.path} cannot be cleared for a new run ({error.strerror}): close what uses "
                 "it, or choose another --save_keyword"
             ) from error
+
+    def _used_precisions(self) -> list[str]:
+        """Each `--precision` that the run has been trained with, in order."""
+        before = self.read_settings()
+        return before.get(USED_PRECISIONS) or [before["precision"]]
 
     def _refuse_other(self, now: Mapping[str, Any], inputs: Mapping[str, str | None]) -> None:
         before = self.read_settings()
@@ -248,8 +266,8 @@ class RunFolder:
     def read_history(self) -> list[dict[str, str]]:
         """A row of scalars per finished epoch; none where none was written.
 
-        A cell is a number or empty, and that of `HISTORY_COLUMNS` a number. Raises UserError for
-        another table.
+        Cells are numbers or empty, but for `PRECISION`; those of `HISTORY_COLUMNS` are numbers.
+        Raises UserError for another table.
         """
         path = self.path / HISTORY
         if not path.exists():
@@ -412,7 +430,7 @@ def _check_history_row(row: Mapping[str | None, Any]) -> None:
     """Raise ValueError where a row of `HISTORY`, by column, is not one that a training writes."""
     if None in row or None in row.values():
         raise ValueError("a row has more or fewer cells than the head")
-    numbers = {name: float(cell) for name, cell in row.items() if cell}
+    numbers = {name: float(cell) for name, cell in row.items() if cell and name != PRECISION}
     for name in HISTORY_COLUMNS:
         if not math.isfinite(numbers.get(name, math.nan)):
             raise ValueError(f"a row lacks {name}")

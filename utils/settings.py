@@ -67,7 +67,7 @@ MIN_IMAGE_SIDE = 64
 BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
 """What the benchmark can run a network with."""
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 CONTROLS = ("Cc", "Zl", "Zp")
 """Unicode's categories of control characters and of line breaks."""
@@ -611,7 +611,8 @@ class Settings:
         HARDWARE,
         "of the network's arithmetic: auto is bf16 on GPUs and CPUs that have instructions for it, "
         "fp16 with loss scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is many "
-        "times slower on a CPU without AMX or AVX512-BF16)",
+        "times slower on a CPU without AMX or AVX512-BF16); tf32 is fp32 with products in TF32, on "
+        "GPUs from Ampere on. A run that has not finished may go on in another precision",
         choices=("auto", *PRECISIONS),
     )
 

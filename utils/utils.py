@@ -9,7 +9,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,35 +25,88 @@ from utils.terminal import LogLines
 LOG_FILE_INTERVAL = 15.0
 """Seconds between progress lines where they cannot be overwritten in place."""
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TF32 = "tf32"
+"""The `--precision` that is float32 but for its products, which are rounded to TensorFloat-32."""
+
+DTYPES = {
+    "fp32": torch.float32,
+    TF32: torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 """Of autocast, by the names of `--precision`."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 """Words of errors of torch, CUDA, cuBLAS, cuDNN and NCCL."""
 
 BF16_CAPABILITY, FP16_CAPABILITY = (8, 0), (7, 0)
-"""CUDA compute capabilities from which tensor cores take the type."""
+"""CUDA compute capabilities from which tensor cores take the type; TF32 comes with bfloat16."""
 
 BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 """x86 extensions that multiply bfloat16; without one it is several times slower than float32."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of `--device`; auto takes CUDA where there is one."""
+    """The device of `--device`; auto takes CUDA where there is one.
+
+    Raises UsageError where there is no GPU, or one that this torch was not built for.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("argument --device: torch sees no CUDA GPU here; use cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        _check_kernels(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
     return torch.device(name)
+
+
+def _check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None:
+    """Raises UsageError unless one of the architectures runs on a GPU of that compute capability:
+    `sm_86` does on 8.6 to 8.9, `compute_80` (PTX, compiled at the start) on everything from 8.0 on.
+    """
+    known = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", word) for word in built_for]
+    for kind, *version in (match.groups() for match in known if match):
+        major, minor = map(int, version)
+        same = capability[0] == major and capability[1] >= minor
+        if same or (kind == "compute" and capability >= (major, minor)):
+            return
+    if any(known):  # other words are those of other makers' GPUs
+        raise UsageError(
+            f"argument --device: torch {torch.__version__} has no kernels for "
+            f"{torch.cuda.get_device_name()} (compute capability {'.'.join(map(str, capability))}; "
+            f"it was built for {', '.join(built_for)}): install a build that has them, for a V100 "
+            "or older one of CUDA 12.6 (https://pytorch.org/get-started/previous-versions), or use "
+            "--device cpu"
+        )
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The dtype of autocast for `--precision`; float32 stands for no autocast."""
     if name == "fp16" and device.type == "cpu":
         raise UsageError("argument --precision: fp16 needs a CUDA GPU; use fp32 or bf16 on a CPU")
+    if name == TF32 and (device.type == "cpu" or _is_older(device)):
+        raise UsageError(
+            "argument --precision: tf32 needs a CUDA GPU of the Ampere generation or newer "
+            "(compute capability 8.0); use fp32"
+        )
     if name == "auto":
         return _best_precision(device)
     return DTYPES[name]
+
+
+def slow_precision(name: str, device: torch.device) -> str | None:
+    """What is slow about a `--precision` on this GPU, with the remedy, if anything is."""
+    if name != "bf16" or device.type == "cpu" or not _is_older(device):
+        return None
+    return (
+        f"note: {torch.cuda.get_device_name()} has no instructions for bf16, which is slow on GPUs "
+        "before Ampere; --precision fp16, or auto, is faster"
+    )
+
+
+def _is_older(gpu: torch.device) -> bool:
+    """Whether a GPU is older than Ampere."""
+    return torch.cuda.get_device_capability(gpu) < BF16_CAPABILITY
 
 
 def _best_precision(device: torch.device) -> torch.dtype:
@@ -61,15 +114,50 @@ def _best_precision(device: torch.device) -> torch.dtype:
     long as weights, updates, losses, softmax and FDA stay float32, which they do."""
     if device.type == "cpu":
         return torch.bfloat16 if bf16_instructions() else torch.float32
-    capability = torch.cuda.get_device_capability(device)
-    if capability >= BF16_CAPABILITY:
+    if not _is_older(device):
         return torch.bfloat16
+    capability = torch.cuda.get_device_capability(device)
     return torch.float16 if capability >= FP16_CAPABILITY else torch.float32
 
 
 def precision_name(precision: torch.dtype) -> str:
     """What a precision is called in print and in files, such as `bfloat16`."""
     return str(precision).removeprefix("torch.")
+
+
+def arithmetic(name: str, device: torch.device) -> str:
+    """What a `--precision` comes to on this device, in print and in files: `tf32`, or the type."""
+    precision = resolve_precision(name, device)
+    return TF32 if name == TF32 else precision_name(precision)
+
+
+@contextlib.contextmanager
+def float32_products(name: str) -> Iterator[None]:
+    """Inside, CUDA computes float32 convolutions and matrix products in true float32, or in TF32
+    where that is the `--precision`; torch's own default is TF32 in convolutions alone."""
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    _allow_tf32(name == TF32, "high" if name == TF32 else "highest")
+    try:
+        yield
+    finally:
+        _allow_tf32(*before)
+
+
+def _allow_tf32(in_convolutions: bool, in_matrix_products: str) -> None:
+    torch.backends.cudnn.allow_tf32 = in_convolutions
+    torch.set_float32_matmul_precision(in_matrix_products)
+
+
+@contextlib.contextmanager
+def shapes_that_repeat() -> Iterator[None]:
+    """Inside, cuDNN chooses its algorithms by trial at the first use of a shape, unless
+    `ask_for_determinism` was called."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def bf16_instructions() -> list[str]:
