@@ -6,7 +6,9 @@ Images are uint8 RGB [3, H, W] from the disk to the device; labels are uint8 tra
 
 import contextlib
 import functools
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -263,13 +265,27 @@ def _decoded(path: Path, *, alone: bool = False) -> Image.Image:
 @contextlib.contextmanager
 def _opened(path: Path, *, alone: bool = False) -> Iterator[Image.Image]:
     """A picture whose header is read. Raises UserError for what goes wrong with it."""
+    formats = ALONE_FORMATS if alone else FORMATS
+    remedy = "replace it, or remove it together with its partner"
+    if alone:
+        remedy = "save it as PNG or JPEG, or remove it"
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is no file")  # to open a pipe would wait for its other end
-        with Image.open(path, formats=ALONE_FORMATS if alone else FORMATS) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path, formats=formats)
+        with picture:
             yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        partner = "" if alone else " together with its partner"
+    except Image.DecompressionBombError as error:
+        most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
         raise UserError(
-            f"{path} cannot be read as a picture ({error}): replace it, or remove it{partner}"
+            f"{path} cannot be read as a picture (it has more than {most} million pixels): make it "
+            "smaller, or cut it into pieces"
         ) from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{path} cannot be read as a picture (it is none of {', '.join(formats)}): {remedy}"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}): {remedy}") from error
