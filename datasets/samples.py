@@ -215,7 +215,21 @@ def read_image(path: Path, *, alone: bool = False) -> np.ndarray:
 
 def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:
     """Train ids, uint8 [H, W], of a PNG of train ids, or of label ids, which are mapped."""
+    ids = read_ids(path, holds_train_ids=holds_train_ids)
+    return ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+
+
+def read_ids(path: Path, *, holds_train_ids: bool) -> np.ndarray:
+    """Train ids or label ids, uint8 [H, W], as a PNG holds them.
+
+    Raises UserError where it cannot be read or holds other values.
+    """
     picture = _decoded(path)
+    if picture.format != "PNG":
+        raise UserError(
+            f"{path} is a {picture.format} picture, which does not keep class ids exactly: replace "
+            "it by the original PNG"
+        )
     if picture.mode not in ("L", "P"):
         raise UserError(
             f"{path} is a {picture.mode} picture, not a map of class ids (8-bit grey or palette): "
@@ -223,7 +237,7 @@ def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:
         )
     ids = np.array(picture)
     _check_ids(path, ids, holds_train_ids)
-    return ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+    return ids
 
 
 def _check_ids(path: Path, ids: np.ndarray, holds_train_ids: bool) -> None:
@@ -242,7 +256,55 @@ def _check_ids(path: Path, ids: np.ndarray, holds_train_ids: bool) -> None:
         )
 
 
+def check_scored(files: Sequence[SampleFiles], *, skips_bad: bool = False) -> None:
+    """Raise UserError unless a pixel of a label is scored; reads labels until one is.
+
+    Labels that cannot be read raise, too, unless `skips_bad`. Samples without labels pass.
+    """
+    values: set[int] = set()
+    for one in files:
+        if one.label is None:
+            return
+        holds_train_ids = one.kind is not LabelKind.LABEL_IDS
+        try:
+            ids = read_ids(one.label, holds_train_ids=holds_train_ids)
+        except UserError:
+            if not skips_bad:
+                raise
+            continue
+        found = np.unique(ids)
+        if is_scored(found, holds_train_ids=holds_train_ids):
+            return
+        values.update(found.tolist())
+    if values:
+        folder = os.path.commonpath([one.label.parent for one in files])
+        raise UserError(nothing_scored(folder, len(files), values))
+
+
+def is_scored(ids: np.ndarray, *, holds_train_ids: bool) -> bool:
+    """Whether one of these train ids or label ids, uint8, is a class that is scored."""
+    train_ids = ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+    return bool((train_ids != IGNORE).any())
+
+
+def nothing_scored(where: Path | str, count: int, values: Iterable[int]) -> str:
+    """The sentence about labels that hold these values, none of which is scored."""
+    values = sorted(values)
+    if values == [IGNORE]:
+        meaning = f"only {IGNORE}, which is ignored: replace the labels"
+    else:
+        scored = _some(np.flatnonzero(LABEL_ID_TO_TRAIN_ID != IGNORE), NUM_CLASSES)
+        meaning = (
+            f"only {_some(values)}. Are these train ids, or classes of your own, or empty labels "
+            f"such as those of Cityscapes' test split? Label ids that are scored are {scored}: "
+            "convert or replace the labels"
+        )
+    return f"no pixel of the {count} labels in {where} is scored; they hold {meaning}"
+
+
 def _some(values: Sequence[int], at_most: int = 8) -> str:
+    if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
+        return f"{values[0]} to {values[-1]}"
     words = [str(value) for value in values[:at_most]]
     return ", ".join(words) + (", …" if len(values) > at_most else "")
 
