@@ -138,7 +138,7 @@ class SampleDataset(Dataset):
         pair = self.cached[index]
         if pair is None:
             folder = self.cached.images.pixels_path.parent
-            _say_once(f"the cache {folder} is damaged: remove it; what it lost is decoded anew")
+            say_once(f"the cache {folder} is damaged: remove it; what it lost is decoded anew")
         return pair
 
     def decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,12 +152,12 @@ class SampleDataset(Dataset):
             try:
                 return read_pair(self.files[place])
             except UserError as error:
-                _say_once(f"skipped: {error}")
+                say_once(f"skipped: {error}")
         raise UserError(f"none of {len(self.files)} samples can be read")
 
 
 @functools.cache
-def _say_once(text: str) -> None:
+def say_once(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # of several processes only the first one prints
 
 
