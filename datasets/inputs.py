@@ -121,6 +121,6 @@ def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def _name(relative: Path) -> str:
-    if relative.name.endswith(IMAGE):
-        return relative.with_name(relative.name.removesuffix(IMAGE)).as_posix()
+    if relative.name.endswith(f"{IMAGE}.png"):
+        return relative.with_name(relative.name.removesuffix(f"{IMAGE}.png")).as_posix()
     return relative.with_suffix("").as_posix()

@@ -71,13 +71,19 @@ class LabelKind(Enum):
 
 
 class SampleFiles(NamedTuple):
-    """The files of one sample. `name` is what every file derived from it is called by; without a
-    label every pixel counts as `IGNORE`."""
+    """The files of one sample; without a label every pixel counts as `IGNORE`.
+
+    Attributes:
+        name: what the sample is called, unlike every other one of its split.
+        place: where in a folder files that are made from it lie, such as `aachen/aachen_0_19`
+            without an ending; only Cityscapes has such files.
+    """
 
     name: str
     image: Path
     label: Path | None = None
     kind: LabelKind = LabelKind.LABEL_IDS
+    place: str = ""
 
 
 class SampleDataset(Dataset):
