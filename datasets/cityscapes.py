@@ -4,13 +4,26 @@ official: leftImg8bit/<split>/<city>/<city>_<seq>_<frame>_leftImg8bit.png
           gtFine/<split>/<city>/<city>_<seq>_<frame>_gtFine_{labelTrainIds,labelIds}.png
 subset:   Cityspaces/images/<split>/<city>/… and Cityspaces/gtFine/<split>/<city>/…
 pseudo:   <folder>/<split>/<city>/<city>_<seq>_<frame>_pseudo_labelTrainIds.png
+
+Partners have the same path below their split, but for the ending: any name in any folder will do.
+Pictures may be `.jpg` or `.PNG`, too.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datasets.pairing import Found, check_partners, existing_folder
-from datasets.samples import LabelKind, SampleFiles
+from datasets.pairing import (
+    Found,
+    by_name,
+    check_doubled,
+    check_partners,
+    existing_folder,
+    is_named,
+    listing,
+    not_taken,
+)
+from datasets.samples import LabelKind, SampleFiles, say_once
 from utils.errors import UserError
 
 LAYOUTS = (
@@ -18,9 +31,9 @@ LAYOUTS = (
     ("Cityspaces/images", "Cityspaces/gtFine"),
     ("images", "gtFine"),
 )
-IMAGE = "_leftImg8bit.png"
-TRAIN_IDS = "_gtFine_labelTrainIds.png"
-LABEL_IDS = "_gtFine_labelIds.png"
+IMAGE = "_leftImg8bit"
+TRAIN_IDS = "_gtFine_labelTrainIds"
+LABEL_IDS = "_gtFine_labelIds"
 PSEUDO = "_pseudo_labelTrainIds.png"
 
 
@@ -33,8 +46,8 @@ def cityscapes_files(root: Path, split: str) -> list[SampleFiles]:
     existing_folder(found.label_folder, _remedy(split))
     check_partners(found)
     return [
-        SampleFiles(name, found.images[name], found.labels[name], label_kind(found.labels[name]))
-        for name in sorted(found.images)
+        one._replace(label=found.labels[one.place], kind=label_kind(found.labels[one.place]))
+        for one in _samples(found)
     ]
 
 
@@ -50,21 +63,22 @@ def found_cityscapes(root: Path, split: str) -> Found:
 
 def label_kind(path: Path) -> LabelKind:
     """What a label of the data set holds, by its name."""
-    return LabelKind.TRAIN_IDS if path.name.endswith(TRAIN_IDS) else LabelKind.LABEL_IDS
+    return LabelKind.TRAIN_IDS if is_named(path, TRAIN_IDS) else LabelKind.LABEL_IDS
 
 
 def cityscapes_images(root: Path, split: str) -> list[SampleFiles]:
     """The images of a split in the order of their names, without labels, which need not exist."""
-    image_root, _ = _layout(root, labelled=False)
-    images = _images(image_root, split)
-    if not images:
-        raise UserError(f"{image_root / split} holds no *{IMAGE} files: {_remedy(split)}")
-    return [SampleFiles(name, images[name]) for name in sorted(images)]
+    image_root, label_root = _layout(root, labelled=False)
+    found = _found_images(image_root, label_root, split)
+    if not found.images:
+        raise UserError(f"{found.image_folder} holds no *{IMAGE}.png files: {_remedy(split)}")
+    check_doubled(found)
+    return _samples(found)
 
 
 def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
     """Where the pseudo-label of an image lies, also before it is made."""
-    return folder / split / files.image.parent.name / f"{files.name}{PSEUDO}"
+    return folder / split / f"{files.place}{PSEUDO}"
 
 
 def with_pseudo_labels(
@@ -81,16 +95,45 @@ def with_pseudo_labels(
     return [files._replace(label=labels[files.name], kind=LabelKind.PSEUDO) for files in images]
 
 
+def _samples(found: Found) -> list[SampleFiles]:
+    """The images in the order of their names; says what is left out."""
+    for sentence in found.left_out:
+        say_once(sentence)
+    samples = [
+        SampleFiles(name, found.images[place], place=place)
+        for place, name in _short_names(found.images).items()
+    ]
+    return sorted(samples, key=lambda one: one.name)
+
+
+def _short_names(places: Iterable[str]) -> dict[str, str]:
+    """The names of samples by their paths below the split: without the city, which official names
+    begin with, unless several cities have a sample of that name."""
+    short = {place: place.rpartition("/")[2] for place in places}
+    counts = Counter(short.values())
+    return {place: name if counts[name] == 1 else place for place, name in short.items()}
+
+
 def _found(image_root: Path, label_root: Path, split: str) -> Found:
-    images, label_folder = _images(image_root, split), label_root / split
-    label_ids = {_name(path): path for path in label_folder.glob(f"*/*{LABEL_IDS}")}
-    train_ids = {_name(path): path for path in label_folder.glob(f"*/*{TRAIN_IDS}")}
-    return Found(images, label_ids | train_ids, image_root / split, label_folder)
+    found = _found_images(image_root, label_root, split)
+    if not found.label_folder.is_dir():
+        return found
+    listed = listing(found.label_folder, deep=True)
+    (label_ids, doubled_ids), (train_ids, doubled_train_ids) = (
+        by_name(listed.paths, found.label_folder, ending) for ending in (LABEL_IDS, TRAIN_IDS)
+    )
+    return found._replace(
+        labels=label_ids | train_ids,
+        doubled=[*found.doubled, *doubled_ids, *doubled_train_ids],
+        left_out=[*found.left_out, *not_taken(listed)],
+    )
 
 
-def _images(image_root: Path, split: str) -> dict[str, Path]:
+def _found_images(image_root: Path, label_root: Path, split: str) -> Found:
     folder = existing_folder(image_root / split, _remedy(split))
-    return {_name(path): path for path in folder.glob(f"*/*{IMAGE}")}
+    listed = listing(folder, deep=True)
+    images, doubled = by_name(listed.paths, folder, IMAGE)
+    return Found(images, {}, folder, label_root / split, doubled, not_taken(listed, IMAGE))
 
 
 def _layout(root: Path, *, labelled: bool = True) -> tuple[Path, Path]:
@@ -108,8 +151,3 @@ def _layout(root: Path, *, labelled: bool = True) -> tuple[Path, Path]:
 
 def _remedy(split: str) -> str:
     return f"unpack the {split} split of Cityscapes there"
-
-
-def _name(path: Path) -> str:
-    """<city>_<seq>_<frame>, which image and label share."""
-    return "_".join(path.name.split("_")[:3])

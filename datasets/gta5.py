@@ -1,6 +1,7 @@
 """GTA5 (Richter et al., "Playing for Data", ECCV 2016): images/NNNNN.png, labels/NNNNN.png.
 
-Labels are palette PNGs whose indices are Cityscapes label ids.
+Labels are palette PNGs whose indices are Cityscapes label ids. Any name will do that an image and
+its label share; images may be `.jpg` or `.PNG`, too.
 """
 
 import functools
@@ -8,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.pairing import Found, check_partners, existing_folder
-from datasets.samples import SampleFiles
+from datasets.pairing import Found, by_name, check_partners, existing_folder, listing, not_taken
+from datasets.samples import SampleFiles, say_once
 from utils.errors import UserError
 
 BAD_PAIRS = frozenset({15188, 17705, *range(20801, 20861)})
@@ -26,6 +27,8 @@ seconds."""
 def gta5_files(root: Path, split: str, val_fraction: float) -> list[SampleFiles]:
     """The samples of a split, "train" or "val", in the order of their names."""
     found = _all_files(root)
+    for sentence in found.left_out:
+        say_once(sentence)
     check_partners(found)
     names = sorted(found.images)
     chosen = _in_split(names, split, val_fraction)
@@ -103,8 +106,12 @@ def _listing(root: Path) -> Found:
 @functools.lru_cache(maxsize=2)
 def _listed(folders: tuple[Path, Path], changed: tuple[float, float]) -> Found:
     """What lies in the folders of images and of labels that were last changed at these times."""
-    images, labels = ({path.stem: path for path in folder.glob("*.png")} for folder in folders)
-    return Found(images, labels, *folders)
+    listed = [listing(folder, deep=False) for folder in folders]
+    (images, doubled_images), (labels, doubled_labels) = (
+        by_name(one.paths, folder) for one, folder in zip(listed, folders, strict=True)
+    )
+    sentences = [sentence for one in listed for sentence in not_taken(one, "")]
+    return Found(images, labels, *folders, [*doubled_images, *doubled_labels], sentences)
 
 
 _REMEDY = "unpack GTA5 so that --gta5_root holds images/ and labels/"

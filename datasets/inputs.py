@@ -1,16 +1,19 @@
 """The pictures that a user names: one, a folder of them, or a glob such as `a/**/*.png`."""
 
+import fnmatch
 import functools
 import glob
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from datasets.cityscapes import IMAGE
+from datasets.listing import PICTURES, Listing, is_picture, left_out_sentences, list_below
+from datasets.samples import say_once
 from utils.errors import UserError
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 RECORD = "predictions.json"
@@ -18,6 +21,9 @@ RECORD = "predictions.json"
 
 WILD = frozenset("*?[")
 """Characters that make a path a glob, unless a file of that name exists."""
+
+DEEP = "**"
+"""The part of a glob that stands for folders at any depth."""
 
 
 class Picture(NamedTuple):
@@ -43,7 +49,10 @@ def input_folder(path: Path) -> Path:
 
 
 def find_pictures(path: Path) -> list[Picture]:
-    """The pictures of an input, sorted; hidden files and results of predictions are none.
+    """The pictures of an input, sorted; hidden files, videos in folders and results of predictions
+    are none. Says what is left out.
+
+    Pictures of a kind that cannot be read, such as HEIC, are among them: reading says so.
 
     Cityscapes' `_leftImg8bit` is no part of a name; pictures that differ in their suffix alone keep
     it. Raises UserError where there are none.
@@ -60,21 +69,22 @@ def find_pictures(path: Path) -> list[Picture]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir() and not is_glob(path):
         return [path]
-    pattern = f"{glob.escape(str(path))}/**/*" if path.is_dir() else str(path)
-    # Unlike pathlib it follows links, by which data sets are often put together.
-    found = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207
-    root = input_folder(path)
+    root, listed = input_folder(path), _listing(path)
 
     @functools.cache
     def holds_results(folder: Path) -> bool:
         above = folder != root and holds_results(folder.parent)
         return above or (folder / RECORD).exists()
 
-    pictures = [
-        file
-        for file in found
-        if file.suffix.lower() in PICTURES and not holds_results(file.parent) and not file.is_dir()
-    ]
+    files = [file for file in listed.paths if not holds_results(file.parent)]
+    reasons = {
+        **listed.left_out(),
+        "folders that cannot be opened": listed.closed,
+        "videos, which --input takes one by one": [file for file in files if is_video(file)],
+    }
+    for sentence in left_out_sentences(reasons):
+        say_once(sentence)
+    pictures = [file for file in files if is_picture(file) and not file.is_dir()]
     if not pictures:
         raise UserError(
             f"--input {path}: there are no pictures ({', '.join(PICTURES)}): name a picture, a "
@@ -83,7 +93,34 @@ def _files(path: Path) -> list[Path]:
     return pictures
 
 
+def _listing(path: Path) -> Listing:
+    """What lies below a folder, or is matched by a glob, whose `**` enters no folder twice."""
+    if path.is_dir():
+        return list_below(path)
+    if DEEP not in path.parts:
+        return Listing(sorted(map(Path, glob.glob(str(path)))), [], [], [])  # noqa: PTH207
+    above = Path(*path.parts[: path.parts.index(DEEP)])
+    folders = [Path(name) for name in glob.glob(str(above))] if is_glob(above) else [above]  # noqa: PTH207
+    listed = list_below(*filter(Path.is_dir, folders))
+    paths, hidden = (
+        [one for one in several if _matches(one.parts, path.parts)]
+        for several in (listed.paths, listed.hidden)
+    )
+    return listed._replace(paths=paths, hidden=hidden)
+
+
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether the parts of a path match those of a glob, where `**` stands for any folders."""
+    if not patterns:
+        return not names
+    if patterns[0] == DEEP:
+        return any(_matches(names[start:], patterns[1:]) for start in range(len(names) + 1))
+    if not names or not fnmatch.fnmatch(names[0], patterns[0]):
+        return False
+    return _matches(names[1:], patterns[1:])
+
+
 def _name(relative: Path) -> str:
-    if relative.name.endswith(IMAGE):
-        return relative.with_name(relative.name.removesuffix(IMAGE)).as_posix()
+    if relative.name.endswith(f"{IMAGE}.png"):
+        return relative.with_name(relative.name.removesuffix(f"{IMAGE}.png")).as_posix()
     return relative.with_suffix("").as_posix()

@@ -1,21 +1,76 @@
 """Pairing images with labels by name, never by position."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.listing import PNG_OR_JPEG, Listing, is_picture, left_out_sentences, list_below
 from utils.errors import UserError
 
 SHOWN = 3
 
 
 class Found(NamedTuple):
-    """The images and labels that lie in two folders, by the names that partners share."""
+    """The images and labels that lie in two folders, by the names that partners share.
+
+    Attributes:
+        doubled: pairs of files that have the same name and role, such as `1.png` and `1.jpg`; the
+            first of each is among the images or labels.
+        left_out: sentences that say which files are not taken.
+    """
 
     images: Mapping[str, Path]
     labels: Mapping[str, Path]
     image_folder: Path
     label_folder: Path
+    doubled: Sequence[tuple[Path, Path]] = ()
+    left_out: Sequence[str] = ()
+
+
+def listing(folder: Path, *, deep: bool) -> Listing:
+    """Everything in a folder, with `deep` below it. Raises UserError for a folder that cannot be
+    opened, since samples may lie in it."""
+    listed = list_below(folder, deep=deep)
+    if listed.closed:
+        raise UserError(f"{listed.closed[0]} cannot be opened: change its permissions")
+    return listed
+
+
+def by_name(
+    paths: Iterable[Path], folder: Path, ending: str = ""
+) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:
+    """The PNG and JPEG files with this ending before the suffix, and pairs of one name (`doubled`).
+
+    The name of a file is its path below the folder without ending and suffix, such as
+    `aachen/aachen_000000_000019`.
+    """
+    files: dict[str, Path] = {}
+    doubled = []
+    start = len(f"{folder}{os.sep}")  # `relative_to` takes ten times as long
+    for path in paths:
+        if is_named(path, ending):
+            name = os.path.splitext(str(path)[start:])[0].removesuffix(ending)  # noqa: PTH122
+            first = files.setdefault(name.replace(os.sep, "/"), path)
+            if first is not path:
+                doubled.append((first, path))
+    return files, doubled
+
+
+def not_taken(listed: Listing, ending: str | None = None) -> list[str]:
+    """Sentences that say which files and folders are not taken; with an ending also those about
+    pictures without it."""
+    reasons = listed.left_out()
+    if ending is not None:
+        others = [p for p in listed.paths if is_picture(p) and not is_named(p, ending)]
+        reasons[f"not named *{ending}.png or .jpg"] = others
+    return left_out_sentences(reasons)
+
+
+def is_named(path: Path, ending: str) -> bool:
+    """Whether a file is a PNG or JPEG whose name has this ending, and more, before the suffix."""
+    stem, suffix = os.path.splitext(path.name)  # noqa: PTH122 - faster than pathlib's
+    return suffix.lower() in PNG_OR_JPEG and stem.endswith(ending) and stem != ending
 
 
 def existing_folder(folder: Path, remedy: str) -> Path:
@@ -26,12 +81,24 @@ def existing_folder(folder: Path, remedy: str) -> Path:
 
 
 def check_partners(found: Found) -> None:
-    """Raises UserError unless the same names stand on both sides, and at least one."""
-    images, labels, image_folder, label_folder = found
-    if not images and not labels:
-        raise UserError(f"{image_folder} and {label_folder} hold no PNG files: put the data there")
-    _report("label", images, labels, label_folder)
-    _report("image", labels, images, image_folder)
+    """Raises UserError unless the same names stand on both sides, each once, and at least one."""
+    check_doubled(found)
+    if not found.images and not found.labels:
+        raise UserError(
+            f"{found.image_folder} and {found.label_folder} hold no PNG files: put the data there"
+        )
+    _report("label", found.images, found.labels, found.label_folder)
+    _report("image", found.labels, found.images, found.image_folder)
+
+
+def check_doubled(found: Found) -> None:
+    """Raises UserError where two files have the same name and role."""
+    for first, second in found.doubled:
+        raise UserError(doubled_sentence(first, second))
+
+
+def doubled_sentence(first: Path, second: Path) -> str:
+    return f"{first} and {second} have the same name but for the suffix: remove one of them"
 
 
 def _report(

@@ -6,7 +6,9 @@ Images are uint8 RGB [3, H, W] from the disk to the device; labels are uint8 tra
 
 import contextlib
 import functools
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -69,13 +71,19 @@ class LabelKind(Enum):
 
 
 class SampleFiles(NamedTuple):
-    """The files of one sample. `name` is what every file derived from it is called by; without a
-    label every pixel counts as `IGNORE`."""
+    """The files of one sample; without a label every pixel counts as `IGNORE`.
+
+    Attributes:
+        name: what the sample is called, unlike every other one of its split.
+        place: where in a folder files that are made from it lie, such as `aachen/aachen_0_19`
+            without an ending; only Cityscapes has such files.
+    """
 
     name: str
     image: Path
     label: Path | None = None
     kind: LabelKind = LabelKind.LABEL_IDS
+    place: str = ""
 
 
 class SampleDataset(Dataset):
@@ -136,7 +144,7 @@ class SampleDataset(Dataset):
         pair = self.cached[index]
         if pair is None:
             folder = self.cached.images.pixels_path.parent
-            _say_once(f"the cache {folder} is damaged: remove it; what it lost is decoded anew")
+            say_once(f"the cache {folder} is damaged: remove it; what it lost is decoded anew")
         return pair
 
     def decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -150,12 +158,12 @@ class SampleDataset(Dataset):
             try:
                 return read_pair(self.files[place])
             except UserError as error:
-                _say_once(f"skipped: {error}")
+                say_once(f"skipped: {error}")
         raise UserError(f"none of {len(self.files)} samples can be read")
 
 
 @functools.cache
-def _say_once(text: str) -> None:
+def say_once(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # of several processes only the first one prints
 
 
@@ -213,7 +221,21 @@ def read_image(path: Path, *, alone: bool = False) -> np.ndarray:
 
 def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:
     """Train ids, uint8 [H, W], of a PNG of train ids, or of label ids, which are mapped."""
+    ids = read_ids(path, holds_train_ids=holds_train_ids)
+    return ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+
+
+def read_ids(path: Path, *, holds_train_ids: bool) -> np.ndarray:
+    """Train ids or label ids, uint8 [H, W], as a PNG holds them.
+
+    Raises UserError where it cannot be read or holds other values.
+    """
     picture = _decoded(path)
+    if picture.format != "PNG":
+        raise UserError(
+            f"{path} is a {picture.format} picture, which does not keep class ids exactly: replace "
+            "it by the original PNG"
+        )
     if picture.mode not in ("L", "P"):
         raise UserError(
             f"{path} is a {picture.mode} picture, not a map of class ids (8-bit grey or palette): "
@@ -221,7 +243,7 @@ def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:
         )
     ids = np.array(picture)
     _check_ids(path, ids, holds_train_ids)
-    return ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+    return ids
 
 
 def _check_ids(path: Path, ids: np.ndarray, holds_train_ids: bool) -> None:
@@ -240,7 +262,55 @@ def _check_ids(path: Path, ids: np.ndarray, holds_train_ids: bool) -> None:
         )
 
 
+def check_scored(files: Sequence[SampleFiles], *, skips_bad: bool = False) -> None:
+    """Raise UserError unless a pixel of a label is scored; reads labels until one is.
+
+    Labels that cannot be read raise, too, unless `skips_bad`. Samples without labels pass.
+    """
+    values: set[int] = set()
+    for one in files:
+        if one.label is None:
+            return
+        holds_train_ids = one.kind is not LabelKind.LABEL_IDS
+        try:
+            ids = read_ids(one.label, holds_train_ids=holds_train_ids)
+        except UserError:
+            if not skips_bad:
+                raise
+            continue
+        found = np.unique(ids)
+        if is_scored(found, holds_train_ids=holds_train_ids):
+            return
+        values.update(found.tolist())
+    if values:
+        folder = os.path.commonpath([one.label.parent for one in files])
+        raise UserError(nothing_scored(folder, len(files), values))
+
+
+def is_scored(ids: np.ndarray, *, holds_train_ids: bool) -> bool:
+    """Whether one of these train ids or label ids, uint8, is a class that is scored."""
+    train_ids = ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+    return bool((train_ids != IGNORE).any())
+
+
+def nothing_scored(where: Path | str, count: int, values: Iterable[int]) -> str:
+    """The sentence about labels that hold these values, none of which is scored."""
+    values = sorted(values)
+    if values == [IGNORE]:
+        meaning = f"only {IGNORE}, which is ignored: replace the labels"
+    else:
+        scored = _some(np.flatnonzero(LABEL_ID_TO_TRAIN_ID != IGNORE), NUM_CLASSES)
+        meaning = (
+            f"only {_some(values)}. Are these train ids, or classes of your own, or empty labels "
+            f"such as those of Cityscapes' test split? Label ids that are scored are {scored}: "
+            "convert or replace the labels"
+        )
+    return f"no pixel of the {count} labels in {where} is scored; they hold {meaning}"
+
+
 def _some(values: Sequence[int], at_most: int = 8) -> str:
+    if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
+        return f"{values[0]} to {values[-1]}"
     words = [str(value) for value in values[:at_most]]
     return ", ".join(words) + (", …" if len(values) > at_most else "")
 
@@ -263,13 +333,27 @@ def _decoded(path: Path, *, alone: bool = False) -> Image.Image:
 @contextlib.contextmanager
 def _opened(path: Path, *, alone: bool = False) -> Iterator[Image.Image]:
     """A picture whose header is read. Raises UserError for what goes wrong with it."""
+    formats = ALONE_FORMATS if alone else FORMATS
+    remedy = "replace it, or remove it together with its partner"
+    if alone:
+        remedy = "save it as PNG or JPEG, or remove it"
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is no file")  # to open a pipe would wait for its other end
-        with Image.open(path, formats=ALONE_FORMATS if alone else FORMATS) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path, formats=formats)
+        with picture:
             yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        partner = "" if alone else " together with its partner"
+    except Image.DecompressionBombError as error:
+        most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
         raise UserError(
-            f"{path} cannot be read as a picture ({error}): replace it, or remove it{partner}"
+            f"{path} cannot be read as a picture (it has more than {most} million pixels): make it "
+            "smaller, or cut it into pieces"
         ) from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{path} cannot be read as a picture (it is none of {', '.join(formats)}): {remedy}"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}): {remedy}") from error

@@ -16,7 +16,7 @@ from datasets.cityscapes import cityscapes_files
 from datasets.gta5 import gta5_files
 from datasets.labels import CLASSES
 from datasets.samples import read_image, read_pair
-from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
+from tests.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
 from trainings import check_data
 from trainings.loaders import Domain
 from utils.errors import UserError
@@ -130,6 +130,11 @@ PROBLEMS = {
         GTA5_LABEL,
     ),
     "label id 40": (draw(GTA5_LABEL, with_value(40), "P"), "label values", GTA5_LABEL),
+    "two images of one name": (
+        copy(GTA5_IMAGE, "GTA5/images/00003.PNG"),
+        "two files of one name",
+        GTA5_IMAGE,
+    ),
     "train id 26": (draw(VAL_LABEL, np.full((72, 104), 26, np.uint8)), "label values", VAL_LABEL),
 }
 
@@ -168,6 +173,13 @@ NOTES = {
     ),
     "duplicate": (copy(GTA5_IMAGE, "GTA5/images/00010.png"), "duplicate image", "00010.png"),
     "duplicate across": (copy(VAL_IMAGE, TRAIN_IMAGE), "duplicate image", VAL_IMAGE),
+    "hidden twin": (write("GTA5/images/._00003.png", b"Mac"), "left out", "GTA5/images"),
+    "other picture": (copy(GTA5_IMAGE, "GTA5/images/3.bmp"), "left out", "GTA5/images"),
+    "image of another name": (
+        copy(VAL_IMAGE, "Cityscapes/leftImg8bit/val/ulm/1.png"),
+        "left out",
+        "Cityscapes/leftImg8bit/val",
+    ),
     "no training labels": (all_labels_of("train"), "no training labels", TRAIN_LABELS),
 }
 
@@ -347,6 +359,59 @@ def test_what_training_refuses_of_whole_files_is_refused(data, capsys):
     assert "8 images, fewer than a batch of 9" in record["findings"][0]["sentence"]
     code, record = check("--gta5_val_fraction", "0.01")
     assert code == 1 and "too few for a training and a val" in record["findings"][0]["sentence"]
+
+
+def fill_labels(data, pattern, values):
+    for path in data.glob(pattern):
+        ids = np.array(values, np.uint8)[label_ids(0) % len(values)]
+        save(ids, path, "P" if "GTA5" in pattern else None)
+
+
+NOTHING_SCORED = {
+    "classes of one's own": ("GTA5/labels/*.png", range(5), "0 to 4. Are these train ids, or"),
+    "empty labels": ("GTA5/labels/*.png", [0, 4], "0, 4. Are these train ids, or classes of"),
+    "ignored": ("Cityscapes/gtFine/val/*/*TrainIds.png", [255], "255, which is ignored: repl"),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING_SCORED)
+def test_a_split_without_a_scored_pixel_is_refused_by_the_check_and_by_training(data, case, capsys):
+    pattern, values, sentence = NOTHING_SCORED[case]
+    fill_labels(data, pattern, values)
+    code, record = check()
+    assert code == 1 and not record["training_would_run"]
+    problems = [one for one in record["findings"] if one["problem"]]
+    assert {one["kind"] for one in problems} == {"nothing scored"}
+    assert all(f"they hold only {sentence}" in one["sentence"] for one in problems)
+    assert len(problems) == (2 if "GTA5" in pattern else 1)  # each split
+    action = "train_simple_gta5" if "GTA5" in pattern else "train_fda"
+    capsys.readouterr()
+    assert main.main(["--action", action, *TINY, "--save_model_path", "runs"]) == 1
+    assert f"is scored; they hold only {sentence}" in capsys.readouterr().err
+    assert not list(data.glob("runs/*/latest.pth"))
+
+
+def test_one_scored_pixel_is_enough(data):
+    fill_labels(data, "GTA5/labels/*.png", range(5))
+    for number in (8, 10):  # the last of each split
+        ids = np.zeros((72, 104), np.uint8)
+        ids[40, 50] = 7
+        save(ids, data / f"GTA5/labels/{number:05d}.png", "P")
+    code, record = check()
+    assert code == 0 and {one["kind"] for one in record["findings"]} == {"blank label"}
+
+
+def test_photos_with_names_of_their_own_are_all_counted(data):
+    for number in range(6):
+        name = f"car/dash_cam_front_{number:04d}_leftImg8bit.png"
+        save(picture(300 + number), data / "Cityscapes/leftImg8bit/train" / name)
+        name = f"car/dash_cam_front_{number:04d}_gtFine_labelIds.png"
+        save(label_ids(number), data / "Cityscapes/gtFine/train" / name)
+    code, record = check()
+    assert code == 0 and record["findings"] == []
+    assert {p["city"]: p["images"] for p in record["parts"]} == {
+        **{"": 2, "aachen": 4, "car": 6, "ulm": 3}
+    }
 
 
 def test_empty_folders(data):

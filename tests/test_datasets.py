@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.cityscapes import cityscapes_files
+from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import BAD_PAIRS, gta5_files, left_out, validation_positions
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID
 from datasets.samples import LabelKind, SampleDataset, read_image, read_label, read_pair
@@ -86,6 +86,105 @@ def test_missing_and_surplus_partners_are_listed(tmp_path):
     next(cityscapes.glob("leftImg8bit/val/ulm/*")).unlink()
     with pytest.raises(UserError, match=r"1 of 3 files have no image"):
         cityscapes_files(cityscapes, "val")
+
+
+def add_cityscapes_pair(root, place, seed, ending=".png", split="train"):
+    save(picture(seed), root / f"leftImg8bit/{split}/{place}_leftImg8bit{ending}")
+    save(label_ids(seed), root / f"gtFine/{split}/{place}_gtFine_labelIds.png")
+
+
+OWN_PLACES = (
+    *(f"car/dash_cam_front_{number:04d}" for number in range(3)),
+    *("ulm/a_0_0", "bonn/a_0_0", "ulm/a_0_0_1", "ulm/x", "flat", "deep/er/y_0_0_0_0"),
+)
+
+
+def test_cityscapes_images_of_any_name_keep_their_own_labels(tmp_path):
+    for seed, place in enumerate(OWN_PLACES):
+        add_cityscapes_pair(tmp_path, place, seed)
+    files = cityscapes_files(tmp_path, "train")
+    assert sorted(one.place for one in files) == sorted(OWN_PLACES)
+    for one in files:
+        image, label = read_pair(one)
+        seed = OWN_PLACES.index(one.place)
+        assert np.array_equal(image, picture(seed))
+        assert np.array_equal(label, LABEL_ID_TO_TRAIN_ID[label_ids(seed)])
+    names = [one.name for one in files]
+    assert len(set(names)) == len(OWN_PLACES) and {"ulm/a_0_0", "bonn/a_0_0", "flat"} <= {*names}
+    assert [one.name for one in cityscapes_images(tmp_path, "train")] == names
+
+
+def test_the_same_file_name_in_another_city_is_no_partner(tmp_path):
+    add_cityscapes_pair(tmp_path, "ulm/a_0_0", 0)
+    (tmp_path / "gtFine/train/ulm").rename(tmp_path / "gtFine/train/bonn")
+    with pytest.raises(UserError, match=r"1 of 1 files have no label.*ulm/a_0_0_leftImg8bit.png"):
+        cityscapes_files(tmp_path, "train")
+
+
+def test_pictures_may_be_jpegs_and_end_in_capitals(tmp_path):
+    cityscapes, gta5 = tmp_path / "c", make_gta5(tmp_path / "g", range(1, 5))
+    for number, ending in enumerate((".jpg", ".PNG", ".JPEG", ".png")):
+        add_cityscapes_pair(cityscapes, f"ulm/{number}", number, ending)
+        image = gta5 / f"images/{number + 1:05d}.png"
+        save(picture(number), image.with_suffix(ending))
+        if ending != ".png":
+            image.unlink()
+    label = gta5 / "labels/00002.png"
+    label.rename(label.with_suffix(".PNG"))
+    assert [one.name for one in cityscapes_files(cityscapes, "train")] == ["0", "1", "2", "3"]
+    files = [one for split in ("train", "val") for one in gta5_files(gta5, split, 0.25)]
+    assert [one.name for one in files] == ["00001", "00002", "00003", "00004"]
+    assert all(read_pair(one)[0].shape == (72, 104, 3) for one in files)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    cityscapes, gta5 = make_cityscapes(tmp_path / "c"), make_gta5(tmp_path / "g")
+    image = next((cityscapes / "leftImg8bit/train").glob("*/*"))
+    save(picture(9), image.with_suffix(".jpg"))
+    for find in (cityscapes_files, cityscapes_images):
+        with pytest.raises(UserError, match=r"\.jpg and .*\.png have the same name but for"):
+            find(cityscapes, "train")
+    save(label_ids(9), gta5 / "labels/00003.PNG")
+    with pytest.raises(UserError, match=r"00003.PNG and .*00003.png have the same name"):
+        gta5_files(gta5, "train", 0.2)
+
+
+def test_a_jpeg_is_no_label(tmp_path):
+    gta5 = make_gta5(tmp_path)
+    label = gta5 / "labels/00001.png"
+    label.unlink()
+    save(label_ids(1), label.with_suffix(".jpg"))
+    with pytest.raises(UserError, match=r"00001.jpg is a JPEG .*not keep class ids exactly"):
+        read_pair(gta5_files(gta5, "train", 0.2)[0])
+
+
+def test_hidden_twins_and_other_pictures_are_left_out_and_said(tmp_path, capsys):
+    cityscapes, gta5 = make_cityscapes(tmp_path / "c"), make_gta5(tmp_path / "g")
+    for root in (cityscapes, gta5):
+        for path in list(root.rglob("*.png")):
+            path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+    save(picture(1), gta5 / "images/00011.bmp")
+    assert len(cityscapes_files(cityscapes, "train")) == 4
+    assert len(gta5_files(gta5, "train", 0.2)) == 8
+    said = capsys.readouterr().err
+    images, train = gta5 / "images", cityscapes / "leftImg8bit/train/aachen"
+    assert f"left out (hidden files): 10, such as {images}/._00001.png\n" in said
+    assert f"left out (hidden files): 4, such as {train}/._aachen_000000_000019_left" in said
+    assert f"left out (not named *.png or .jpg): 1, such as {images}/00011.bmp\n" in said
+
+
+def test_links_between_folders_of_data_are_followed_once(tmp_path, capsys):
+    root = make_cityscapes(tmp_path / "c")
+    for kind in ("leftImg8bit", "gtFine"):
+        elsewhere = tmp_path / "elsewhere" / kind
+        (root / kind / "train/aachen").rename(elsewhere.parent.mkdir(exist_ok=True) or elsewhere)
+        for link, target in {"aachen": elsewhere, "up": "..", "again": elsewhere}.items():
+            (root / kind / "train" / link).symlink_to(target)
+        (elsewhere / "round").symlink_to(root / kind / "train")
+    names = [f"aachen_{number:06d}_000019" for number in range(4)]
+    files = cityscapes_files(root, "train")
+    assert [one.name for one in files] == names and files[0].place == f"aachen/{names[0]}"
+    assert "links that lead up): 3, such as" in capsys.readouterr().err
 
 
 def test_missing_and_empty_folders(tmp_path):

@@ -150,7 +150,7 @@ def test_a_picture_of_10_billion_pixels_is_refused(tmp_path):
     """A PNG's header may say anything."""
     path = png(picture(0, SIZE), tmp_path / "a.png")
     claim_size(path, 100_000)
-    with pytest.raises(UserError, match=r"a\.png.*bomb"):
+    with pytest.raises(UserError, match=r"a\.png.*more than 178 million pixels"):
         read_image(path)
 
 
@@ -177,7 +177,7 @@ def test_a_program_for_ghostscript_is_refused_unread(tmp_path):
     path.write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 64\n%%EndComments\nshowpage\n"
     )
-    with pytest.raises(UserError, match=r"a\.png.*cannot identify"):
+    with pytest.raises(UserError, match=r"a\.png.*none of PNG, JPEG\)"):
         read_image(path)
 
 

@@ -18,7 +18,7 @@ from datasets.inputs import PICTURES, find_pictures
 from datasets.labels import CLASS_NAMES, LABEL_ID_TO_TRAIN_ID, PALETTE
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from tests.helpers import label_ids, picture, run_main, save
+from tests.helpers import claim_size, label_ids, picture, run_main, save
 from trainings import predict, video
 from trainings.predict import KINDS, as_seen
 from utils.background import Background
@@ -394,6 +394,56 @@ def test_a_glob_finds_what_it_matches_in_linked_folders_too(tmp_path, monkeypatc
     assert found("in") == ["a/1", "a/3", "a/b/2", "link/4"]
     assert found("in/**/*.png") == ["a/1", "a/b/2", "link/4"]
     assert found("in/out/color/*.png") == ["5"]  # named, they are inputs
+
+
+def test_links_that_lead_up_or_around_list_no_picture_twice(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a/1.png", "in/b/2.png"):
+        save(picture(0, (8, 8)), tmp_path / name)
+    for link, target in (("up", ".."), ("self", "."), ("a/b", "../b"), ("b/a", "../a")):
+        (tmp_path / "in" / link).symlink_to(target)
+
+    def found(path):
+        return [picture.name for picture in find_pictures(Path(path))]
+
+    for path in ("in", "in/**/*.png", "in/**"):
+        assert found(path) == ["a/1", "b/2"]
+    assert "left out (folders listed under another name, and links that lead up): 4, such as" in (
+        capsys.readouterr().err
+    )
+    assert found("in/a/**/*.png") == ["1", "b/2"]
+    assert found("i?/**/[1-9].png") == ["in/a/1", "in/b/2"]
+
+
+def test_pictures_that_cannot_be_read_are_named_and_hidden_files_and_videos_counted(here, capsys):
+    save(picture(0, SIZE), here / "in/0.png")
+    save(picture(0, SIZE), here / "in/gif.gif")
+    (here / "in/phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    for name in ("._0.png", "._1.png", "clip.mp4", ".DS_Store", "notes.txt"):
+        (here / "in" / name).write_bytes(b"Mac OS X")
+    assert command("--input", "in") == 1
+    out, err = capsys.readouterr()
+    bad = {Path(one["path"]).name for one in record(here / "runs/predictions_a/in")["bad"]}
+    assert bad == {"gif.gif", "phone.HEIC"} and "2 files could not be read" in err
+    assert out.count("WEBP): save it as PNG or JPEG, or remove it") == 2
+    assert f"left out (hidden files): 2, such as {here}/in/._0.png\n" in err
+    assert f"left out (videos, which --input takes one by one): 1, such as {here}/in/cl" in err
+    assert names(here / "runs/predictions_a/in") == {"0"}
+    assert command("--input", "in/phone.HEIC") == 1
+    assert "phone.HEIC cannot be read as a picture" in capsys.readouterr().out
+
+
+def test_a_picture_that_is_too_large_is_named_and_a_large_one_is_no_warning(
+    here, capsys, recwarn, monkeypatch
+):
+    save(picture(0, SIZE), here / "in/0.png")
+    save(picture(0, SIZE), here / "in/1.png")
+    claim_size(here / "in/1.png", 20_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZE[0] * SIZE[1] - 1)  # PIL warns from there on
+    assert command("--input", "in") == 1
+    assert "(it has more than 0 million pixels): make it smaller, or cut" in capsys.readouterr().out
+    assert names(here / "runs/predictions_a/in") == {"0"}
+    assert not [one for one in recwarn if "Bomb" in one.category.__name__]
 
 
 def test_a_phones_picture_is_predicted_as_it_is_shown(here):

@@ -11,7 +11,7 @@ from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
 from datasets.samples import LabelKind, SampleDataset, read_pair
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
-from tests.helpers import make_cityscapes, save
+from tests.helpers import make_cityscapes, picture, save
 from trainings import pseudo_labels
 from trainings.loaders import TARGET_STREAM, Domain, training_samples, unlabelled_samples
 from trainings.pseudo_labels import (
@@ -329,6 +329,22 @@ def test_labels_are_said_where_a_training_begins_not_where_they_are_asked_for(to
     assert not capsys.readouterr().out
     training_samples(found, toy.settings, TARGET_STREAM)
     assert f"pseudo-labels: 5 in {toy.folder.path}/train\n" in capsys.readouterr().out
+
+
+def test_one_file_name_in_two_cities_has_a_label_of_each(tmp_path):
+    for seed, place in enumerate(("ulm/a_0_0", "bonn/a_0_0", "bonn/a_0_0_1")):
+        save(picture(seed), tmp_path / f"Cityscapes/leftImg8bit/train/{place}_leftImg8bit.png")
+    images = cityscapes_images(tmp_path / "Cityscapes", "train")
+    for seed, files in enumerate(images):
+        path = pseudo_label_path(tmp_path / "labels", "train", files)
+        save(np.full((4, 6), seed, np.uint8), path)
+    labelled = with_pseudo_labels(images, tmp_path / "labels", "train")
+    assert [read_pair(files)[1].max() for files in labelled] == [0, 1, 2]
+    paths = {one.relative_to(tmp_path).as_posix() for one in tmp_path.glob("labels/**/*.png")}
+    assert paths == {
+        f"labels/train/{place}_pseudo_labelTrainIds.png"
+        for place in ("ulm/a_0_0", "bonn/a_0_0", "bonn/a_0_0_1")
+    }
 
 
 def test_training_refuses_stale_labels_unless_told(toy):

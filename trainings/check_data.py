@@ -18,15 +18,16 @@ from torch.utils.data import Dataset
 
 from datasets.cityscapes import cityscapes_files, cityscapes_images, found_cityscapes, label_kind
 from datasets.gta5 import found_gta5, gta5_files, left_out
-from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
-from datasets.pairing import Found
+from datasets.labels import CLASS_NAMES, IGNORE, LABEL_ID_TO_TRAIN_ID, NUM_CLASSES
+from datasets.pairing import Found, doubled_sentence
 from datasets.samples import (
     LabelKind,
     UnequalSizes,
     UnknownLabels,
     check_sizes,
+    nothing_scored,
+    read_ids,
     read_image,
-    read_label,
 )
 from trainings.loaders import Domain, check_batch_size, each_item
 from utils.errors import UserError
@@ -51,11 +52,14 @@ class Kind(Enum):
 
     MISSING = "missing"
     UNPAIRED = "unpaired"
+    DOUBLED = "two files of one name"
     UNREADABLE = "unreadable"
     TRUNCATED = "truncated"
     SIZES = "size mismatch"
     VALUES = "label values"
+    NOTHING_SCORED = "nothing scored"
     REFUSED = "refused by training"
+    LEFT_OUT = "left out"
     UNLABELLED = "no training labels"
     BLANK = "blank label"
     DUPLICATE = "duplicate image"
@@ -63,7 +67,7 @@ class Kind(Enum):
     @property
     def is_problem(self) -> bool:
         """Whether a training would end because of it."""
-        return self not in (Kind.UNLABELLED, Kind.BLANK, Kind.DUPLICATE)
+        return self not in (Kind.LEFT_OUT, Kind.UNLABELLED, Kind.BLANK, Kind.DUPLICATE)
 
 
 class Finding(NamedTuple):
@@ -101,12 +105,14 @@ class Reading(NamedTuple):
         size: of the image, (height, width).
         digest: of the bytes of the image's file.
         counts: pixels of the label by train id, int64 [256].
+        values: what the label holds if none of it is scored.
     """
 
     findings: list[Finding]
     size: tuple[int, int] | None = None
     digest: str | None = None
     counts: np.ndarray | None = None
+    values: Sequence[int] = ()
 
 
 def check_data(settings: Settings) -> None:
@@ -143,12 +149,14 @@ def _read_all(settings: Settings) -> "Report":
             with report.noting(Kind.MISSING, domain, settings):
                 found = _find(domain, split, settings)
                 report.note(domain.value, _unpartnered(found, domain, split))
+                report.note_once(domain.value, _other_files(found))
                 files += _files(found, domain, split)
     readings = each_item(_Reader(files), num_workers=settings.num_workers)
     readings = progress(readings, "check", total=len(files), unit="sample")
     for one, reading in zip(files, readings, strict=True):
         report.add(one, reading)
     for domain in Domain:
+        report.note(domain.value, _nothing_scored(report, domain, settings))
         if not report.has_problem(domain):
             with report.noting(Kind.REFUSED, domain, settings):
                 _ask_training(domain, settings)
@@ -193,7 +201,7 @@ def _ask_training(domain: Domain, settings: Settings) -> None:
 
 def _unpartnered(found: Found, domain: Domain, split: str) -> Iterator[Finding]:
     """Images without labels and labels without images; one finding where a side has none."""
-    images, labels, image_folder, label_folder = found
+    images, labels, image_folder, label_folder, *_ = found
     if domain is Domain.GTA5 and not images and not labels:
         return  # too few for a split, which is training's to say
     if not images:
@@ -209,6 +217,14 @@ def _unpartnered(found: Found, domain: Domain, split: str) -> Iterator[Finding]:
             yield Finding(Kind.UNPAIRED, path, sentence)
 
 
+def _other_files(found: Found) -> Iterator[Finding]:
+    """Files whose names others have already, and files that are not taken."""
+    for first, second in found.doubled:
+        yield Finding(Kind.DOUBLED, second, doubled_sentence(first, second))
+    for sentence in found.left_out:
+        yield Finding(Kind.LEFT_OUT, found.image_folder, sentence)
+
+
 def _no_labels(folder: Path, domain: Domain, split: str) -> Finding:
     if domain is Domain.CITYSCAPES and split == "train":
         sentence = f"{folder} holds no labels: adaptation needs none, supervised training does"
@@ -219,17 +235,27 @@ def _no_labels(folder: Path, domain: Domain, split: str) -> Finding:
 
 def _files(found: Found, domain: Domain, split: str) -> list[Files]:
     return [
-        _sample(found.images.get(name), found.labels.get(name), domain, split)
+        _sample(name, found.images.get(name), found.labels.get(name), domain, split)
         for name in sorted(found.images.keys() | found.labels.keys())
     ]
 
 
-def _sample(image: Path | None, label: Path | None, domain: Domain, split: str) -> Files:
+def _sample(name: str, image: Path | None, label: Path | None, domain: Domain, split: str) -> Files:
     if domain is Domain.GTA5:
         return Files(Part(domain.value, split), image, label, LabelKind.LABEL_IDS)
-    city = (image or label).parent.name
+    city = name.rpartition("/")[0]
     kind = label_kind(label) if label else LabelKind.LABEL_IDS
     return Files(Part(domain.value, split, city), image, label, kind)
+
+
+def _nothing_scored(report: "Report", domain: Domain, settings: Settings) -> Iterator[Finding]:
+    """Splits of whose labels no pixel is scored."""
+    folder, _ = _flag(domain, settings)
+    for split, frequencies in report.frequencies.items():
+        if split.data_set == domain.value and not frequencies.pixels[:NUM_CLASSES].any():
+            where = f"{folder} ({split.split} split)"
+            sentence = nothing_scored(where, frequencies.labels, frequencies.values)
+            yield Finding(Kind.NOTHING_SCORED, folder, sentence)
 
 
 # -------------------------------------------------------------------------- reading, in workers
@@ -251,22 +277,26 @@ class _Reader(Dataset):
 def read(files: Files) -> Reading:
     """The files of a sample, read by training's own readers; nothing in them raises."""
     findings: list[Finding] = []
-    image = label = digest = counts = None
+    image = ids = digest = counts = None
+    values: list[int] = []
     if files.image:
         with _kept(files.image, findings):
             image = read_image(files.image)
             digest = file_digest(files.image)  # from the memory that the reader has just filled
     if files.label:
         with _kept(files.label, findings):
-            label = read_label(files.label, holds_train_ids=files.kind is LabelKind.TRAIN_IDS)
-            counts = np.bincount(label.ravel(), minlength=256)
+            holds_train_ids = files.kind is LabelKind.TRAIN_IDS
+            ids = read_ids(files.label, holds_train_ids=holds_train_ids)
+            train_ids = ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+            counts = np.bincount(train_ids.ravel(), minlength=256)
             if not counts[:NUM_CLASSES].any():
+                values = np.unique(ids).tolist()
                 sentence = f"{files.label} has no pixel of a class: nothing is learned from it"
                 findings.append(Finding(Kind.BLANK, files.label, sentence))
-    if image is not None and label is not None:
+    if image is not None and ids is not None:
         with _kept(files.label, findings):
-            check_sizes(files.image, image, files.label, label)
-    return Reading(findings, None if image is None else image.shape[:2], digest, counts)
+            check_sizes(files.image, image, files.label, ids)
+    return Reading(findings, None if image is None else image.shape[:2], digest, counts, values)
 
 
 @contextlib.contextmanager
@@ -329,16 +359,19 @@ class Frequencies:
         pixels: by train id, int64 [256].
         images: how many labels hold the train id, int64 [256].
         labels: how many were read.
+        values: what those hold of which nothing is scored.
     """
 
     def __init__(self) -> None:
         self.pixels, self.images = np.zeros((2, 256), np.int64)
         self.labels = 0
+        self.values: set[int] = set()
 
-    def add(self, counts: np.ndarray) -> None:
-        self.pixels += counts
-        self.images += counts > 0
+    def add(self, reading: Reading) -> None:
+        self.pixels += reading.counts
+        self.images += reading.counts > 0
         self.labels += 1
+        self.values.update(reading.values)
 
     def share(self, train_id: int) -> float:
         """Of a class among the pixels that have one, of `IGNORE` among all; NaN of none."""
@@ -380,6 +413,10 @@ class Report:
     def note(self, data_set: str, findings: Iterable[Finding]) -> None:
         self.findings[data_set] += findings
 
+    def note_once(self, data_set: str, findings: Iterable[Finding]) -> None:
+        """For what several splits have in common."""
+        self.note(data_set, [one for one in findings if one not in self.findings[data_set]])
+
     @contextlib.contextmanager
     def noting(self, kind: Kind, domain: Domain, settings: Settings) -> Iterator[None]:
         """Makes a finding of a folder that cannot be used; once, whatever is looked for in it."""
@@ -387,15 +424,14 @@ class Report:
             yield
         except (UserError, OSError) as error:
             finding = Finding(kind, _flag(domain, settings)[0], str(error))
-            if finding not in self.findings[domain.value]:
-                self.note(domain.value, [finding])
+            self.note_once(domain.value, [finding])
 
     def add(self, files: Files, reading: Reading) -> None:
         self.note(files.part.data_set, reading.findings)
         self.tallies.setdefault(files.part, Tally()).add(files, reading)
         if reading.counts is not None:
             split = files.part._replace(city="")
-            self.frequencies.setdefault(split, Frequencies()).add(reading.counts)
+            self.frequencies.setdefault(split, Frequencies()).add(reading)
         if reading.digest:
             first = self._first.setdefault(reading.digest, files)
             if first is not files:

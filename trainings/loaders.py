@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 
 from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
-from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles
+from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles, check_scored
 from trainings.caching import attach_cache
 from trainings.stopping import held_back, ignore_interrupts
 from utils import processes
@@ -105,8 +105,11 @@ def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
 
 
 def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> SampleDataset:
+    """Raises UserError where no pixel of the labels is scored."""
     if data.note:
         print(data.note)
+    skips = settings.on_bad_sample == SKIP
+    check_scored(data.files, skips_bad=skips)
     size = resize_size(data.domain, settings)
     transform = train_transform(
         resize_to=size,
@@ -114,7 +117,6 @@ def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> Sa
         aug_method=settings.aug_method,
         aug_probability=settings.aug_probability,
     )
-    skips = settings.on_bad_sample == SKIP
     samples = SampleDataset(data.files, transform, seed=(settings.seed, stream), skips_bad=skips)
     attach_cache(samples, Preparation(size, resizes_label=True), settings, build=True)
     return samples
@@ -125,11 +127,14 @@ def validation_samples(domain: Domain, settings: Settings, *, often: bool = Fals
     they are going to be read so often that a cache pays.
 
     With `--eval_scales` images are of their own size, too, to be scaled by `scaled_batches`.
+    Raises UserError where no pixel of the labels is scored.
     """
+    files = labelled(domain, "val", settings)
+    check_scored(files)
     if settings.eval_scales:
-        return SampleDataset(labelled(domain, "val", settings), v2.Identity())
+        return SampleDataset(files, v2.Identity())
     transform = Preparation(resize_size(domain, settings), resizes_label=False)
-    samples = SampleDataset(labelled(domain, "val", settings), transform)
+    samples = SampleDataset(files, transform)
     attach_cache(samples, transform, settings, build=often)
     return samples
 

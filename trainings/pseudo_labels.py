@@ -172,7 +172,7 @@ class _Making:
             return
         for name in (SUMMARY, PROGRESS):
             (self.folder.path / name).unlink(missing_ok=True)
-        for path in self.folder.path.glob(f"{SPLIT}/*/*{PSEUDO}"):
+        for path in self.folder.path.glob(f"{SPLIT}/**/*{PSEUDO}"):
             path.unlink()
 
     def _refuse_other(self, before: dict[str, Any]) -> None:

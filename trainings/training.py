@@ -120,6 +120,8 @@ def _train(
     method = experiment.make_method(network, settings).to(device, memory_format=torch.channels_last)
     method = processes.synchronised(method, device)
     with processes.first_ahead():  # it builds the caches, and says so
+        # The smaller split first: what is wrong with its labels is found before a long cache.
+        validation = validation_samples(experiment.validation, settings, often=True)
         data = TrainingData(
             training_samples(source, settings, SOURCE_STREAM),
             target and training_samples(target, settings, TARGET_STREAM),
@@ -127,7 +129,6 @@ def _train(
             seed=settings.seed,
             passes=settings.accumulate_steps,
         )
-        validation = validation_samples(experiment.validation, settings, often=True)
     if run.writes:
         _check_room(run, method)
     processes.wait_for_all()  # nobody reads any more what a new run takes away
