@@ -60,6 +60,28 @@ def test_every_range_contains_the_identity(code):
     assert least < (12 if code == "RP" else 2), least
 
 
+@pytest.mark.parametrize(
+    ("code", "strength"),
+    [("C", "contrast"), ("S", "saturation"), ("B", "brightness"), ("H", "hue")],
+)
+@pytest.mark.parametrize("size", [(64, 96), (131, 77), (1, 1), (200, 333)])
+def test_colours_change_as_torchvision_changes_them_to_the_bit(code, strength, size):
+    """Also of a crop, whose rows do not follow one another, and with the same draws after it."""
+    torch.manual_seed(1)
+    whole = torch.randint(0, 256, (3, size[0] + 5, size[1] + 3), dtype=torch.uint8)
+    image = tv_tensors.Image(whole[:, 2 : 2 + size[0], 1 : 1 + size[1]])
+    label = tv_tensors.Mask(torch.zeros(size, dtype=torch.uint8))
+    theirs = v2.ColorJitter(**{strength: 0.2 if code == "H" else 0.5})
+    for seed in range(12):
+        results = []
+        for transform in (AUGMENTATIONS[code].make(), theirs):
+            torch.manual_seed(seed)
+            results.append((transform(image, label)[0], torch.rand(1)))
+        (ours, draw), (expected, expected_draw) = results
+        assert type(ours) is tv_tensors.Image and ours.dtype == torch.uint8
+        assert torch.equal(ours, expected) and torch.equal(draw, expected_draw)
+
+
 @pytest.mark.parametrize("code", ["R", "RP"])
 def test_pixels_outside_the_frame_are_ignored_and_black(code):
     image = tv_tensors.Image(torch.full((3, 40, 64), 200, dtype=torch.uint8))
