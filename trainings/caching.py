@@ -22,7 +22,7 @@ from utils.errors import UserError
 from utils.lock import locked
 from utils.settings import Settings
 from utils.transforms import Preparation
-from utils.utils import progress
+from utils.utils import progress, worker_count
 
 MARK_EVERY = 256
 """Samples between two times that what was built is made safe."""
@@ -137,12 +137,12 @@ def _occupied(store: PictureStore) -> int:
         return 0
 
 
-def _fill(writer: "_Writer", places: Sequence[int], num_workers: int) -> None:
+def _fill(writer: "_Writer", places: Sequence[int], num_workers: int | str) -> None:
     loader = DataLoader(
         writer,
         sampler=places,
         batch_size=None,
-        num_workers=num_workers,
+        num_workers=worker_count(num_workers),
         worker_init_fn=ignore_interrupts,
     )
     written: list[int] = []

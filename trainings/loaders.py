@@ -28,7 +28,7 @@ from utils import processes
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
 from utils.transforms import Preparation, resize, train_transform
-from utils.utils import find_input
+from utils.utils import find_input, worker_count
 
 DEAD_WORKER = ("DataLoader worker", "Pin memory thread")
 """What torch's error begins with where one was killed."""
@@ -227,7 +227,12 @@ def check_batch_size(batch_size: int, passes: int, samples: int) -> None:
 
 
 def training_batches(
-    data: TrainingData, start_step: int, stop_step: int, *, num_workers: int, device: torch.device
+    data: TrainingData,
+    start_step: int,
+    stop_step: int,
+    *,
+    num_workers: int | str,
+    device: torch.device,
 ) -> Iterator[Batch]:
     """This process's batches of the steps in that range, one a pass, on the device."""
     keys = data.own_keys(start_step, stop_step)
@@ -240,7 +245,7 @@ def batches_of(
     samples: SampleDataset,
     batches: Iterable[Sequence[int]],
     *,
-    num_workers: int,
+    num_workers: int | str,
     device: torch.device,
 ) -> Iterator[Sample]:
     """Batches of the samples at these places; images of one size stacked, on the device, labels a
@@ -254,7 +259,7 @@ def scaled_batches(
     scales: Sequence[float],
     *,
     batch_size: int,
-    num_workers: int,
+    num_workers: int | str,
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
     """All samples in order, on the device, at these multiples of their size, or as they are where
@@ -268,7 +273,7 @@ def _scaled(
     samples: SampleDataset,
     batches: Iterable[Sequence[int]],
     scales: Sequence[float],
-    workers: int,
+    workers: int | str,
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
     keys = [[(0, place) for place in batch] for batch in batches]
@@ -277,12 +282,12 @@ def _scaled(
         yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 
 
-def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
+def each_item(dataset: Dataset, *, num_workers: int | str) -> Iterator[Any]:
     """The items of a dataset in order, as they are, made by workers."""
     loader = DataLoader(
         dataset,
         batch_size=None,
-        num_workers=num_workers,
+        num_workers=worker_count(num_workers),
         collate_fn=_as_it_is,
         worker_init_fn=ignore_interrupts,
     )
@@ -326,13 +331,13 @@ class _GuardedCollate:
 
 
 def _loader(
-    dataset: Dataset, batches: Iterable, collate: Callable, workers: int, device: torch.device
+    dataset: Dataset, batches: Iterable, collate: Callable, workers: int | str, device: torch.device
 ) -> DataLoader:
     return DataLoader(
         _Guarded(dataset),
         batch_sampler=batches,
         collate_fn=_GuardedCollate(collate),
-        num_workers=workers,
+        num_workers=worker_count(workers),
         worker_init_fn=ignore_interrupts,
         pin_memory=device.type == "cuda",
     )

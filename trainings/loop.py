@@ -1,5 +1,6 @@
 """The one training loop: it minimises the sum of a method's terms and knows no method."""
 
+import contextlib
 import itertools
 import math
 import time
@@ -22,13 +23,19 @@ from utils.errors import UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.settings import Settings
-from utils.utils import autocast, precision_name, progress, resolve_precision
+from utils.utils import autocast, precision_name, progress, resolve_precision, worker_count
 
 NEVER = 2**62
 """The step of what has not happened."""
 
 REMEDY = "lower --learning_rate or use --precision fp32"
 """Of numbers that are not finite."""
+
+TIMED_STEPS = 50
+"""Steps over which waits for data are counted."""
+
+TOLERATED_WAIT = 0.1
+"""Share of the training's time that may go into waiting for data."""
 
 SMALLEST_SCALE = 1.0
 """Of the loss under float16: below it nothing is left to scale, the loss itself is wrong."""
@@ -134,6 +141,7 @@ class Training:
         self.folder, self.settings = run, settings
         self.precision, self.stop = precision, stop
         self.health = _Health(state)
+        self.waits = _Waits(settings)
         self.saved, self.saved_step = time.monotonic(), state.step
 
     def save(self) -> None:
@@ -203,7 +211,8 @@ class Training:
         Raises Stopped after a signal, in every process before the same step.
         """
         try:
-            parts = list(itertools.islice(batches, self.data.passes))
+            with self.waits.timed():
+                parts = list(itertools.islice(batches, self.data.passes))
         except UserError:
             # A signal to the whole group has ended the workers, too: it is no error.
             if self.stop.requested is None:
@@ -233,6 +242,41 @@ class Training:
             "images_per_second": speed,
         }
         return row, means
+
+
+class _Waits:
+    """Says once, with the remedy, that a training waits for its data."""
+
+    def __init__(self, settings: Settings):
+        self.settings, self.said = settings, False
+        self.steps, self.seconds, self.began = 0, 0.0, 0.0
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time inside as waiting for a step's data."""
+        start = time.perf_counter()
+        yield
+        now = time.perf_counter()
+        step, self.steps = self.steps % TIMED_STEPS, self.steps + 1
+        if step == 0:  # the very first one waits for the workers to start
+            self.seconds, self.began = 0.0, now
+            return
+        self.seconds += now - start
+        share = self.seconds / (now - self.began)
+        if step == TIMED_STEPS - 1 and share > TOLERATED_WAIT and not self.said:
+            self.said = True
+            print(
+                f"warning: {share:.0%} of the time goes into waiting for data: {self._remedy()}",
+                flush=True,
+            )
+
+    def _remedy(self) -> str:
+        workers, cores = worker_count(self.settings.num_workers), processes.usable_cores()
+        more = f"raise --num_workers ({workers}; there are {cores} cores), " * (workers < cores)
+        return (
+            f"{more}put --cache_dir on a local disk with room for the decoded images, or let "
+            "--aug_method have fewer codes"
+        )
 
 
 class _Health:

@@ -64,6 +64,10 @@ MIN_IMAGE_SIDE = 64
 BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
 """What the benchmark can run a network with."""
 
+AUTO = "auto"
+MOST_WORKERS, WORKERS_PER_CORE = 64, 4
+"""Processes that load data: so many are always allowed, and so many for each core."""
+
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -86,6 +90,12 @@ def above(minimum: float) -> Callable[[float], None]:
 def share(value: float) -> None:
     if not 0 <= value < 1:
         raise ValueError("must be at least 0 and below 1")
+
+
+def workers(value: int) -> None:
+    most = max(MOST_WORKERS, WORKERS_PER_CORE * (os.cpu_count() or 1))
+    if not 0 <= value <= most:
+        raise ValueError(f"must lie in 0 to {most} on this machine; {AUTO} suits most")
 
 
 def seed_range(value: int) -> None:
@@ -140,12 +150,14 @@ def flag(
     choices: Sequence[str] | None = None,
     check: Callable[[Any], Any] | None = None,
     metavar: str | tuple[str, ...] | None = None,
+    word: str | None = None,
     affects_result: bool = True,
 ) -> Any:
     """A field that is a flag.
 
-    `check` raises a ValueError for a value (or an element of a pair) that is not allowed. A flag
-    with `affects_result=False` may differ when a run is continued.
+    `check` raises a ValueError for a value (or an element of a pair) that is not allowed; `word` is
+    allowed beside the values of the field's type. A flag with
+    `affects_result=False` may differ when a run is continued.
     """
     metadata = {
         "group": group,
@@ -153,6 +165,7 @@ def flag(
         "choices": choices,
         "check": check,
         "metavar": metavar,
+        "word": word,
         "affects_result": affects_result,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -264,11 +277,13 @@ class Settings:
         "sample in its place and say so; validation always ends",
         choices=("error", "skip"),
     )
-    num_workers: int = flag(
-        2,
+    num_workers: int | str = flag(
+        AUTO,
         DATA,
-        "processes that load data; changes the speed only, never the result",
-        check=at_least(0),
+        "processes that load data; auto: one for each core that this process may use, at most 16; "
+        "changes the speed only, never the result",
+        check=workers,
+        word=AUTO,
         affects_result=False,
     )
 

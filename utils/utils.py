@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from utils import processes
 from utils.errors import UsageError, UserError
-from utils.settings import REPOSITORY
+from utils.settings import AUTO, REPOSITORY
 from utils.terminal import LogLines
 
 LOG_FILE_INTERVAL = 15.0
 """Seconds between progress lines where they cannot be overwritten in place."""
+
+MOST_AUTOMATIC_WORKERS = 16
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Of autocast, by the names of `--precision`."""
@@ -80,6 +82,13 @@ def bf16_instructions() -> list[str]:
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def worker_count(num_workers: int | str) -> int:
+    """How many processes load data for this one, as `--num_workers` says."""
+    if num_workers != AUTO:
+        return num_workers
+    return min(processes.usable_cores(), MOST_AUTOMATIC_WORKERS)
 
 
 def seed_everything(seed: int) -> None:
