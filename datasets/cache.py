@@ -33,7 +33,7 @@ TAIL = 2**14
 """Bytes of a PNG's end: they hold the checksum of all its pixels and the short chunks after it."""
 
 READERS = 16
-"""Threads that read checksums, so that the waits for a slow disk or network overlap."""
+"""Threads that read a little of many files, so that waits for a slow disk or network overlap."""
 
 WHOLE = 2**32
 """Tells the sum of a picture that is there from the 0 of one that is not."""

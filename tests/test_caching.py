@@ -302,7 +302,7 @@ def test_a_cut_file_is_built_again(settings):
 
 def test_attaching_to_no_samples_does_nothing(settings):
     samples = training(without(settings)).subset([])
-    attach_cache(samples, None, settings, build=True)
+    attach_cache(samples, None, [], settings, build=True)
     assert samples.cached is None
 
 

@@ -239,7 +239,9 @@ class Settings:
     image_size: tuple[int, int] = flag(
         (512, 1024),
         DATA,
-        "size of the network's input; labels are scored at their own size all the same",
+        "size of the network's input; a picture of other proportions (by more than 5%%) keeps them "
+        "and is scaled to cover it, which training crops at random and scoring sees whole; labels "
+        "are scored at their own size",
         check=at_least(MIN_IMAGE_SIDE),
         metavar=("H", "W"),
     )

@@ -23,6 +23,9 @@ JointTransform = Callable[[tv_tensors.Image, tv_tensors.Mask], Pair]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+STRETCH = 0.05
+"""Share by which a picture may be stretched to the size that is asked for."""
+
 FILL = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE}
 NO_AUGMENTATION = "nonorm"
 
@@ -183,20 +186,41 @@ def resize(size: Size) -> v2.Transform:
     return v2.Resize(size, antialias=True)
 
 
+def fitted_size(picture: Size, size: Size, stretch: float = STRETCH) -> Size:
+    """Size at which a whole picture is seen where `size` is asked for: in training, which crops
+    `size` from it at random, in validation and in predict.
+
+    `size` itself for a picture of its proportions, or nearly: it is stretched by up to `stretch`.
+    Any other keeps its proportions and is scaled until it just covers `size`. What fits once fits
+    again: `fitted_size(fitted_size(picture, size), size) == fitted_size(picture, size)`.
+    """
+    scale = max(asked / own for asked, own in zip(size, picture, strict=True))
+    height, width = (
+        max(asked, round(own * scale)) for asked, own in zip(size, picture, strict=True)
+    )
+    fits = height <= size[0] * (1 + stretch) and width <= size[1] * (1 + stretch)
+    return size if fits else (height, width)
+
+
 class Preparation(NamedTuple):
-    """The deterministic start of a transform, whose result a cache keeps: resizing to (height,
-    width), of the image alone where the label is scored at its own resolution."""
+    """The deterministic start of a transform, whose result a cache keeps: resizing as `fitted_size`
+    says, of the image alone where the label is scored at its own resolution."""
 
     size: Size
     resizes_label: bool
+    stretch: float = STRETCH
+
+    def fitted(self, picture: Size) -> Size:
+        """Size that a picture is resized to."""
+        return fitted_size(picture, self.size, self.stretch)
 
     def __call__(self, image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
-        resized = resize(self.size)
+        resized = resize(self.fitted(image.shape[-2:]))
         return resized(image, label) if self.resizes_label else (resized(image), label)
 
 
 def train_transform(
-    *, resize_to: Size, crop_to: Size, aug_method: str, aug_probability: float
+    preparation: Preparation, *, crop_to: Size, aug_method: str, aug_probability: float
 ) -> JointTransform:
-    """Resize, crop at random where the resized image is larger, and augment."""
-    return v2.Compose([resize(resize_to), crop_and_augment(aug_method, aug_probability, crop_to)])
+    """Prepare, crop at random where the prepared image is larger, and augment."""
+    return v2.Compose([preparation, crop_and_augment(aug_method, aug_probability, crop_to)])
