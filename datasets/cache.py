@@ -1,7 +1,9 @@
 """Decoded and resized pictures in one memory-mapped file per set, shared by every worker.
 
-A store is named by everything its pixels follow from: the names, sizes and modification times of
-the files, how they are prepared, and this format. So it is never stale: other files, another store.
+A store is named by everything its pixels follow from: the names, sizes, modification times and
+checksums of the files, how they are prepared, and this format. So it is never stale: other files,
+another store. Change times and inodes would find replaced files, too, but a copied or remounted
+folder has others, and its whole cache would be built again.
 
 <digest>.u8    pictures one after another, uint8
 <digest>.sums  for each picture `WHOLE` + its CRC-32, or 0 until it is whole, uint64: building goes
@@ -11,8 +13,10 @@ the files, how they are prepared, and this format. So it is never stale: other f
 import hashlib
 import math
 import os
+import stat
 import zlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +25,16 @@ import numpy as np
 from datasets.labels import IGNORE
 from utils.errors import naming
 
-FORMAT = 2
+FORMAT = 3
+
+PNG_END = b"IEND\xaeB`\x82"
+"""Type and checksum of a PNG's last chunk, which is empty."""
+
+TAIL = 2**14
+"""Bytes of a PNG's end: they hold the checksum of all its pixels and the short chunks after it."""
+
+READERS = 16
+"""Threads that read a little of many files, so that waits for a slow disk or network overlap."""
 
 WHOLE = 2**32
 """Tells the sum of a picture that is there from the 0 of one that is not."""
@@ -116,11 +129,33 @@ class PictureStore:
 
 def digest_of(paths: Iterable[Path], how: str) -> str:
     """Name of the store of these files' pictures, prepared in a way that `how` describes."""
-    words = []
-    for path in paths:
-        status = path.stat()
-        words.append((path.parent.name, path.name, status.st_size, status.st_mtime_ns))
+    with ThreadPoolExecutor(READERS) as readers:
+        words = list(readers.map(_identity, paths))
     return hashlib.sha256(repr((FORMAT, how, words)).encode()).hexdigest()[:24]
+
+
+def _identity(path: Path) -> tuple[str, str, int, int, int]:
+    """What tells a file from every other. Raises OSError for a link to nowhere or to itself."""
+    status = path.stat()
+    checksum = _checksum(path, status.st_size) if stat.S_ISREG(status.st_mode) else 0
+    return path.parent.name, path.name, status.st_size, status.st_mtime_ns, checksum
+
+
+def _checksum(path: Path, size: int) -> int:
+    """CRC-32 of a PNG's end, which has the checksum of its pixels, or of another file as a whole.
+
+    0 for a file that cannot be read: whoever decodes it says so.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(max(0, size - TAIL))
+            tail = file.read()
+            if tail.endswith(PNG_END):
+                return zlib.crc32(tail)
+            file.seek(0)
+            return zlib.crc32(file.read())
+    except OSError:
+        return 0
 
 
 class Pictures(Protocol):

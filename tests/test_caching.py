@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import main
 from datasets.cache import digest_of
@@ -157,6 +158,35 @@ def test_a_changed_file_is_seen(settings):
     assert_equal(training(settings), training(without(settings)))
 
 
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_a_picture_that_was_replaced_with_equal_size_and_time_is_seen(settings, kind):
+    """As `rsync -t` and `tar` replace files. Only the upper half differs."""
+    path = settings.gta5_root / "images" / "00001.png"
+    contents = []
+    for value in (10, 200):
+        pixels = picture(1)
+        pixels[:36] = value
+        options = {"compress_level": 0} if kind == "png" else {}
+        Image.fromarray(pixels).save(path, kind, **options)
+        contents.append(path.read_bytes())
+    if kind == "jpeg":
+        contents = [content.ljust(10**5, b"\0") for content in contents]
+    assert len(contents[0]) == len(contents[1])
+    for content in contents:
+        path.write_bytes(content)
+        os.utime(path, ns=(10**18, 10**18))
+        assert_equal(training(settings), training(without(settings)))
+
+
+def test_a_copied_folder_has_the_cache_of_the_first(settings, monkeypatch):
+    """With other inodes and change times."""
+    training(settings)
+    copy = settings.gta5_root.with_name("copy") / "GTA5"
+    shutil.copytree(settings.gta5_root, copy)
+    monkeypatch.setattr("datasets.samples.read_pair", None)
+    assert training(replace(settings, gta5_root=copy)).cached is not None
+
+
 def test_another_size_is_another_cache(settings):
     training(settings)
     other = with_derived_defaults(replace(settings, image_size=(64, 64), source_resize=None))
@@ -272,7 +302,7 @@ def test_a_cut_file_is_built_again(settings):
 
 def test_attaching_to_no_samples_does_nothing(settings):
     samples = training(without(settings)).subset([])
-    attach_cache(samples, None, settings, build=True)
+    attach_cache(samples, None, [], settings, build=True)
     assert samples.cached is None
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import main
 from datasets.cityscapes import cityscapes_files
 from datasets.gta5 import gta5_files
-from datasets.labels import CLASSES
+from datasets.labels import CLASSES, LABEL_ID_TO_TRAIN_ID
 from datasets.samples import read_image, read_pair
 from tests.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
 from trainings import check_data
@@ -43,6 +43,7 @@ def data(tmp_path, monkeypatch):
 def check(*words, workers=0):
     """The exit code of the command, and what it wrote."""
     flags = ("--num_workers", str(workers), "--batch_size", "2", "--save_model_path", "runs")
+    flags += ("--image_size", "64", "96")
     code = main.main(["--action", "check_data", *flags, *words])
     return code, json.loads(Path("runs/check_data/check_data.json").read_text())
 
@@ -235,7 +236,11 @@ def test_counts_by_split_and_city(data):
     assert code == 0
     small = 72 * 104 / 1e6
     assert record["parts"] == [
-        part("GTA5", "train", "", 8, 7 * small + 80 * 96 / 1e6, {"104x72": 7, "96x80": 1}),
+        {
+            **part("GTA5", "train", "", 8, 7 * small + 80 * 96 / 1e6),
+            "sizes": {"104x72": 7, "96x80": 1},
+            "proportions": {"1.44": 7, "1.20": 1},
+        },
         part("GTA5", "val", "", 2, 2 * small),
         part("Cityscapes", "train", "aachen", 4, 4 * small),
         part("Cityscapes", "train", "bern", 1, small),
@@ -243,7 +248,7 @@ def test_counts_by_split_and_city(data):
     ]
 
 
-def part(data_set, split, city, count, megapixels, sizes=None):
+def part(data_set, split, city, count, megapixels):
     return {
         "data_set": data_set,
         "split": split,
@@ -251,8 +256,26 @@ def part(data_set, split, city, count, megapixels, sizes=None):
         "images": count,
         "labels": count,
         "megapixels": pytest.approx(megapixels),
-        "sizes": sizes or {"104x72": count},
+        "sizes": {"104x72": count},
+        "proportions": {"1.44": count},
     }
+
+
+def test_images_of_other_proportions_are_told_with_what_becomes_of_them(data, capsys):
+    for number, size in ((1, (96, 128)), (2, (96, 128)), (3, (72, 72))):
+        for path in (data / "Cityscapes").rglob(f"aachen_{number:06d}*"):
+            array = (
+                picture(300 + number, size) if "leftImg8bit" in path.name else label_ids(1, size)
+            )
+            save(LABEL_ID_TO_TRAIN_ID[array] if "TrainIds" in path.name else array, path)
+    code, record = check()
+    assert code == 0
+    assert found(record) == [("other proportions", "Cityscapes")]
+    assert record["parts"][2]["proportions"] == {"1.33": 2, "1.44": 1, "1.00": 1}
+    assert (
+        "3 of 4 images of Cityscapes train are not of the proportions of 96x64, such as "
+        "128x96: they keep theirs and are seen at 96x72, of which training crops 96x64"
+    ) in capsys.readouterr().out
 
 
 def test_class_frequencies_are_those_of_the_arrays_that_were_drawn(data):

@@ -9,7 +9,7 @@ from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID
 from datasets.samples import LabelKind, SampleDataset, read_image, read_label, read_pair
 from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from utils.errors import UserError
-from utils.transforms import train_transform
+from utils.transforms import Preparation, train_transform
 
 
 def test_gta5_labels_are_palette_indices_of_label_ids(tmp_path):
@@ -254,7 +254,10 @@ def test_grey_and_rgba_images_become_rgb(tmp_path):
 
 def dataset(root, seed=0):
     transform = train_transform(
-        resize_to=(80, 112), crop_to=(64, 96), aug_method="C-RP-HF", aug_probability=1
+        Preparation((80, 112), resizes_label=True),
+        crop_to=(64, 96),
+        aug_method="C-RP-HF",
+        aug_probability=1,
     )
     return SampleDataset(gta5_files(root, "train", 0.2), transform, seed=(seed, 0))
 

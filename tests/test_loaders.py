@@ -1,14 +1,17 @@
+import itertools
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from datasets import gta5
 from datasets.gta5 import gta5_files
-from datasets.samples import SampleDataset
+from datasets.samples import SampleDataset, read_image
 from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from trainings import loaders
 from trainings.loaders import (
@@ -17,6 +20,7 @@ from trainings.loaders import (
     Domain,
     TrainingData,
     TrainingFiles,
+    batches_of,
     each_item,
     labelled,
     scaled_batches,
@@ -25,6 +29,7 @@ from trainings.loaders import (
     unlabelled_samples,
     validation_samples,
 )
+from trainings.predict import as_seen
 from utils.errors import UsageError, UserError
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation, train_transform
@@ -34,7 +39,10 @@ CPU = torch.device("cpu")
 
 def samples(root, stream=0):
     transform = train_transform(
-        resize_to=(72, 104), crop_to=(64, 96), aug_method="C-HF", aug_probability=0.5
+        Preparation((72, 104), resizes_label=True),
+        crop_to=(64, 96),
+        aug_method="C-HF",
+        aug_probability=0.5,
     )
     return SampleDataset(gta5_files(root, "train", 0.2), transform, seed=(0, stream))
 
@@ -232,3 +240,74 @@ class Full:
 def test_too_little_shared_memory_is_a_sentence_with_both_remedies(way):
     with pytest.raises(UserError, match=r"--shm-size 8g.*--num_workers 0"):
         list(each_item(Full(way), num_workers=1))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Settings for Cityscapes' layout with training and validation photos of several proportions:
+    4:3, the network's, 4:1 and upright. The right third of each is red, and of another class."""
+    sizes = [(96, 128), (64, 128), (48, 192), (128, 96)]
+    for split, city in (("train", "aachen"), ("val", "ulm")):
+        for number, (height, width) in enumerate(sizes):
+            image = np.full((height, width, 3), 40, np.uint8)
+            label = np.full((height, width), 7, np.uint8)
+            image[:, -width // 3 :, 0], label[:, -width // 3 :] = 250, 8
+            name = f"{city}_{number:06d}_000019"
+            save(image, tmp_path / f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png")
+            save(label, tmp_path / f"gtFine/{split}/{city}/{name}_gtFine_labelIds.png")
+    return with_derived_defaults(
+        Settings(
+            cityscapes_root=tmp_path,
+            image_size=(64, 128),
+            cache_dir=tmp_path / "cache",
+            num_workers=0,
+        )
+    )
+
+
+@pytest.mark.parametrize("cache", ["cache", "none"])
+def test_photos_of_other_proportions_keep_them_alike_in_training_and_validation(
+    photos, cache, capsys
+):
+    settings = replace(
+        photos, cache_dir=photos.cityscapes_root / cache if cache == "cache" else Path(cache)
+    )
+    validation = validation_samples(Domain.CITYSCAPES, settings, often=True)
+    assert (validation.cached is None) == (cache == "none")
+    seen = [validation[0, index] for index in range(4)]
+    shapes = [(96, 128), (64, 128), (64, 256), (171, 128)]
+    assert [tuple(sample.image.shape[1:]) for sample in seen] == shapes
+    labels = [(96, 128), (64, 128), (48, 192), (128, 96)]  # whole, at their own sizes
+    assert [tuple(sample.label.shape) for sample in seen] == labels
+    for path, sample in zip(validation.files, seen, strict=True):
+        own = read_image(path.image)
+        assert torch.equal(as_seen(own, settings.image_size), sample.image)
+    files = TrainingFiles(Domain.CITYSCAPES, labelled(Domain.CITYSCAPES, "train", settings))
+    training = training_samples(files, settings, 0)
+    assert (training.cached is None) == (cache == "none")
+    for epoch, index in itertools.product(range(8), range(4)):
+        image, label, _ = training[epoch, index]
+        assert image.shape == (3, 64, 128) and label.shape == (64, 128)
+        edge = (image[0].float() - 145).abs() < 100  # pixels between both colours
+        red = image[0] > 145
+        assert torch.equal(red[~edge], (label == 1)[~edge])
+    note = "Cityscapes: 3 of 4 pictures are not of the proportions of 64x128: they keep theirs"
+    assert note in capsys.readouterr().out or cache == "none"  # said once in a process
+
+
+def test_photos_of_other_proportions_give_statistics_and_pseudo_labels(photos):
+    cropped = unlabelled_samples(Domain.CITYSCAPES, photos)
+    assert {cropped[0, index].image.shape for index in range(4)} == {(3, 64, 128)}
+    whole = unlabelled_samples(Domain.CITYSCAPES, photos, whole=True)
+    assert whole[0, 0].image.shape == (3, 96, 128)
+    (batch,) = batches_of(cropped, [range(4)], num_workers=0, device=CPU)
+    assert batch.image.shape == (4, 3, 64, 128)
+
+
+def test_skipping_among_photos_of_several_proportions_does_without_a_cache(photos, capsys):
+    skipping = replace(photos, on_bad_sample="skip")
+    files = TrainingFiles(Domain.CITYSCAPES, labelled(Domain.CITYSCAPES, "train", skipping))
+    files.files[1].image.write_bytes(b"no picture")
+    samples = training_samples(files, skipping, 0)
+    assert samples.cached is None and "no cache: " in capsys.readouterr().out
+    assert samples[0, 1].image.shape == (3, 64, 128)

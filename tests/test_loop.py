@@ -16,7 +16,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 import main
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
-from tests.helpers import TINY, make_cityscapes, make_gta5
+from tests.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
 from tests.test_killing import TIMES, assert_same, content
 from trainings import loop, stopping, training
 from trainings.loop import _Health
@@ -461,3 +461,18 @@ def test_after_a_stop_only_loaders_are_quiet(capsys, monkeypatch):
         object.__new__(thing)  # as if it had been interrupted while it was made
     told = capsys.readouterr().err
     assert "ValueError: half made" in told and "DataLoader" not in told
+
+
+def test_a_training_that_waits_for_data_says_so_once_with_the_remedy(here, capsys):
+    """Pictures of half a megapixel, decoded in the training process, or read from the cache."""
+    for number in range(1, 11):
+        save(picture(number, (600, 800)), here / f"large/images/{number:05d}.png")
+        save(label_ids(number, (600, 800)), here / f"large/labels/{number:05d}.png", "P")
+    length = {"epochs": "26"}
+    words = ("--gta5_root", str(here / "large"), "--validation_step", "26")
+    assert run("waits", *words, "--cache_dir", "none", **length) == 0
+    out = capsys.readouterr().out
+    assert out.count("of the time goes into waiting for data: ") == 1
+    assert "--num_workers (0; " in out and "--cache_dir on a local disk" in out
+    assert run("waits_not", *words, "--cache_dir", str(here / "cache"), **length) == 0
+    assert "waiting for data" not in capsys.readouterr().out

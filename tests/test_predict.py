@@ -179,14 +179,14 @@ def test_a_cityscapes_image_is_seen_as_in_validation(tmp_path):
     files = cityscapes_files(make_cityscapes(tmp_path), "val")
     samples = SampleDataset(files, Preparation((64, 96), resizes_label=False))
     for index, one in enumerate(files):
-        assert torch.equal(as_seen(array(one.image), 64), samples[0, index].image)
+        assert torch.equal(as_seen(array(one.image), (64, 96)), samples[0, index].image)
 
 
 @pytest.mark.parametrize(
-    ("size", "seen"), [((64, 96), (64, 96)), ((96, 70), (88, 64)), ((30, 41), (64, 87))]
+    ("size", "seen"), [((64, 96), (64, 96)), ((96, 70), (132, 96)), ((30, 41), (70, 96))]
 )
-def test_the_shorter_side_is_that_of_the_image_size(size, seen):
-    assert as_seen(picture(0, size), 64).shape == (3, *seen)
+def test_a_picture_keeps_its_proportions_and_covers_the_image_size(size, seen):
+    assert as_seen(picture(0, size), (64, 96)).shape == (3, *seen)
 
 
 def test_it_goes_on_where_it_stopped_and_does_nothing_twice(here, monkeypatch, capsys):
@@ -299,11 +299,11 @@ def test_network_and_size_are_those_of_the_run_unless_given(here, capsys):
     save(picture(0, SIZE), here / "in.png")
     assert command("--input", "in.png") == 0
     out = capsys.readouterr().out
-    line = "predicting with the shorter side at 64 pixels, as trained; proportions are kept"
-    assert line in out.splitlines() and "1 image in" in out
+    kept = "pictures of other proportions keep theirs and are scaled to cover it"
+    assert f"predicting at 64x96, as trained; {kept}" in out.splitlines() and "1 image in" in out
     assert "with the batch-norm statistics of the training" in out and "scored" not in out
     assert command("--input", "in.png", "--output", "larger", "--image_size", "96", "128") == 0
-    assert "shorter side at 96 pixels; proportions are kept" in capsys.readouterr().out
+    assert f"predicting at 96x128; {kept}" in capsys.readouterr().out
     assert command("--input", "in.png", "--output", "out", "--base_width", "16") == 1
     assert "use --base_width 8" in capsys.readouterr().err
     (here / "runs/a/settings.json").write_text('{"image_size": 5, "backbone": "resnet"}')

@@ -28,7 +28,7 @@ from trainings.pseudo_labels import (
 from utils.errors import UsageError, UserError
 from utils.run_folder import RunFolder
 from utils.settings import Settings, with_derived_defaults
-from utils.transforms import train_transform
+from utils.transforms import Preparation, train_transform
 
 CPU = torch.device("cpu")
 IDENTITY = {
@@ -389,7 +389,10 @@ def test_image_and_pseudo_label_move_together(toy):
     save(label, pseudo_label_path(toy.folder.path, "train", first))
     files = with_pseudo_labels([first], toy.folder.path, "train")
     transform = train_transform(
-        resize_to=(64, 96), crop_to=(64, 96), aug_method="HF-RS", aug_probability=1.0
+        Preparation((64, 96), resizes_label=True),
+        crop_to=(64, 96),
+        aug_method="HF-RS",
+        aug_probability=1.0,
     )
     dataset = SampleDataset(files, transform, seed=(0,))
     for epoch in range(8):

@@ -238,6 +238,17 @@ def test_errors_are_red_on_a_terminal_only(capsys, monkeypatch):
         assert ("\033[31merror:" in refused(capsys, "--batch", "4")) is colour
 
 
+def test_workers_are_a_number_that_the_machine_can_start_or_auto(capsys):
+    assert parse().num_workers == parse("--num_workers", "auto").num_workers == "auto"
+    assert parse("--num_workers", "64").num_workers == 64
+    for value, sentence in (
+        ("5000", "'5000' must lie in 0 to "),
+        ("-1", "'-1' must lie in 0 to "),
+        ("many", "'many' is not a whole number or auto"),
+    ):
+        assert sentence in refused(capsys, "--num_workers", value)
+
+
 @pytest.fixture
 def config_file(tmp_path):
     def write(**values):
@@ -262,9 +273,10 @@ def test_a_run_s_settings_run_it_again(config_file):
 
 
 def test_flags_beat_the_file_and_the_file_the_presets_and_the_action(config_file):
-    file = config_file(action="demo", config="config1", batch_size=6, base_width=16)
+    file = config_file(action="demo", config="config1", batch_size=6, base_width=16, num_workers=2)
     settings = parse_file(file, "--base_width", "8")
     assert (settings.optimizer, settings.batch_size, settings.base_width) == ("adam", 6, 8)
+    assert settings.num_workers == 2, "as older runs recorded it"
     assert settings.num_epochs == 15, "the demo's own default"
     assert parse_file(file, "--config", "config2").optimizer == "sgd"
     assert parse_file(file, "--action", "train_ada").action == "train_ada"

@@ -4,7 +4,14 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from datasets.labels import IGNORE
-from utils.transforms import AUGMENTATIONS, augmentation_codes, crop_and_augment, train_transform
+from utils.transforms import (
+    AUGMENTATIONS,
+    Preparation,
+    augmentation_codes,
+    crop_and_augment,
+    fitted_size,
+    train_transform,
+)
 
 GEOMETRIC = {"HF", "RP", "R", "RS"}
 
@@ -60,6 +67,28 @@ def test_every_range_contains_the_identity(code):
     assert least < (12 if code == "RP" else 2), least
 
 
+@pytest.mark.parametrize(
+    ("code", "strength"),
+    [("C", "contrast"), ("S", "saturation"), ("B", "brightness"), ("H", "hue")],
+)
+@pytest.mark.parametrize("size", [(64, 96), (131, 77), (1, 1), (200, 333)])
+def test_colours_change_as_torchvision_changes_them_to_the_bit(code, strength, size):
+    """Also of a crop, whose rows do not follow one another, and with the same draws after it."""
+    torch.manual_seed(1)
+    whole = torch.randint(0, 256, (3, size[0] + 5, size[1] + 3), dtype=torch.uint8)
+    image = tv_tensors.Image(whole[:, 2 : 2 + size[0], 1 : 1 + size[1]])
+    label = tv_tensors.Mask(torch.zeros(size, dtype=torch.uint8))
+    theirs = v2.ColorJitter(**{strength: 0.2 if code == "H" else 0.5})
+    for seed in range(12):
+        results = []
+        for transform in (AUGMENTATIONS[code].make(), theirs):
+            torch.manual_seed(seed)
+            results.append((transform(image, label)[0], torch.rand(1)))
+        (ours, draw), (expected, expected_draw) = results
+        assert type(ours) is tv_tensors.Image and ours.dtype == torch.uint8
+        assert torch.equal(ours, expected) and torch.equal(draw, expected_draw)
+
+
 @pytest.mark.parametrize("code", ["R", "RP"])
 def test_pixels_outside_the_frame_are_ignored_and_black(code):
     image = tv_tensors.Image(torch.full((3, 40, 64), 200, dtype=torch.uint8))
@@ -99,7 +128,10 @@ def test_codes():
 def test_source_is_resized_then_cropped():
     image, label = pair()
     transform = train_transform(
-        resize_to=(90, 144), crop_to=(60, 96), aug_method="", aug_probability=0.5
+        Preparation((90, 144), resizes_label=True),
+        crop_to=(60, 96),
+        aug_method="",
+        aug_probability=0.5,
     )
     torch.manual_seed(1)
     new_image, new_label = transform(image, label)
@@ -131,3 +163,32 @@ def test_what_is_hardly_larger_than_the_crop_is_not_padded(size):
         new_image, new_label = augment("RS", 1.0)(image, label)
         assert new_image.shape == (3, 60, 96) and new_label.shape == (60, 96)
         assert (new_label != IGNORE).all() and (new_image > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("picture", "size", "stretch", "fitted"),
+    [
+        ((1024, 2048), (512, 1024), 0.05, (512, 1024)),  # Cityscapes
+        ((1052, 1914), (720, 1280), 0.15, (720, 1280)),  # GTA5, as FDA's protocol has it
+        ((128, 256), (90, 160), 0.15, (90, 160)),  # Toy City, likewise
+        ((3024, 4032), (512, 1024), 0.05, (768, 1024)),
+        ((3024, 4032), (720, 1280), 0.15, (960, 1280)),
+        ((1080, 1920), (512, 1024), 0.05, (576, 1024)),
+        ((400, 1600), (512, 1024), 0.05, (512, 2048)),
+        ((4032, 3024), (512, 1024), 0.05, (1365, 1024)),
+    ],
+)
+def test_a_picture_keeps_its_proportions_unless_they_are_nearly_those_asked_for(
+    picture, size, stretch, fitted
+):
+    assert fitted_size(picture, size, stretch) == fitted
+    assert fitted_size(fitted, size, stretch) == fitted
+
+
+def test_what_fits_once_fits_again():
+    generator = torch.Generator().manual_seed(0)
+    for sides in torch.randint(64, 700, (2000, 4), generator=generator).tolist():
+        picture, size = tuple(sides[:2]), tuple(sides[2:])
+        fitted = fitted_size(picture, size)
+        assert fitted_size(fitted, size) == fitted
+        assert all(own >= asked for own, asked in zip(fitted, size, strict=True))

@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.cache import CachedPairs, Pictures, PictureStore, digest_of
+from datasets.cache import READERS, CachedPairs, Pictures, PictureStore, digest_of
 from datasets.samples import (
     LabelKind,
     SampleDataset,
@@ -21,8 +22,8 @@ from trainings.stopping import ignore_interrupts
 from utils.errors import UserError
 from utils.lock import locked
 from utils.settings import Settings
-from utils.transforms import Preparation
-from utils.utils import progress
+from utils.transforms import Preparation, Size
+from utils.utils import progress, worker_count
 
 MARK_EVERY = 256
 """Samples between two times that what was built is made safe."""
@@ -33,10 +34,33 @@ RESERVE = 1.1
 NONE = Path("none")
 
 
+def prepared_sizes(files: Sequence[SampleFiles], preparation: Preparation) -> list[Size]:
+    """Sizes of the prepared images, by their headers; of one that cannot be read, which whoever
+    decodes it says, that of the others."""
+    with ThreadPoolExecutor(READERS) as readers:
+        sizes = list(readers.map(_size_if_readable, [one.image for one in files]))
+    prepared = [size and preparation.fitted(size) for size in sizes]
+    usual = next(filter(None, prepared), preparation.size)
+    return [size or usual for size in prepared]
+
+
+def _size_if_readable(path: Path) -> Size | None:
+    try:
+        return picture_size(path)
+    except UserError:
+        return None
+
+
 def attach_cache(
-    samples: SampleDataset, preparation: Preparation, settings: Settings, *, build: bool
+    samples: SampleDataset,
+    preparation: Preparation,
+    sizes: Sequence[Size],
+    settings: Settings,
+    *,
+    build: bool,
 ) -> None:
-    """Lets the samples come from their cache where it is whole; with `build` makes it so.
+    """Lets the samples come from their cache where it is whole; with `build` makes it so. `sizes`
+    are those of the prepared images.
 
     Pseudo-labels are read from their own files: they are small, and a cache of them would outlive
     them, for every making has new ones. Where what cannot be read is skipped they are in a cache
@@ -47,8 +71,14 @@ def attach_cache(
     """
     if settings.cache_dir == NONE or not samples.files:
         return
+    if samples.skips_bad and len(set(sizes)) > 1:  # which one stands for a bad one is not known yet
+        print(
+            "no cache: --on_bad_sample skip has one for pictures of equal proportions alone; every "
+            "epoch decodes anew"
+        )
+        return
     try:
-        images, labels = _pictures(samples, preparation, settings.cache_dir)
+        images, labels = _pictures(samples, preparation, sizes, settings.cache_dir)
     except OSError as error:  # a link to nowhere, or to itself
         raise UserError(f"{error.filename} cannot be read ({error.strerror}): mend it") from error
     stores = [store for store in (images, labels) if isinstance(store, PictureStore)]
@@ -66,21 +96,21 @@ def attach_cache(
 
 
 def _pictures(
-    samples: SampleDataset, preparation: Preparation, folder: Path
+    samples: SampleDataset, preparation: Preparation, sizes: Sequence[Size], folder: Path
 ) -> tuple[PictureStore, Pictures | None]:
     """The images and, where there are any, the labels; their stores are named apart, so that a set
     with and without labels has its images once, unless a bad label may replace an image."""
-    files, size = samples.files, preparation.size
+    files, size = samples.files, (preparation.size, preparation.stretch)
     skipping = f", bad skipped, labels {files[0].label is not None}" if samples.skips_bad else ""
     digest = digest_of([one.image for one in files], f"image {size}{skipping}")
-    images = PictureStore(folder, digest, [(3, *size)] * len(files))
+    images = PictureStore(folder, digest, [(3, *size) for size in sizes])
     if files[0].label is None:
         return images, None
     if files[0].kind is LabelKind.PSEUDO and not samples.skips_bad:
         return images, _PseudoLabels(files)
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
     digest = digest_of([one.label for one in files], f"{how} {[one.kind.value for one in files]}")
-    shapes = [size if preparation.resizes_label else picture_size(one.label) for one in files]
+    shapes = sizes if preparation.resizes_label else [picture_size(one.label) for one in files]
     return images, PictureStore(folder, digest, shapes)
 
 
@@ -137,12 +167,12 @@ def _occupied(store: PictureStore) -> int:
         return 0
 
 
-def _fill(writer: "_Writer", places: Sequence[int], num_workers: int) -> None:
+def _fill(writer: "_Writer", places: Sequence[int], num_workers: int | str) -> None:
     loader = DataLoader(
         writer,
         sampler=places,
         batch_size=None,
-        num_workers=num_workers,
+        num_workers=worker_count(num_workers),
         worker_init_fn=ignore_interrupts,
     )
     written: list[int] = []

@@ -29,7 +29,7 @@ from datasets.samples import (
     read_ids,
     read_image,
 )
-from trainings.loaders import Domain, check_batch_size, each_item
+from trainings.loaders import Domain, check_batch_size, each_item, preparation
 from utils.errors import UserError
 from utils.run_folder import RunFolder
 from utils.settings import Settings
@@ -62,12 +62,19 @@ class Kind(Enum):
     LEFT_OUT = "left out"
     UNLABELLED = "no training labels"
     BLANK = "blank label"
+    PROPORTIONS = "other proportions"
     DUPLICATE = "duplicate image"
 
     @property
     def is_problem(self) -> bool:
         """Whether a training would end because of it."""
-        return self not in (Kind.LEFT_OUT, Kind.UNLABELLED, Kind.BLANK, Kind.DUPLICATE)
+        return self not in (
+            Kind.LEFT_OUT,
+            Kind.UNLABELLED,
+            Kind.BLANK,
+            Kind.PROPORTIONS,
+            Kind.DUPLICATE,
+        )
 
 
 class Finding(NamedTuple):
@@ -157,6 +164,7 @@ def _read_all(settings: Settings) -> "Report":
         report.add(one, reading)
     for domain in Domain:
         report.note(domain.value, _nothing_scored(report, domain, settings))
+        report.note(domain.value, _other_proportions(report, domain, settings))
         if not report.has_problem(domain):
             with report.noting(Kind.REFUSED, domain, settings):
                 _ask_training(domain, settings)
@@ -258,6 +266,28 @@ def _nothing_scored(report: "Report", domain: Domain, settings: Settings) -> Ite
             yield Finding(Kind.NOTHING_SCORED, folder, sentence)
 
 
+def _other_proportions(report: "Report", domain: Domain, settings: Settings) -> Iterator[Finding]:
+    """A note for each split with images that `preparation` does not resize to its size."""
+    folder, _ = _flag(domain, settings)
+    prepare = preparation(domain, settings, resizes_label=True)
+    for split in SPLITS:
+        counts: Counter[tuple[int, int]] = Counter()
+        for part, tally in report.tallies.items():
+            if (part.data_set, part.split) == (domain.value, split):
+                counts.update(tally.sizes)
+        others = [size for size in counts if prepare.fitted(size) != prepare.size]
+        if others:
+            largest = max(others, key=counts.get)
+            sentence = (
+                f"{sum(map(counts.get, others))} of {counts.total()} images of {domain.value} "
+                f"{split} are not of the proportions of {_words(prepare.size)}, such as "
+                f"{_words(largest)}: they keep theirs and are seen at "
+                f"{_words(prepare.fitted(largest))}, of which training crops "
+                f"{_words(settings.image_size)}"
+            )
+            yield Finding(Kind.PROPORTIONS, folder, sentence)
+
+
 # -------------------------------------------------------------------------- reading, in workers
 
 
@@ -346,10 +376,24 @@ class Tally:
         """Of the images that could be read."""
         return sum(height * width * n for (height, width), n in self.sizes.items()) / 1e6
 
+    @property
+    def proportions(self) -> Counter[str]:
+        """How many images have which width by height, such as "2.00"."""
+        counts: Counter[str] = Counter()
+        for (height, width), count in self.sizes.items():
+            counts[f"{width / height:.2f}"] += count
+        return counts
+
     def to_json(self) -> dict[str, Any]:
         sizes = {_words(size): count for size, count in self.sizes.most_common()}
         counts = {"images": self.images, "labels": self.labels}
-        return {**counts, "megapixels": self.megapixels, "sizes": sizes}
+        proportions = dict(self.proportions.most_common())
+        return {
+            **counts,
+            "megapixels": self.megapixels,
+            "sizes": sizes,
+            "proportions": proportions,
+        }
 
 
 class Frequencies:
@@ -503,15 +547,29 @@ def _text(report: Report) -> str:
 
 
 def _part_rows(tallies: Mapping[Part, Tally]) -> list[tuple[str, ...]]:
-    head = ("data set", "split", "city", "images", "labels", "megapixels", "sizes")
+    head = (
+        "data set",
+        "split",
+        "city",
+        "images",
+        "labels",
+        "megapixels",
+        "sizes",
+        "width / height",
+    )
     return [head, *((*part, *_tally_cells(tally)) for part, tally in tallies.items())]
 
 
 def _tally_cells(tally: Tally) -> tuple[str, ...]:
-    sizes = [f"{_words(size)} ({count})" for size, count in tally.sizes.most_common(SIZES_SHOWN)]
-    rest = len(tally.sizes) - len(sizes)
-    shown = ", ".join(sizes) + (f" and {rest} other sizes" if rest else "")
-    return str(tally.images), str(tally.labels), f"{tally.megapixels:.2f}", shown
+    sizes = Counter({_words(size): count for size, count in tally.sizes.items()})
+    lists = _most_common(sizes, "sizes"), _most_common(tally.proportions, "proportions")
+    return str(tally.images), str(tally.labels), f"{tally.megapixels:.2f}", *lists
+
+
+def _most_common(counts: Counter[str], what: str) -> str:
+    shown = [f"{word} ({count})" for word, count in counts.most_common(SIZES_SHOWN)]
+    rest = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {rest} other {what}" if rest else "")
 
 
 def _finding_lines(kind: Kind, findings: Sequence[Finding]) -> str:

@@ -22,13 +22,13 @@ from torchvision.transforms import v2
 from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
 from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles, check_scored
-from trainings.caching import attach_cache
+from trainings.caching import attach_cache, prepared_sizes
 from trainings.stopping import held_back, ignore_interrupts
 from utils import processes
 from utils.errors import UsageError, UserError
 from utils.settings import Settings
-from utils.transforms import Preparation, resize, train_transform
-from utils.utils import find_input
+from utils.transforms import STRETCH, Preparation, resize, train_transform
+from utils.utils import find_input, worker_count
 
 DEAD_WORKER = ("DataLoader worker", "Pin memory thread")
 """What torch's error begins with where one was killed."""
@@ -49,6 +49,10 @@ class Domain(Enum):
     GTA5 = "GTA5"
     CITYSCAPES = "Cityscapes"
 
+
+STRETCHES = {Domain.GTA5: 0.15, Domain.CITYSCAPES: STRETCH}
+"""Shares by which images may be stretched. FDA's protocol stretches GTA5's 1914x1052 to 1280x720 by
+2 %, and Toy City's, which are twice as wide as high, by 12 %."""
 
 SOURCE_STREAM, TARGET_STREAM = 0, 1
 """Words that keep the draws of the two domains apart."""
@@ -93,8 +97,13 @@ def _say_once(text: str) -> None:
 
 
 def resize_size(domain: Domain, settings: Settings) -> tuple[int, int]:
-    """Size an image is resized to before it is cropped, if it is: (height, width)."""
+    """Size that images are resized to, or to cover: (height, width)."""
     return settings.source_resize if domain is Domain.GTA5 else settings.image_size
+
+
+def preparation(domain: Domain, settings: Settings, *, resizes_label: bool) -> Preparation:
+    """How the images of a domain are resized, before they are cropped, if they are."""
+    return Preparation(resize_size(domain, settings), resizes_label, STRETCHES[domain])
 
 
 def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
@@ -110,21 +119,21 @@ def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> Sa
         print(data.note)
     skips = settings.on_bad_sample == SKIP
     check_scored(data.files, skips_bad=skips)
-    size = resize_size(data.domain, settings)
+    prepare = preparation(data.domain, settings, resizes_label=True)
     transform = train_transform(
-        resize_to=size,
+        prepare,
         crop_to=settings.image_size,
         aug_method=settings.aug_method,
         aug_probability=settings.aug_probability,
     )
     samples = SampleDataset(data.files, transform, seed=(settings.seed, stream), skips_bad=skips)
-    attach_cache(samples, Preparation(size, resizes_label=True), settings, build=True)
+    _attach(samples, data.domain, prepare, settings, build=True)
     return samples
 
 
 def validation_samples(domain: Domain, settings: Settings, *, often: bool = False) -> SampleDataset:
-    """Whole images at the scale of training, labels at their own resolution; `often` is whether
-    they are going to be read so often that a cache pays.
+    """Whole images as `preparation` resizes them, labels at their own resolution; `often` is
+    whether they are going to be read so often that a cache pays.
 
     With `--eval_scales` images are of their own size, too, to be scaled by `scaled_batches`.
     Raises UserError where no pixel of the labels is scored.
@@ -133,19 +142,41 @@ def validation_samples(domain: Domain, settings: Settings, *, often: bool = Fals
     check_scored(files)
     if settings.eval_scales:
         return SampleDataset(files, v2.Identity())
-    transform = Preparation(resize_size(domain, settings), resizes_label=False)
+    transform = preparation(domain, settings, resizes_label=False)
     samples = SampleDataset(files, transform)
-    attach_cache(samples, transform, settings, build=often)
+    _attach(samples, domain, transform, settings, build=often)
     return samples
 
 
-def unlabelled_samples(domain: Domain, settings: Settings) -> SampleDataset:
-    """The training images as validation would see them, without labels."""
-    transform = Preparation(resize_size(domain, settings), resizes_label=True)
+def unlabelled_samples(domain: Domain, settings: Settings, *, whole: bool = False) -> SampleDataset:
+    """The training images as validation would see them, without labels. Unless they are to be
+    `whole`, those of other proportions lose what is beyond the middle, so that all stack."""
+    prepare = preparation(domain, settings, resizes_label=True)
+    transform = prepare if whole else v2.Compose([prepare, v2.CenterCrop(prepare.size)])
     skips = settings.on_bad_sample == SKIP
     samples = SampleDataset(unlabelled(domain, "train", settings), transform, skips_bad=skips)
-    attach_cache(samples, transform, settings, build=False)
+    _attach(samples, domain, prepare, settings, build=False)
     return samples
+
+
+def _attach(
+    samples: SampleDataset,
+    domain: Domain,
+    prepare: Preparation,
+    settings: Settings,
+    *,
+    build: bool,
+) -> None:
+    """Let the samples come from their cache, and say which are of other proportions."""
+    sizes = prepared_sizes(samples.files, prepare)
+    others = len(sizes) - sizes.count(prepare.size)
+    if others:
+        size = "x".join(map(str, prepare.size))
+        _say_once(
+            f"{domain.value}: {others} of {len(sizes)} pictures are not of the proportions of "
+            f"{size}: they keep theirs and are scaled to cover it; training crops, scoring does not"
+        )
+    attach_cache(samples, prepare, sizes, settings, build=build)
 
 
 class ScaledBatch(NamedTuple):
@@ -237,7 +268,12 @@ def check_batch_size(batch_size: int, passes: int, samples: int) -> None:
 
 
 def training_batches(
-    data: TrainingData, start_step: int, stop_step: int, *, num_workers: int, device: torch.device
+    data: TrainingData,
+    start_step: int,
+    stop_step: int,
+    *,
+    num_workers: int | str,
+    device: torch.device,
 ) -> Iterator[Batch]:
     """This process's batches of the steps in that range, one a pass, on the device."""
     keys = data.own_keys(start_step, stop_step)
@@ -250,7 +286,7 @@ def batches_of(
     samples: SampleDataset,
     batches: Iterable[Sequence[int]],
     *,
-    num_workers: int,
+    num_workers: int | str,
     device: torch.device,
 ) -> Iterator[Sample]:
     """Batches of the samples at these places; images of one size stacked, on the device, labels a
@@ -264,7 +300,7 @@ def scaled_batches(
     scales: Sequence[float],
     *,
     batch_size: int,
-    num_workers: int,
+    num_workers: int | str,
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
     """All samples in order, on the device, at these multiples of their size, or as they are where
@@ -278,7 +314,7 @@ def _scaled(
     samples: SampleDataset,
     batches: Iterable[Sequence[int]],
     scales: Sequence[float],
-    workers: int,
+    workers: int | str,
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
     keys = [[(0, place) for place in batch] for batch in batches]
@@ -287,12 +323,12 @@ def _scaled(
         yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 
 
-def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
+def each_item(dataset: Dataset, *, num_workers: int | str) -> Iterator[Any]:
     """The items of a dataset in order, as they are, made by workers."""
     loader = DataLoader(
         dataset,
         batch_size=None,
-        num_workers=num_workers,
+        num_workers=worker_count(num_workers),
         collate_fn=_as_it_is,
         worker_init_fn=ignore_interrupts,
     )
@@ -336,13 +372,13 @@ class _GuardedCollate:
 
 
 def _loader(
-    dataset: Dataset, batches: Iterable, collate: Callable, workers: int, device: torch.device
+    dataset: Dataset, batches: Iterable, collate: Callable, workers: int | str, device: torch.device
 ) -> DataLoader:
     return DataLoader(
         _Guarded(dataset),
         batch_sampler=batches,
         collate_fn=_GuardedCollate(collate),
-        num_workers=workers,
+        num_workers=worker_count(workers),
         worker_init_fn=ignore_interrupts,
         pin_memory=device.type == "cuda",
     )

@@ -1,5 +1,6 @@
 """The one training loop: it minimises the sum of a method's terms and knows no method."""
 
+import contextlib
 import itertools
 import math
 import time
@@ -22,7 +23,14 @@ from utils.errors import UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.settings import Settings
-from utils.utils import arithmetic, autocast, progress, resolve_precision, shapes_that_repeat
+from utils.utils import (
+    arithmetic,
+    autocast,
+    progress,
+    resolve_precision,
+    shapes_that_repeat,
+    worker_count,
+)
 
 NEVER = 2**62
 """The step of what has not happened."""
@@ -30,6 +38,12 @@ NEVER = 2**62
 AFRESH = "start afresh with a lower --learning_rate and --overwrite"
 IN_FLOAT32 = f"the same command with --precision fp32 goes on from it, or {AFRESH}"
 """What helps against numbers that are not finite, in float32 and in other precisions."""
+
+TIMED_STEPS = 50
+"""Steps over which waits for data are counted."""
+
+TOLERATED_WAIT = 0.1
+"""Share of the training's time that may go into waiting for data."""
 
 SMALLEST_SCALE = 1.0
 """Of the loss under float16: below it nothing is left to scale, the loss itself is wrong."""
@@ -137,6 +151,7 @@ class Training:
         self.health = _Health(state, precision)
         device = next(state.method.parameters()).device
         self.arithmetic = arithmetic(settings.precision, device)
+        self.waits = _Waits(settings)
         self.saved, self.saved_step = time.monotonic(), state.step
 
     def save(self) -> None:
@@ -207,7 +222,8 @@ class Training:
         Raises Stopped after a signal, in every process before the same step.
         """
         try:
-            parts = list(itertools.islice(batches, self.data.passes))
+            with self.waits.timed():
+                parts = list(itertools.islice(batches, self.data.passes))
         except UserError:
             # A signal to the whole group has ended the workers, too: it is no error.
             if self.stop.requested is None:
@@ -238,6 +254,41 @@ class Training:
             "images_per_second": speed,
         }
         return row, means
+
+
+class _Waits:
+    """Says once, with the remedy, that a training waits for its data."""
+
+    def __init__(self, settings: Settings):
+        self.settings, self.said = settings, False
+        self.steps, self.seconds, self.began = 0, 0.0, 0.0
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time inside as waiting for a step's data."""
+        start = time.perf_counter()
+        yield
+        now = time.perf_counter()
+        step, self.steps = self.steps % TIMED_STEPS, self.steps + 1
+        if step == 0:  # the very first one waits for the workers to start
+            self.seconds, self.began = 0.0, now
+            return
+        self.seconds += now - start
+        share = self.seconds / (now - self.began)
+        if step == TIMED_STEPS - 1 and share > TOLERATED_WAIT and not self.said:
+            self.said = True
+            print(
+                f"warning: {share:.0%} of the time goes into waiting for data: {self._remedy()}",
+                flush=True,
+            )
+
+    def _remedy(self) -> str:
+        workers, cores = worker_count(self.settings.num_workers), processes.usable_cores()
+        more = f"raise --num_workers ({workers}; there are {cores} cores), " * (workers < cores)
+        return (
+            f"{more}put --cache_dir on a local disk with room for the decoded images, or let "
+            "--aug_method have fewer codes"
+        )
 
 
 class _Health:

@@ -3,8 +3,8 @@
 label_ids/  train_ids/  color/  overlay/  predictions.json
 
 label_ids/ is what the Cityscapes evaluation and its test server take: one PNG per image whose name
-begins as the image's. A picture is seen as in validation, with its shorter side that of
-`--image_size`, and its scores are enlarged to its own size before the argmax.
+begins as the image's. A picture is seen whole, as in validation (`fitted_size`), and its scores are
+enlarged to its own size before the argmax.
 """
 
 import itertools
@@ -41,7 +41,7 @@ from utils.errors import UsageError, UserError
 from utils.pictures import overlay
 from utils.run_folder import BEST, RunFolder, find_runs, selected
 from utils.settings import Settings
-from utils.transforms import resize
+from utils.transforms import Size, fitted_size, resize
 from utils.upsampling import upsampled_max
 from utils.utils import (
     autocast,
@@ -65,8 +65,8 @@ COMPARED = ("input", "image_size", "bn_statistics", "statistics_of", "precision"
 """What all results in a folder share, beside the checkpoints."""
 
 MOST_ELONGATED = 16
-"""Times its shorter side that a picture may be long: the shorter side is enlarged to the network's,
-and the memory grows with the other."""
+"""Times its shorter side that a picture may be long: it is enlarged until it covers `--image_size`,
+and the memory grows with its longer side."""
 
 VIDEO_KINDS = ("color", "overlay")
 MOST_WRITERS = 4
@@ -92,9 +92,10 @@ def predict(settings: Settings) -> None:
             f"argument --output: {folder.path} is the folder of the inputs; name one of its own"
         )
     usual = settings.image_size == trained_with(checkpoints[0]).get("image_size")
+    size = "x".join(map(str, settings.image_size))
     print(
-        f"predicting with the shorter side at {min(settings.image_size)} pixels"
-        f"{', as trained' if usual else ''}; proportions are kept"
+        f"predicting at {size}{', as trained' if usual else ''}; pictures of "
+        "other proportions keep theirs and are scaled to cover it"
     )
     with folder.alone(below=KINDS):
         making = _Making(folder, checkpoints, path, settings)
@@ -174,20 +175,19 @@ class Segmenter:
         return train_ids.cpu().numpy()
 
 
-def as_seen(image: np.ndarray, shorter: int) -> Tensor:
-    """An image, uint8 [H, W, 3], as validation shows it to the network, uint8 [3, h, w], with that
-    shorter side and its own proportions."""
-    height, width = image.shape[:2]
-    scale = shorter / min(height, width)
-    size = (round(height * scale), round(width * scale))
-    return resize(size)(torch.from_numpy(image.transpose(2, 0, 1))).contiguous()
+def as_seen(image: np.ndarray, size: Size) -> Tensor:
+    """An image, uint8 [H, W, 3], as validation at that size shows it to the network, uint8
+    [3, h, w]."""
+    return resize(fitted_size(image.shape[:2], size))(
+        torch.from_numpy(image.transpose(2, 0, 1))
+    ).contiguous()
 
 
 class _Reader(Dataset):
     """Each picture, uint8 [H, W, 3], and as the network sees it; or the sentence why not."""
 
-    def __init__(self, pictures: Sequence[Picture], shorter: int):
-        self.pictures, self.shorter = pictures, shorter
+    def __init__(self, pictures: Sequence[Picture], size: Size):
+        self.pictures, self.size = pictures, size
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -197,7 +197,7 @@ class _Reader(Dataset):
         try:
             image = read_image(path, alone=True)
             _check_proportions(path, image)
-            return torch.from_numpy(image), as_seen(image, self.shorter)
+            return torch.from_numpy(image), as_seen(image, self.size)
         except UserError as error:
             return str(error)
         except Exception as error:  # no file may end the rest
@@ -223,7 +223,7 @@ class _Making:
         self, folder: RunFolder, checkpoints: tuple[Path, ...], path: Path, settings: Settings
     ):
         self.folder, self.checkpoints, self.path = folder, checkpoints, path
-        self.settings, self.shorter = settings, min(settings.image_size)
+        self.settings = settings
         self.identity = {
             "input": str(path),
             "statistics_of": _statistics_of(settings),
@@ -280,7 +280,7 @@ class _Making:
 
     def _predict_each(self, todo: Sequence[Picture]) -> None:
         segment = self._load()
-        reader = _Reader(todo, self.shorter)
+        reader = _Reader(todo, self.settings.image_size)
         items = each_item(reader, num_workers=self.settings.num_workers)
         writers = Background(min(MOST_WRITERS, os.cpu_count() or 1))
         with writers, progress(None, "predict", total=len(todo), unit="image") as bar:
@@ -346,7 +346,7 @@ class _Making:
                 write_overlay(overlay(image, train_ids))
 
             for image in itertools.chain([first], frames):
-                train_ids = segment(as_seen(image, self.shorter), image.shape[:2])
+                train_ids = segment(as_seen(image, self.settings.image_size), image.shape[:2])
                 writer.submit(write, image, train_ids)
                 bar.update()
 

@@ -115,7 +115,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     refuse_views(settings)
     members = find_members(fda, ssl_fda, settings.ssl_round - 1, settings)
     settings = as_trained(settings, members[0])
-    samples = unlabelled_samples(Domain.CITYSCAPES, settings)
+    samples = unlabelled_samples(Domain.CITYSCAPES, settings, whole=True)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
     with folder.alone(below=(SPLIT,)):

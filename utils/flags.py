@@ -127,7 +127,7 @@ def _help(field: dataclasses.Field) -> str:
 
 
 def _kind(hint: Any) -> Any:
-    """The type of a field without its `| None`."""
+    """The type of a field without its `| None`, or without the `| str` of its word."""
     if isinstance(hint, types.UnionType):
         return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     return hint
@@ -162,10 +162,13 @@ def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError("the path is empty: name one, or leave the flag out")
         if text == "" and kind not in nouns:
             return field.default
+        if text == field.metadata["word"]:
+            return text
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {nouns[kind]}") from None
+            word = f" or {word}" if (word := field.metadata["word"]) else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not {nouns[kind]}{word}") from None
         try:
             if field.metadata["check"]:
                 field.metadata["check"](value)

@@ -28,6 +28,9 @@ process that has died is noticed by torchrun, not by this."""
 
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU time that a container gets in each period, and the period."""
+
 _FAILED = "failed"
 _store: dist.Store | None = None
 """What the processes write for one another beside the collectives; None without several."""
@@ -61,6 +64,19 @@ def together(device: str) -> Iterator[None]:
         raise
     dist.barrier()
     dist.destroy_process_group()
+
+
+def usable_cores() -> int:
+    """CPU cores that each process of this machine may use: the affinity's, or fewer where the
+    container (cgroup v2) has a smaller quota; at least 1."""
+    if hasattr(os, "sched_getaffinity"):  # Linux alone
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        quota, period = CPU_QUOTA.read_text().split()
+        cores = min(cores, int(quota) // int(period))
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def started_rank() -> int:

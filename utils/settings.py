@@ -75,6 +75,10 @@ CONTROLS = ("Cc", "Zl", "Zp")
 WIDEST = 512
 """Largest `--base_width`: eight times the paper's, half a billion weights."""
 
+AUTO = "auto"
+MOST_WORKERS, WORKERS_PER_CORE = 64, 4
+"""Processes that load data: so many are always allowed, and so many for each core."""
+
 
 def at_least(minimum: float) -> Callable[[float], None]:
     def check(value: float) -> None:
@@ -95,6 +99,12 @@ def above(minimum: float) -> Callable[[float], None]:
 def share(value: float) -> None:
     if not 0 <= value < 1:
         raise ValueError("must be at least 0 and below 1")
+
+
+def workers(value: int) -> None:
+    most = max(MOST_WORKERS, WORKERS_PER_CORE * (os.cpu_count() or 1))
+    if not 0 <= value <= most:
+        raise ValueError(f"must lie in 0 to {most} on this machine; {AUTO} suits most")
 
 
 def seed_range(value: int) -> None:
@@ -151,14 +161,16 @@ def flag(
     choices: Sequence[str] | None = None,
     check: Callable[[Any], Any] | None = None,
     metavar: str | tuple[str, ...] | None = None,
+    word: str | None = None,
     affects_result: bool = True,
     may_be_empty: bool = False,
 ) -> Any:
     """A field that is a flag.
 
-    `check` raises a ValueError for a value (or an element of a pair) that is not allowed. A flag
-    with `affects_result=False` may differ when a run is continued. A path that `may_be_empty` is at
-    its default where the word is empty; any other empty path is refused.
+    `check` raises a ValueError for a value (or an element of a pair) that is not allowed; `word` is
+    allowed beside the values of the field's type. A flag with `affects_result=False` may differ
+    when a run is continued. A path that `may_be_empty` is at its default where the word is empty;
+    any other empty path is refused.
     """
     metadata = {
         "group": group,
@@ -166,6 +178,7 @@ def flag(
         "choices": choices,
         "check": check,
         "metavar": metavar,
+        "word": word,
         "affects_result": affects_result,
         "may_be_empty": may_be_empty,
     }
@@ -240,7 +253,9 @@ class Settings:
     image_size: tuple[int, int] = flag(
         (512, 1024),
         DATA,
-        "size of the network's input; labels are scored at their own size all the same",
+        "size of the network's input; a picture of other proportions (by more than 5%%) keeps them "
+        "and is scaled to cover it, which training crops at random and scoring sees whole; labels "
+        "are scored at their own size",
         check=at_least(MIN_IMAGE_SIDE),
         metavar=("H", "W"),
     )
@@ -278,11 +293,13 @@ class Settings:
         "sample in its place and say so; validation always ends",
         choices=("error", "skip"),
     )
-    num_workers: int = flag(
-        2,
+    num_workers: int | str = flag(
+        AUTO,
         DATA,
-        "processes that load data; changes the speed only, never the result",
-        check=at_least(0),
+        "processes that load data; auto: one for each core that this process may use, at most 16; "
+        "changes the speed only, never the result",
+        check=workers,
+        word=AUTO,
         affects_result=False,
     )
 

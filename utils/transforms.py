@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -22,9 +23,18 @@ JointTransform = Callable[[tv_tensors.Image, tv_tensors.Mask], Pair]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+STRETCH = 0.05
+"""Share by which a picture may be stretched to the size that is asked for."""
+
 FILL = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE}
 NO_AUGMENTATION = "nonorm"
 
+
+BAND_ROWS = 64
+"""Rows of an image whose colours are computed at a time, so that they stay in a core's cache."""
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Shares of red, green and blue in grey, as in torchvision."""
 
 SOLARIZE_THRESHOLDS = (128, 256)
 SCALES = (0.75, 1.5)
@@ -53,6 +63,65 @@ def _uniform(low: float, high: float) -> float:
     return torch.empty(()).uniform_(low, high).item()
 
 
+Adjust = Callable[[Tensor, float], Tensor]
+"""Change a uint8 image [3, H, W] by a factor."""
+
+
+def random_color(
+    image: tv_tensors.Image,
+    label: tv_tensors.Mask,
+    *,
+    adjust: Adjust,
+    low: float,
+    high: float,
+) -> Pair:
+    """Change the colours by a random factor, drawn as `v2.ColorJitter` draws it."""
+    torch.randperm(4)  # its order of four changes, of which one is made
+    changed = adjust(image.as_subclass(Tensor), _uniform(low, high))
+    return tv_tensors.wrap(changed, like=image), label
+
+
+def adjust_brightness(image: Tensor, factor: float) -> Tensor:
+    """`v2.functional.adjust_brightness` of a uint8 image [3, H, W], to the bit."""
+    return _by_bands(image, lambda values: values.mul_(factor))
+
+
+def adjust_saturation(image: Tensor, factor: float) -> Tensor:
+    """`v2.functional.adjust_saturation` of a uint8 image [3, H, W], to the bit."""
+    return _by_bands(image, lambda values: _blend(values, _grey(values), factor))
+
+
+def adjust_contrast(image: Tensor, factor: float) -> Tensor:
+    """`v2.functional.adjust_contrast` of a uint8 image [3, H, W], to the bit."""
+    grey = torch.cat([_grey(band.float()) for band in image.split(BAND_ROWS, dim=1)])
+    mean = grey[None].mean(dim=(-3, -2, -1), keepdim=True)
+    return _by_bands(image, lambda values: _blend(values, mean, factor))
+
+
+def _by_bands(image: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function of float values [3, rows, W] to a uint8 image, band by band.
+
+    torchvision multiplies uint8 values by a float, and converts floats to uint8. torch is several
+    times slower at both than at what stands here, and the results are equal.
+    """
+    result = torch.empty(image.shape, dtype=torch.uint8)
+    for band, rows in zip(image.split(BAND_ROWS, 1), result.split(BAND_ROWS, 1), strict=True):
+        rows.copy_(change(band.float()).clamp_(0, 255).int())
+    return result
+
+
+def _grey(values: Tensor) -> Tensor:
+    """Grey, whole numbers as floats [rows, W], of colours [3, rows, W]."""
+    red, green, blue = values
+    grey = red.mul(LUMA[0]).add_(green, alpha=LUMA[1])
+    return grey.add_(blue, alpha=LUMA[2]).floor_()
+
+
+def _blend(values: Tensor, other: Tensor, factor: float) -> Tensor:
+    """factor * values + (1 - factor) * other, written over the values."""
+    return values.mul_(factor).add_(other, alpha=1.0 - factor)
+
+
 class Augmentation(NamedTuple):
     """What a code stands for; `make` is None for the one that changes how samples are cropped."""
 
@@ -60,15 +129,15 @@ class Augmentation(NamedTuple):
     make: Callable[[], JointTransform] | None
 
 
-def _color_jitter(**strength: float) -> Callable[[], JointTransform]:
-    return functools.partial(v2.ColorJitter, **strength)
+def _color(adjust: Adjust, low: float, high: float) -> Callable[[], JointTransform]:
+    return lambda: functools.partial(random_color, adjust=adjust, low=low, high=high)
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "C": Augmentation("contrast", _color_jitter(contrast=0.5)),
-    "S": Augmentation("saturation", _color_jitter(saturation=0.5)),
-    "B": Augmentation("brightness", _color_jitter(brightness=0.5)),
-    "H": Augmentation("hue", _color_jitter(hue=0.2)),
+    "C": Augmentation("contrast", _color(adjust_contrast, 0.5, 1.5)),
+    "S": Augmentation("saturation", _color(adjust_saturation, 0.5, 1.5)),
+    "B": Augmentation("brightness", _color(adjust_brightness, 0.5, 1.5)),
+    "H": Augmentation("hue", _color(v2.functional.adjust_hue, -0.2, 0.2)),
     "GS": Augmentation("grayscale", lambda: v2.RandomGrayscale(p=0.5)),
     "HF": Augmentation("horizontal flip", lambda: v2.RandomHorizontalFlip(p=0.5)),
     "RP": Augmentation(
@@ -117,20 +186,41 @@ def resize(size: Size) -> v2.Transform:
     return v2.Resize(size, antialias=True)
 
 
+def fitted_size(picture: Size, size: Size, stretch: float = STRETCH) -> Size:
+    """Size at which a whole picture is seen where `size` is asked for: in training, which crops
+    `size` from it at random, in validation and in predict.
+
+    `size` itself for a picture of its proportions, or nearly: it is stretched by up to `stretch`.
+    Any other keeps its proportions and is scaled until it just covers `size`. What fits once fits
+    again: `fitted_size(fitted_size(picture, size), size) == fitted_size(picture, size)`.
+    """
+    scale = max(asked / own for asked, own in zip(size, picture, strict=True))
+    height, width = (
+        max(asked, round(own * scale)) for asked, own in zip(size, picture, strict=True)
+    )
+    fits = height <= size[0] * (1 + stretch) and width <= size[1] * (1 + stretch)
+    return size if fits else (height, width)
+
+
 class Preparation(NamedTuple):
-    """The deterministic start of a transform, whose result a cache keeps: resizing to (height,
-    width), of the image alone where the label is scored at its own resolution."""
+    """The deterministic start of a transform, whose result a cache keeps: resizing as `fitted_size`
+    says, of the image alone where the label is scored at its own resolution."""
 
     size: Size
     resizes_label: bool
+    stretch: float = STRETCH
+
+    def fitted(self, picture: Size) -> Size:
+        """Size that a picture is resized to."""
+        return fitted_size(picture, self.size, self.stretch)
 
     def __call__(self, image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
-        resized = resize(self.size)
+        resized = resize(self.fitted(image.shape[-2:]))
         return resized(image, label) if self.resizes_label else (resized(image), label)
 
 
 def train_transform(
-    *, resize_to: Size, crop_to: Size, aug_method: str, aug_probability: float
+    preparation: Preparation, *, crop_to: Size, aug_method: str, aug_probability: float
 ) -> JointTransform:
-    """Resize, crop at random where the resized image is larger, and augment."""
-    return v2.Compose([resize(resize_to), crop_and_augment(aug_method, aug_probability, crop_to)])
+    """Prepare, crop at random where the prepared image is larger, and augment."""
+    return v2.Compose([preparation, crop_and_augment(aug_method, aug_probability, crop_to)])
