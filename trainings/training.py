@@ -33,6 +33,7 @@ from utils import processes
 from utils.errors import UserError
 from utils.run_folder import SCORES, RunFolder
 from utils.settings import Settings, adaptation_fields
+from utils.shared_norm import synchronised
 from utils.utils import (
     file_digest,
     find_input,
@@ -120,7 +121,7 @@ def _train(
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
     method = experiment.make_method(network, settings).to(device, memory_format=torch.channels_last)
-    method = processes.synchronised(method, device)
+    method = synchronised(method)
     with processes.first_ahead():  # it builds the caches, and says so
         data = TrainingData(
             training_samples(source, settings, SOURCE_STREAM),
