@@ -30,7 +30,14 @@ METHODS = {"simple": Supervised, "ada": ADA, "fda": FDA, "ssl_fda": SSLFDA}
 STEPS, BATCH, SIZE = 3, 4, (64, 96)
 
 
-def train(kind: str, passes: int = 1, *, ignored: bool = True, clip: float | None = None) -> dict:
+def train(
+    kind: str,
+    passes: int = 1,
+    *,
+    ignored: bool = True,
+    clip: float | None = None,
+    precision: torch.dtype = torch.float32,
+) -> dict:
     """Weights and the last step's scalars after some steps with batch norm in evaluation mode."""
     torch.manual_seed(0)
     settings = with_derived_defaults(
@@ -44,7 +51,7 @@ def train(kind: str, passes: int = 1, *, ignored: bool = True, clip: float | Non
     model = processes.averaging(method)
     for step in range(STEPS):
         parts = own_parts(global_batch(step, ignored), passes)
-        scalars = train_step(model, state, parts, torch.float32)
+        scalars = train_step(model, state, parts, precision)
     return {**weights(method, state), "scalars": {n: s.item() for n, s in scalars.items()}}
 
 
@@ -102,6 +109,7 @@ def main(result: Path) -> None:
     with processes.together("cpu"):
         found = {kind: train(kind) for kind in METHODS}
         found["clipped in two passes"] = train("fda", 2, ignored=False, clip=0.1)
+        found["float16 in two passes"] = train("ada", 2, ignored=False, precision=torch.float16)
         found["norms"] = normalise()
         found["compiled norms"] = normalise(compiled=True)
         found["float32 norms"] = normalise(dtype=torch.float32)

@@ -65,6 +65,16 @@ def test_two_processes_train_as_one_with_unequally_many_ignored_pixels(of_two, k
     assert_close(of_two[kind], distributed_worker.train(kind))
 
 
+def test_two_processes_accumulate_in_float16_as_one(of_two):
+    """The network of ADA, which is called there with weights that scale their gradients. Without a
+    loss scale the discriminator's gradients are rounded to 0 here or there."""
+    alone = distributed_worker.train("ada", ignored=False, precision=torch.float16)
+    found = of_two["float16 in two passes"]
+    for name, value in alone["average"].items():
+        torch.testing.assert_close(found["average"][name], value, rtol=1e-4, atol=5e-5, msg=name)
+    assert found["scalars"] == pytest.approx(alone["scalars"], rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "kind, dtype, near",
     [
