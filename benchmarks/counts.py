@@ -43,13 +43,11 @@ from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.loop import train_step
 from trainings.state import TrainState
-from trainings.train_SSL_FDA import SSLFDA
 from utils import fda, fused_cross_entropy, losses, upsampling
 from utils.settings import Settings, with_derived_defaults
 from utils.utils import markdown
 
 FORMS = ("bands", "library", "fused")
-ALL_METHODS = {**METHODS, "ssl-fda": SSLFDA}
 
 BAND_BYTES = 2**26
 """Size of a band in the form that GPUs had before."""
@@ -261,7 +259,7 @@ def counted(kind: str, form: str, batch_size: int, size: tuple[int, int], width:
     """A step of a method in bfloat16, the second one: the first one fills caches."""
     settings = with_derived_defaults(Settings(fda_beta=0.05))
     with fake_cuda(), form_of_losses(form):
-        method = ALL_METHODS[kind](BiSeNet(base=width), settings)
+        method = METHODS[kind](BiSeNet(base=width), settings)
         _set_channels_last(method)
         batch = Batch(*(sample(batch_size, size, "cuda") for _ in range(2)))
         state = TrainState(method, settings, steps_per_epoch=9, scale_loss=False)
@@ -293,7 +291,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--width", type=int, default=64, help="base width of the network")
-    parser.add_argument("--methods", nargs="+", default=list(ALL_METHODS), choices=ALL_METHODS)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
     parser.add_argument("--operators", type=int, default=0, help="most frequent ones to list")
     args = parser.parse_args()

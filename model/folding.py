@@ -7,9 +7,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.model_stages import BiSeNet
 
-BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
-"""Of one process, and of several together."""
-
 PAIRS = (("conv", "bn"), ("conv_atten", "bn_atten"), ("0", "1"))
 """Names under which a convolution and its norm lie in one module."""
 
@@ -19,7 +16,7 @@ def folded(network: BiSeNet) -> BiSeNet:
     result = copy.deepcopy(network).eval()
     for module in list(result.modules()):
         for convolution, norm in PAIRS:
-            if isinstance(getattr(module, norm, None), BATCH_NORMS):
+            if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
                 fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
                 setattr(module, convolution, fused)
                 setattr(module, norm, nn.Identity())

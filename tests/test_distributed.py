@@ -65,6 +65,30 @@ def test_two_processes_train_as_one_with_unequally_many_ignored_pixels(of_two, k
     assert_close(of_two[kind], distributed_worker.train(kind))
 
 
+def test_two_processes_accumulate_in_float16_as_one(of_two):
+    """The network of ADA, which is called there with weights that scale their gradients. Without a
+    loss scale the discriminator's gradients are rounded to 0 here or there."""
+    alone = distributed_worker.train("ada", ignored=False, precision=torch.float16)
+    found = of_two["float16 in two passes"]
+    for name, value in alone["average"].items():
+        torch.testing.assert_close(found["average"][name], value, rtol=1e-4, atol=5e-5, msg=name)
+    assert found["scalars"] == pytest.approx(alone["scalars"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "kind, dtype, near",
+    [
+        ("norms", torch.float64, 1e-9),
+        ("compiled norms", torch.float64, 1e-9),
+        ("float32 norms", torch.float32, 1e-5),
+    ],
+)
+def test_batch_norms_of_two_processes_see_the_whole_batch(of_two, kind, dtype, near):
+    """Values, gradients and running statistics, also in one graph of the compiler."""
+    for name, value in distributed_worker.normalise(dtype=dtype).items():
+        torch.testing.assert_close(of_two[kind][name], value, rtol=near, atol=near, msg=name)
+
+
 def test_two_processes_clip_and_accumulate_as_one(of_two):
     alone = distributed_worker.train("fda", ignored=False, clip=0.1)
     assert_close(of_two["clipped in two passes"], alone)

@@ -67,6 +67,24 @@ def test_a_first_step_that_overflows_leaves_no_trace(name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_every_optimizer_under_a_loss_scale_makes_the_plain_steps(name, clip):
+    chosen = settings(optimizer=name, num_epochs=2, clip_grad_norm=clip)
+    ends = []
+    for scaled in (False, True):
+        torch.manual_seed(0)
+        method = Supervised(BiSeNet(base=8), chosen)
+        state = TrainState(method, chosen, steps_per_epoch=9, scale_loss=False)
+        if scaled:
+            state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+        for factor in (1, 3, 2):
+            step_down(state, factor)
+        ends.append(torch.nn.utils.parameters_to_vector(method.parameters()))
+    plain, ours = ends
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss(name):
     torch.manual_seed(0)
     network = BiSeNet(base=8)

@@ -18,6 +18,7 @@ from trainings.loaders import batches_of
 from utils import processes
 from utils.errors import UserError
 from utils.settings import Settings
+from utils.shared_norm import separated
 from utils.utils import autocast, progress, resolve_precision
 
 BATCH_SIZE = 8
@@ -100,6 +101,6 @@ def with_statistics_of(
     network: BiSeNet, samples: SampleDataset, settings: Settings, device: torch.device
 ) -> BiSeNet:
     """A copy of the network, in evaluation mode, with the samples' statistics."""
-    adapted = processes.separated(network)
+    adapted = separated(network)
     reestimate_statistics([adapted], samples, settings, device)
     return adapted

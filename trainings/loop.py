@@ -380,6 +380,8 @@ def _fetched(scalars: Mapping[str, Tensor]) -> dict[str, float]:
 
 def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None:
     scalars = {f"train/{name}": value for name, value in values.items()}
+    if state.scaler.is_enabled():
+        scalars["loss_scale"] = state.scaler.get_scale()
     run.scalars({**scalars, "learning_rate": state.latest_rate}, state.step)
 
 

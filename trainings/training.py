@@ -33,6 +33,7 @@ from utils import processes
 from utils.errors import UserError
 from utils.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
 from utils.settings import Settings
+from utils.shared_norm import synchronised
 from utils.utils import (
     arithmetic,
     file_digest,
@@ -118,7 +119,7 @@ def _train(
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
     method = experiment.make_method(network, settings).to(device, memory_format=torch.channels_last)
-    method = processes.synchronised(method, device)
+    method = synchronised(method)
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
         validation = validation_samples(experiment.validation, settings, often=True)

@@ -116,7 +116,9 @@ def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Tensor) 
     """Adds to float32 images the real ones of coefficients as `_transform` gives them."""
     height, width = images.shape[-2:]
     half = rows.new_ones(spectrum[0].shape[-1])
-    half[0] = 0.5  # of u = 0, which is there twice, and of v = 0: every other v stands for -v too
+    # u = 0 is there twice, and v = 0 stands for no -v. A slice is filled; half[0] would be copied
+    # from the host.
+    half[:1] = 0.5
     weight = 2 / (height * width) * half[:, None] * half
     (plus, minus), (i_plus, i_minus) = ((weight * part).unbind(-3) for part in spectrum)
     cosines = torch.cat([plus + minus, -i_plus - i_minus], dim=-1)

@@ -4,8 +4,8 @@ Without torchrun, or with one process, all of it is that of a single process and
 """
 
 import contextlib
-import copy
 import datetime
+import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -171,29 +171,8 @@ def first_ahead() -> Iterator[None]:
         wait_for_all()
 
 
-def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with batch norms that see the batches of all processes, for which each waits for
-    the device; on CUDA alone, for torch has none for the CPU."""
-    if count() == 1 or device.type != "cuda":
-        return module
-    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-
-
-def separated(module: nn.Module) -> nn.Module:
-    """A copy of the module whose batch norms see the batches of their own process."""
-    module = copy.deepcopy(module)
-    for parent in list(module.modules()):
-        for name, norm in parent.named_children():
-            if isinstance(norm, nn.SyncBatchNorm):
-                own = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
-                own.load_state_dict(norm.state_dict())
-                setattr(parent, name, own.to(norm.weight.device).train(norm.training))
-    return module
-
-
 def with_first_buffers(module: nn.Module) -> nn.Module:
-    """The module with the first process's buffers in all: batch norms that are not synchronised
-    have met other images in each."""
+    """The module with the first process's buffers in all: rounding may differ between devices."""
     if count() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
@@ -201,11 +180,13 @@ def with_first_buffers(module: nn.Module) -> nn.Module:
 
 
 def averaging(module: nn.Module) -> nn.Module:
-    """The module, whose backward pass leaves the mean of all processes' gradients; buffers are left
-    to `synchronised` and `with_first_buffers`."""
+    """The module, whose backward pass leaves the mean of all processes' gradients; its forward pass
+    leaves buffers as they are (see utils/shared_norm.py)."""
     if count() == 1:
         return module
-    return DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, **{name: False})
 
 
 def without_averaging(module: nn.Module) -> contextlib.AbstractContextManager:

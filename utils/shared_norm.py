@@ -1,0 +1,111 @@
+"""Batch norm over the images of all processes, each of which has equally many.
+
+With m and v the mean and the biased variance of x over all images and pixels, n their number and g
+the gradient of y:
+
+x^ = (x - m) / sqrt(v + eps)
+y  = w x^ + b
+dx = w / sqrt(v + eps) * (g - (sum g + x^ sum g x^) / n)
+
+A forward pass needs one all-reduce and a backward pass another. Unlike torch's `SyncBatchNorm` this
+runs on a CPU too, and selects nothing by a mask, for which the host would wait for the device.
+"""
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from utils import processes
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` whose statistics are those of all processes while it trains."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        with torch.no_grad():
+            mean, variance = self._statistics(x)
+            count = _values(x)
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return _Normalise.apply(x, self.weight, self.bias, mean, variance, self.eps)
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance of each channel over all processes, [C], float32 or wider.
+
+        Every process adds its own moments to a row of its own, so that the sum over the processes
+        is a table of all moments. The total variance is the mean of the variances plus the variance
+        of the means: no difference of large numbers is taken, whatever the mean is.
+        """
+        _, mean, scale = torch.native_batch_norm(
+            x, self.weight, self.bias, None, None, True, 0.0, self.eps
+        )
+        own = torch.stack([mean, scale.square().reciprocal() - self.eps])
+        table = own.new_zeros(processes.count(), *own.shape)
+        table[processes.rank()] = own
+        means, variances = processes.total(table).unbind(1)
+        return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+
+
+class _Normalise(Function):
+    """w (x - m) / sqrt(v + eps) + b, with the gradient that also goes through m and v.
+
+    Both passes are built of the norm with given statistics, which is one kernel for all types.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps = eps
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, variance = ctx.saved_tensors
+        slope, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            upstream, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        sum_gx, sum_g = processes.total(torch.stack([of_weight, of_bias])).unbind()
+        factor = weight * (variance + ctx.eps).rsqrt() / _values(x)
+        through = F.batch_norm(x, mean, variance, factor * sum_gx, factor * sum_g, eps=ctx.eps)
+        return slope - through, of_weight, of_bias, None, None, None
+
+
+def _values(x: Tensor) -> int:
+    """Values of a channel in the batches of all processes."""
+    return processes.count() * (x.numel() // x.shape[1])
+
+
+def synchronised(module: nn.Module) -> nn.Module:
+    """The module, whose batch norms see the batches of all processes from now on."""
+    if processes.count() > 1:
+        _turn_norms_of(module, SharedBatchNorm2d)
+    return module
+
+
+def separated(module: nn.Module) -> nn.Module:
+    """A copy of the module whose batch norms see the batches of their own process."""
+    module = copy.deepcopy(module)
+    _turn_norms_of(module, nn.BatchNorm2d)
+    return module
+
+
+def _turn_norms_of(module: nn.Module, kind: type[nn.BatchNorm2d]) -> None:
+    """Both kinds hold the same, so that weights and statistics stay where they are."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.__class__ = kind
