@@ -69,6 +69,16 @@ def markdown_rows(path, heading):
     return {tuple(row[:4]): row[4:] for row in rows[2:]}
 
 
+def last_scores(folder, identity):
+    """What the file of a row's last epoch, which results.csv names, holds unrounded."""
+    for row in table(folder / "results.csv"):
+        kind = row["Epoch"], row["Batch-norm statistics"]
+        if (*list(row.values())[:4], kind) == (*identity, KINDS[0]):
+            record = json.loads((folder / row["Scores"]).read_text())
+            return record.get("last", record)
+    raise LookupError(identity)
+
+
 def contents(folder):
     """Every file below a folder with what it holds and when it was written."""
     return {
@@ -196,9 +206,13 @@ def test_the_report_has_every_table_and_picture(here):
     shown = markdown_rows(folder / "results.md", "## IoU per class")
     last = [row for row in classes if (row["Epoch"], row["Batch-norm statistics"]) == KINDS[0]]
     for row in last:
-        cells = shown[tuple(list(row.values())[:4])]
+        identity = tuple(list(row.values())[:4])
+        iou = last_scores(folder, identity)
+        exact = [iou["mIoU"], *(iou["class_IoU"][name] for name in CLASS_NAMES)]
         values = [row["mIoU %"], *(row[name] for name in CLASS_NAMES)]
-        assert cells == [f"{float(value):.1f}" if value else "–" for value in values]
+        assert values == ["" if share is None else f"{100 * share:.3f}" for share in exact]
+        cells = ["–" if share is None else f"{100 * share:.1f}" for share in exact]
+        assert shown[identity] == cells
 
 
 def test_again_everything_is_skipped(here, capsys):
