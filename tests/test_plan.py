@@ -119,6 +119,25 @@ def test_averaged_weights_that_no_step_makes_are_refused_at_once():
     assert plan("--select", "ema", "--ema_decay", "0.9")
 
 
+def test_what_a_step_takes_beside_its_images_is_estimated():
+    """Loading, drawing and starting workers; with small images it was most of the time."""
+    nothing = estimate.DataSizes(0, 0, 0, 0, label_size=(64, 96))
+    words = ("--config", "config1", *TINY, "--num_epochs", "4")
+    estimator = estimate.Estimator(plan(*words), nothing)
+    seconds = [estimator.seconds(step) for step in plan(*words)]
+    assert min(seconds) > 0
+
+    def supervised(*more):
+        return estimator.seconds(plan(*words, *more)[0])
+
+    scored_once = supervised("--validation_step", "4")
+    assert seconds[0] == pytest.approx(supervised("--validation_step", "1"))
+    averaged = supervised("--validation_step", "4", "--ema_decay", "0.9")
+    assert 0 < scored_once < averaged < seconds[0]
+    (ensemble,) = [s for s, step in zip(seconds, plan(*words), strict=True) if step.number == "3.B"]
+    assert ensemble > scored_once  # of three networks
+
+
 @pytest.mark.parametrize(("count", "images"), [(1, 4), (2, 2)])
 def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypatch, count, images):
     steps = []

@@ -34,8 +34,8 @@ OTHER = ("--optimizer", "rmsprop", "--aug_method", "C-S-HF")
 """A training by hand that no table has a line for."""
 
 METHODS = {
-    "1.A": ["Supervised on Cityscapes"],
-    "1.B": ["Source-only, on GTA5"],
+    "1.A": ["Supervised on the target"],
+    "1.B": ["Source-only, on the source"],
     "1.C": ["Source-only"],
     "1.D": ["Source-only, C-S-HF"],
     "2": ["ADA"],
@@ -43,6 +43,11 @@ METHODS = {
     "3.B": ["MBT"],
     "3.C": ["SSL-FDA"] * 3 + ["MBT of SSL-FDA"],
 }
+ADAPTED = "Source-only, target statistics"
+"""A line of the tables whose numbers results.csv has in the rows of Source-only."""
+
+REAL, SYNTHETIC = "Toy City, real look", "Toy City, synthetic look"
+
 WRITTEN = (
     *("results.md", "results.csv", "differences.csv", "class_iou.csv"),
     *(f"{name}_{c}.png" for name in ("class_iou", "curves", "predictions") for c in CONFIGS),
@@ -67,6 +72,16 @@ def markdown_rows(path, heading):
     part = path.read_text().split(heading)[1].split("\n## ")[0]
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in part.splitlines() if "|" in line]
     return {tuple(row[:4]): row[4:] for row in rows[2:]}
+
+
+def last_scores(folder, identity):
+    """What the file of a row's last epoch, which results.csv names, holds unrounded."""
+    for row in table(folder / "results.csv"):
+        kind = row["Epoch"], row["Batch-norm statistics"]
+        if (*list(row.values())[:4], kind) == (*identity, KINDS[0]):
+            record = json.loads((folder / row["Scores"]).read_text())
+            return record.get("last", record)
+    raise LookupError(identity)
 
 
 def contents(folder):
@@ -178,27 +193,91 @@ def test_the_report_has_every_table_and_picture(here):
     text = (folder / "results.md").read_text()
     assert re.search("^config1: stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE)
     scores = markdown_rows(folder / "results.md", "# reproduce")
-    assert len(scores) == 2 * sum(map(len, METHODS.values()))
+    assert len(scores) == 2 * (sum(map(len, METHODS.values())) + 1)
     assert "±" not in " ".join(cell for row in scores.values() for cell in row)
     differences = markdown_rows(folder / "results.md", "## Differences to source-only")
     assert len(differences) == len(scores) - 4
-    for cells in differences.values():
+    for (_, method, *_), cells in differences.items():
+        assert (cells.pop() == "–") is (method == ADAPTED)
         assert all(re.fullmatch(r"\*{0,2}[+-]\d+\.\d\*{0,2} \[.+, .+\]", cell) for cell in cells)
     for link in re.findall(r"\]\(([^)]+)\)", text):
         assert (folder / link).exists()
     for name in WRITTEN:
         assert (folder / name).stat().st_size > 0
     classes = table(folder / "class_iou.csv")
-    assert list(classes[0])[7:] == list(CLASS_NAMES)
+    assert list(classes[0])[7:-1] == list(CLASS_NAMES)
     kinds = [(row["Epoch"], row["Batch-norm statistics"]) for row in classes]
-    assert kinds.count(("last", "training")) == len(scores)
-    assert kinds.count(("last", "target")) == len(scores) - 2  # not of what is scored on GTA5
+    assert kinds.count(("last", "training")) == len(scores) - 2
+    assert kinds.count(("last", "target")) == len(scores) - 4  # not of what is scored on GTA5
     shown = markdown_rows(folder / "results.md", "## IoU per class")
     last = [row for row in classes if (row["Epoch"], row["Batch-norm statistics"]) == KINDS[0]]
     for row in last:
-        cells = shown[tuple(list(row.values())[:4])]
+        identity = tuple(list(row.values())[:4])
+        iou = last_scores(folder, identity)
+        exact = [iou["mIoU"], *(iou["class_IoU"][name] for name in CLASS_NAMES)]
         values = [row["mIoU %"], *(row[name] for name in CLASS_NAMES)]
-        assert cells == [f"{float(value):.1f}" if value else "–" for value in values]
+        assert values == ["" if share is None else f"{100 * share:.3f}" for share in exact]
+        cells = ["–" if share is None else f"{100 * share:.1f}" for share in exact]
+        assert shown[identity] == cells
+
+
+def test_source_only_with_target_statistics_is_a_row_and_a_bar(here, tmp_path, written):
+    folder = here / "runs" / "reproduce"
+    for heading in ("# reproduce", "## IoU per class"):
+        rows = markdown_rows(folder / "results.md", heading)
+        adapted = rows["1.C", ADAPTED, "config1", ""]
+        run = folder / "config1" / "seed0" / "simple_gta5_adam_noaug"
+        name = f"validation_cityscapes_{run.name}_latest_target_statistics.json"
+        iou = json.loads((run / name).read_text())["mIoU"]
+        assert f"{100 * iou:.1f}" == adapted[1 if heading == "# reproduce" else 0]
+    (row,) = [
+        row
+        for row in table(folder / "differences.csv")
+        if (row["Method"], row["Config"], row["Epoch"]) == (ADAPTED, "config1", "last")
+    ]
+    assert row["Batch-norm statistics"] == "target"
+    trained = json.loads((run / f"validation_cityscapes_{run.name}_latest.json").read_text())
+    assert float(row["Difference"]) == pytest.approx(100 * (iou - trained["mIoU"]), abs=1e-3)
+    shutil.copytree(run, tmp_path / "reproduce" / "config1" / "seed0" / run.name)
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    (bars,) = [i for i, text in enumerate(written) if "IoU per class on" in text]
+    assert written[bars + 1 : bars + 3] == ["Source-only", ADAPTED]
+
+
+def test_every_table_and_chart_names_its_data(here, written):
+    assert report("--cityscapes_root", "nowhere") == 0
+    folder = here / "runs" / "reproduce"
+    text = (folder / "results.md").read_text()
+    assert text.startswith(f"# reproduce: {SYNTHETIC} → real look, 3 validation images\n")
+    for heading in ("Differences to source-only", "IoU per class"):
+        assert f"\n## {heading}: {REAL}, 3 validation images\n" in text
+    assert f" On the source: {SYNTHETIC}, 1 validation image." in text
+    on_target, on_source = f"{REAL}, 3 validation images", f"{SYNTHETIC}, 1 validation image"
+    for name in ("results", "differences", "class_iou"):
+        for row in table(folder / f"{name}.csv"):
+            assert row["Data"] == (on_source if row["Step"] == "1.B" else on_target)
+    titles = [text for text in written if text.startswith("config1: ")]
+    assert titles == [
+        f"config1: mIoU and IoU per class on {on_target}, last epoch, in %",
+        f"config1: training loss on {REAL} and {SYNTHETIC} (methods sum other terms: heights do "
+        "not compare)",
+        f"config1: mIoU on {on_target}",
+        f"config1: mIoU on {on_source}",
+    ]
+    curves = written.index(titles[-1])
+    assert written[curves + 1 : curves + 3] == ["Source-only", "Source-only, C-S-HF"]
+
+
+def test_records_name_their_data(here):
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
+    own = json.loads((run / "scores.json").read_text())
+    assert own["training"]["source_data_set"] == SYNTHETIC
+    assert own["training"]["target_data_set"] == REAL
+    for name in ("scores.json", "validation_cityscapes.json"):
+        validation = json.loads((run / name).read_text())["validation"]
+        assert (validation["data_set"], validation["images"]) == (REAL, 3)
+    labels = json.loads((run.parent / "pseudo_labels_adam" / "summary.json").read_text())
+    assert (labels["data_set"], labels["images"]) == (REAL, 4)
 
 
 def test_again_everything_is_skipped(here, capsys):
@@ -238,8 +317,10 @@ def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys
     assert report(folder=copy.parent) == 0
     for name in WRITTEN:
         assert (copy / name).read_bytes() == (runs / name).read_bytes(), name
-    assert "config2, seed 0, last epochs: the same images, side by side" in written
-    classes = written.index("config1: mIoU and IoU per class on Cityscapes, last epoch, in %")
+    assert f"{REAL}: config2, seed 0, last epochs: the same images, side by side" in written
+    classes = written.index(
+        f"config1: mIoU and IoU per class on {REAL}, 3 validation images, last epoch, in %"
+    )
     assert written.index("mIoU", classes) < written.index("road", classes)
     capsys.readouterr()
     (copy / "predictions_config1.png").unlink()
@@ -329,7 +410,7 @@ def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path, written):
         path = copy / "config1" / f"seed{seed}" / name / f"validation_cityscapes_{name}_latest.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "pixel_accuracy": accuracy}))
     assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
-    assert len([text for text in written if text.endswith("mean and range over 2 seeds")]) == 2
+    assert len([text for text in written if text.endswith("mean and range over 2 seeds")]) == 3
     rows = markdown_rows(copy / "results.md", "# reproduce")
     assert rows["2", "ADA", "config1", ""][0] == "30.0 ± 7.1"
     assert ", seeds 0, 1, discriminator " in (copy / "results.md").read_text()
@@ -410,8 +491,8 @@ def test_scores_of_another_size_are_named(copied, capsys):
     for end in ("", "_target_statistics"):
         of_another_size(run / f"validation_cityscapes{end}.json")
     sentence = (
-        "was scored at 128x192 on 3 images, the others of config1 on Cityscapes at 64x96 on 3 "
-        "images: score it again (remove the file and give the command of the reproduction again)."
+        "was scored at 128x192 on 3 images, the others of config1 at 64x96 on 3 images: score it "
+        "again (remove the file and give the command of the reproduction again)."
     )
     assert warnings_of_the_report(copied, capsys) == {
         f"config1/seed0/simple_gta5_adam_noaug/validation_cityscapes{end}.json": sentence
@@ -429,6 +510,46 @@ def test_of_two_halves_the_later_scores_are_named(copied, capsys):
     assert len(files) == 2 and all("_latest" in file for file in files)
 
 
+def changed(path, change):
+    """A record rewritten with another validation."""
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"validation": change(record["validation"])}))
+
+
+def test_scores_of_another_data_set_are_named_and_drawn_apart(copied, capsys, written):
+    run = copied / "seed0" / "ada_adam_noaug"
+    for path in (run / "scores.json", *run.glob("validation_*.json")):
+        changed(path, lambda validation: validation | {"data_set": "Cityscapes"})
+    sentences = warnings_of_the_report(copied, capsys).values()
+    assert len(sentences) == 3
+    for sentence in sentences:
+        assert "at 64x96 on 3 images of Cityscapes, the others of config1 at 64x96 on 3" in sentence
+        assert f"images of {REAL}: score it again" in sentence
+        assert "no difference is formed" in sentence
+    for chart in ("mIoU and IoU per class on {}, last epoch, in %", "mIoU on {}"):
+        alone = written.index(f"config1: {chart.format('Cityscapes, 3 validation images')}")
+        assert written[alone + 1] == "ADA"
+        together = written.index(f"config1: {chart.format(f'{REAL}, 3 validation images')}")
+        assert "ADA" not in written[together + 1 : together + 9]
+    rows = markdown_rows(copied.parent / "results.md", "## Differences")
+    assert ("2", "ADA", "config1", "") not in rows
+
+
+def test_records_that_do_not_name_their_data_are_read(copied, capsys):
+    """They were written so until now."""
+    for path in copied.glob("seed0/*/*.json"):
+        if "validation" in json.loads(path.read_text()):
+            changed(path, lambda v: {k: v[k] for k in v if k not in ("data_set", "fingerprint")})
+    for path in copied.glob("seed0/*/scores.json"):
+        record = json.loads(path.read_text())
+        training = {k: v for k, v in record["training"].items() if "data_set" not in k}
+        path.write_text(json.dumps(record | {"training": training}))
+    assert warnings_of_the_report(copied, capsys) == {}
+    text = (copied.parent / "results.md").read_text()
+    data = "unrecorded source → data in the layout of Cityscapes (which is not recorded)"
+    assert text.startswith(f"# reproduce: {data}, 3 validation images\n")
+
+
 def test_scores_of_other_images_are_named_and_have_no_difference(copied, tmp_path, capsys):
     fewer = tmp_path / "fewer"
     shutil.copytree("toy_city/Cityscapes", fewer)
@@ -439,7 +560,7 @@ def test_scores_of_other_images_are_named_and_have_no_difference(copied, tmp_pat
     score_source_only_by_hand(copied, "--cityscapes_root", str(fewer))
     (text, *others) = warnings_of_the_report(copied, capsys).values()
     assert len(others) == 1
-    assert "at 64x96 on 2 images, the others of config1 on Cityscapes at 64x96 on 3 images" in text
+    assert "at 64x96 on 2 images, the others of config1 at 64x96 on 3 images" in text
     assert "no difference is formed between it and scores on the other images" in text
     rows = markdown_rows(copied.parent / "results.md", "## Differences")
     last, best, _ = rows["2", "ADA", "config1", ""]
@@ -469,9 +590,10 @@ def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
     folder = work / "runs" / "demo"
     rows = markdown_rows(folder / "results.md", "# demo")
     assert [(method, beta) for _, method, _, beta in rows] == [
-        ("Supervised on Cityscapes", ""),
-        ("Source-only, on GTA5", ""),
+        ("Supervised on the target", ""),
+        ("Source-only, on the source", ""),
         ("Source-only", ""),
+        (ADAPTED, ""),
         ("Source-only, C-S-HF", ""),
         ("ADA", ""),
         *(("FDA", beta) for beta in ("0.01", "0.05", "0.09")),

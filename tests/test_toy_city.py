@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, NUM_CLASSES, PALETTE, colorize
-from datasets.toy_city import LABEL_ID, MARKER, draw_scene, files, looks, make_toy_city
+from datasets.toy_city import LABEL_ID, MARKER, draw_scene, drawn_from, files, looks, make_toy_city
 from utils.errors import UserError
 
 SIZE = (64, 96)
@@ -100,7 +100,23 @@ def test_the_files_are_named_as_in_the_real_data_sets(made):
             expected.add(f"Cityscapes/leftImg8bit/{name}_leftImg8bit.png")
             for kind in ("labelIds", "labelTrainIds", "color"):
                 expected.add(f"Cityscapes/gtFine/{name}_gtFine_{kind}.png")
-    assert set(contents(made)) == expected | {MARKER}
+    assert set(contents(made)) == expected | {MARKER, f"GTA5/{MARKER}", f"Cityscapes/{MARKER}"}
+
+
+def test_a_folder_tells_that_it_is_of_toy_city(made, tmp_path):
+    """A copy of one data set too, and one of a city that has a marker at its root alone."""
+    for name in ("GTA5", "Cityscapes"):
+        copy = tmp_path / name
+        shutil.copytree(made / name, copy)
+        assert drawn_from(copy) == 5
+        about = json.loads((copy / MARKER).read_text())["about"]
+        assert about == f"Toy City: street scenes drawn by a program in the layout of {name}, " + (
+            f"not the data set {name}"
+        )
+        (copy / MARKER).unlink()
+        assert drawn_from(copy) is None
+    shutil.copy(made / MARKER, tmp_path)
+    assert drawn_from(tmp_path / "GTA5") == 5
 
 
 def test_gta5_labels_are_palette_pictures_of_label_ids(made):
@@ -129,7 +145,7 @@ def test_cityscapes_train_ids_and_colours_agree_with_the_label_ids(made):
 def test_a_scene_depends_on_its_split_and_number_but_not_on_how_many_are_drawn(made, tmp_path):
     make(tmp_path / "few", train=1, val=1)
     few, more = contents(tmp_path / "few"), contents(made)
-    assert all(more[name] == few[name] for name in few if name != MARKER)
+    assert all(more[name] == few[name] for name in few if Path(name).name != MARKER)
     images = [data for name, data in more.items() if "images" in name or "leftImg8bit" in name]
     assert len(set(images)) == len(images) == 9
 

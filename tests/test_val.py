@@ -9,7 +9,7 @@ from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.helpers import make_gta5
 from trainings import val
-from trainings.val import class_table, evaluate, scores_table
+from trainings.val import class_table, evaluate, scored_on, scores_table
 from utils.metrics import ConfusionMatrix
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation
@@ -55,10 +55,19 @@ def test_a_table_has_percent_with_two_decimals_to_the_right():
     scores = {"a": (0.98765, 0.05), "the longer": (1.0, math.nan), "c": (None, None)}
     names = ("pixel_accuracy", "mIoU")
     rows = [(title, dict(zip(names, both, strict=True))) for title, both in scores.items()]
-    assert scores_table(rows).splitlines() == [
-        "|            | accuracy % | mIoU % |",
-        "|------------|-----------:|-------:|",
-        "| a          |      98.77 |   5.00 |",
-        "| the longer |     100.00 |    nan |",
-        "| c          |        nan |    nan |",
+    validation = {"domain": "Cityscapes", "data_set": "Toy City, real look", "images": 1}
+    assert scores_table(rows, validation).splitlines() == [
+        "| Toy City, real look, 1 validation image | accuracy % | mIoU % |",
+        "|-----------------------------------------|-----------:|-------:|",
+        "| a                                       |      98.77 |   5.00 |",
+        "| the longer                              |     100.00 |    nan |",
+        "| c                                       |        nan |    nan |",
     ]
+
+
+def test_a_record_without_its_data_set_claims_none():
+    """Records were written so until the data set was part of them."""
+    words = scored_on({"domain": "Cityscapes", "images": 500})
+    assert words == (
+        "data in the layout of Cityscapes (which is not recorded), 500 validation images"
+    )

@@ -2,20 +2,27 @@
 
 import math
 import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 
+from model.folding import folded
+from model.model_stages import WHITE
+from model.weights import load_network
 from trainings.experiment import Experiment, new_network
-from trainings.loaders import Domain, check_batch_size, labelled, unlabelled
+from trainings.loaders import Domain, check_batch_size, each_item, labelled, unlabelled
 from trainings.plan import Command, Step
 from trainings.timing import random_sample, timed, training_step
+from trainings.val import PANEL_ROWS
 from utils import processes
 from utils.metrics import ConfusionMatrix
-from utils.run_folder import RunFolder
+from utils.pictures import PanelRow, panel
+from utils.run_folder import BEST, RunFolder
 from utils.settings import Settings
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, markdown, resolve_device, resolve_precision
@@ -26,7 +33,8 @@ Several processes do not look at the seconds."""
 
 NOTE = (
     "Times: from the epochs already made in these folders, else from a few steps of the method on "
-    "random images on this device; reading the data is not counted there."
+    "random images on this device. Loading networks, drawing pictures and starting workers are "
+    "counted; reading the data is not."
 )
 
 
@@ -81,6 +89,7 @@ class Estimator:
         self.sizes = sizes
         self._known: dict[str, float] = {}
         self._image_seconds: float | None = None
+        self._scoring_seconds: float | None = None
         made: dict[str, list[float]] = {}
         for command, folder in ((c, step.folder) for step in plan for c in step.commands):
             if command.trains:
@@ -94,13 +103,18 @@ class Estimator:
     def _of_command(self, command: Command, folder: Path) -> float:
         sizes, passes = self.sizes, command.passes
         images = passes.validation * sizes.target_validation + passes.training * sizes.target
-        if not command.trains:
-            return images * self._image(command.settings)
         settings, own = command.settings, epoch_seconds(folder)
+        scorings = max(passes)
+        if not command.trains:
+            return images * self._image(settings) + scorings * self._scoring(settings)
         epoch = statistics.mean(own) if own else self._epoch(command.trains, settings)
         left = max(0, settings.num_epochs - (0 if settings.overwrite else len(own)))
-        images += math.ceil(left / settings.validation_step) * sizes.validated(command.trains)
-        return left * epoch + images * self._image(settings)
+        validations = math.ceil(left / settings.validation_step)
+        if settings.ema_decay:
+            validations *= 2  # of the averaged weights, too
+        images += validations * sizes.validated(command.trains)
+        scorings += validations + 1  # the network that training starts from is loaded as well
+        return left * epoch + images * self._image(settings) + scorings * self._scoring(settings)
 
     def _epoch(self, experiment: Experiment, settings: Settings) -> float:
         if experiment.action not in self._known:
@@ -113,6 +127,11 @@ class Estimator:
         if self._image_seconds is None:
             self._image_seconds = image_seconds(settings, self.sizes.label_size)
         return self._image_seconds
+
+    def _scoring(self, settings: Settings) -> float:
+        if self._scoring_seconds is None:
+            self._scoring_seconds = scoring_seconds(settings, self.sizes.label_size)
+        return self._scoring_seconds
 
 
 def epoch_seconds(folder: Path) -> list[float]:
@@ -144,6 +163,26 @@ def image_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
                 ConfusionMatrix().update(upsampled_max(scores, label_size)[1], label)
 
     return _measured(score, device) / settings.batch_size / processes.count()
+
+
+def scoring_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
+    """Return the seconds that scoring a network takes beside its images: to load and fold it, to
+    start the workers, and to draw a picture. With small images most of the time goes there."""
+    image = np.random.default_rng(0).integers(0, WHITE + 1, (*settings.image_size, 3), np.uint8)
+    label = np.zeros(label_size, np.uint8)
+    rows = [PanelRow("", image, label, label)] * PANEL_ROWS
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder), shared=True)
+        run.save_checkpoint(BEST, {"network": new_network(settings).state_dict()})
+
+        def score() -> None:
+            network = new_network(settings)
+            load_network(network, run.path / BEST)
+            folded(network.eval())
+            list(each_item([None], num_workers=settings.num_workers))
+            run.save_picture("validation.png", panel(rows, title=""))
+
+        return _measured(score, torch.device("cpu"))
 
 
 def _measured(call: Callable[[], Any], device: torch.device) -> float:

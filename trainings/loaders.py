@@ -22,6 +22,7 @@ from torchvision.transforms import v2
 from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
 from datasets.samples import Batch, Key, Sample, SampleDataset, SampleFiles, check_scored
+from datasets.toy_city import drawn_from
 from trainings.caching import attach_cache, prepared_sizes
 from trainings.stopping import held_back, ignore_interrupts
 from utils import processes
@@ -58,6 +59,10 @@ SOURCE_STREAM, TARGET_STREAM = 0, 1
 """Words that keep the draws of the two domains apart."""
 
 
+LOOKS = {Domain.GTA5: "synthetic look", Domain.CITYSCAPES: "real look"}
+"""What Toy City draws in the place of each data set."""
+
+
 class TrainingFiles(NamedTuple):
     """What a domain gives to a training.
 
@@ -72,6 +77,16 @@ class TrainingFiles(NamedTuple):
     origin: str = ""
     problem: str | None = None
     note: str = ""
+
+
+def data_set(domain: Domain, settings: Settings) -> str:
+    """Return the name of the data set in a domain's folder: the domain's, or that of Toy City."""
+    flag = f"{domain.value.lower()}_root"
+    seed = drawn_from(find_input(getattr(settings, flag), flag))
+    if seed is None:
+        return domain.value
+    city = f"Toy City of seed {seed}" if seed else "Toy City"
+    return f"{city}, {LOOKS[domain]}"
 
 
 def labelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles]:

@@ -45,7 +45,6 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     for predictor, one in zip(predictors, scores, strict=True):
         print(f"\n{predictor.title}:")
         print_scores(one)
-    print(f"\n{scores_table(zip((p.title for p in predictors), scores, strict=True))}", flush=True)
     record = {
         **scores[-1],
         "members": [
@@ -53,6 +52,8 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         ],
         **scoring_record(domain, settings, evaluations[-1], settings.bn_statistics),
     }
+    titled = zip((p.title for p in predictors), scores, strict=True)
+    print(f"\n{scores_table(titled, record['validation'])}", flush=True)
     name = scores_name(domain, settings, ensemble_suffix(settings), checkpoint=members[0])
     write_scores(RunFolder(folder), name, record, evaluations[-1])
 

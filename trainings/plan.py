@@ -26,7 +26,7 @@ AUGMENTATION = "C-S-HF"
 """Of the second source-only training, unless `--aug_method` names another; the rest has none."""
 
 UPPER_BOUND, SOURCE_ONLY, ADVERSARIAL, FOURIER, ENSEMBLE, SELF_TRAINING, SECOND_ENSEMBLE = (
-    "Supervised on Cityscapes",
+    "Supervised on the target",
     "Source-only",
     "ADA",
     "FDA",
@@ -34,6 +34,8 @@ UPPER_BOUND, SOURCE_ONLY, ADVERSARIAL, FOURIER, ENSEMBLE, SELF_TRAINING, SECOND_
     "SSL-FDA",
     "MBT of SSL-FDA",
 )
+
+ADAPTED_SOURCE_ONLY = f"{SOURCE_ONLY}, target statistics"
 
 SCORED = (("best", TRAINING), ("last", TRAINING), ("last", TARGET))
 """`--select` and `--bn_statistics` of the scores that every method gets on the target."""

@@ -26,6 +26,7 @@ from trainings.loaders import (
     Domain,
     TrainingFiles,
     batches_of,
+    data_set,
     fingerprint,
     unlabelled_samples,
 )
@@ -282,6 +283,7 @@ class _Making:
         pixels = self.histogram.counts.sum(1).tolist()
         return {
             **self.identity,
+            "data_set": data_set(Domain.CITYSCAPES, settings),
             "classes": {
                 name: {"threshold": threshold, "kept_share": kept, "predicted_pixels": count}
                 for (name, threshold, kept), count in zip(by_class, pixels, strict=True)
@@ -314,7 +316,8 @@ def _print_summary(folder: RunFolder) -> None:
             print(f"{name:>14}  never predicted")
         else:
             print(f"{name:>14}  {row['threshold']:9.4f} {100 * row['kept_share']:5.1f} %")
-    print(f"{summary['images']} pseudo-labels in {folder.path / SPLIT}", flush=True)
+    of = f" of {summary['data_set']}" if "data_set" in summary else ""
+    print(f"{summary['images']} pseudo-labels{of} in {folder.path / SPLIT}", flush=True)
 
 
 def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:

@@ -12,12 +12,13 @@ import numpy as np
 
 from datasets.labels import CLASS_NAMES
 from trainings.batch_norm import TARGET, TRAINING
-from trainings.loaders import Domain, validation_samples
+from trainings.loaders import Domain, data_set, validation_samples
 from trainings.mbt import BETAS
-from trainings.plan import FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
+from trainings.plan import ADAPTED_SOURCE_ONLY, FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.results import Row, Run, Scores, baseline, odd_scores, read_results, rows
+from trainings.results import Kind, Row, Run, Scores, baseline, odd_scores, read_results, rows
 from trainings.scoring import as_trained
+from trainings.val import scored_on
 from trainings.visualize import SIDE_BY_SIDE, comparison_sheet
 from utils.bootstrap import DRAWS, Difference, paired_difference
 from utils.errors import UserError
@@ -34,15 +35,16 @@ HEADINGS = {LAST: "", BEST: ", best epoch", ADAPTED: ", target statistics"}
 IDENTITY = ("Step", "Method", "Config", "beta")
 TIME = "Train time per epoch (s)"
 NOTE = (
-    "Scores on Cityscapes' validation split, unless the row names another one, and of the last "
+    "Scores on the target's validation split, unless the row names the source, and of the last "
     "epoch, unless the column says otherwise. The best epoch is chosen on the split that the "
-    "training validates on: of source-only that is GTA5's own, of all others the target's with its "
-    "labels, so that this column flatters adaptation. Target statistics: the last epoch's weights "
+    "training validates on: of source-only that is the source's own, of all others the target's "
+    "with its labels, so that this column flatters adaptation. Target statistics: the same weights "
     "with batch-norm statistics of the target's training images, without labels (AdaBN)."
 )
 SEEDS_NOTE = "Mean ± standard deviation over the seeds."
 DIFFERENCE_NOTE = (
-    "mIoU points over source-only in the same column, and the 95 % interval of a paired bootstrap: "
+    "mIoU points over source-only (as trained, for its own row with target statistics) in the same "
+    "column, and the 95 % interval of a paired bootstrap: "
     f"{DRAWS} draws of as many validation images with replacement and, of several seeds, of one "
     "less than there are, both methods on the same draw. Bold: the interval leaves 0 out, and "
     "there are ten images or more. With one seed it tells what other images would change and not "
@@ -51,7 +53,7 @@ DIFFERENCE_NOTE = (
 ORIGINS_NOTE = """
 Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
 itself; `history.csv`, its epochs; and `validation_cityscapes*.json` with `.npz`, its scores on
-Cityscapes and the confusion counts of every image. `results.csv` names the file of each number.
+the target and the confusion counts of every image. `results.csv` names the file of each number.
 """
 SHEET_ROWS = 3
 
@@ -65,14 +67,19 @@ class Line(NamedTuple):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        where = ", on GTA5" if self.row.domain is Domain.GTA5 else ""
+        where = ", on the source" if self.row.domain is Domain.GTA5 else ""
         beta = "" if self.row.beta is None else f"{self.row.beta:g}"
         return self.row.number, f"{self.row.title}{where}", self.config, beta
 
-    def scores(self, kind: tuple[str, str]) -> dict[int, Scores]:
-        """Of one kind, by seed; of the seeds that have it."""
+    def scores(self, column: Kind) -> dict[int, Scores]:
+        """Of one column, by seed; of the seeds that have it."""
+        kind = self.row.kind(column)
         found = ((seed, run.scores(self.row.domain)) for seed, run in self.runs.items())
         return {seed: scores[kind] for seed, scores in found if kind in scores}
+
+    def data(self, column: Kind) -> str:
+        """Return in words what the scores of a column are of: a data set and its images."""
+        return _listed(scored_on(scores.validation) for scores in self.scores(column).values())
 
 
 def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
@@ -89,19 +96,22 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
             f"no run in {folder} is of a step of the tables: --action reproduce makes them"
         )
     lines = [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
+    of_files = [line for line in lines if line.row.statistics == TRAINING]
     differences = _differences(lines, baseline(of_rows))
     out = RunFolder(folder)
-    out.write_text("results.csv", _csv(_records(lines, folder)))
-    out.write_text("differences.csv", _csv(_difference_records(differences)))
-    out.write_text("class_iou.csv", _csv(_class_records(lines)))
+    out.write_text("results.csv", _csv(_records(of_files, folder)))
+    out.write_text("differences.csv", _csv(_difference_records(lines, differences)))
+    out.write_text("class_iou.csv", _csv(_class_records(of_files)))
     pictures = [
         *_draw_charts(out, configs, lines),
         *(name for config in configs if (name := _draw_sheet(out, config, lines, settings))),
     ]
     warnings = odd_scores(results, of_rows)
-    tables = "\n".join([_score_table(lines, warnings), _difference_table(lines, differences)])
+    heading = f"# {folder.name}: {_data(lines)}\n"
+    tables = "\n".join(
+        [heading, _score_table(lines, warnings), _difference_table(lines, differences)]
+    )
     sections = [
-        f"# {folder.name}\n",
         tables,
         _class_table(lines),
         _picture_list(pictures),
@@ -123,7 +133,9 @@ def _score_table(lines: Sequence[Line], warnings: Sequence[str]) -> str:
         cells = [cell for kind in HEADINGS for cell in _score_cells(line, kind)]
         body.append((*line.identity, *cells[:2], _seconds(line), *cells[2:]))
     several = any(len(line.runs) > 1 for line in lines)
-    note = f"{NOTE} {SEEDS_NOTE}" if several else NOTE
+    on_source = _listed(line.data(LAST) for line in lines if line.row.domain is Domain.GTA5)
+    source_note = f" On the source: {on_source}." if on_source else ""
+    note = f"{NOTE}{source_note} {SEEDS_NOTE}" if several else f"{NOTE}{source_note}"
     warned = "".join(f"- Warning: {warning}.\n" for warning in warnings)
     return "\n".join([markdown([head, *body]), *([warned] if warned else []), f"{note}\n"])
 
@@ -156,7 +168,7 @@ def _seconds(line: Line) -> str:
 def _records(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
     """A row per config, seed, method and kind of scores, as a program would like it."""
     of_scores = ("Seed", "Domain", "Epoch", "Batch-norm statistics", "Accuracy %", "mIoU %")
-    yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores")
+    yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores", "Data")
     for line in lines:
         for seed, run in line.runs.items():
             record = run.record()
@@ -167,7 +179,9 @@ def _records(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
                 )
                 shares = (_exact(scores.accuracy), _exact(scores.miou))
                 domain = line.row.domain.value
-                yield (*line.identity, seed, domain, *kind, *shares, seconds, run_folder, file)
+                data = scored_on(scores.validation)
+                where = (run_folder, file, data)
+                yield (*line.identity, seed, domain, *kind, *shares, seconds, *where)
 
 
 def _exact(share: float | None) -> str:
@@ -176,11 +190,12 @@ def _exact(share: float | None) -> str:
 
 def _class_records(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
     """mIoU and IoU per class in %, means over the seeds; an absent class is empty."""
-    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES)
+    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES, "Data")
     for line in lines:
         for kind in HEADINGS:
             if line.scores(kind):
-                yield (*line.identity, *kind, *map(_exact, _iou_means(line, kind)))
+                shares = map(_exact, _iou_means(line, kind))
+                yield (*line.identity, *kind, *shares, line.data(kind))
 
 
 def _class_table(lines: Sequence[Line]) -> str:
@@ -193,7 +208,7 @@ def _class_table(lines: Sequence[Line]) -> str:
             body.append((*line.identity, *cells))
     numbers = range(len(IDENTITY), len(head))
     return (
-        f"## IoU per class\n\n{markdown([head, *body], numbers=numbers)}\n"
+        f"## IoU per class: {_target_data(lines)}\n\n{markdown([head, *body], numbers=numbers)}\n"
         "In %, of the last epoch, mean over the seeds; –: absent. `class_iou.csv` has the best "
         "epoch and the target's statistics, too.\n"
     )
@@ -227,6 +242,8 @@ def _differences(lines: Sequence[Line], source_only: Row) -> Differences:
     found: dict[tuple[Row, str], dict[tuple[str, str], Difference]] = {}
     for line in compared:
         for kind in HEADINGS:
+            if line.row.statistics == TARGET and kind == ADAPTED:
+                continue  # source-only with target statistics is compared with itself there
             if difference := _difference(line.scores(kind), base[line.config].scores(kind)):
                 found.setdefault((line.row, line.config), {})[kind] = difference
     return found
@@ -234,7 +251,11 @@ def _differences(lines: Sequence[Line], source_only: Row) -> Differences:
 
 def _difference(method: Mapping[int, Scores], other: Mapping[int, Scores]) -> Difference | None:
     """None where no seed has both, or they were not scored on the same images."""
-    pairs = [(method[seed].counts(), other[seed].counts()) for seed in method if seed in other]
+    seeds = [seed for seed in method if seed in other]
+    scored = [scores for seed in seeds for scores in (method[seed], other[seed])]
+    if len({scores.validation.get("data_set") for scores in scored} - {None}) > 1:
+        return None
+    pairs = [(method[seed].counts(), other[seed].counts()) for seed in seeds]
     pairs = [(one, two) for one, two in pairs if one and two]
     names = [one_of_two[0] for pair in pairs for one_of_two in pair]
     if not pairs or any(one != names[0] for one in names):
@@ -250,7 +271,8 @@ def _difference_table(lines: Sequence[Line], differences: Differences) -> str:
             body.append((*line.identity, *(_difference_cell(found.get(k)) for k in HEADINGS)))
     if not body:
         return ""
-    return f"## Differences to source-only\n\n{markdown([head, *body])}\n{DIFFERENCE_NOTE}\n"
+    heading = f"## Differences to source-only: {_target_data(lines)}"
+    return f"{heading}\n\n{markdown([head, *body])}\n{DIFFERENCE_NOTE}\n"
 
 
 def _difference_cell(difference: Difference | None) -> str:
@@ -261,14 +283,14 @@ def _difference_cell(difference: Difference | None) -> str:
     return f"{value} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
 
 
-def _difference_records(differences: Differences) -> Iterator[Sequence[Any]]:
+def _difference_records(lines: Sequence[Line], differences: Differences) -> Iterator[Sequence[Any]]:
     of_scores = ("Epoch", "Batch-norm statistics", "Difference", "Low", "High", "Leaves 0 out")
-    yield (*IDENTITY, *of_scores)
-    for (row, config), of_kinds in differences.items():
-        for kind, difference in of_kinds.items():
-            identity = Line(row, config, {}).identity
+    yield (*IDENTITY, *of_scores, "Data")
+    for line in lines:
+        for column, difference in differences.get((line.row, line.config), {}).items():
             *shares, _ = difference
-            yield (*identity, *kind, *map(_exact, shares), difference.clear)
+            numbers = (*line.row.kind(column), *map(_exact, shares), difference.clear)
+            yield (*line.identity, *numbers, line.data(column))
 
 
 # ----------------------------------------------------------------------------------------- pictures
@@ -281,7 +303,9 @@ def _draw_charts(out: RunFolder, configs: Sequence[str], lines: Sequence[Line]) 
         order = [line.row.name for line in on_target]
         if scored := [line for line in on_target if line.scores(LAST)]:
             yield _draw_class_iou(out, config, scored, order)
-        trainings = [line for line in on_target if line.row.key.action]
+        trainings = [
+            line for line in on_target if line.row.key.action and line.row.statistics == TRAINING
+        ]
         if any(line.runs for line in trainings):
             yield _draw_curves(out, config, trainings, order)
 
@@ -289,30 +313,52 @@ def _draw_charts(out: RunFolder, configs: Sequence[str], lines: Sequence[Line]) 
 def _draw_class_iou(
     out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]
 ) -> str:
-    series = {line.row.name: _iou_means(line, LAST) for line in lines}
+    """A chart for each data set that the lines were scored on: usually one."""
+    of_data: dict[str, dict[str, list[float | None]]] = {}
+    for line in lines:
+        of_data.setdefault(line.data(LAST), {})[line.row.name] = _iou_means(line, LAST)
+    charts = [
+        bar_chart(
+            series,
+            ("mIoU", *CLASS_NAMES),
+            title=f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
+            order=order,
+        )
+        for data, series in of_data.items()
+    ]
     name = f"class_iou_{config}.png"
-    title = f"{config}: mIoU and IoU per class on Cityscapes, last epoch, in %"
-    out.save_picture(name, bar_chart(series, ("mIoU", *CLASS_NAMES), title=title, order=order))
+    out.save_picture(name, np.concatenate(charts))
     return name
 
 
 def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]) -> str:
-    """Loss and validation mIoU of every training, over its seeds."""
-    trained = {line.row.name: [run.history() for run in line.runs.values()] for line in lines}
+    """Loss and validation mIoU of every training, over its seeds; the mIoU in a chart for each data
+    set."""
     counts = sorted({len(line.runs) for line in lines if line.runs})
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     summed_up = f", mean and range over {seeds} seeds" if counts[-1] > 1 else ""
+    trained = {line.row.name: [*line.runs.values()] for line in lines}
+    runs = [run for several in trained.values() for run in several]
+    on = _listed(
+        run.record().get("training", {}).get(f"{role}_data_set")
+        for run in runs
+        for role in ("source", "target")
+    )
+    loss = f"training loss{on and ' on '}{on} (methods sum other terms: heights do not compare)"
     charts = [
         line_chart(
-            {name: [_curve(h, column) for h in of_seeds] for name, of_seeds in trained.items()},
+            {name: [_curve(run, column) for run in runs] for name, runs in series.items()},
             title=f"{config}: {title}{summed_up}",
             x_name="epoch",
             unit=unit,
             order=order,
         )
-        for title, column, unit in (
-            ("training loss, the sum of the method's terms", "loss", ""),
-            ("mIoU on Cityscapes' validation split, of source-only on GTA5's own", "val/mIoU", "%"),
+        for title, column, unit, series in (
+            (loss, "loss", "", trained),
+            *(
+                (f"mIoU on {data}", "val/mIoU", "%", series)
+                for (data, _), series in _by_validation(trained).items()
+            ),
         )
     ]
     name = f"curves_{config}.png"
@@ -320,8 +366,29 @@ def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line], order: Sequ
     return name
 
 
-def _curve(history: Sequence[Mapping[str, str]], column: str) -> list[tuple[float, float]]:
-    return [(float(row["epoch"]), float(row[column])) for row in history if row.get(column)]
+def _by_validation(
+    trained: Mapping[str, Sequence[Run]],
+) -> dict[tuple[str, str], dict[str, list[Run]]]:
+    """Trainings by title, by the data that they validate on: in words, and their fingerprint.
+
+    A training that has not ended has no record of its data; one of the same folder may have.
+    """
+    runs = [run for several in trained.values() for run in several]
+    known = {run.validation_folder: run.record()["validation"] for run in runs if run.record()}
+    found: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    for name, several in trained.items():
+        for run in several:
+            folder = run.validation_folder
+            if validation := run.record().get("validation") or known.get(folder):
+                data = scored_on(validation), validation.get("fingerprint", "")
+            else:
+                data = f"{folder[0]}, where no training has ended yet", folder[1]
+            found.setdefault(data, {}).setdefault(name, []).append(run)
+    return found
+
+
+def _curve(run: Run, column: str) -> list[tuple[float, float]]:
+    return [(float(row["epoch"]), float(row[column])) for row in run.history() if row.get(column)]
 
 
 def _draw_sheet(
@@ -346,14 +413,19 @@ def _draw_sheet(
         return None
     shares = (part / (SHEET_ROWS - 1) for part in range(SHEET_ROWS))
     places = {round(share * (len(samples) - 1)): "" for share in shares}
-    title = f"{config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
+    data = data_set(Domain.CITYSCAPES, chosen)
+    title = f"{data}: {config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
     out.save_picture(name, comparison_sheet(several, places, samples, chosen, title=title))
     return name
 
 
 def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:
     """Every network on the target, and the ensembles whose members are all there."""
-    target = {row: run for row, run in shown.items() if row.domain is Domain.CITYSCAPES}
+    target = {
+        row: run
+        for row, run in shown.items()
+        if row.domain is Domain.CITYSCAPES and row.statistics == TRAINING
+    }
     paths = {row: run.folder / LATEST for row, run in target.items() if not run.is_ensemble}
     paths = {row: path for row, path in paths.items() if path.exists()}
     predictors = []
@@ -386,12 +458,38 @@ def _loaded(predictors: Sequence[Predictor], settings: Settings) -> list[LoadedP
     loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
     for place, predictor in enumerate(predictors):
         if predictor.title == SOURCE_ONLY:
-            adapted = predictor._replace(title=f"{SOURCE_ONLY}, target statistics")
+            adapted = predictor._replace(title=ADAPTED_SOURCE_ONLY)
             chosen = replace(settings, bn_statistics=TARGET)
             beside = load_predictors([adapted], Domain.CITYSCAPES, chosen)
             first, rest = range(place + 1), range(place + 1, len(predictors))
             return [loaded.only(*first), beside, loaded.only(*rest)]
     return [loaded]
+
+
+# ----------------------------------------------------------------------------------------- the data
+
+
+def _data(lines: Sequence[Line]) -> str:
+    """Return in words what the trainings adapt from and what the scores are of, as in "GTA5 →
+    Cityscapes, 500 validation images"."""
+    records = [run.record().get("training", {}) for line in lines for run in line.runs.values()]
+    sources = {record.get("source_data_set"): record.get("source") for record in records}
+    source = _listed(name for name, domain in sources.items() if domain == Domain.GTA5.value)
+    target = _target_data(lines)
+    city, _, look = source.partition(", ")
+    return (
+        f"{source or 'unrecorded source'} → {target.removeprefix(f'{city}, ') if look else target}"
+    )
+
+
+def _target_data(lines: Sequence[Line]) -> str:
+    on_target = [line for line in lines if line.row.domain is Domain.CITYSCAPES]
+    return _listed(line.data(kind) for line in on_target for kind in HEADINGS) or "no scores"
+
+
+def _listed(texts: Iterable[str | None]) -> str:
+    """Join what is not empty, each once."""
+    return " and ".join(dict.fromkeys(filter(None, texts)))
 
 
 def _picture_list(pictures: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from trainings.batch_norm import TARGET, TRAINING
 from trainings.loaders import Domain
 from trainings.mbt import BETAS, ensemble_suffix
 from trainings.plan import (
+    ADAPTED_SOURCE_ONLY,
     ADVERSARIAL,
     AUGMENTATION,
     ENSEMBLE,
@@ -47,13 +48,19 @@ class Key(NamedTuple):
 
 class Row(NamedTuple):
     """A line of the tables: a step of the users' list and its run; `domain` is whose validation
-    split the scores are of."""
+    split the scores are of. A row of TARGET statistics has no other scores."""
 
     number: str
     title: str
     beta: float | None
     key: Key
     domain: Domain = Domain.CITYSCAPES
+    statistics: str = TRAINING
+
+    def kind(self, column: Kind) -> Kind:
+        """Return the kind of this row's scores in a column of the tables."""
+        select, statistics = column
+        return select, TARGET if self.statistics == TARGET else statistics
 
     @property
     def name(self) -> str:
@@ -90,11 +97,12 @@ class Scores(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The folder of a training or an ensemble."""
+    """The folder of a training or an ensemble; a training scores itself on `validates_on`."""
 
     folder: Path
     settings: Mapping[str, Any]
     is_ensemble: bool
+    validates_on: Domain = Domain.CITYSCAPES
 
     def scores(self, domain: Domain) -> dict[Kind, Scores]:
         """All that are there on that domain's validation split."""
@@ -125,6 +133,13 @@ class Run(NamedTuple):
             return scores_name(Domain.CITYSCAPES, settings, ensemble_suffix(settings))
         checkpoint = self.folder / selected(settings)
         return checkpoint_scores_name(checkpoint, self.folder, Domain.CITYSCAPES, settings)
+
+    @property
+    def validation_folder(self) -> tuple[str, str]:
+        """The data set's folder that a training validates on, and what splits it."""
+        root = self.settings[f"{self.validates_on.value.lower()}_root"]
+        split = self.settings["gta5_val_fraction"] if self.validates_on is Domain.GTA5 else ""
+        return str(root), str(split)
 
     def record(self) -> Mapping[str, Any]:
         """What the finished training wrote of itself; nothing before."""
@@ -194,7 +209,7 @@ def _read_run(folder: Path, methods: Methods) -> tuple[Key, Run] | None:
             return None
         beta = settings["fda_beta"] if "fda_beta" in experiment.distinguishing else None
         key = Key(experiment.action, settings["aug_method"], beta)
-        return key, Run(folder, settings, is_ensemble=False)
+        return key, Run(folder, settings, False, experiment.validation)
     for file in sorted(folder.glob("validation_cityscapes*.json")):
         record = read_json(file)
         if "members" in record:
@@ -216,6 +231,7 @@ def rows(results: Results, methods: Methods) -> list[Row]:
         Row("1.A", UPPER_BOUND, None, Key(methods.upper_bound.action)),
         own._replace(domain=Domain.GTA5),
         own._replace(number="1.C"),
+        own._replace(number="1.C", title=ADAPTED_SOURCE_ONLY, statistics=TARGET),
         *(
             Row("1.D", f"{SOURCE_ONLY}, {code}", None, Key(source_only, code))
             for code in sorted(codes) or [AUGMENTATION]
@@ -246,13 +262,14 @@ def _scores(scores: Mapping[str, Any], file: Path, validation: Mapping[str, Any]
 
 
 class Conditions(NamedTuple):
-    """What scores depend on beside the network. `names` are those of the images, empty where no
-    counts tell them."""
+    """What scores depend on beside the network. The data set is None in old records; `names` are
+    those of the images, empty where no counts tell them."""
 
     image_size: tuple[int, ...]
     scales: tuple[float, ...]
     flip: bool
     label_sizes: tuple[tuple[int, ...], ...]
+    data_set: str | None
     images: int
     names: frozenset[str]
 
@@ -266,17 +283,22 @@ class Conditions(NamedTuple):
             scales=tuple(found["scales"]),
             flip=found["flip"],
             label_sizes=tuple(map(tuple, found["label_sizes"])),
+            data_set=found.get("data_set"),
             images=len(names) or found["images"],
             names=names,
         )
 
     def same_images(self, other: "Conditions") -> bool:
         known = self.names and other.names
-        return self.images == other.images and (not known or self.names == other.names)
+        same_names = self.images == other.images and (not known or self.names == other.names)
+        return same_names and not self._of_another_set(other)
+
+    def _of_another_set(self, other: "Conditions") -> bool:
+        return None not in (self.data_set, other.data_set) and self.data_set != other.data_set
 
     def alike(self, other: "Conditions") -> bool:
         """Whether scores under both can be compared."""
-        return self[:-2] == other[:-2] and self.same_images(other)
+        return self[:4] == other[:4] and self.same_images(other)
 
     def text(self, other: "Conditions") -> str:
         """Size and number of images, and what else is not as in the other ones."""
@@ -286,7 +308,9 @@ class Conditions(NamedTuple):
         words += [f"on {self.images} images"]
         if self.label_sizes != other.label_sizes:
             words += [f"with labels of {' and '.join(map(_by, self.label_sizes))}"]
-        if self.images == other.images and not self.same_images(other):
+        if self._of_another_set(other):
+            words += [f"of {self.data_set}"]
+        elif self.images == other.images and not self.same_images(other):
             words += [f"such as {min(self.names - other.names)}"]
         return " ".join(words)
 
@@ -300,7 +324,7 @@ def odd_scores(results: Results, of_rows: Sequence[Row]) -> list[str]:
     domain: it was scored at another size or on other images."""
     return [
         f"{file.relative_to(results.folder).as_posix()} was scored {found.text(usual)}, the others "
-        f"of {config} on {domain.value} {usual.text(found)}: score it again (remove the file and "
+        f"of {config} {usual.text(found)}: score it again (remove the file and "
         f"give the command of the reproduction again){'' if found.same_images(usual) else UNPAIRED}"
         for config in results.configs
         for domain in Domain

@@ -14,8 +14,15 @@ from model.model_stages import BiSeNet
 from model.weights import load_network
 from trainings.batch_norm import TARGET, TRAINING, check_enough, reestimate_statistics
 from trainings.experiment import Experiment, new_network
-from trainings.loaders import Domain, resize_size, unlabelled_samples, validation_samples
-from trainings.val import Evaluation, evaluate, print_scores, scores_table
+from trainings.loaders import (
+    Domain,
+    data_set,
+    fingerprint,
+    resize_size,
+    unlabelled_samples,
+    validation_samples,
+)
+from trainings.val import Evaluation, evaluate, print_scores, scored_on, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, SCORES, SETTINGS, NoRun, RunFolder, find_run, own_run, selected
@@ -82,14 +89,15 @@ def score_transfer(source: Experiment, settings: Settings) -> None:
         chosen = replace(settings, bn_statistics=statistics)
         return score_checkpoint(checkpoint, folder, domain, chosen)
 
-    scores = {STATISTICS[TRAINING]: scored_with(TRAINING)}
+    records = {STATISTICS[TRAINING]: scored_with(TRAINING)}
     try:
         check_enough(unlabelled_samples(domain, settings))
     except UserError as error:  # a validation split alone is enough for the first row
         print(f"not scored with {STATISTICS[TARGET]}: {error}")
     else:
-        scores[STATISTICS[TARGET]] = scored_with(TARGET)
-    print(f"\n{scores_table(scores.items())}", end="", flush=True)
+        records[STATISTICS[TARGET]] = scored_with(TARGET)
+    validation = records[STATISTICS[TRAINING]]["validation"]
+    print(f"\n{scores_table(records.items(), validation)}", end="", flush=True)
 
 
 def _checkpoint(experiment: Experiment, settings: Settings, *, search: bool) -> tuple[Path, Path]:
@@ -145,8 +153,8 @@ def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
 def score_checkpoint(
     checkpoint: Path, folder: Path, domain: Domain, settings: Settings
 ) -> dict[str, Any]:
-    """Scores of a checkpoint on a domain's validation split with the chosen batch-norm statistics,
-    which it prints and leaves in the folder, too."""
+    """The record of a checkpoint's scores on a domain's validation split with the chosen batch-norm
+    statistics, which are printed and left in the folder, too."""
     doing = f"scored{at_size(domain, settings)}"
     (network,) = load_checkpoints([checkpoint], domain, settings, doing=doing)
     device = resolve_device(settings.device)
@@ -160,7 +168,7 @@ def score_checkpoint(
     }
     name = checkpoint_scores_name(checkpoint, folder, domain, settings)
     write_scores(RunFolder(folder), name, record, evaluation)
-    return scores
+    return record
 
 
 def checkpoint_scores_name(
@@ -258,7 +266,7 @@ def write_scores(
     and a record as JSON, under one name; the JSON, by which a step is done, is written last."""
     names, counts = np.array(list(evaluation.images)), evaluation.image_counts()
     run.write_arrays(f"{name}.npz", names=names, counts=counts)
-    title = f"{run.path.name}: {name}"
+    title = f"{run.path.name}: {name}, {scored_on(record['validation'])}"
     picture = run.save_picture(f"{name}.png", panel(evaluation.rows, title=title))
     run.write_json(f"{name}.json", record)
     print(f"scores and pictures: {picture.with_suffix('.*')}")
@@ -273,7 +281,9 @@ def scoring_record(
     return {
         "validation": {
             "domain": domain.value,
+            "data_set": data_set(domain, settings),
             "images": len(evaluation.images),
+            "fingerprint": fingerprint(repr(sorted(evaluation.images))),
             "image_size": None if settings.eval_scales else resize_size(domain, settings),
             "scales": settings.eval_scales,
             "flip": settings.eval_flip,

@@ -18,6 +18,7 @@ from trainings.loaders import (
     Domain,
     TrainingData,
     TrainingFiles,
+    data_set,
     fingerprint,
     labelled,
     training_samples,
@@ -137,7 +138,7 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.adaptation)
 
-    _announce(run, data, len(validation), method, settings)
+    _announce(run, experiment, data, target, len(validation), method, settings)
 
     def validate(scored: BiSeNet) -> Evaluation:
         return evaluate(scored, validation, settings, device)
@@ -195,17 +196,31 @@ def _adapted(
 
 
 def _announce(
-    run: RunFolder, data: TrainingData, validated: int, method: Method, settings: Settings
+    run: RunFolder,
+    experiment: Experiment,
+    data: TrainingData,
+    target: TrainingFiles | None,
+    validated: int,
+    method: Method,
+    settings: Settings,
 ) -> None:
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
-    targets = f" on {len(data.target)} of the target" if data.target else ""
+
+    def images(count: int, role: str, domain: Domain) -> str:
+        return f"{count} {role} images ({data_set(domain, settings)})"
+
+    of_each = [
+        images(len(data.source), "training", experiment.source),
+        *([images(len(data.target), "target", target.domain)] if target else []),
+        images(validated, "validation", experiment.validation),
+    ]
     sizes = (
         f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters"
         for name, part in method.named_children()
     )
     print(
-        f"run {run.path}: {len(data.source)} training{targets} and {validated} validation images, "
+        f"run {run.path}: {', '.join(of_each)}, "
         f"{data.steps_per_epoch} steps of {_batch(data)} an epoch, {', '.join(sizes)}, on {device} "
         f"in {precision}",
         flush=True,
@@ -250,7 +265,9 @@ def _record(
     return {
         "training": {
             "source": experiment.source.value,
+            "source_data_set": data_set(experiment.source, settings),
             "target": target and target.domain.value,
+            "target_data_set": target and data_set(target.domain, settings),
             "images": len(data.source),
             "target_images": data.target and len(data.target),
             "steps_per_epoch": data.steps_per_epoch,

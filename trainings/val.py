@@ -221,9 +221,20 @@ def class_table(class_iou: dict[str, float | None]) -> str:
     return "\n".join("  ".join(cells[line::lines]) for line in range(lines))
 
 
-def scores_table(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
-    """Scores of several by their titles, in % with two decimals, as a table in Markdown."""
-    table = [["", "accuracy %", "mIoU %"]]
+def scored_on(validation: Mapping[str, Any]) -> str:
+    """Return the data set and the number of images that a record's validation names, in words."""
+    layout = f"data in the layout of {validation['domain']} (which is not recorded)"
+    count = validation["images"]
+    images = "1 validation image" if count == 1 else f"{count} validation images"
+    return f"{validation.get('data_set', layout)}, {images}"
+
+
+def scores_table(
+    rows: Iterable[tuple[str, Mapping[str, Any]]], validation: Mapping[str, Any]
+) -> str:
+    """Scores of several by their titles, in % with two decimals, as a table in Markdown that names
+    the data of the validation."""
+    table = [[scored_on(validation), "accuracy %", "mIoU %"]]
     for title, scores in rows:
         table.append([title, *(in_percent(scores[name]) for name in ("pixel_accuracy", "mIoU"))])
     return markdown(table, numbers=(1, 2))

@@ -15,8 +15,14 @@ from trainings.experiment import Experiment
 from trainings.loaders import Domain, validation_samples
 from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.scoring import as_trained, at_size, scoring_suffix, unusual_scoring
-from trainings.val import Evaluation, evaluate_each, in_percent, scores_table
+from trainings.scoring import (
+    as_trained,
+    at_size,
+    scoring_record,
+    scoring_suffix,
+    unusual_scoring,
+)
+from trainings.val import Evaluation, evaluate_each, in_percent, scored_on, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
 from utils.run_folder import BEST, PICTURES, SETTINGS, RunFolder, find_runs, selected
@@ -64,11 +70,13 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         for kind, of_kind in chosen.items():
             for place in of_kind[:1]:
                 places.setdefault(place, kind)
+        statistics, (evaluation, *_) = settings.bn_statistics, evaluations
+        record = scoring_record(Domain.CITYSCAPES, settings, evaluation, statistics)
         scores = [evaluation.scores() for evaluation in evaluations]
         compared = list(zip(predictors, scores, strict=True))
         if not named:
             compared.sort(key=lambda pair: pair[1]["mIoU"])
-        _compare(compared, loaded, places, samples, settings)
+        _compare(compared, record["validation"], loaded, places, samples, settings)
 
 
 def _refuse_training(predictors: Sequence[Predictor], settings: Settings) -> None:
@@ -84,12 +92,14 @@ def _refuse_training(predictors: Sequence[Predictor], settings: Settings) -> Non
 
 def _compare(
     compared: Sequence[tuple[Predictor, Mapping[str, Any]]],
+    validation: Mapping[str, Any],
     loaded: LoadedPredictors,
     places: Mapping[int, str],
     samples: SampleDataset,
     settings: Settings,
 ) -> None:
-    """A sheet of predictors under their mIoU; a table of their scores, printed and as JSON."""
+    """A sheet of predictors under their mIoU; a table of their scores, printed and as JSON; each
+    names the data of the validation."""
     records, titled = [], []
     for predictor, scores in compared:
         checkpoints = [str(path) for path in predictor.checkpoints]
@@ -101,13 +111,14 @@ def _compare(
         places,
         samples,
         settings,
-        title=f"{SIDE_BY_SIDE}, with mIoU",
+        title=f"{SIDE_BY_SIDE}, with mIoU on {scored_on(validation)}",
     )
     folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
     name = f"comparison{_compared(loaded.predictors[0], settings)}"
-    folder.write_json(f"{name}.json", {"predictors": records})
+    folder.write_json(f"{name}.json", {"validation": validation, "predictors": records})
     path = folder.save_picture(f"{name}.png", sheet)
-    table = scores_table((predictor.title, scores) for predictor, scores in compared)
+    rows = ((predictor.title, scores) for predictor, scores in compared)
+    table = scores_table(rows, validation)
     print(f"\n{table}\nside by side: {path.with_suffix('.*')}")
 
 

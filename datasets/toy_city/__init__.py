@@ -7,6 +7,7 @@ its depth, and with it textures in perspective and the haze.
 """
 
 from datasets.toy_city.files import MARKER as MARKER
+from datasets.toy_city.files import drawn_from as drawn_from
 from datasets.toy_city.files import make_toy_city as make_toy_city
 from datasets.toy_city.looks import LABEL_ID as LABEL_ID
 from datasets.toy_city.scenes import draw_scene as draw_scene

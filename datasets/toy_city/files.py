@@ -17,6 +17,10 @@ from utils.errors import UserError, naming
 
 FORMAT_VERSION = 1  # to be raised when the same seed gives other pictures
 MARKER = "toy_city.json"
+"""The file that names a folder as Toy City: at its root, and in each of its two data sets, since
+these may be copied elsewhere."""
+
+ABOUT = "Toy City: street scenes drawn by a program in the layout of {0}, not the data set {0}"
 GTA5, CITYSCAPES = "GTA5", "Cityscapes"
 SOURCE_STREAM, TRAIN_STREAM, VAL_STREAM = range(3)  # independent random numbers for each
 CITIES = {"train": "toyburg", "val": "toyhaven"}
@@ -48,7 +52,9 @@ def make_toy_city(
     if is_complete(root, asked):
         print(f"{root} holds this Toy City already")
         return
-    save_marker(root, asked, complete=False)
+    save_marker(root, asked | {"complete": False})
+    for name in (GTA5, CITYSCAPES):
+        save_marker(root / name, {"about": ABOUT.format(name)} | asked)
     jobs = [
         *((SOURCE_STREAM, i, "game", gta5_pictures) for i in range(train + math.ceil(train / 4))),
         *((TRAIN_STREAM, i, "camera", partial(city_pictures, "train")) for i in range(train)),
@@ -58,7 +64,19 @@ def make_toy_city(
         scene = draw_scene((seed, stream, index), size, look)
         for path, picture in pictures(scene, index).items():
             save_picture(root / path, picture)
-    save_marker(root, asked, complete=True)
+    save_marker(root, asked | {"complete": True})
+
+
+def drawn_from(data_set: Path) -> int | None:
+    """Return the seed of the Toy City that a data set's folder is part of; None for other data.
+
+    Older cities have a marker at their root alone. Raises UserError where it is not readable.
+    """
+    folder = data_set.resolve()
+    for marker in (folder / MARKER, folder.parent / MARKER):
+        if marker.exists():
+            return read_marker(marker).get("seed", 0)
+    return None
 
 
 def is_complete(root: Path, asked: dict) -> bool:
@@ -94,12 +112,12 @@ def read_marker(marker: Path) -> dict:
         ) from error
 
 
-def save_marker(root: Path, asked: dict, *, complete: bool) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(root / MARKER)
-    with naming(root / MARKER):
-        temporary.write_text(json.dumps(asked | {"complete": complete}, indent=2) + "\n")
-        temporary.replace(root / MARKER)
+def save_marker(folder: Path, content: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(folder / MARKER)
+    with naming(folder / MARKER):
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.replace(folder / MARKER)
 
 
 def gta5_pictures(scene: Scene, index: int) -> Pictures:
