@@ -170,7 +170,7 @@ def demo_scores() -> dict[str, float]:
     run(*DEMO)
     with Path("runs", "demo", "results.csv").open(newline="") as file:
         rows = csv.DictReader(file)
-        identity = ("Step", "Method", "beta", "Epoch", "Batch-norm statistics")
+        identity = ("Step", "beta", "Epoch", "Batch-norm statistics")
         return {" | ".join(row[name] for name in identity): float(row["mIoU %"]) for row in rows}
 
 
