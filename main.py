@@ -11,19 +11,18 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
+from datasets.catalog import Domain
+from datasets.check.check_data import check_data
 from trainings import benchmark
-from trainings.check_data import check_data
 from trainings.demo import make_toy_data, recipe
 from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.export import export
-from trainings.loaders import Domain
 from trainings.mbt import val_mbt
 from trainings.plan import Methods
 from trainings.predict import predict
 from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
 from trainings.reproduce import demo, report, reproduce
 from trainings.scoring import score_transfer
-from trainings.stopping import Stopped
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
@@ -36,6 +35,7 @@ from utils.command_line import parse_settings
 from utils.errors import UserError
 from utils.flags import PROGRAM
 from utils.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING
+from utils.signals import Stopped
 from utils.terminal import RED, Outlet, coloured, standard_streams
 from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 

@@ -21,9 +21,10 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from datasets.catalog import Domain, TrainingFiles, labelled
+from datasets.loading.sets import training_samples
 from datasets.samples import SampleDataset, as_tv_tensors
 from datasets.toy_city import make_toy_city
-from trainings.loaders import Domain, TrainingFiles, labelled, training_samples
 from utils.settings import Settings, with_derived_defaults
 from utils.transforms import AUGMENTATIONS, JointTransform, augmentation_codes
 

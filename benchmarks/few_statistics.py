@@ -12,10 +12,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import main as command_line
+from datasets.catalog import Domain
+from datasets.loading.sets import unlabelled_samples, validation_samples
 from model.weights import load_network
 from trainings.batch_norm import with_statistics_of
 from trainings.experiment import new_network
-from trainings.loaders import Domain, unlabelled_samples, validation_samples
 from trainings.val import evaluate
 from utils.command_line import parse_settings
 

@@ -33,19 +33,13 @@ from torch.profiler import ProfilerActivity
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from datasets.catalog import Domain, TrainingFiles, labelled
+from datasets.loading.batches import training_batches
+from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
+from datasets.loading.sets import training_samples
 from datasets.samples import Batch
 from datasets.toy_city import make_toy_city
 from trainings.experiment import new_network, unlabelled_cityscapes
-from trainings.loaders import (
-    SOURCE_STREAM,
-    TARGET_STREAM,
-    Domain,
-    TrainingData,
-    TrainingFiles,
-    labelled,
-    training_batches,
-    training_samples,
-)
 from trainings.loop import compile_parts, train_step
 from trainings.method import Method
 from trainings.state import TrainState

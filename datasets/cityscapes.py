@@ -23,7 +23,7 @@ from datasets.pairing import (
     listing,
     not_taken,
 )
-from datasets.samples import LabelKind, SampleFiles, say_once
+from datasets.reading import LabelKind, SampleFiles, say_once
 from utils.errors import UserError
 
 LAYOUTS = (

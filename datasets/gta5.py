@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.pairing import Found, by_name, check_partners, existing_folder, listing, not_taken
-from datasets.samples import SampleFiles, say_once
+from datasets.reading import SampleFiles, say_once
 from utils.errors import UserError
 
 BAD_PAIRS = frozenset({15188, 17705, *range(20801, 20861)})

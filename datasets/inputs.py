@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from datasets.cityscapes import IMAGE
 from datasets.listing import PICTURES, Listing, is_picture, left_out_sentences, list_below
-from datasets.samples import say_once
+from datasets.reading import say_once
 from utils.errors import UserError
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")

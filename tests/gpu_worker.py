@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from datasets.loading.batches import to_device
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from tests.distributed_worker import METHODS, global_batch, own_parts
-from trainings.loaders import to_device
 from trainings.loop import train_step
 from trainings.state import TrainState
 from utils import processes

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from datasets.catalog import Domain
+from datasets.loading.sets import unlabelled_samples
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.helpers import MAIN, make_cityscapes, picture, save
 from trainings import batch_norm
 from trainings.batch_norm import mixed_batches, reestimate_statistics, shuffled, with_statistics_of
-from trainings.loaders import Domain, unlabelled_samples
 from utils import processes
 from utils.errors import UserError
 from utils.settings import Settings, with_derived_defaults

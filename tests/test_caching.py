@@ -14,20 +14,13 @@ from PIL import Image
 
 import main
 from datasets.cache import digest_of
+from datasets.catalog import Domain, TrainingFiles, labelled, unlabelled
 from datasets.cityscapes import cityscapes_images, pseudo_label_path, with_pseudo_labels
+from datasets.loading import caching
+from datasets.loading.caching import attach_cache
+from datasets.loading.pairs import SOURCE_STREAM
+from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
 from tests.helpers import TINY, claim_size, make_cityscapes, make_gta5, picture, save
-from trainings import caching
-from trainings.caching import attach_cache
-from trainings.loaders import (
-    SOURCE_STREAM,
-    Domain,
-    TrainingFiles,
-    labelled,
-    training_samples,
-    unlabelled,
-    unlabelled_samples,
-    validation_samples,
-)
 from utils.errors import UserError
 from utils.settings import Settings, with_derived_defaults
 

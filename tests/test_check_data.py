@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 import main
+from datasets.catalog import Domain
+from datasets.check import files, report
+from datasets.check.findings import Files, Part
 from datasets.cityscapes import cityscapes_files
 from datasets.gta5 import gta5_files
 from datasets.labels import CLASSES, LABEL_ID_TO_TRAIN_ID
-from datasets.samples import read_image, read_pair
+from datasets.reading import LabelKind, read_image, read_pair
 from tests.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
-from trainings import check_data
-from trainings.loaders import Domain
 from utils.errors import UserError
 
 GTA5_IMAGE, GTA5_LABEL = "GTA5/images/00003.png", "GTA5/labels/00003.png"
@@ -500,7 +501,7 @@ def test_many_findings_are_printed_in_part_and_written_whole(data, capsys):
     ]
     out, err = capsys.readouterr()
     assert "problem: unreadable, 9\n" in out and "  and 4 more\n" in out
-    assert out.count("cannot be read as a picture") == check_data.SHOWN
+    assert out.count("cannot be read as a picture") == report.SHOWN
     assert "training would not run (9 unreadable)" in err
 
 
@@ -510,7 +511,7 @@ def test_no_exception_of_a_file_ends_the_check(data, monkeypatch):
             raise MemoryError
         return read_image(path)
 
-    monkeypatch.setattr(check_data, "read_image", run_out)
+    monkeypatch.setattr(files, "read_image", run_out)
     code, record = check()
     assert code == 1 and found(record) == [("unreadable", str(data / GTA5_IMAGE))]
     assert sum(part["images"] for part in record["parts"]) == 17
@@ -546,11 +547,9 @@ def test_only_small_things_leave_a_worker(data):
     """A sample of 2 million pixels travels as a few kB, so that memory stays constant."""
     Image.new("RGB", (2048, 1024)).save(data / GTA5_IMAGE)
     Image.new("L", (2048, 1024), 7).save(data / GTA5_LABEL)
-    part = check_data.Part(Domain.GTA5.value, "train")
-    files = check_data.Files(
-        part, data / GTA5_IMAGE, data / GTA5_LABEL, check_data.LabelKind.LABEL_IDS
-    )
-    reading = check_data.read(files)
+    part = Part(Domain.GTA5.value, "train")
+    sample = Files(part, data / GTA5_IMAGE, data / GTA5_LABEL, LabelKind.LABEL_IDS)
+    reading = files.read(sample)
     assert reading.size == (1024, 2048) and reading.counts[0] == 2048 * 1024
     assert len(pickle.dumps(reading)) < 4096
 

@@ -6,7 +6,8 @@ from PIL import Image
 from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import BAD_PAIRS, gta5_files, left_out, validation_positions
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID
-from datasets.samples import LabelKind, SampleDataset, read_image, read_label, read_pair
+from datasets.reading import LabelKind, read_image, read_label, read_pair
+from datasets.samples import SampleDataset
 from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from utils.errors import UserError
 from utils.transforms import Preparation, train_transform

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from datasets.loading.pairs import TrainingData
 from tests import distributed_worker
 from tests.helpers import MAIN, TINY
-from trainings.loaders import TrainingData
 from utils import processes
 from utils.errors import UsageError
 from utils.run_folder import LATEST

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.samples import picture_size, read_image, read_label
+from datasets.reading import picture_size, read_image, read_label
 from model.weights import read_state_dict
 from tests.helpers import claim_size, label_ids, picture
 from utils.errors import UserError

@@ -10,25 +10,15 @@ import pytest
 import torch
 
 from datasets import gta5
+from datasets.catalog import Domain, TrainingFiles, labelled
 from datasets.gta5 import gta5_files
-from datasets.samples import SampleDataset, read_image
+from datasets.loading import batches
+from datasets.loading.batches import batches_of, each_item, scaled_batches, training_batches
+from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
+from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
+from datasets.reading import read_image
+from datasets.samples import SampleDataset
 from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
-from trainings import loaders
-from trainings.loaders import (
-    SOURCE_STREAM,
-    TARGET_STREAM,
-    Domain,
-    TrainingData,
-    TrainingFiles,
-    batches_of,
-    each_item,
-    labelled,
-    scaled_batches,
-    training_batches,
-    training_samples,
-    unlabelled_samples,
-    validation_samples,
-)
 from trainings.predict import as_seen
 from utils.errors import UsageError, UserError
 from utils.settings import Settings, with_derived_defaults
@@ -123,7 +113,7 @@ def test_a_batch_whose_worker_died_before_it_was_fetched_is_one_sentence(lost):
         yield
 
     with pytest.raises(UserError, match="a process that loads data has died"):
-        list(loaders._raising(fetching()))
+        list(batches._raising(fetching()))
 
 
 def test_validation_sees_every_image_once_with_labels_at_their_size(tmp_path):

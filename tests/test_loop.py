@@ -18,12 +18,13 @@ from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
 from tests.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
 from tests.test_killing import TIMES, assert_same, content
-from trainings import loop, stopping, training
+from trainings import loop, training
 from trainings.loop import _Health
-from trainings.stopping import Stop, held_back, ignore_interrupts
+from utils import signals as stopping
 from utils.errors import UserError
 from utils.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
 from utils.settings import Settings
+from utils.signals import Stop, held_back, ignore_interrupts
 
 STEPS = 4
 """Of an epoch."""

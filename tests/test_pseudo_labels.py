@@ -6,14 +6,17 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.catalog import Domain
 from datasets.cityscapes import cityscapes_images, pseudo_label_path, with_pseudo_labels
 from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
-from datasets.samples import LabelKind, SampleDataset, read_pair
+from datasets.loading.pairs import TARGET_STREAM
+from datasets.loading.sets import training_samples, unlabelled_samples
+from datasets.reading import LabelKind, read_pair
+from datasets.samples import SampleDataset
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes, picture, save
 from trainings import pseudo_labels
-from trainings.loaders import TARGET_STREAM, Domain, training_samples, unlabelled_samples
 from trainings.pseudo_labels import (
     BINS,
     PICTURE,

@@ -11,10 +11,13 @@ import torch
 from torch.nn import functional as F
 
 import main
-from datasets.samples import LabelKind, SampleDataset, SampleFiles
+from datasets.catalog import Domain
+from datasets.loading.batches import scaled_batches
+from datasets.loading.sets import validation_samples
+from datasets.reading import LabelKind, SampleFiles
+from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.helpers import TINY, enlarge_by, label_ids, make_cityscapes, picture, save
-from trainings.loaders import Domain, scaled_batches, validation_samples
 from trainings.val import evaluate, evaluate_each
 from utils.metrics import ConfusionMatrix
 from utils.settings import Settings, with_derived_defaults

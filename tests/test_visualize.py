@@ -8,11 +8,12 @@ from PIL import Image
 from torch import nn
 
 import main
+from datasets.catalog import Domain
+from datasets.loading.sets import validation_samples
 from model.ensemble import joint_scores
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes
 from trainings import visualize
-from trainings.loaders import Domain, validation_samples
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.visualize import comparison_sheet, named_predictors, single, telling_images
 from utils.errors import UserError

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from datasets.loading.batches import batches_of
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from trainings.loaders import batches_of
 from utils import processes
 from utils.errors import UserError
 from utils.settings import Settings

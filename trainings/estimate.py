@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datasets.catalog import Domain, labelled, unlabelled
+from datasets.loading.batches import each_item
+from datasets.loading.pairs import check_batch_size
 from model.folding import folded
 from model.model_stages import WHITE
 from model.weights import load_network
 from trainings.experiment import Experiment, new_network
-from trainings.loaders import Domain, check_batch_size, each_item, labelled, unlabelled
 from trainings.plan import Command, Step
 from trainings.timing import random_sample, timed, training_step
 from trainings.val import PANEL_ROWS

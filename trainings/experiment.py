@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from datasets.catalog import Domain, TrainingFiles, unlabelled
 from datasets.labels import NUM_CLASSES
 from model.model_stages import BiSeNet
 from model.weights import load_backbone, load_network
-from trainings.loaders import Domain, TrainingFiles, unlabelled
 from trainings.method import Method
 from utils.settings import Settings, adaptation_fields
 from utils.utils import find_input

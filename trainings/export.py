@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from datasets.catalog import Domain, unlabelled
 from datasets.labels import CLASS_NAMES, NUM_CLASSES, PALETTE
-from datasets.samples import read_image
+from datasets.reading import read_image
 from datasets.toy_city import draw_scene
 from model.deployed import (
     CLASSES,
@@ -24,7 +25,6 @@ from model.deployed import (
 )
 from model.model_stages import BiSeNet
 from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, require, torch_export
-from trainings.loaders import Domain, unlabelled
 from trainings.scoring import as_trained, load_checkpoints, refuse_views
 from utils.errors import UsageError, UserError
 from utils.run_folder import RunFolder

@@ -10,19 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datasets.loading.batches import training_batches
+from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.board import class_curves, show_pictures
-from trainings.loaders import TrainingData, training_batches
 from trainings.method import Method
 from trainings.state import TrainState
-from trainings.stopping import Stop, Stopped
 from trainings.val import Evaluation, print_scores
 from utils import processes
 from utils.errors import UserError
 from utils.pictures import panel
 from utils.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.settings import Settings
+from utils.signals import Stop, Stopped
 from utils.utils import (
     arithmetic,
     autocast,

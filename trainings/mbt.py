@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.catalog import Domain
+from datasets.loading.sets import validation_samples
 from trainings.experiment import Experiment
-from trainings.loaders import Domain, validation_samples
 from trainings.predictors import Predictor, load_predictors
 from trainings.scoring import (
     NONE,

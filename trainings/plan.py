@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datasets.catalog import Domain
 from trainings.batch_norm import TARGET, TRAINING
 from trainings.experiment import Experiment
-from trainings.loaders import Domain
 from trainings.mbt import BETAS, ensemble_stem, ensemble_suffix, val_mbt
 from trainings.pseudo_labels import SUMMARY, generate_pseudo_labels, label_folder
 from trainings.scoring import checkpoint_scores_name, score_transfer, scores_name

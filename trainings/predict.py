@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.catalog import Domain, fingerprint, unlabelled
 from datasets.inputs import (
     RECORD,
     Picture,
@@ -28,10 +29,10 @@ from datasets.inputs import (
     is_video,
 )
 from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
-from datasets.samples import read_image
+from datasets.loading.batches import each_item
+from datasets.reading import read_image
 from model.ensemble import joint_scores
 from trainings.batch_norm import TARGET
-from trainings.loaders import Domain, each_item, fingerprint, unlabelled
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.provenance import comparable, differences, made_with
 from trainings.scoring import as_trained, refuse_views, trained_with

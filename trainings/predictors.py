@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from datasets.catalog import Domain
 from model.model_stages import BiSeNet
-from trainings.loaders import Domain
 from trainings.scoring import load_checkpoints
 from utils.settings import Settings
 

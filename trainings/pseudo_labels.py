@@ -17,19 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint
 from datasets.cityscapes import PSEUDO, cityscapes_images, pseudo_label_path, with_pseudo_labels
 from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
-from datasets.samples import Sample, SampleDataset, SampleFiles, read_label
+from datasets.loading.batches import batches_of
+from datasets.loading.sets import unlabelled_samples
+from datasets.reading import SampleFiles, read_label
+from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
-from trainings.loaders import (
-    Domain,
-    TrainingFiles,
-    batches_of,
-    data_set,
-    fingerprint,
-    unlabelled_samples,
-)
 from trainings.mbt import find_members
 from trainings.provenance import comparable, differences, made_with
 from trainings.scoring import as_trained, at_size, load_checkpoints, refuse_views

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from datasets.catalog import Domain, data_set
 from datasets.labels import CLASS_NAMES
+from datasets.loading.sets import validation_samples
 from trainings.batch_norm import TARGET, TRAINING
-from trainings.loaders import Domain, data_set, validation_samples
 from trainings.mbt import BETAS
 from trainings.plan import ADAPTED_SOURCE_ONLY, FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors

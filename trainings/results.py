@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from datasets.catalog import Domain
 from trainings.batch_norm import TARGET, TRAINING
-from trainings.loaders import Domain
 from trainings.mbt import BETAS, ensemble_suffix
 from trainings.plan import (
     ADAPTED_SOURCE_ONLY,

@@ -9,19 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from datasets.catalog import Domain, data_set, fingerprint, resize_size
+from datasets.loading.sets import unlabelled_samples, validation_samples
 from model.folding import folded
 from model.model_stages import BiSeNet
 from model.weights import load_network
 from trainings.batch_norm import TARGET, TRAINING, check_enough, reestimate_statistics
 from trainings.experiment import Experiment, new_network
-from trainings.loaders import (
-    Domain,
-    data_set,
-    fingerprint,
-    resize_size,
-    unlabelled_samples,
-    validation_samples,
-)
 from trainings.val import Evaluation, evaluate, print_scores, scored_on, scores_table
 from utils.errors import UsageError, UserError
 from utils.pictures import panel

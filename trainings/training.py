@@ -7,24 +7,14 @@ from typing import Any
 
 import torch
 
+from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint, labelled
+from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
+from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from trainings.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
 from trainings.board import conclude, introduce
 from trainings.experiment import Experiment, build_network
-from trainings.loaders import (
-    SOURCE_STREAM,
-    TARGET_STREAM,
-    Domain,
-    TrainingData,
-    TrainingFiles,
-    data_set,
-    fingerprint,
-    labelled,
-    training_samples,
-    unlabelled_samples,
-    validation_samples,
-)
 from trainings.loop import fit
 from trainings.method import Method
 from trainings.scoring import STATISTICS, score, scoring_record

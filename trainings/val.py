@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from datasets.labels import CLASS_NAMES
+from datasets.loading.batches import scaled_batches
 from datasets.samples import SampleDataset
 from model.ensemble import joint_scores
 from model.folding import folded
 from model.model_stages import BiSeNet
-from trainings.loaders import scaled_batches
 from utils import processes
 from utils.metrics import ConfusionMatrix
 from utils.pictures import PanelRow

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from datasets.catalog import Domain
+from datasets.loading.sets import validation_samples
 from datasets.samples import SampleDataset
 from trainings.experiment import Experiment
-from trainings.loaders import Domain, validation_samples
 from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring import (

@@ -10,18 +10,12 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.cache import READERS, CachedPairs, Pictures, PictureStore, digest_of
-from datasets.samples import (
-    LabelKind,
-    SampleDataset,
-    SampleFiles,
-    as_tv_tensors,
-    picture_size,
-    read_label,
-)
-from trainings.stopping import ignore_interrupts
+from datasets.reading import LabelKind, SampleFiles, picture_size, read_label
+from datasets.samples import SampleDataset, as_tv_tensors
 from utils.errors import UserError
 from utils.lock import locked
 from utils.settings import Settings
+from utils.signals import ignore_interrupts
 from utils.transforms import Preparation, Size
 from utils.utils import progress, worker_count
 

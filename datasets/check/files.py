@@ -1,0 +1,88 @@
+"""Reading every file as training does, in workers, past whatever is wrong."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from datasets.check.findings import Files, Finding, Kind, Reading
+from datasets.labels import LABEL_ID_TO_TRAIN_ID, NUM_CLASSES
+from datasets.reading import (
+    LabelKind,
+    UnequalSizes,
+    UnknownLabels,
+    check_sizes,
+    read_ids,
+    read_image,
+)
+from utils.errors import UserError
+from utils.utils import file_digest
+
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+"""What every whole PNG begins with and holds last: type and checksum of its empty last chunk."""
+
+
+class Reader(Dataset):
+    """Reads a sample where the item is asked for, in a worker; only what is counted travels."""
+
+    def __init__(self, files: Sequence[Files]):
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Reading:
+        return read(self.files[index])
+
+
+def read(files: Files) -> Reading:
+    """The files of a sample, read by training's own readers; nothing in them raises."""
+    findings: list[Finding] = []
+    image = ids = digest = counts = None
+    values: list[int] = []
+    if files.image:
+        with _kept(files.image, findings):
+            image = read_image(files.image)
+            digest = file_digest(files.image)  # from the memory that the reader has just filled
+    if files.label:
+        with _kept(files.label, findings):
+            holds_train_ids = files.kind is LabelKind.TRAIN_IDS
+            ids = read_ids(files.label, holds_train_ids=holds_train_ids)
+            train_ids = ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+            counts = np.bincount(train_ids.ravel(), minlength=256)
+            if not counts[:NUM_CLASSES].any():
+                values = np.unique(ids).tolist()
+                sentence = f"{files.label} has no pixel of a class: nothing is learned from it"
+                findings.append(Finding(Kind.BLANK, files.label, sentence))
+    if image is not None and ids is not None:
+        with _kept(files.label, findings):
+            check_sizes(files.image, image, files.label, ids)
+    return Reading(findings, None if image is None else image.shape[:2], digest, counts, values)
+
+
+@contextlib.contextmanager
+def _kept(path: Path, findings: list[Finding]) -> Iterator[None]:
+    """Makes a finding of whatever reading a file raises: no file may end the check."""
+    try:
+        yield
+    except UnknownLabels as error:
+        findings.append(Finding(Kind.VALUES, path, str(error)))
+    except UnequalSizes as error:
+        findings.append(Finding(Kind.SIZES, path, str(error)))
+    except UserError as error:
+        kind = Kind.TRUNCATED if _is_cut(path) else Kind.UNREADABLE
+        findings.append(Finding(kind, path, str(error)))
+    except Exception as error:
+        sentence = f"{path} cannot be read ({error!r}): replace it"
+        findings.append(Finding(Kind.UNREADABLE, path, sentence))
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file begins as a PNG and lacks its end."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return content.startswith(PNG_START) and PNG_END not in content

@@ -1,0 +1,214 @@
+"""Batches on the device: a DataLoader whose errors and dead workers become one sentence."""
+
+import contextlib
+import itertools
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from datasets.loading.pairs import TrainingData
+from datasets.samples import Batch, Sample, SampleDataset
+from utils.errors import UserError
+from utils.signals import held_back, ignore_interrupts
+from utils.transforms import resize
+from utils.utils import worker_count
+
+DEAD_WORKER = ("DataLoader worker", "Pin memory thread")
+"""What torch's error begins with where one was killed."""
+
+SHARED_MEMORY = ("unable to allocate shared memory", "unable to write to file </torch_")
+"""What torch's error holds where a worker found no room for a batch in /dev/shm."""
+
+ENLARGE = "enlarge it (docker run --shm-size 8g; Docker gives 64 MB) or use --num_workers 0"
+
+LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
+"""What fetching the memory of a batch raises once the worker that made it is gone."""
+
+
+class ScaledBatch(NamedTuple):
+    """Images of one size at several scales, [N, 3, h, w] each; labels [H, W] of their own sizes."""
+
+    images: list[Tensor]
+    labels: list[Tensor]
+    names: list[str]
+
+
+def training_batches(
+    data: TrainingData,
+    start_step: int,
+    stop_step: int,
+    *,
+    num_workers: int | str,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """This process's batches of the steps in that range, one a pass, on the device."""
+    keys = data.own_keys(start_step, stop_step)
+    loader = _loader(data, keys, _collate_training, num_workers, device)
+    for batch in _raising(loader):
+        yield Batch(*(to_device(sample, device) if sample else None for sample in batch))
+
+
+def batches_of(
+    samples: SampleDataset,
+    batches: Iterable[Sequence[int]],
+    *,
+    num_workers: int | str,
+    device: torch.device,
+) -> Iterator[Sample]:
+    """Batches of the samples at these places; images of one size stacked, on the device, labels a
+    list, for sizes may differ."""
+    for (images,), labels, names in _scaled(samples, batches, (), num_workers, device):
+        yield Sample(images, labels, names)
+
+
+def scaled_batches(
+    samples: SampleDataset,
+    scales: Sequence[float],
+    *,
+    batch_size: int,
+    num_workers: int | str,
+    device: torch.device,
+) -> Iterator[ScaledBatch]:
+    """All samples in order, on the device, at these multiples of their size, or as they are where
+    there are none; a batch ends where the images' size changes."""
+    places = range(len(samples))
+    batches = [places[start : start + batch_size] for start in places[::batch_size]]
+    return _scaled(samples, batches, scales, num_workers, device)
+
+
+def _scaled(
+    samples: SampleDataset,
+    batches: Iterable[Sequence[int]],
+    scales: Sequence[float],
+    workers: int | str,
+    device: torch.device,
+) -> Iterator[ScaledBatch]:
+    keys = [[(0, place) for place in batch] for batch in batches]
+    loader = _loader(samples, keys, _CollateScaled(scales), workers, device)
+    for images, labels, names in itertools.chain.from_iterable(_raising(loader)):
+        yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
+
+
+def each_item(dataset: Dataset, *, num_workers: int | str) -> Iterator[Any]:
+    """The items of a dataset in order, as they are, made by workers."""
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=worker_count(num_workers),
+        collate_fn=_as_it_is,
+        worker_init_fn=ignore_interrupts,
+    )
+    return _raising(loader)
+
+
+def _as_it_is(item: Any) -> Any:
+    """In place of torch's conversion, which makes a shared tensor of every array."""
+    return item
+
+
+def to_device(sample: Sample, device: torch.device) -> Sample:
+    image, label = _moved((sample.image, sample.label), device)
+    return Sample(image, label, sample.name)
+
+
+def _moved(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
+    return [tensor.to(device, non_blocking=True) for tensor in tensors]
+
+
+class _Guarded(Dataset):
+    """Hands over a UserError instead of raising it: a worker would wrap it in its traceback."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return error
+
+
+class _GuardedCollate:
+    def __init__(self, collate: Callable[[Sequence], Any]):
+        self.collate = collate
+
+    def __call__(self, items: Sequence) -> Any:
+        errors = [item for item in items if isinstance(item, UserError)]
+        return errors[0] if errors else self.collate(items)
+
+
+def _loader(
+    dataset: Dataset, batches: Iterable, collate: Callable, workers: int | str, device: torch.device
+) -> DataLoader:
+    return DataLoader(
+        _Guarded(dataset),
+        batch_sampler=batches,
+        collate_fn=_GuardedCollate(collate),
+        num_workers=worker_count(workers),
+        worker_init_fn=ignore_interrupts,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def _raising(loader: DataLoader) -> Iterator[Any]:
+    with held_back():
+        batches = iter(loader)
+    # torch raises the death of a worker wherever the main process is, in the middle of an update,
+    # too. Asking for the next batch notices it as well.
+    with contextlib.suppress(ValueError):  # signals belong to the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    while (batch := _next(batches)) is not None:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """The next batch, None after the last. Raises UserError where a worker has died, or found no
+    room in shared memory."""
+    try:
+        return next(batches, None)
+    except (RuntimeError, *LOST_WORKER) as error:
+        if any(words in str(error) for words in SHARED_MEMORY):
+            raise UserError(
+                f"the processes that load data have filled the shared memory, /dev/shm: {ENLARGE}"
+            ) from error
+        if isinstance(error, RuntimeError) and not str(error).startswith(DEAD_WORKER):
+            raise
+        raise UserError(
+            f"a process that loads data has died ({error}); the memory may have run out: lower "
+            "--num_workers or --batch_size. If it was the shared memory, /dev/shm (a bus error): "
+            f"{ENLARGE}"
+        ) from error
+
+
+def _collate_training(items: Sequence[Batch]) -> Batch:
+    sources, targets = zip(*items, strict=True)
+    return Batch(
+        default_collate(list(sources)),
+        None if targets[0] is None else default_collate(list(targets)),
+    )
+
+
+class _CollateScaled:
+    """Batches of images of one size, in the samples' order, scaled where the samples are read."""
+
+    def __init__(self, scales: Sequence[float]):
+        self.scales = scales
+
+    def __call__(self, items: Sequence[Sample]) -> list[ScaledBatch]:
+        groups = itertools.groupby(items, key=lambda sample: sample.image.shape)
+        return [self._batch(*zip(*group, strict=True)) for _, group in groups]
+
+    def _batch(
+        self, images: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]
+    ) -> ScaledBatch:
+        stack = torch.stack(images)
+        sides = stack.shape[-2:]
+        sizes = [[max(1, round(scale * side)) for side in sides] for scale in self.scales]
+        scaled = [resize(size)(stack) for size in sizes] or [stack]
+        return ScaledBatch(scaled, list(labels), list(names))

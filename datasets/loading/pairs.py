@@ -1,0 +1,98 @@
+"""The order of samples: keys of batches as a pure function of the seed and the step.
+
+The sampler hands out (epoch, index) keys, and a sample is a function of its key alone, so that the
+number of workers changes nothing. A run continues anywhere by starting the keys at its step.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from datasets.samples import Batch, Key, SampleDataset
+from utils import processes
+from utils.errors import UsageError, UserError
+
+SOURCE_STREAM, TARGET_STREAM = 0, 1
+"""Words that keep the draws of the two domains apart."""
+
+
+class TrainingData(Dataset):
+    """Source samples, each paired with a target sample where there is a target.
+
+    An epoch is one pass over the source, the last incomplete batch dropped; the target cycles with
+    fresh shuffles, so runs with and without a target make the same number of updates.
+
+    Args:
+        batch_size: images of an update, those of all processes and passes together.
+        passes: in how many equal parts, one after another, each process takes its share of them.
+    """
+
+    def __init__(
+        self,
+        source: SampleDataset,
+        target: SampleDataset | None = None,
+        *,
+        batch_size: int,
+        seed: int,
+        passes: int = 1,
+    ):
+        self.source, self.target = source, target
+        self.batch_size, self.seed, self.passes = batch_size, seed, passes
+        check_batch_size(batch_size, passes, len(source))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.source) // self.batch_size
+
+    def __getitem__(self, keys: tuple[Key, Key | None]) -> Batch:
+        source_key, target_key = keys
+        return Batch(self.source[source_key], self.target[target_key] if target_key else None)
+
+    def own_keys(self, start_step: int, stop_step: int) -> Iterator[list[tuple[Key, Key | None]]]:
+        """This process's share of `keys`, a list for each of its passes."""
+        own = self.batch_size // self.passes // processes.count()
+        for batch in self.keys(start_step, stop_step):
+            parts = [batch[start : start + own] for start in range(0, len(batch), own)]
+            yield from processes.share(parts)
+
+    def keys(self, start_step: int, stop_step: int) -> Iterator[list[tuple[Key, Key | None]]]:
+        """The batches of keys of the steps in that range, whoever takes them."""
+        usable = self.steps_per_epoch * self.batch_size
+        source_keys = self._cycle(SOURCE_STREAM, len(self.source), usable, start_step)
+        target_keys = itertools.repeat(None)
+        if self.target is not None:
+            target_keys = self._cycle(TARGET_STREAM, len(self.target), len(self.target), start_step)
+        for _ in range(start_step, stop_step):
+            yield [(next(source_keys), next(target_keys)) for _ in range(self.batch_size)]
+
+    def _cycle(self, stream: int, size: int, usable: int, start_step: int) -> Iterator[Key]:
+        """Keys from a step on: pass after pass, each the first `usable` of a fresh shuffle."""
+        passed, position = divmod(start_step * self.batch_size, usable)
+        while True:
+            order = np.random.default_rng([self.seed, stream, passed]).permutation(size)
+            yield from ((passed, int(index)) for index in order[position:usable])
+            passed, position = passed + 1, 0
+
+
+def check_batch_size(batch_size: int, passes: int, samples: int) -> None:
+    """Raises UsageError or UserError where the images of an update cannot be dealt out."""
+    count = processes.count()
+    own, rest = divmod(batch_size // passes, count)
+    if rest:
+        raise UsageError(
+            f"argument --batch_size: {batch_size // passes} images cannot be shared equally by "
+            f"{count} processes; choose a multiple of {count}"
+        )
+    if own < 2:
+        each = f" in each of {count} processes" if count > 1 else ""
+        raise UsageError(
+            f"argument --batch_size: batch norm cannot train on 1 image; it must be at least "
+            f"2{each}"
+        )
+    if samples < batch_size:
+        raise UserError(
+            f"the training split holds {samples} images, fewer than a batch of {batch_size}: add "
+            "images or lower --batch_size"
+        )

@@ -1,0 +1,79 @@
+"""Training, validation and unlabelled samples of a data set, with their transforms and caches."""
+
+from torchvision.transforms import v2
+
+from datasets.catalog import Domain, TrainingFiles, labelled, note_once, preparation, unlabelled
+from datasets.loading.caching import attach_cache, prepared_sizes
+from datasets.reading import check_scored
+from datasets.samples import SampleDataset
+from utils.settings import Settings
+from utils.transforms import Preparation, train_transform
+
+SKIP = "skip"
+"""The `--on_bad_sample` that takes the next sample."""
+
+
+def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> SampleDataset:
+    """Raises UserError where no pixel of the labels is scored."""
+    if data.note:
+        print(data.note)
+    skips = settings.on_bad_sample == SKIP
+    check_scored(data.files, skips_bad=skips)
+    prepare = preparation(data.domain, settings, resizes_label=True)
+    transform = train_transform(
+        prepare,
+        crop_to=settings.image_size,
+        aug_method=settings.aug_method,
+        aug_probability=settings.aug_probability,
+    )
+    samples = SampleDataset(data.files, transform, seed=(settings.seed, stream), skips_bad=skips)
+    _attach(samples, data.domain, prepare, settings, build=True)
+    return samples
+
+
+def validation_samples(domain: Domain, settings: Settings, *, often: bool = False) -> SampleDataset:
+    """Whole images as `preparation` resizes them, labels at their own resolution; `often` is
+    whether they are going to be read so often that a cache pays.
+
+    With `--eval_scales` images are of their own size, too, to be scaled by `scaled_batches`.
+    Raises UserError where no pixel of the labels is scored.
+    """
+    files = labelled(domain, "val", settings)
+    check_scored(files)
+    if settings.eval_scales:
+        return SampleDataset(files, v2.Identity())
+    transform = preparation(domain, settings, resizes_label=False)
+    samples = SampleDataset(files, transform)
+    _attach(samples, domain, transform, settings, build=often)
+    return samples
+
+
+def unlabelled_samples(domain: Domain, settings: Settings, *, whole: bool = False) -> SampleDataset:
+    """The training images as validation would see them, without labels. Unless they are to be
+    `whole`, those of other proportions lose what is beyond the middle, so that all stack."""
+    prepare = preparation(domain, settings, resizes_label=True)
+    transform = prepare if whole else v2.Compose([prepare, v2.CenterCrop(prepare.size)])
+    skips = settings.on_bad_sample == SKIP
+    samples = SampleDataset(unlabelled(domain, "train", settings), transform, skips_bad=skips)
+    _attach(samples, domain, prepare, settings, build=False)
+    return samples
+
+
+def _attach(
+    samples: SampleDataset,
+    domain: Domain,
+    prepare: Preparation,
+    settings: Settings,
+    *,
+    build: bool,
+) -> None:
+    """Let the samples come from their cache, and say which are of other proportions."""
+    sizes = prepared_sizes(samples.files, prepare)
+    others = len(sizes) - sizes.count(prepare.size)
+    if others:
+        size = "x".join(map(str, prepare.size))
+        note_once(
+            f"{domain.value}: {others} of {len(sizes)} pictures are not of the proportions of "
+            f"{size}: they keep theirs and are scaled to cover it; training crops, scoring does not"
+        )
+    attach_cache(samples, prepare, sizes, settings, build=build)
