@@ -30,13 +30,13 @@ from trainings.train_SSL_FDA import SSLFDA
 from trainings.training import run_experiment
 from trainings.visualize import visualize
 from utils import processes
-from utils.action import Action
-from utils.command_line import parse_settings
+from utils.cli.action import Action
+from utils.cli.command_line import parse_settings
+from utils.cli.flags import PROGRAM
+from utils.cli.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING
+from utils.cli.terminal import RED, Outlet, coloured, standard_streams
 from utils.errors import UserError
-from utils.flags import PROGRAM
-from utils.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING
 from utils.signals import Stopped
-from utils.terminal import RED, Outlet, coloured, standard_streams
 from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 
 SIMPLE_CITYSCAPES = Experiment(

@@ -44,8 +44,8 @@ from model.model_stages import BiSeNet
 from trainings.loop import train_step
 from trainings.state import TrainState
 from utils import fda, fused_cross_entropy, losses, upsampling
-from utils.settings import Settings, with_derived_defaults
-from utils.utils import markdown
+from utils.cli.settings import Settings, with_derived_defaults
+from utils.text import markdown
 
 FORMS = ("bands", "library", "fused")
 

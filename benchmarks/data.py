@@ -25,7 +25,7 @@ from datasets.catalog import Domain, TrainingFiles, labelled
 from datasets.loading.sets import training_samples
 from datasets.samples import SampleDataset, as_tv_tensors
 from datasets.toy_city import make_toy_city
-from utils.settings import Settings, with_derived_defaults
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.transforms import AUGMENTATIONS, JointTransform, augmentation_codes
 
 SIZE = (1024, 2048)

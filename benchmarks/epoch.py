@@ -31,7 +31,7 @@ from datasets.samples import Batch, Sample
 from datasets.toy_city import make_toy_city
 from model.model_stages import BiSeNet
 from trainings.train_FDA import FDA
-from utils.settings import Settings, with_derived_defaults
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.utils import bf16_instructions
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"

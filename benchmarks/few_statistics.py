@@ -18,7 +18,7 @@ from model.weights import load_network
 from trainings.batch_norm import with_statistics_of
 from trainings.experiment import new_network
 from trainings.val import evaluate
-from utils.command_line import parse_settings
+from utils.cli.command_line import parse_settings
 
 NETWORKS = ("simple_gta5_adamw_noaug", "simple_cityscapes_adamw_noaug")
 COUNTS = (2, 4, 8, 64)

@@ -43,14 +43,9 @@ from trainings.experiment import new_network, unlabelled_cityscapes
 from trainings.loop import compile_parts, train_step
 from trainings.method import Method
 from trainings.state import TrainState
-from utils.settings import PRECISIONS, Settings, with_derived_defaults
-from utils.utils import (
-    autocast,
-    float32_products,
-    markdown,
-    resolve_precision,
-    seed_everything,
-)
+from utils.cli.settings import PRECISIONS, Settings, with_derived_defaults
+from utils.text import markdown
+from utils.utils import autocast, float32_products, resolve_precision, seed_everything
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "benchmarks" / "README.md"

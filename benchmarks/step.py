@@ -30,8 +30,8 @@ from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.losses import robust_entropy
-from utils.settings import Settings, with_derived_defaults
 from utils.utils import autocast, precision_name, resolve_precision
 
 SETTINGS = with_derived_defaults(Settings(fda_beta=0.05))

@@ -11,7 +11,7 @@ from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
-from utils.settings import Settings
+from utils.cli.settings import Settings
 from utils.transforms import STRETCH, Preparation
 from utils.utils import find_input
 

@@ -23,7 +23,7 @@ from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from utils import processes
-from utils.settings import Settings, with_derived_defaults
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 
 METHODS = {"simple": Supervised, "ada": ADA, "fda": FDA, "ssl_fda": SSLFDA}

@@ -18,7 +18,7 @@ from tests.distributed_worker import METHODS, global_batch, own_parts
 from trainings.loop import train_step
 from trainings.state import TrainState
 from utils import processes
-from utils.settings import Settings, with_derived_defaults
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 from utils.utils import float32_products
 

@@ -20,8 +20,8 @@ from model.model_stages import BiSeNet
 from model.weights import load_network
 from tests.helpers import MAIN, TINY, make_cityscapes, make_gta5, run_main
 from trainings import loop
-from utils.run_folder import BEST, LATEST
-from utils.settings import Settings
+from utils.cli.settings import Settings
+from utils.disk.run_folder import BEST, LATEST
 
 SECOND_ROW = "last_target_statistics"
 AT_NO_SIZE = (

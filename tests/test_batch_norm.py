@@ -14,8 +14,8 @@ from tests.helpers import MAIN, make_cityscapes, picture, save
 from trainings import batch_norm
 from trainings.batch_norm import mixed_batches, reestimate_statistics, shuffled, with_statistics_of
 from utils import processes
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError
-from utils.settings import Settings, with_derived_defaults
 
 CPU = torch.device("cpu")
 

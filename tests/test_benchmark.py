@@ -17,7 +17,7 @@ from tests.helpers import TINY
 from trainings import benchmark
 from trainings.timing import timed
 from utils import processes
-from utils.settings import Settings
+from utils.cli.settings import Settings
 
 CPU = torch.device("cpu")
 TRAININGS = ["train_simple_gta5", "train_ada", "train_fda", "train_ssl_fda"]

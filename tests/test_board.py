@@ -15,7 +15,7 @@ from trainings import training
 from trainings.board import COMPARED, METRICS, class_curves
 from trainings.loop import Training
 from trainings.train_FDA import FDA
-from utils.run_folder import LATEST
+from utils.disk.run_folder import LATEST
 
 EventAccumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator"

@@ -21,8 +21,8 @@ from datasets.loading.caching import attach_cache
 from datasets.loading.pairs import SOURCE_STREAM
 from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
 from tests.helpers import TINY, claim_size, make_cityscapes, make_gta5, picture, save
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError
-from utils.settings import Settings, with_derived_defaults
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from datasets.loading.pairs import TrainingData
 from tests import distributed_worker
 from tests.helpers import MAIN, TINY
 from utils import processes
+from utils.disk.run_folder import LATEST
 from utils.errors import UsageError
-from utils.run_folder import LATEST
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")

@@ -21,7 +21,7 @@ from model.folding import folded
 from model.model_stages import BiSeNet
 from tests.helpers import TINY, make_cityscapes
 from trainings import export
-from utils.settings import Settings
+from utils.cli.settings import Settings
 from utils.utils import file_digest
 
 SHAPES = ((1, 64, 64), (3, 101, 77), (2, 96, 160))

@@ -13,8 +13,8 @@ from PIL import Image
 from datasets.reading import picture_size, read_image, read_label
 from model.weights import read_state_dict
 from tests.helpers import claim_size, label_ids, picture
+from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
-from utils.run_folder import RunFolder
 
 CASES = 300
 SIZE = (24, 32)

@@ -21,7 +21,7 @@ from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from trainings.val import Views
 from utils import fda, processes
-from utils.settings import OPTIMIZERS, Settings, with_derived_defaults
+from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 from utils.utils import autocast
 

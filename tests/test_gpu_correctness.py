@@ -17,8 +17,8 @@ from tests.distributed_worker import METHODS, global_batch
 from tests.helpers import MAIN, TINY, run_main
 from tests.test_distributed import TORCHRUN
 from tests.test_killing import OFTEN, command, signalled
-from utils.run_folder import LATEST
-from utils.settings import OPTIMIZERS, Settings, with_derived_defaults
+from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
+from utils.disk.run_folder import LATEST
 from utils.utils import autocast, float32_products
 
 gpu = pytest.mark.gpu

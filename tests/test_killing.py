@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.helpers import MAIN, TINY, run_main
-from utils.run_folder import BEST, LATEST, PREVIOUS
+from utils.disk.run_folder import BEST, LATEST, PREVIOUS
 
 ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
 LENGTH = ("--num_epochs", "4", "--fda_beta", "0.05")

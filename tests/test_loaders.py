@@ -20,8 +20,8 @@ from datasets.reading import read_image
 from datasets.samples import SampleDataset
 from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from trainings.predict import as_seen
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UsageError, UserError
-from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation, train_transform
 
 CPU = torch.device("cpu")

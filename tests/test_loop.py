@@ -21,9 +21,9 @@ from tests.test_killing import TIMES, assert_same, content
 from trainings import loop, training
 from trainings.loop import _Health
 from utils import signals as stopping
+from utils.cli.settings import Settings
+from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
-from utils.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
-from utils.settings import Settings
 from utils.signals import Stop, held_back, ignore_interrupts
 
 STEPS = 4

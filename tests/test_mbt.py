@@ -8,9 +8,9 @@ import main
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes
 from trainings.mbt import ensemble_folder, find_members
+from utils.cli.settings import Settings
+from utils.disk.run_folder import BEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
-from utils.run_folder import BEST, SETTINGS, RunFolder
-from utils.settings import Settings
 
 PATHS = [f"runs/fda{beta}/{BEST}" for beta in (0.01, 0.05, 0.09)]
 SGD = Settings(optimizer="sgd")

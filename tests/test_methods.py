@@ -18,9 +18,9 @@ from trainings.loop import compile_parts
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_SSL_FDA import SSLFDA
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
-from utils.settings import Settings, with_derived_defaults
 from utils.upsampling import upsampled_softmax
 from utils.utils import autocast
 

@@ -11,7 +11,7 @@ from trainings.demo import recipe
 from trainings.plan import make_plan
 from trainings.reproduce import DEMO_SELF_TRAINING
 from utils import processes
-from utils.command_line import parse_settings
+from utils.cli.command_line import parse_settings
 from utils.errors import UsageError
 
 TINY_STEP = ("--action", "train_fda", *TINY, "--batch_size", "4", "--device", "cpu")

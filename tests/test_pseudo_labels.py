@@ -28,9 +28,9 @@ from trainings.pseudo_labels import (
     label_folder,
     pseudo_labelled_cityscapes,
 )
+from utils.cli.settings import Settings, with_derived_defaults
+from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
-from utils.run_folder import RunFolder
-from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation, train_transform
 
 CPU = torch.device("cpu")
@@ -283,8 +283,10 @@ def test_two_processes_cannot_make_the_same_labels(toy, monkeypatch):
     member.parent.mkdir(exist_ok=True)
     member.write_bytes(b"")
     monkeypatch.setattr(pseudo_labels, "find_members", lambda *_: [member])
-    monkeypatch.setattr("utils.run_folder.locked", lambda *_, **__: contextlib.nullcontext(False))
-    monkeypatch.setattr("utils.run_folder.owner", lambda path: "process 1")
+    monkeypatch.setattr(
+        "utils.disk.run_folder.locked", lambda *_, **__: contextlib.nullcontext(False)
+    )
+    monkeypatch.setattr("utils.disk.run_folder.owner", lambda path: "process 1")
     with pytest.raises(UserError, match="is being written by process 1"):
         generate_pseudo_labels(None, None, toy.settings)
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import main
-from utils.command_line import parse_settings
+from utils.cli.command_line import parse_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

@@ -19,9 +19,9 @@ from trainings import reproduce as reproducing
 from trainings import scoring
 from trainings.estimate import data_sizes, duration, epoch_seconds, toy_sizes
 from trainings.results import KINDS
-from utils.command_line import parse_settings
-from utils.run_folder import RunFolder
-from utils.settings import Settings
+from utils.cli.command_line import parse_settings
+from utils.cli.settings import Settings
+from utils.disk.run_folder import RunFolder
 
 TOY = ("--toy_train", "4", "--toy_val", "3", "--toy_size", "64", "96")
 WHOLE = (

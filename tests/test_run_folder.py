@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from trainings.runs import find_run
 from trainings.scoring import as_trained
+from utils.cli.settings import REPOSITORY, Settings, with_derived_defaults
+from utils.disk.lock import locked, owner
+from utils.disk.run_folder import BEST, HISTORY, LATEST, PREVIOUS, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
-from utils.lock import locked, owner
-from utils.run_folder import BEST, HISTORY, LATEST, PREVIOUS, SETTINGS, RunFolder, find_run
-from utils.settings import REPOSITORY, Settings, with_derived_defaults
 
 STEM, ACTION = "fda{beta}", "train_fda"
 INPUTS = {"data": "d", "weights": "w"}
@@ -225,7 +226,7 @@ def test_a_disk_that_is_full_harms_no_checkpoint(tmp_path, monkeypatch):
 def test_a_second_process_is_kept_out_and_the_lock_ends_with_its_owner(tmp_path):
     run = RunFolder(tmp_path / "run")
     holding = (
-        "import sys, time; from pathlib import Path; from utils.run_folder import RunFolder\n"
+        "import sys, time; from pathlib import Path; from utils.disk.run_folder import RunFolder\n"
         f"with RunFolder(Path({str(run.path)!r})).alone():\n print('mine', flush=True)\n"
         " time.sleep(600)"
     )

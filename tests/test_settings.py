@@ -4,8 +4,8 @@ import json
 import pytest
 
 import main
-from utils.command_line import parse_settings
-from utils.settings import PRESETS, setting_fields
+from utils.cli.command_line import parse_settings
+from utils.cli.settings import PRESETS, setting_fields
 
 
 def parse(*words, action="train_simple_gta5"):

@@ -7,8 +7,8 @@ from model.model_stages import BiSeNet
 from trainings.state import TrainState, default_warmup, network_optimizer, parameter_groups, poly
 from trainings.train_ADA import ADA
 from trainings.train_simple import Supervised
+from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
 from utils.errors import UserError
-from utils.settings import OPTIMIZERS, Settings, with_derived_defaults
 
 
 def settings(**values):

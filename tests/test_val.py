@@ -10,8 +10,8 @@ from model.model_stages import BiSeNet
 from tests.helpers import make_gta5
 from trainings import val
 from trainings.val import class_table, evaluate, scored_on, scores_table
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.metrics import ConfusionMatrix
-from utils.settings import Settings, with_derived_defaults
 from utils.transforms import Preparation
 from utils.upsampling import upsample
 

@@ -19,8 +19,8 @@ from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.helpers import TINY, enlarge_by, label_ids, make_cityscapes, picture, save
 from trainings.val import evaluate, evaluate_each
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.metrics import ConfusionMatrix
-from utils.settings import Settings, with_derived_defaults
 from utils.transforms import resize
 from utils.upsampling import upsampled_mean_max
 

@@ -16,8 +16,8 @@ from tests.helpers import make_cityscapes
 from trainings import visualize
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.visualize import comparison_sheet, named_predictors, single, telling_images
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError
-from utils.settings import Settings, with_derived_defaults
 
 COMPARED = "comparison_a_best_b_best_a_latest"
 

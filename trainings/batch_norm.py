@@ -16,8 +16,8 @@ from datasets.loading.batches import batches_of
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from utils import processes
+from utils.cli.settings import Settings
 from utils.errors import UserError
-from utils.settings import Settings
 from utils.shared_norm import separated
 from utils.utils import autocast, progress, resolve_precision
 

@@ -22,25 +22,22 @@ from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, requir
 from model.weights import load_network
 from trainings.experiment import Experiment, new_network
 from trainings.timing import timed, training_step
+from utils.cli.settings import Settings
+from utils.disk.machine import cpu_name, git_revision, machine, versions
+from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
-from utils.run_folder import RunFolder
-from utils.settings import Settings
+from utils.text import markdown
 from utils.upsampling import upsampled_max
 from utils.utils import (
     DTYPES,
     autocast,
-    cpu_name,
     find_input,
     float32_products,
-    git_revision,
     is_out_of_memory,
-    machine,
-    markdown,
     progress,
     resolve_device,
     resolve_precision,
     seed_everything,
-    versions,
 )
 
 WARM_UP, AT_LEAST, SECONDS, AT_MOST = 5, 20, 3.0, 1000

@@ -7,10 +7,10 @@ import torch
 
 from datasets.samples import Batch
 from trainings.state import TrainState
+from utils.cli.settings import Settings
+from utils.disk.run_folder import RunFolder
 from utils.event_files import hparams
 from utils.pictures import side_by_side
-from utils.run_folder import RunFolder
-from utils.settings import Settings
 
 COMPARED = (
     *("action", "optimizer", "learning_rate", "batch_size", "num_epochs", "aug_method", "ohem"),

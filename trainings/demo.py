@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets.toy_city import make_toy_city
 from utils import processes
-from utils.settings import Settings
+from utils.cli.settings import Settings
 from utils.utils import progress
 
 

@@ -22,12 +22,13 @@ from trainings.plan import Command, Step
 from trainings.timing import random_sample, timed, training_step
 from trainings.val import PANEL_ROWS
 from utils import processes
+from utils.cli.settings import Settings
+from utils.disk.run_folder import BEST, RunFolder
 from utils.metrics import ConfusionMatrix
 from utils.pictures import PanelRow, panel
-from utils.run_folder import BEST, RunFolder
-from utils.settings import Settings
+from utils.text import markdown
 from utils.upsampling import upsampled_max
-from utils.utils import autocast, markdown, resolve_device, resolve_precision
+from utils.utils import autocast, resolve_device, resolve_precision
 
 MOST_REPEATS, MOST_SECONDS = 4, 5.0
 """Of one measurement; the first repeat, which warms up, counts only where it is the only one.

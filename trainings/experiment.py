@@ -9,7 +9,7 @@ from datasets.labels import NUM_CLASSES
 from model.model_stages import BiSeNet
 from model.weights import load_backbone, load_network
 from trainings.method import Method
-from utils.settings import Settings, adaptation_fields
+from utils.cli.settings import Settings, adaptation_fields
 from utils.utils import find_input
 
 

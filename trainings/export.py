@@ -26,10 +26,11 @@ from model.deployed import (
 from model.model_stages import BiSeNet
 from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, require, torch_export
 from trainings.scoring import as_trained, load_checkpoints, refuse_views
+from utils.cli.settings import Settings
+from utils.disk.machine import git_revision, versions
+from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
-from utils.run_folder import RunFolder
-from utils.settings import Settings
-from utils.utils import file_digest, find_input, git_revision, versions
+from utils.utils import file_digest, find_input
 
 ONNX, PT2 = ".onnx", ".pt2"
 

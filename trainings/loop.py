@@ -19,10 +19,10 @@ from trainings.method import Method
 from trainings.state import TrainState
 from trainings.val import Evaluation, print_scores
 from utils import processes
+from utils.cli.settings import Settings
+from utils.disk.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.errors import UserError
 from utils.pictures import panel
-from utils.run_folder import BEST, EMA, LATEST, RunFolder
-from utils.settings import Settings
 from utils.signals import Stop, Stopped
 from utils.utils import (
     arithmetic,

@@ -11,6 +11,7 @@ from datasets.catalog import Domain
 from datasets.loading.sets import validation_samples
 from trainings.experiment import Experiment
 from trainings.predictors import Predictor, load_predictors
+from trainings.runs import NoRun, find_runs
 from trainings.scoring import (
     NONE,
     as_trained,
@@ -22,9 +23,9 @@ from trainings.scoring import (
     write_scores,
 )
 from trainings.val import evaluate_each, print_scores, scores_table
+from utils.cli.settings import Settings
+from utils.disk.run_folder import SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
-from utils.run_folder import SETTINGS, NoRun, RunFolder, find_runs
-from utils.settings import Settings
 from utils.utils import find_input, resolve_device
 
 BETAS = (0.01, 0.05, 0.09)

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.state import network_optimizer
-from utils.settings import Settings
+from utils.cli.settings import Settings
 
 Losses = dict[str, Tensor]
 """Weighted scalar terms; the loop minimises their sum."""

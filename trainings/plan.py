@@ -15,11 +15,11 @@ from trainings.batch_norm import TARGET, TRAINING
 from trainings.experiment import Experiment
 from trainings.mbt import BETAS, ensemble_stem, ensemble_suffix, val_mbt
 from trainings.pseudo_labels import SUMMARY, generate_pseudo_labels, label_folder
+from trainings.runs import selected
 from trainings.scoring import checkpoint_scores_name, score_transfer, scores_name
 from trainings.training import is_trained, own_folder, run_experiment
+from utils.cli.settings import PRESETS, TOY_CITY, Settings, setting_fields, with_derived_defaults
 from utils.errors import UsageError, UserError
-from utils.run_folder import selected
-from utils.settings import PRESETS, TOY_CITY, Settings, setting_fields, with_derived_defaults
 from utils.transforms import augmentation_codes
 
 AUGMENTATION = "C-S-HF"

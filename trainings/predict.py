@@ -34,25 +34,19 @@ from datasets.reading import read_image
 from model.ensemble import joint_scores
 from trainings.batch_norm import TARGET
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.provenance import comparable, differences, made_with
+from trainings.runs import find_runs, selected
 from trainings.scoring import as_trained, refuse_views, trained_with
 from trainings.video import VideoReader, check_video_support, video_writer
 from utils.background import Background
+from utils.cli.settings import Settings
+from utils.disk.machine import git_revision, versions
+from utils.disk.provenance import comparable, differences, made_with
+from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures import overlay
-from utils.run_folder import BEST, RunFolder, find_runs, selected
-from utils.settings import Settings
 from utils.transforms import Size, fitted_size, resize
 from utils.upsampling import upsampled_max
-from utils.utils import (
-    autocast,
-    find_input,
-    git_revision,
-    progress,
-    resolve_device,
-    resolve_precision,
-    versions,
-)
+from utils.utils import autocast, find_input, progress, resolve_device, resolve_precision
 
 KINDS: Mapping[str, str] = {
     "label_ids": "_pred_labelIds.png",

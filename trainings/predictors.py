@@ -9,7 +9,7 @@ from torch import Tensor
 from datasets.catalog import Domain
 from model.model_stages import BiSeNet
 from trainings.scoring import load_checkpoints
-from utils.settings import Settings
+from utils.cli.settings import Settings
 
 
 class Predictor(NamedTuple):

@@ -27,14 +27,15 @@ from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
 from trainings.mbt import find_members
-from trainings.provenance import comparable, differences, made_with
 from trainings.scoring import as_trained, at_size, load_checkpoints, refuse_views
 from utils import processes
 from utils.background import Background
+from utils.cli.settings import Settings
+from utils.disk.machine import versions
+from utils.disk.provenance import comparable, differences, made_with
+from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures import label_panel
-from utils.run_folder import RunFolder
-from utils.settings import Settings
 from utils.upsampling import upsampled_max
 from utils.utils import (
     autocast,
@@ -43,7 +44,6 @@ from utils.utils import (
     progress,
     resolve_device,
     resolve_precision,
-    versions,
 )
 
 SPLIT = "train"

@@ -22,11 +22,11 @@ from trainings.scoring import as_trained
 from trainings.val import scored_on
 from trainings.visualize import SIDE_BY_SIDE, comparison_sheet
 from utils.bootstrap import DRAWS, Difference, paired_difference
+from utils.cli.settings import Settings
+from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
 from utils.pictures import bar_chart, line_chart
-from utils.run_folder import LATEST, RunFolder
-from utils.settings import Settings
-from utils.utils import markdown
+from utils.text import markdown
 
 MISSING = "–"
 LAST, BEST, ADAPTED = ("last", TRAINING), ("best", TRAINING), ("last", TARGET)

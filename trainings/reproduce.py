@@ -8,7 +8,7 @@ from trainings.estimate import DataSizes, data_sizes, plan_table, toy_sizes
 from trainings.plan import Methods, Step, make_plan, plan_folder
 from trainings.report import write_report
 from utils import processes
-from utils.settings import Settings
+from utils.cli.settings import Settings
 
 DEMO_SELF_TRAINING = (0.05,)
 """The demo's betas of SSL-FDA: one, for time."""

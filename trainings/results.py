@@ -22,10 +22,11 @@ from trainings.plan import (
     UPPER_BOUND,
     Methods,
 )
+from trainings.runs import selected
 from trainings.scoring import checkpoint_scores_name, scores_name
+from utils.cli.settings import Settings
+from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
-from utils.run_folder import SCORES, SETTINGS, RunFolder, selected
-from utils.settings import Settings
 
 RUNS = "*/seed*/*"  # <config>/seed<k>/<run>, as `make_plan` lays them out
 

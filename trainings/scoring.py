@@ -16,20 +16,15 @@ from model.model_stages import BiSeNet
 from model.weights import load_network
 from trainings.batch_norm import TARGET, TRAINING, check_enough, reestimate_statistics
 from trainings.experiment import Experiment, new_network
+from trainings.runs import NoRun, find_run, own_run, selected
 from trainings.val import Evaluation, evaluate, print_scores, scored_on, scores_table
+from utils.cli.settings import Settings, with_derived_defaults
+from utils.disk.machine import git_revision, versions
+from utils.disk.run_folder import BEST, SCORES, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures import panel
-from utils.run_folder import BEST, SCORES, SETTINGS, NoRun, RunFolder, find_run, own_run, selected
-from utils.settings import Settings, with_derived_defaults
 from utils.transforms import augmentation_codes
-from utils.utils import (
-    TF32,
-    arithmetic,
-    find_input,
-    git_revision,
-    resolve_device,
-    versions,
-)
+from utils.utils import TF32, arithmetic, find_input, resolve_device
 
 STATISTICS = {
     TRAINING: "the batch-norm statistics of the training",

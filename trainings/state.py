@@ -12,8 +12,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from model.model_stages import BiSeNet
+from utils.cli.settings import Settings
 from utils.errors import UsageError, UserError
-from utils.settings import Settings
 
 MOMENTUM = 0.9
 POLY_POWER = 0.9

@@ -14,7 +14,7 @@ from trainings.experiment import Experiment, new_network
 from trainings.loop import train_step
 from trainings.state import TrainState
 from utils import processes
-from utils.settings import Settings
+from utils.cli.settings import Settings
 from utils.utils import resolve_precision
 
 STEPS_PER_EPOCH = 1000

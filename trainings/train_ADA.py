@@ -26,9 +26,9 @@ from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
 from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
+from utils.cli.settings import Settings
 from utils.gradients import call_with_scaled_weight_gradients, lift_of, scale_gradient
 from utils.losses import segmentation_loss
-from utils.settings import Settings
 from utils.upsampling import upsampled_softmax
 
 ADAM_BETAS = (0.9, 0.99)

@@ -9,9 +9,9 @@ from torch import Tensor
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
+from utils.cli.settings import Settings
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
-from utils.settings import Settings
 
 
 class FDA(Method):

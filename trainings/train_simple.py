@@ -6,8 +6,8 @@ L = sum over the three heads of CE(phi_head(x_s), y_s)
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
+from utils.cli.settings import Settings
 from utils.losses import segmentation_loss
-from utils.settings import Settings
 
 
 class Supervised(Method):

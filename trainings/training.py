@@ -21,9 +21,9 @@ from trainings.scoring import STATISTICS, score, scoring_record
 from trainings.state import TrainState
 from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes
+from utils.cli.settings import Settings
+from utils.disk.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
 from utils.errors import UserError
-from utils.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
-from utils.settings import Settings
 from utils.shared_norm import synchronised
 from utils.utils import (
     arithmetic,

@@ -14,11 +14,12 @@ from model.ensemble import joint_scores
 from model.folding import folded
 from model.model_stages import BiSeNet
 from utils import processes
+from utils.cli.settings import Settings
 from utils.metrics import ConfusionMatrix
 from utils.pictures import PanelRow
-from utils.settings import Settings
+from utils.text import markdown
 from utils.upsampling import upsampled_max, upsampled_mean_max
-from utils.utils import autocast, markdown, progress, resolve_precision
+from utils.utils import autocast, progress, resolve_precision
 
 PANEL_ROWS = 4
 TABLE_COLUMNS = 3

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.disk.files import temporary_path
 from utils.errors import UserError
-from utils.run_folder import temporary_path
 
 try:
     import av

@@ -16,6 +16,7 @@ from datasets.samples import SampleDataset
 from trainings.experiment import Experiment
 from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.runs import find_runs, selected
 from trainings.scoring import (
     as_trained,
     at_size,
@@ -24,10 +25,10 @@ from trainings.scoring import (
     unusual_scoring,
 )
 from trainings.val import Evaluation, evaluate_each, in_percent, scored_on, scores_table
+from utils.cli.settings import Settings
+from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
-from utils.run_folder import BEST, PICTURES, SETTINGS, RunFolder, find_runs, selected
-from utils.settings import Settings
 from utils.utils import find_input, resolve_device
 
 ENSEMBLE = "MBT"

@@ -4,23 +4,20 @@ import contextlib
 import errno
 import hashlib
 import os
-import platform
 import random
 import re
-import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from tqdm import tqdm
 
 from utils import processes
+from utils.cli.settings import AUTO, REPOSITORY
+from utils.cli.terminal import LogLines
 from utils.errors import UsageError, UserError, check_is_file
-from utils.settings import AUTO, REPOSITORY
-from utils.terminal import LogLines
 
 LOG_FILE_INTERVAL = 15.0
 """Seconds between progress lines where they cannot be overwritten in place."""
@@ -231,64 +228,3 @@ def progress(items: Iterable, description: str, **options) -> tqdm:
         return tqdm(items, desc=description, dynamic_ncols=True, **options)
     lines = LogLines(sys.stderr)
     return tqdm(items, desc=description, mininterval=LOG_FILE_INTERVAL, file=lines, **options)
-
-
-def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
-    """A table in Markdown that is aligned as text, too; the first row is its head, and the columns
-    `numbers` are set to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        " | ".join(
-            cell.rjust(width) if column in numbers else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    rules = [
-        "-" * (width + 1) + (":" if column in numbers else "-")
-        for column, width in enumerate(widths)
-    ]
-    head, *body = [f"| {line} |" for line in lines]
-    return "\n".join([head, f"|{'|'.join(rules)}|", *body]) + "\n"
-
-
-def machine(device: str) -> str:
-    """The GPU or CPU, the threads and the versions that a measurement depends on."""
-    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
-    return (
-        f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, torchvision "
-        f"{torchvision.__version__}, Python {platform.python_version()}"
-    )
-
-
-def cpu_name() -> str:
-    """The CPU's name, where the system tells it, and its instructions that matter here."""
-    told = Path("/proc/cpuinfo")
-    text = told.read_text() if told.exists() else ""
-    name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
-    kind = name.group(1) if name else platform.processor()
-    words = (kind, platform.machine(), torch.backends.cpu.get_cpu_capability())
-    return " ".join(word for word in (*words, *bf16_instructions()) if word)
-
-
-def versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def git_revision() -> str | None:
-    """Commit of this checkout, with `+` where files differ from it; None outside a checkout."""
-    try:
-        head = _git("rev-parse", "HEAD")
-        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(REPOSITORY), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

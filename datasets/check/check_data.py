@@ -24,10 +24,11 @@ from datasets.reading import (
     LabelKind,
     nothing_scored,
 )
+from utils.cli.settings import Settings
+from utils.disk.machine import versions
+from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
-from utils.run_folder import RunFolder
-from utils.settings import Settings
-from utils.utils import progress, versions
+from utils.utils import progress
 
 NAME = "check_data"
 SPLITS = ("train", "val")

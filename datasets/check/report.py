@@ -10,9 +10,9 @@ from datasets.catalog import Domain, named_root
 from datasets.check.counts import Frequencies, Tally
 from datasets.check.findings import Files, Finding, Kind, Part, Reading, size_in_words
 from datasets.labels import CLASS_NAMES, IGNORE
+from utils.cli.settings import Settings
 from utils.errors import UserError
-from utils.settings import Settings
-from utils.utils import markdown
+from utils.text import markdown
 
 SHOWN = 5
 """Findings of a kind that are printed; the file has them all."""

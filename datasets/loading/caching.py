@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 from datasets.cache import READERS, CachedPairs, Pictures, PictureStore, digest_of
 from datasets.reading import LabelKind, SampleFiles, picture_size, read_label
 from datasets.samples import SampleDataset, as_tv_tensors
+from utils.cli.settings import Settings
+from utils.disk.lock import locked
 from utils.errors import UserError
-from utils.lock import locked
-from utils.settings import Settings
 from utils.signals import ignore_interrupts
 from utils.transforms import Preparation, Size
 from utils.utils import progress, worker_count

@@ -6,7 +6,7 @@ from datasets.catalog import Domain, TrainingFiles, labelled, note_once, prepara
 from datasets.loading.caching import attach_cache, prepared_sizes
 from datasets.reading import check_scored
 from datasets.samples import SampleDataset
-from utils.settings import Settings
+from utils.cli.settings import Settings
 from utils.transforms import Preparation, train_transform
 
 SKIP = "skip"

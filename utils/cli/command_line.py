@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from utils import processes
-from utils.action import DECIDING, Action
-from utils.flags import FlagParser, nearest
-from utils.help import help_text
-from utils.run_folder import INPUTS, USED_PRECISIONS
-from utils.settings import (
+from utils.cli.action import DECIDING, Action
+from utils.cli.flags import FlagParser, nearest
+from utils.cli.help import help_text
+from utils.cli.settings import (
     FOLLOWS_FROM,
     PRESETS,
     Settings,
@@ -18,6 +17,7 @@ from utils.settings import (
     setting_fields,
     with_derived_defaults,
 )
+from utils.disk.run_folder import INPUTS, USED_PRECISIONS
 
 OF_ONE_COMMAND = ("config_file", "overwrite")
 """Flags that a file's word does not count for: `settings.json` has them, and whoever runs it again

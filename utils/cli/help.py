@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
-from utils.action import Action
-from utils.flags import PROGRAM, FlagParser, nearest
-from utils.settings import setting_fields
+from utils.cli.action import Action
+from utils.cli.flags import PROGRAM, FlagParser, nearest
+from utils.cli.settings import setting_fields
 
 ALL = "all"
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from utils.settings import Settings, setting_fields
+from utils.cli.settings import Settings, setting_fields
 
 EVERYWHERE = (
     *("action", "config", "config_file", "validation_only", "debug", "seed", "save_model_path"),

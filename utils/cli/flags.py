@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.settings import Settings, setting_fields
-from utils.terminal import RED, coloured
+from utils.cli.settings import Settings, setting_fields
+from utils.cli.terminal import RED, coloured
 
 PROGRAM = "main.py"
 USAGE = f"{PROGRAM} --action ACTION [--flag value ...]"

@@ -15,7 +15,7 @@ from unicodedata import category
 
 from utils.transforms import AUGMENTATIONS, augmentation_codes
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 

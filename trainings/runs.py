@@ -1,0 +1,115 @@
+"""Finding the run whose checkpoint is meant."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.cli.settings import Settings
+from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
+from utils.errors import UsageError, UserError
+from utils.transforms import augmentation_codes
+
+ALIKE = ("optimizer", "backbone", "base_width")
+"""Settings in which a run that is searched for must equal the command's."""
+
+CANDIDATES_SHOWN = 3
+
+
+def own_run(settings: Settings, stem: str) -> Path:
+    """Folder of the run that these settings name. Raises UserError where it has no checkpoint."""
+    folder = settings.save_model_path / settings.run_name(stem)
+    name = selected(settings)
+    if not (folder / name).exists():
+        raise UserError(
+            f"no {name} in {folder}: train it with --action {settings.action}, or name a "
+            "checkpoint with --load_model_path"
+        )
+    return folder
+
+
+class NoRun(UserError):
+    """A search found no run, or several; whoever searched adds what to do."""
+
+
+def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
+    """Folder of the run with the wanted settings, for a command that names no checkpoint.
+
+    With a `--save_keyword` that is the run of that name, whatever its optimiser and network. Else
+    it is one of the runs like these settings (see `find_runs`): the one of equal augmentation, of
+    several the one with the usual name; else the only one.
+    Raises NoRun with the command that makes it, or with the candidates; UsageError where a run
+    of another action has that name.
+    """
+    name, folder = selected(settings), settings.save_model_path
+    if settings.save_keyword:
+        return _named_run(folder / settings.save_keyword, wanted, name)
+    found = find_runs(settings, wanted)
+    codes = augmentation_codes(settings.aug_method)
+    equal = [path for path, run in found.items() if augmentation_codes(run["aug_method"]) == codes]
+    if (usual := folder / settings.run_name(stem)) in equal:
+        return usual
+    for choice in (equal, list(found)):
+        if len(choice) == 1:
+            return choice[0]
+    flags = _flags({**wanted, "optimizer": settings.optimizer})
+    if found:
+        names = ", ".join(sorted(path.name for path in found))
+        raise NoRun(f"{len(found)} runs in {folder} were made by {flags} ({names})")
+    others = find_runs(settings, wanted, alike=False)
+    raise NoRun(f"no {name} in {folder} made by {flags}{_unlike(settings, others)}")
+
+
+def _named_run(folder: Path, wanted: Mapping[str, Any], checkpoint: str) -> Path:
+    """The folder that `--save_keyword` names. Raises NoRun where no such run lies there."""
+    run = RunFolder(folder)
+    found = run.read_settings() if run.has(SETTINGS) else {}
+    if found and found["action"] != wanted["action"]:
+        raise UsageError(
+            f"argument --save_keyword: {folder} is a run of {found['action']}, not of "
+            f"{wanted['action']}: name one of those, or this one with --load_model_path "
+            f"{folder / checkpoint}"
+        )
+    if not run.has(checkpoint) or any(found.get(name) != wanted[name] for name in wanted):
+        flags = _flags({**wanted, "save_keyword": folder.name})
+        raise NoRun(f"no {checkpoint} in {folder} made by {flags}")
+    return folder
+
+
+def _flags(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"--{name} {value}" for name, value in settings.items())
+
+
+def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
+    """What keeps runs from being like these settings, as words; the first few."""
+    words = []
+    for path, run in list(runs.items())[:CANDIDATES_SHOWN]:
+        if differing := {n: run[n] for n in ALIKE if run[n] != getattr(settings, n)}:
+            words.append(f"{path.name} is of {_flags(differing)}")
+    return f" ({'; '.join(words)})" if words else ""
+
+
+def selected(settings: Settings) -> str:
+    """The file of the checkpoint that `--select` means."""
+    return {"best": BEST, "last": LATEST, "ema": EMA}[settings.select]
+
+
+def find_runs(
+    settings: Settings, wanted: Mapping[str, Any], *, alike: bool = True
+) -> dict[Path, dict[str, Any]]:
+    """The runs under `--save_model_path` with the wanted settings that have the checkpoint which
+    `--select` means: their folders, sorted, each with all its settings.
+
+    `alike` asks for the optimiser and the network of these settings, too.
+    """
+    if alike:
+        wanted = {**{name: getattr(settings, name) for name in ALIKE}, **wanted}
+    runs = {
+        path.parent: RunFolder(path.parent).read_settings()
+        for path in sorted(settings.save_model_path.glob(f"*/{SETTINGS}"))
+        if (path.parent / selected(settings)).exists()
+    }
+    return {
+        path: run
+        for path, run in runs.items()
+        if all(run.get(name) == value for name, value in wanted.items())
+    }

@@ -1,0 +1,22 @@
+"""Tables in Markdown."""
+
+from collections.abc import Collection, Sequence
+
+
+def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
+    """A table in Markdown that is aligned as text, too; the first row is its head, and the columns
+    `numbers` are set to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        " | ".join(
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    rules = [
+        "-" * (width + 1) + (":" if column in numbers else "-")
+        for column, width in enumerate(widths)
+    ]
+    head, *body = [f"| {line} |" for line in lines]
+    return "\n".join([head, f"|{'|'.join(rules)}|", *body]) + "\n"
