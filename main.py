@@ -22,7 +22,7 @@ from trainings.plan import Methods
 from trainings.predict import predict
 from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
 from trainings.reproduce import demo, report, reproduce
-from trainings.scoring import score_transfer
+from trainings.score import score_transfer
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised

@@ -16,7 +16,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from model.folding import folded
+from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, resolve_precision

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.samples import Sample
+from model.deployment.folding import folded
 from model.ensemble import Ensemble
-from model.folding import folded
 from model.model_stages import BiSeNet
 from trainings.pseudo_labels import predict
 from utils.metrics import ConfusionMatrix

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import main
-from model import runtimes
-from model.deployed import FIRST_TORCH_WITH_ONNX
-from model.folding import folded
+from model.deployment import runtimes
+from model.deployment.deployed import FIRST_TORCH_WITH_ONNX
+from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from tests.helpers import TINY
 from trainings import benchmark

@@ -8,8 +8,8 @@ import torch
 
 import main
 from datasets.labels import CLASS_NAMES
-from model import runtimes
-from model.deployed import (
+from model.deployment import runtimes
+from model.deployment.deployed import (
     CLASSES,
     FIRST_TORCH_WITH_ONNX,
     LOGITS,
@@ -17,7 +17,7 @@ from model.deployed import (
     Deployed,
     pt2_file,
 )
-from model.folding import folded
+from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from tests.helpers import TINY, make_cityscapes
 from trainings import export

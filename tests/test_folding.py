@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.folding import folded
+from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from utils import processes
 from utils.shared_norm import SharedBatchNorm2d, separated, synchronised

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from datasets.samples import Batch, Sample
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
-from trainings.loop import _Health, train_step
+from trainings.health import Health
+from trainings.loop import train_step
 from trainings.pseudo_labels import predict
 from trainings.state import TrainState
 from trainings.train_ADA import ADA
@@ -151,7 +152,7 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
     made = synchronised(method(BiSeNet(base=8), settings)).train()
     state = TrainState(made, settings, steps_per_epoch=9, scale_loss=True)
     assert state.scaler.is_enabled()
-    health = _Health(state)
+    health = Health(state)
     parts = [Batch(sample(), sample())] * 2
     with Watch():
         terms = train_step(made, state, parts, torch.float16)

@@ -19,7 +19,7 @@ from model.model_stages import BiSeNet
 from tests.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
 from tests.test_killing import TIMES, assert_same, content
 from trainings import loop, training
-from trainings.loop import _Health
+from trainings.health import Health
 from utils import signals as stopping
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
@@ -359,7 +359,7 @@ def test_under_a_loss_scale_a_bad_step_is_skipped_until_the_scale_runs_out():
     method = torch.nn.Linear(1, 1)
     scaler = SimpleNamespace(is_enabled=lambda: True, get_scale=lambda: scale)
     state = SimpleNamespace(method=method, step=0, scaler=scaler)
-    health, scale = _Health(state), 4.0
+    health, scale = Health(state), 4.0
     batch = Batch(Sample(None, None, ["one", "two"]))
 
     def note(step, loss):
@@ -432,7 +432,7 @@ def test_a_statistic_that_is_not_finite_ends_before_anything_is_saved(here, monk
 
 def test_a_loss_scale_that_has_run_out_is_an_error_with_finite_losses_too():
     scaler = SimpleNamespace(is_enabled=lambda: True, get_scale=lambda: 0.5)
-    health = _Health(SimpleNamespace(method=torch.nn.Linear(1, 1), step=1, scaler=scaler))
+    health = Health(SimpleNamespace(method=torch.nn.Linear(1, 1), step=1, scaler=scaler))
     health.note({"loss": torch.tensor(1.0)}, [])
     with pytest.raises(UserError, match="loss scale has run out"):
         health.check()

@@ -18,16 +18,14 @@ from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes, picture, save
 from trainings import pseudo_labels
 from trainings.pseudo_labels import (
-    BINS,
     PICTURE,
     PROGRESS,
     SUMMARY,
-    ConfidenceHistogram,
-    confidence_bins,
     generate_pseudo_labels,
     label_folder,
     pseudo_labelled_cityscapes,
 )
+from trainings.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError

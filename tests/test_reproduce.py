@@ -15,8 +15,8 @@ import main
 from datasets.labels import CLASS_NAMES
 from tests.helpers import TINY
 from trainings import plan as planning
+from trainings import record
 from trainings import reproduce as reproducing
-from trainings import scoring
 from trainings.estimate import data_sizes, duration, epoch_seconds, toy_sizes
 from trainings.results import KINDS
 from utils.cli.command_line import parse_settings
@@ -389,7 +389,7 @@ def test_a_score_without_its_picture_is_not_done(here, monkeypatch, tmp_path):
         raise KeyboardInterrupt
 
     run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
-    monkeypatch.setattr(scoring, "panel", interrupt)
+    monkeypatch.setattr(record, "panel", interrupt)
     words = ("--action", "train_ada", "--validation_only", "True", "--save_keyword", "scored")
     best = ("--load_model_path", str(run / "best.pth"), *WHOLE, "--save_model_path", str(tmp_path))
     assert main.main([*words, *best]) == 130

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trainings.runs import find_run
-from trainings.scoring import as_trained
+from trainings.trained import as_trained
 from utils.cli.settings import REPOSITORY, Settings, with_derived_defaults
 from utils.disk.lock import locked, owner
 from utils.disk.run_folder import BEST, HISTORY, LATEST, PREVIOUS, SETTINGS, RunFolder

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.loading.pairs import check_batch_size
-from model.deployed import Deployed, onnx_file
-from model.folding import folded
+from model.deployment.deployed import Deployed, onnx_file
+from model.deployment.folding import folded
+from model.deployment.runtimes import Runtime, is_installed, onnx_runtime, openvino, require
 from model.model_stages import WHITE, BiSeNet
-from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, require
 from model.weights import load_network
 from trainings.experiment import Experiment, new_network
 from trainings.timing import timed, training_step

@@ -14,7 +14,7 @@ from PIL import Image
 from datasets.catalog import Domain, labelled, unlabelled
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
-from model.folding import folded
+from model.deployment.folding import folded
 from model.model_stages import WHITE
 from model.weights import load_network
 from trainings.experiment import Experiment, new_network

@@ -14,7 +14,7 @@ from datasets.catalog import Domain, unlabelled
 from datasets.labels import CLASS_NAMES, NUM_CLASSES, PALETTE
 from datasets.reading import read_image
 from datasets.toy_city import draw_scene
-from model.deployed import (
+from model.deployment.deployed import (
     CLASSES,
     IMAGE,
     LOGITS,
@@ -23,9 +23,18 @@ from model.deployed import (
     onnx_file,
     pt2_file,
 )
+from model.deployment.runtimes import (
+    Runtime,
+    is_installed,
+    onnx_runtime,
+    openvino,
+    require,
+    torch_export,
+)
 from model.model_stages import BiSeNet
-from model.runtimes import Runtime, is_installed, onnx_runtime, openvino, require, torch_export
-from trainings.scoring import as_trained, load_checkpoints, refuse_views
+from trainings.checkpoints import load_checkpoints
+from trainings.record import refuse_views
+from trainings.trained import as_trained
 from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder

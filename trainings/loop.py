@@ -1,6 +1,5 @@
 """The one training loop: it minimises the sum of a method's terms and knows no method."""
 
-import contextlib
 import itertools
 import math
 import time
@@ -15,6 +14,7 @@ from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.board import class_curves, show_pictures
+from trainings.health import Health, Waits, fetched
 from trainings.method import Method
 from trainings.state import TrainState
 from trainings.val import Evaluation, print_scores
@@ -30,24 +30,7 @@ from utils.utils import (
     progress,
     resolve_precision,
     shapes_that_repeat,
-    worker_count,
 )
-
-NEVER = 2**62
-"""The step of what has not happened."""
-
-AFRESH = "start afresh with a lower --learning_rate and --overwrite"
-IN_FLOAT32 = f"the same command with --precision fp32 goes on from it, or {AFRESH}"
-"""What helps against numbers that are not finite, in float32 and in other precisions."""
-
-TIMED_STEPS = 50
-"""Steps over which waits for data are counted."""
-
-TOLERATED_WAIT = 0.1
-"""Share of the training's time that may go into waiting for data."""
-
-SMALLEST_SCALE = 1.0
-"""Of the loss under float16: below it nothing is left to scale, the loss itself is wrong."""
 
 
 def fit(
@@ -149,10 +132,10 @@ class Training:
         self.model, self.state, self.data = model, state, data
         self.folder, self.settings = run, settings
         self.precision, self.stop = precision, stop
-        self.health = _Health(state, precision)
+        self.health = Health(state, precision)
         device = next(state.method.parameters()).device
         self.arithmetic = arithmetic(settings.precision, device)
-        self.waits = _Waits(settings)
+        self.waits = Waits(settings)
         self.saved, self.saved_step = time.monotonic(), state.step
 
     def save(self) -> None:
@@ -209,7 +192,7 @@ class Training:
                 state.seconds = time.perf_counter() - start
                 if state.step % settings.log_every == 0 or state.steps_left == 0:
                     self.health.check()
-                    values = _fetched(terms)
+                    values = fetched(terms)
                     _log(values, state, self.folder)
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
@@ -257,96 +240,6 @@ class Training:
         return row, means
 
 
-class _Waits:
-    """Says once, with the remedy, that a training waits for its data."""
-
-    def __init__(self, settings: Settings):
-        self.settings, self.said = settings, False
-        self.steps, self.seconds, self.began = 0, 0.0, 0.0
-
-    @contextlib.contextmanager
-    def timed(self) -> Iterator[None]:
-        """Count the time inside as waiting for a step's data."""
-        start = time.perf_counter()
-        yield
-        now = time.perf_counter()
-        step, self.steps = self.steps % TIMED_STEPS, self.steps + 1
-        if step == 0:  # the very first one waits for the workers to start
-            self.seconds, self.began = 0.0, now
-            return
-        self.seconds += now - start
-        share = self.seconds / (now - self.began)
-        if step == TIMED_STEPS - 1 and share > TOLERATED_WAIT and not self.said:
-            self.said = True
-            print(
-                f"warning: {share:.0%} of the time goes into waiting for data: {self._remedy()}",
-                flush=True,
-            )
-
-    def _remedy(self) -> str:
-        workers, cores = worker_count(self.settings.num_workers), processes.usable_cores()
-        more = f"raise --num_workers ({workers}; there are {cores} cores), " * (workers < cores)
-        return (
-            f"{more}put --cache_dir on a local disk with room for the decoded images, or let "
-            "--aug_method have fewer codes"
-        )
-
-
-class _Health:
-    """Notices the first loss that is not finite, without waiting for the device at every step."""
-
-    def __init__(self, state: TrainState, precision: torch.dtype = torch.float32):
-        self.state = state
-        self.remedy = AFRESH if precision == torch.float32 else IN_FLOAT32
-        self.recent: dict[int, tuple[Mapping[str, Tensor], list[str]]] = {}
-        device = next(state.method.parameters()).device
-        self.first_bad = torch.tensor(NEVER, device=device)
-
-    def note(self, terms: Mapping[str, Tensor], parts: Sequence[Batch]) -> None:
-        """Remembers a step that has just been made."""
-        step = self.state.step
-        bad = torch.where(terms["loss"].isfinite(), NEVER, step)
-        self.first_bad = torch.minimum(self.first_bad, bad)
-        samples = [sample for batch in parts for sample in batch if sample]
-        self.recent[step] = terms, [", ".join(sample.name) for sample in samples]
-
-    def check(self) -> None:
-        """Raises UserError where a loss since the last time was not finite.
-
-        Under float16 such a step was skipped, and only a loss scale that has run out is an error.
-        """
-        step, scaler = self.first_bad.item(), self.state.scaler
-        recent, self.recent = self.recent, {}
-        self.first_bad.fill_(NEVER)
-        exhausted = scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
-        if exhausted and step == NEVER:
-            raise UserError(
-                f"float16's loss scale has run out after step {self.state.step}, as gradients "
-                f"overflow all the same; checkpoints before it are kept: {self.remedy}"
-            )
-        if step == NEVER or (scaler.is_enabled() and not exhausted):
-            return
-        terms, names = recent[step]
-        values = _fetched(terms)
-        bad = ", ".join(f"{name} {v}" for name, v in values.items() if not math.isfinite(v))
-        files = "; ".join(itertools.chain.from_iterable(processes.gathered(names)))
-        raise UserError(
-            f"{bad} at step {step}, on the images {files}; checkpoints before it are kept: "
-            f"{self.remedy}"
-        )
-
-    def check_weights(self) -> None:
-        """Raises UserError where a weight or a norm's statistic is not finite: a gradient can be so
-        without its loss, and what float16 skips has passed the norms."""
-        method = self.state.method
-        tensors = itertools.chain(method.parameters(), method.buffers())
-        if not all(tensor.isfinite().all() for tensor in tensors):
-            raise UserError(
-                f"a weight is not finite any more after step {self.state.step}; checkpoints before "
-                f"it are kept: {self.remedy}"
-            )
-
-
 @shapes_that_repeat()
 def train_step(
     model: nn.Module, state: TrainState, parts: Sequence[Batch], precision: torch.dtype
@@ -371,12 +264,6 @@ def _add_gradient(
     state.backward(total / parts)
     scalars = {"loss": total, **losses, **state.method.observed}
     return {name: scalar.detach() / parts for name, scalar in scalars.items()}
-
-
-def _fetched(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars from the device, which is waited for once."""
-    fetched = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
-    return dict(zip(scalars, fetched, strict=True))
 
 
 def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None:

@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
-from trainings.state import network_optimizer
+from trainings.optimisers import network_optimizer
 from utils.cli.settings import Settings
 
 Losses = dict[str, Tensor]

@@ -15,8 +15,9 @@ from trainings.batch_norm import TARGET, TRAINING
 from trainings.experiment import Experiment
 from trainings.mbt import BETAS, ensemble_stem, ensemble_suffix, val_mbt
 from trainings.pseudo_labels import SUMMARY, generate_pseudo_labels, label_folder
+from trainings.record import checkpoint_scores_name, scores_name
 from trainings.runs import selected
-from trainings.scoring import checkpoint_scores_name, score_transfer, scores_name
+from trainings.score import score_transfer
 from trainings.training import is_trained, own_folder, run_experiment
 from utils.cli.settings import PRESETS, TOY_CITY, Settings, setting_fields, with_derived_defaults
 from utils.errors import UsageError, UserError

@@ -34,8 +34,9 @@ from datasets.reading import read_image
 from model.ensemble import joint_scores
 from trainings.batch_norm import TARGET
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.record import refuse_views
 from trainings.runs import find_runs, selected
-from trainings.scoring import as_trained, refuse_views, trained_with
+from trainings.trained import as_trained, trained_with
 from trainings.video import VideoReader, check_video_support, video_writer
 from utils.background import Background
 from utils.cli.settings import Settings

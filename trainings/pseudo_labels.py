@@ -19,15 +19,18 @@ from torch import Tensor
 
 from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint
 from datasets.cityscapes import PSEUDO, cityscapes_images, pseudo_label_path, with_pseudo_labels
-from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
+from datasets.labels import CLASS_NAMES, IGNORE
 from datasets.loading.batches import batches_of
 from datasets.loading.sets import unlabelled_samples
 from datasets.reading import SampleFiles, read_label
 from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
+from trainings.checkpoints import load_checkpoints
 from trainings.experiment import Experiment
 from trainings.mbt import find_members
-from trainings.scoring import as_trained, at_size, load_checkpoints, refuse_views
+from trainings.record import at_size, refuse_views
+from trainings.thresholds import BINS, ConfidenceHistogram, confidence_bins
+from trainings.trained import as_trained
 from utils import processes
 from utils.background import Background
 from utils.cli.settings import Settings
@@ -47,53 +50,12 @@ from utils.utils import (
 )
 
 SPLIT = "train"
-MAX_THRESHOLD, RANK = 0.9, 0.66
-BINS = 10_000
-"""Of the histograms of probability, and the unit of thresholds: MAX_THRESHOLD is a whole number."""
 
 PROGRESS, SUMMARY, PICTURE = "progress.pth", "summary.json", "pseudo_labels.png"
 SAVE_EVERY = 100
 PICTURED = 4
 WRITERS = 2
 """Threads that encode labels while the next images are predicted."""
-
-
-class ConfidenceHistogram:
-    """How often each class was predicted with which probability, int64 [C, BINS + 1]."""
-
-    def __init__(self, num_classes: int = NUM_CLASSES):
-        self.counts = torch.zeros(num_classes, BINS + 1, dtype=torch.int64)
-
-    def update(self, classes: Tensor, confidence: Tensor) -> None:
-        """Adds predicted classes and their probabilities in bins, integers of one shape."""
-        codes = classes.long() * self.counts.shape[1] + confidence
-        counts = torch.bincount(codes.flatten(), minlength=self.counts.numel())
-        self.counts += counts.reshape(self.counts.shape).cpu()
-
-    def thresholds(self) -> list[int | None]:
-        """Per class the smallest bin that is kept; None for a class that was never predicted."""
-        return [_threshold(counts) for counts in self.counts]
-
-    def kept_share(self) -> list[float | None]:
-        """Per class the share of its pixels that reach the threshold, 0 to 1."""
-        return [
-            None if threshold is None else (counts[threshold:].sum() / counts.sum()).item()
-            for counts, threshold in zip(self.counts, self.thresholds(), strict=True)
-        ]
-
-
-def _threshold(counts: Tensor) -> int | None:
-    total = counts.sum().item()
-    if total == 0:
-        return None
-    rank = min(round(RANK * total), total - 1)
-    value = torch.searchsorted(counts.cumsum(0), rank, right=True).item()
-    return min(round(MAX_THRESHOLD * BINS), value)
-
-
-def confidence_bins(probability: Tensor) -> Tensor:
-    """Probabilities 0 to 1 as bins 0 to BINS, int64."""
-    return (probability * BINS).long().clamp(0, BINS)
 
 
 def label_folder(settings: Settings) -> Path:

@@ -18,7 +18,7 @@ from trainings.mbt import BETAS
 from trainings.plan import ADAPTED_SOURCE_ONLY, FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
 from trainings.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.results import Kind, Row, Run, Scores, baseline, odd_scores, read_results, rows
-from trainings.scoring import as_trained
+from trainings.trained import as_trained
 from trainings.val import scored_on
 from trainings.visualize import SIDE_BY_SIDE, comparison_sheet
 from utils.bootstrap import DRAWS, Difference, paired_difference

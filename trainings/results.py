@@ -22,8 +22,8 @@ from trainings.plan import (
     UPPER_BOUND,
     Methods,
 )
+from trainings.record import checkpoint_scores_name, scores_name
 from trainings.runs import selected
-from trainings.scoring import checkpoint_scores_name, scores_name
 from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError

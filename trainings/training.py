@@ -17,7 +17,8 @@ from trainings.board import conclude, introduce
 from trainings.experiment import Experiment, build_network
 from trainings.loop import fit
 from trainings.method import Method
-from trainings.scoring import STATISTICS, score, scoring_record
+from trainings.record import STATISTICS, scoring_record
+from trainings.score import score
 from trainings.state import TrainState
 from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes

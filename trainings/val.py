@@ -10,8 +10,8 @@ from torch import Tensor
 from datasets.labels import CLASS_NAMES
 from datasets.loading.batches import scaled_batches
 from datasets.samples import SampleDataset
+from model.deployment.folding import folded
 from model.ensemble import joint_scores
-from model.folding import folded
 from model.model_stages import BiSeNet
 from utils import processes
 from utils.cli.settings import Settings

@@ -1,0 +1,96 @@
+"""Finding the checkpoints that are meant, and loading them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from datasets.catalog import Domain
+from datasets.loading.sets import unlabelled_samples
+from model.deployment.folding import folded
+from model.model_stages import BiSeNet
+from model.weights import load_network
+from trainings.batch_norm import TARGET, reestimate_statistics
+from trainings.experiment import Experiment, new_network
+from trainings.record import STATISTICS, views_in_words
+from trainings.runs import NoRun, find_run, own_run, selected
+from trainings.trained import as_trained
+from utils.cli.settings import Settings
+from utils.disk.run_folder import SCORES, RunFolder
+from utils.errors import UserError
+from utils.transforms import augmentation_codes
+from utils.utils import find_input, resolve_device
+
+NONE = "none"
+"""The augmentation of a run without any, in words."""
+
+
+def checkpoint_to_score(
+    experiment: Experiment, settings: Settings, *, search: bool
+) -> tuple[Path, Path]:
+    """Where the scores go, and the checkpoint; with `search` that of any run that fits, else of the
+    run that these settings name."""
+    if settings.load_model_path:
+        folder = settings.save_model_path / settings.run_name(experiment.stem)
+        return folder, find_input(settings.load_model_path, "load_model_path")
+    if not search:
+        folder = own_run(settings, experiment.stem)
+        return folder, _announced(folder, settings)
+    try:
+        return find_checkpoint(experiment, settings)
+    except NoRun as error:
+        raise UserError(
+            f"{error}: run that command, or name a run with --save_keyword or a checkpoint with "
+            "--load_model_path"
+        ) from None
+
+
+def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, Path]:
+    """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
+    it; warns of another augmentation than an explicit one."""
+    folder = find_run(settings, experiment.stem, experiment.wanted(settings))
+    trained = RunFolder(folder).read_settings()["aug_method"]
+    warning = ""
+    if not settings.save_keyword and lacks_augmentation(settings, trained):
+        asked = settings.aug_method or NONE
+        warning = f"warning: no run of {experiment.action} has augmentation {asked}; instead, "
+    return folder, _announced(folder, settings, warning)
+
+
+def lacks_augmentation(settings: Settings, trained: str) -> bool:
+    """Whether the command gives another augmentation than that of a training."""
+    given = "aug_method" in settings.given
+    return given and augmentation_codes(settings.aug_method) != augmentation_codes(trained)
+
+
+def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
+    """The checkpoint of a run that is scored; says how it came about, after a warning."""
+    run, checkpoint = RunFolder(folder), folder / selected(settings)
+    trained = run.read_settings()["aug_method"] or NONE
+    how = {
+        "best": "the epoch with the highest mIoU on that run's own validation split",
+        "last": "the last epoch",
+        "ema": "averaged weights, of the last validation",
+    }[settings.select]
+    unfinished = "" if run.has(SCORES) else "; that training has not finished"
+    print(f"{warning}{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
+    return checkpoint
+
+
+def load_checkpoints(
+    checkpoints: Sequence[Path], domain: Domain, settings: Settings, *, doing: str = ""
+) -> list[BiSeNet]:
+    """Networks on the device, folded, with the batch-norm statistics that are chosen, which is
+    printed after what is `doing` with them; `domain` is what they are going to see."""
+    device = resolve_device(settings.device)
+    networks = []
+    for checkpoint in checkpoints:
+        network = new_network(as_trained(settings, checkpoint))  # each may have its own width
+        print(f"{checkpoint}: {load_network(network, checkpoint)}")
+        networks.append(network.to(device, memory_format=torch.channels_last).eval())
+    if settings.bn_statistics == TARGET:
+        samples = unlabelled_samples(domain, settings)
+        reestimate_statistics(networks, samples, settings, device)
+    how = ", ".join([STATISTICS[settings.bn_statistics], *views_in_words(settings)])
+    print(f"{doing} with {how}".lstrip(), flush=True)
+    return [folded(network) for network in networks]

@@ -1,0 +1,73 @@
+"""Scoring a checkpoint on a data set's validation split."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datasets.catalog import Domain
+from datasets.loading.sets import unlabelled_samples, validation_samples
+from trainings.batch_norm import TARGET, TRAINING, check_enough
+from trainings.checkpoints import checkpoint_to_score, load_checkpoints
+from trainings.experiment import Experiment
+from trainings.record import (
+    STATISTICS,
+    at_size,
+    checkpoint_scores_name,
+    scoring_record,
+    write_scores,
+)
+from trainings.trained import as_trained
+from trainings.val import evaluate, print_scores, scores_table
+from utils.cli.settings import Settings
+from utils.disk.run_folder import RunFolder
+from utils.errors import UserError
+from utils.utils import resolve_device
+
+
+def score(experiment: Experiment, settings: Settings) -> None:
+    """Scores the checkpoint that is named, else that of the experiment's own run."""
+    folder, checkpoint = checkpoint_to_score(experiment, settings, search=False)
+    settings = as_trained(settings, checkpoint)
+    score_checkpoint(checkpoint, folder, experiment.validation, settings)
+
+
+def score_transfer(source: Experiment, settings: Settings) -> None:
+    """The domain shift: a network trained on the source, scored on Cityscapes; and how much of it
+    the statistics of the target take back."""
+    folder, checkpoint = checkpoint_to_score(source, settings, search=True)
+    domain, settings = Domain.CITYSCAPES, as_trained(settings, checkpoint)
+
+    def scored_with(statistics: str) -> dict[str, Any]:
+        chosen = replace(settings, bn_statistics=statistics)
+        return score_checkpoint(checkpoint, folder, domain, chosen)
+
+    records = {STATISTICS[TRAINING]: scored_with(TRAINING)}
+    try:
+        check_enough(unlabelled_samples(domain, settings))
+    except UserError as error:  # a validation split alone is enough for the first row
+        print(f"not scored with {STATISTICS[TARGET]}: {error}")
+    else:
+        records[STATISTICS[TARGET]] = scored_with(TARGET)
+    validation = records[STATISTICS[TRAINING]]["validation"]
+    print(f"\n{scores_table(records.items(), validation)}", end="", flush=True)
+
+
+def score_checkpoint(
+    checkpoint: Path, folder: Path, domain: Domain, settings: Settings
+) -> dict[str, Any]:
+    """The record of a checkpoint's scores on a domain's validation split with the chosen batch-norm
+    statistics, which are printed and left in the folder, too."""
+    doing = f"scored{at_size(domain, settings)}"
+    (network,) = load_checkpoints([checkpoint], domain, settings, doing=doing)
+    device = resolve_device(settings.device)
+    evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
+    scores = evaluation.scores()
+    print_scores(scores)
+    record = {
+        "checkpoint": str(checkpoint),
+        **scores,
+        **scoring_record(domain, settings, evaluation, settings.bn_statistics),
+    }
+    name = checkpoint_scores_name(checkpoint, folder, domain, settings)
+    write_scores(RunFolder(folder), name, record, evaluation)
+    return record
