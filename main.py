@@ -13,22 +13,22 @@ from functools import partial
 
 from datasets.catalog import Domain
 from datasets.check.check_data import check_data
-from trainings import benchmark
-from trainings.demo import make_toy_data, recipe
+from trainings.application import benchmark
+from trainings.application.export import export
+from trainings.application.predict import predict
+from trainings.application.visualize import visualize
+from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_cityscapes
-from trainings.export import export
-from trainings.mbt import val_mbt
-from trainings.plan import Methods
-from trainings.predict import predict
-from trainings.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
-from trainings.reproduce import demo, report, reproduce
-from trainings.score import score_transfer
+from trainings.reproduction.demo import make_toy_data, recipe
+from trainings.reproduction.plan import Methods
+from trainings.reproduction.reproduce import demo, report, reproduce
+from trainings.scoring.mbt import val_mbt
+from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
+from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
-from trainings.training import run_experiment
-from trainings.visualize import visualize
 from utils import processes
 from utils.cli.action import Action
 from utils.cli.command_line import parse_settings

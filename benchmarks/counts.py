@@ -41,8 +41,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
-from trainings.loop import train_step
-from trainings.state import TrainState
+from trainings.engine.loop import train_step
+from trainings.engine.state import TrainState
 from utils import fda, fused_cross_entropy, losses, upsampling
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.text import markdown

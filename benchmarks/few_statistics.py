@@ -15,8 +15,8 @@ import main as command_line
 from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples, validation_samples
 from model.weights import load_network
-from trainings.batch_norm import with_statistics_of
 from trainings.experiment import new_network
+from trainings.scoring.batch_norm import with_statistics_of
 from trainings.val import evaluate
 from utils.cli.command_line import parse_settings
 

@@ -39,10 +39,10 @@ from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import training_samples
 from datasets.samples import Batch
 from datasets.toy_city import make_toy_city
+from trainings.engine.loop import compile_parts, train_step
+from trainings.engine.state import TrainState
 from trainings.experiment import new_network, unlabelled_cityscapes
-from trainings.loop import compile_parts, train_step
 from trainings.method import Method
-from trainings.state import TrainState
 from utils.cli.settings import PRECISIONS, Settings, with_derived_defaults
 from utils.text import markdown
 from utils.utils import autocast, float32_products, resolve_precision, seed_everything

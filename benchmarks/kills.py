@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.helpers import MAIN, TINY, run_main
 from tests.test_killing import OFTEN, ROOTS, assert_same, content
-from trainings.pseudo_labels import SUMMARY
+from trainings.scoring.pseudo_labels import SUMMARY
 
 EPOCHS = "4"
 BETAS = ("0.01", "0.05", "0.09")

@@ -25,7 +25,7 @@ from datasets.samples import Sample
 from model.deployment.folding import folded
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
-from trainings.pseudo_labels import predict
+from trainings.scoring.pseudo_labels import predict
 from utils.metrics import ConfusionMatrix
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, resolve_precision

@@ -15,9 +15,9 @@ from torch import nn
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
-from trainings.loop import train_step
+from trainings.engine.loop import train_step
+from trainings.engine.state import TrainState
 from trainings.method import Method
-from trainings.state import TrainState
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised

@@ -15,8 +15,8 @@ from datasets.loading.batches import to_device
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from tests.distributed_worker import METHODS, global_batch, own_parts
-from trainings.loop import train_step
-from trainings.state import TrainState
+from trainings.engine.loop import train_step
+from trainings.engine.state import TrainState
 from utils import processes
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.shared_norm import synchronised

@@ -19,7 +19,7 @@ from datasets.labels import CLASS_NAMES
 from model.model_stages import BiSeNet
 from model.weights import load_network
 from tests.helpers import MAIN, TINY, make_cityscapes, make_gta5, run_main
-from trainings import loop
+from trainings.engine import loop
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST
 

@@ -11,8 +11,13 @@ from datasets.loading.sets import unlabelled_samples
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.helpers import MAIN, make_cityscapes, picture, save
-from trainings import batch_norm
-from trainings.batch_norm import mixed_batches, reestimate_statistics, shuffled, with_statistics_of
+from trainings.scoring import batch_norm
+from trainings.scoring.batch_norm import (
+    mixed_batches,
+    reestimate_statistics,
+    shuffled,
+    with_statistics_of,
+)
 from utils import processes
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError

@@ -14,8 +14,8 @@ from model.deployment.deployed import FIRST_TORCH_WITH_ONNX
 from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from tests.helpers import TINY
-from trainings import benchmark
-from trainings.timing import timed
+from trainings.application import benchmark
+from trainings.engine.timing import timed
 from utils import processes
 from utils.cli.settings import Settings
 

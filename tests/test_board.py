@@ -11,9 +11,9 @@ from PIL import Image
 import main
 from datasets.labels import CLASS_NAMES
 from tests.helpers import TINY
-from trainings import training
-from trainings.board import COMPARED, METRICS, class_curves
-from trainings.loop import Training
+from trainings.engine import run as training
+from trainings.engine.loop import Training
+from trainings.engine.tensorboard import COMPARED, METRICS, class_curves
 from trainings.train_FDA import FDA
 from utils.disk.run_folder import LATEST
 

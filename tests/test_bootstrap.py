@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainings.report import _difference_cell
-from utils.bootstrap import Difference, paired_difference
+from trainings.reproduction.differences import Difference, paired_difference
+from trainings.reproduction.report import _difference_cell
 from utils.metrics import ConfusionMatrix
 
 

@@ -20,7 +20,7 @@ from model.deployment.deployed import (
 from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from tests.helpers import TINY, make_cityscapes
-from trainings import export
+from trainings.application import export
 from utils.cli.settings import Settings
 from utils.utils import file_digest
 

@@ -12,10 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from datasets.samples import Batch, Sample
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
-from trainings.health import Health
-from trainings.loop import train_step
-from trainings.pseudo_labels import predict
-from trainings.state import TrainState
+from trainings.engine.health import Health
+from trainings.engine.loop import train_step
+from trainings.engine.state import TrainState
+from trainings.scoring.pseudo_labels import predict
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised

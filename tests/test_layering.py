@@ -13,6 +13,9 @@ ALLOWED = {
     "utils": {"utils", "datasets.labels"},
     "trainings": {"trainings", "datasets", "model", "utils"},
 }
+FLOORS = ("scoring", "engine", "application", "reproduction")
+"""Packages of trainings, each of which imports from those before it and from the files beside."""
+
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -33,6 +36,21 @@ def test_imports_point_down(path):
     room = path.relative_to(ROOT).parts[0]
     for name in own_imports(path):
         assert any(name == a or name.startswith(f"{a}.") for a in ALLOWED[room]), name
+
+
+def floor(module: str) -> int:
+    """Place of a module of trainings among its floors, 0 for a file beside them."""
+    package = module.split(".")[1]
+    return FLOORS.index(package) + 1 if package in FLOORS else 0
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if "trainings" in path.parts], ids=lambda p: p.stem
+)
+def test_floors_of_trainings_import_from_below(path):
+    own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for name in own_imports(path):
+        assert not name.startswith("trainings.") or floor(name) <= floor(own), name
 
 
 def test_every_package_has_its_own_init():

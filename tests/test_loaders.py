@@ -19,7 +19,7 @@ from datasets.loading.sets import training_samples, unlabelled_samples, validati
 from datasets.reading import read_image
 from datasets.samples import SampleDataset
 from tests.helpers import label_ids, make_cityscapes, make_gta5, picture, save
-from trainings.predict import as_seen
+from trainings.application.predict import as_seen
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UsageError, UserError
 from utils.transforms import Preparation, train_transform

@@ -18,8 +18,9 @@ from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
 from tests.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
 from tests.test_killing import TIMES, assert_same, content
-from trainings import loop, training
-from trainings.health import Health
+from trainings.engine import loop
+from trainings.engine import run as training
+from trainings.engine.health import Health
 from utils import signals as stopping
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder

@@ -7,7 +7,7 @@ import torch
 import main
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes
-from trainings.mbt import ensemble_folder, find_members
+from trainings.scoring.mbt import ensemble_folder, find_members
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError

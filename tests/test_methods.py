@@ -14,7 +14,7 @@ from datasets.samples import Batch, Sample
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests import distributed_worker
-from trainings.loop import compile_parts
+from trainings.engine.loop import compile_parts
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_SSL_FDA import SSLFDA

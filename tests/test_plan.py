@@ -6,10 +6,11 @@ import pytest
 
 import main
 from tests.helpers import TINY
-from trainings import estimate, timing
-from trainings.demo import recipe
-from trainings.plan import make_plan
-from trainings.reproduce import DEMO_SELF_TRAINING
+from trainings.engine import timing
+from trainings.reproduction import estimate
+from trainings.reproduction.demo import recipe
+from trainings.reproduction.plan import make_plan
+from trainings.reproduction.reproduce import DEMO_SELF_TRAINING
 from utils import processes
 from utils.cli.command_line import parse_settings
 from utils.errors import UsageError

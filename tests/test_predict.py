@@ -19,8 +19,8 @@ from datasets.labels import CLASS_NAMES, LABEL_ID_TO_TRAIN_ID, PALETTE
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.helpers import claim_size, label_ids, picture, run_main, save
-from trainings import predict, video
-from trainings.predict import KINDS, as_seen
+from trainings.application import predict, video
+from trainings.application.predict import KINDS, as_seen
 from utils.background import Background
 from utils.pictures import overlay
 from utils.transforms import Preparation

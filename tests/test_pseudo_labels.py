@@ -16,8 +16,8 @@ from datasets.samples import SampleDataset
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes, picture, save
-from trainings import pseudo_labels
-from trainings.pseudo_labels import (
+from trainings.scoring import pseudo_labels
+from trainings.scoring.pseudo_labels import (
     PICTURE,
     PROGRESS,
     SUMMARY,
@@ -25,7 +25,7 @@ from trainings.pseudo_labels import (
     label_folder,
     pseudo_labelled_cityscapes,
 )
-from trainings.thresholds import BINS, ConfidenceHistogram, confidence_bins
+from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError

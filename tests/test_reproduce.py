@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 import main
 from datasets.labels import CLASS_NAMES
 from tests.helpers import TINY
-from trainings import plan as planning
-from trainings import record
-from trainings import reproduce as reproducing
-from trainings.estimate import data_sizes, duration, epoch_seconds, toy_sizes
-from trainings.results import KINDS
+from trainings.reproduction import plan as planning
+from trainings.reproduction import reproduce as reproducing
+from trainings.reproduction.estimate import data_sizes, duration, epoch_seconds, toy_sizes
+from trainings.reproduction.results import KINDS
+from trainings.scoring import record
 from utils.cli.command_line import parse_settings
 from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainings.runs import find_run
-from trainings.trained import as_trained
+from trainings.scoring.runs import find_run
+from trainings.scoring.trained import as_trained
 from utils.cli.settings import REPOSITORY, Settings, with_derived_defaults
 from utils.disk.lock import locked, owner
 from utils.disk.run_folder import BEST, HISTORY, LATEST, PREVIOUS, SETTINGS, RunFolder

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from model.model_stages import BiSeNet
+from trainings.engine.state import TrainState
 from trainings.optimisers import default_warmup, network_optimizer, parameter_groups, poly
-from trainings.state import TrainState
 from trainings.train_ADA import ADA
 from trainings.train_simple import Supervised
 from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults

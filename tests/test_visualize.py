@@ -13,9 +13,14 @@ from datasets.loading.sets import validation_samples
 from model.ensemble import joint_scores
 from model.model_stages import BiSeNet
 from tests.helpers import make_cityscapes
-from trainings import visualize
-from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.visualize import comparison_sheet, named_predictors, single, telling_images
+from trainings.application import visualize
+from trainings.application.visualize import (
+    comparison_sheet,
+    named_predictors,
+    single,
+    telling_images,
+)
+from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError
 

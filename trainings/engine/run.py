@@ -12,14 +12,14 @@ from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from trainings.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
-from trainings.board import conclude, introduce
+from trainings.engine.loop import fit
+from trainings.engine.state import TrainState
+from trainings.engine.tensorboard import conclude, introduce
 from trainings.experiment import Experiment, build_network
-from trainings.loop import fit
 from trainings.method import Method
-from trainings.record import STATISTICS, scoring_record
-from trainings.score import score
-from trainings.state import TrainState
+from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
+from trainings.scoring.record import STATISTICS, scoring_record
+from trainings.scoring.score import score
 from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes
 from utils.cli.settings import Settings

@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.catalog import Domain
-from trainings.batch_norm import TARGET, TRAINING
-from trainings.mbt import BETAS, ensemble_suffix
-from trainings.plan import (
+from trainings.reproduction.plan import (
     ADAPTED_SOURCE_ONLY,
     ADVERSARIAL,
     AUGMENTATION,
@@ -22,8 +20,10 @@ from trainings.plan import (
     UPPER_BOUND,
     Methods,
 )
-from trainings.record import checkpoint_scores_name, scores_name
-from trainings.runs import selected
+from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.mbt import BETAS, ensemble_suffix
+from trainings.scoring.record import checkpoint_scores_name, scores_name
+from trainings.scoring.runs import selected
 from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError

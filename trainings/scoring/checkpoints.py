@@ -10,11 +10,11 @@ from datasets.loading.sets import unlabelled_samples
 from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from model.weights import load_network
-from trainings.batch_norm import TARGET, reestimate_statistics
 from trainings.experiment import Experiment, new_network
-from trainings.record import STATISTICS, views_in_words
-from trainings.runs import NoRun, find_run, own_run, selected
-from trainings.trained import as_trained
+from trainings.scoring.batch_norm import TARGET, reestimate_statistics
+from trainings.scoring.record import STATISTICS, views_in_words
+from trainings.scoring.runs import NoRun, find_run, own_run, selected
+from trainings.scoring.trained import as_trained
 from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, RunFolder
 from utils.errors import UserError

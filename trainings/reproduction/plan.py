@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.catalog import Domain
-from trainings.batch_norm import TARGET, TRAINING
+from trainings.engine.run import is_trained, own_folder, run_experiment
 from trainings.experiment import Experiment
-from trainings.mbt import BETAS, ensemble_stem, ensemble_suffix, val_mbt
-from trainings.pseudo_labels import SUMMARY, generate_pseudo_labels, label_folder
-from trainings.record import checkpoint_scores_name, scores_name
-from trainings.runs import selected
-from trainings.score import score_transfer
-from trainings.training import is_trained, own_folder, run_experiment
+from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.mbt import BETAS, ensemble_stem, ensemble_suffix, val_mbt
+from trainings.scoring.pseudo_labels import SUMMARY, generate_pseudo_labels, label_folder
+from trainings.scoring.record import checkpoint_scores_name, scores_name
+from trainings.scoring.runs import selected
+from trainings.scoring.score import score_transfer
 from utils.cli.settings import PRESETS, TOY_CITY, Settings, setting_fields, with_derived_defaults
 from utils.errors import UsageError, UserError
 from utils.transforms import augmentation_codes

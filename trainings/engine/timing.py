@@ -10,9 +10,9 @@ import torch
 from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch, Sample
 from model.model_stages import WHITE
+from trainings.engine.loop import train_step
+from trainings.engine.state import TrainState
 from trainings.experiment import Experiment, new_network
-from trainings.loop import train_step
-from trainings.state import TrainState
 from utils import processes
 from utils.cli.settings import Settings
 from utils.utils import resolve_precision

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from datasets.catalog import Domain
 from datasets.loading.sets import validation_samples
-from trainings.checkpoints import NONE, find_checkpoint, lacks_augmentation
 from trainings.experiment import Experiment
-from trainings.predictors import Predictor, load_predictors
-from trainings.record import at_size, scores_name, scoring_record, write_scores
-from trainings.runs import NoRun, find_runs
-from trainings.trained import as_trained
+from trainings.scoring.checkpoints import NONE, find_checkpoint, lacks_augmentation
+from trainings.scoring.predictors import Predictor, load_predictors
+from trainings.scoring.record import at_size, scores_name, scoring_record, write_scores
+from trainings.scoring.runs import NoRun, find_runs
+from trainings.scoring.trained import as_trained
 from trainings.val import evaluate_each, print_scores, scores_table
 from utils.cli.settings import Settings
 from utils.disk.run_folder import SETTINGS, RunFolder

@@ -25,12 +25,12 @@ from datasets.loading.sets import unlabelled_samples
 from datasets.reading import SampleFiles, read_label
 from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
-from trainings.checkpoints import load_checkpoints
 from trainings.experiment import Experiment
-from trainings.mbt import find_members
-from trainings.record import at_size, refuse_views
-from trainings.thresholds import BINS, ConfidenceHistogram, confidence_bins
-from trainings.trained import as_trained
+from trainings.scoring.checkpoints import load_checkpoints
+from trainings.scoring.mbt import find_members
+from trainings.scoring.record import at_size, refuse_views
+from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
+from trainings.scoring.trained import as_trained
 from utils import processes
 from utils.background import Background
 from utils.cli.settings import Settings

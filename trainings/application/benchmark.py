@@ -20,8 +20,8 @@ from model.deployment.folding import folded
 from model.deployment.runtimes import Runtime, is_installed, onnx_runtime, openvino, require
 from model.model_stages import WHITE, BiSeNet
 from model.weights import load_network
+from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
-from trainings.timing import timed, training_step
 from utils.cli.settings import Settings
 from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder

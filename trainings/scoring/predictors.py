@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datasets.catalog import Domain
 from model.model_stages import BiSeNet
-from trainings.checkpoints import load_checkpoints
+from trainings.scoring.checkpoints import load_checkpoints
 from utils.cli.settings import Settings
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.samples import Batch
-from trainings.state import TrainState
+from trainings.engine.state import TrainState
 from utils import processes
 from utils.cli.settings import Settings
 from utils.errors import UserError

@@ -14,11 +14,11 @@ from datasets.catalog import Domain
 from datasets.loading.sets import validation_samples
 from datasets.samples import SampleDataset
 from trainings.experiment import Experiment
-from trainings.mbt import ensemble_folder, ensemble_suffix, find_members
-from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.record import at_size, scoring_record, scoring_suffix, unusual_scoring
-from trainings.runs import find_runs, selected
-from trainings.trained import as_trained
+from trainings.scoring.mbt import ensemble_folder, ensemble_suffix, find_members
+from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.scoring.record import at_size, scoring_record, scoring_suffix, unusual_scoring
+from trainings.scoring.runs import find_runs, selected
+from trainings.scoring.trained import as_trained
 from trainings.val import Evaluation, evaluate_each, in_percent, scored_on, scores_table
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder

@@ -13,10 +13,10 @@ from datasets.loading.batches import training_batches
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
-from trainings.board import class_curves, show_pictures
-from trainings.health import Health, Waits, fetched
+from trainings.engine.health import Health, Waits, fetched
+from trainings.engine.state import TrainState
+from trainings.engine.tensorboard import class_curves, show_pictures
 from trainings.method import Method
-from trainings.state import TrainState
 from trainings.val import Evaluation, print_scores
 from utils import processes
 from utils.cli.settings import Settings

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from datasets.samples import Batch
-from trainings.state import TrainState
+from trainings.engine.state import TrainState
 from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
 from utils.event_files import hparams

@@ -32,12 +32,12 @@ from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
 from model.ensemble import joint_scores
-from trainings.batch_norm import TARGET
-from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.record import refuse_views
-from trainings.runs import find_runs, selected
-from trainings.trained import as_trained, trained_with
-from trainings.video import VideoReader, check_video_support, video_writer
+from trainings.application.video import VideoReader, check_video_support, video_writer
+from trainings.scoring.batch_norm import TARGET
+from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.scoring.record import refuse_views
+from trainings.scoring.runs import find_runs, selected
+from trainings.scoring.trained import as_trained, trained_with
 from utils.background import Background
 from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions

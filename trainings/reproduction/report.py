@@ -13,15 +13,30 @@ import numpy as np
 from datasets.catalog import Domain, data_set
 from datasets.labels import CLASS_NAMES
 from datasets.loading.sets import validation_samples
-from trainings.batch_norm import TARGET, TRAINING
-from trainings.mbt import BETAS
-from trainings.plan import ADAPTED_SOURCE_ONLY, FOURIER, SELF_TRAINING, SOURCE_ONLY, Methods
-from trainings.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.results import Kind, Row, Run, Scores, baseline, odd_scores, read_results, rows
-from trainings.trained import as_trained
+from trainings.application.visualize import SIDE_BY_SIDE, comparison_sheet
+from trainings.reproduction.differences import DRAWS, Difference, paired_difference
+from trainings.reproduction.plan import (
+    ADAPTED_SOURCE_ONLY,
+    FOURIER,
+    SELF_TRAINING,
+    SOURCE_ONLY,
+    Methods,
+)
+from trainings.reproduction.results import (
+    Kind,
+    Row,
+    Run,
+    Scores,
+    baseline,
+    odd_scores,
+    read_results,
+    rows,
+)
+from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.mbt import BETAS
+from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.scoring.trained import as_trained
 from trainings.val import scored_on
-from trainings.visualize import SIDE_BY_SIDE, comparison_sheet
-from utils.bootstrap import DRAWS, Difference, paired_difference
 from utils.cli.settings import Settings
 from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from datasets.catalog import Domain, data_set, fingerprint, resize_size
-from trainings.batch_norm import TARGET, TRAINING
-from trainings.trained import SIZES, as_trained
+from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.trained import SIZES, as_trained
 from trainings.val import Evaluation, scored_on
 from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions

@@ -6,17 +6,17 @@ from typing import Any
 
 from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples, validation_samples
-from trainings.batch_norm import TARGET, TRAINING, check_enough
-from trainings.checkpoints import checkpoint_to_score, load_checkpoints
 from trainings.experiment import Experiment
-from trainings.record import (
+from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough
+from trainings.scoring.checkpoints import checkpoint_to_score, load_checkpoints
+from trainings.scoring.record import (
     STATISTICS,
     at_size,
     checkpoint_scores_name,
     scoring_record,
     write_scores,
 )
-from trainings.trained import as_trained
+from trainings.scoring.trained import as_trained
 from trainings.val import evaluate, print_scores, scores_table
 from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder

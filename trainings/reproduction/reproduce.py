@@ -3,10 +3,10 @@
 import time
 from collections.abc import Sequence
 
-from trainings.demo import make_toy_data, recipe
-from trainings.estimate import DataSizes, data_sizes, plan_table, toy_sizes
-from trainings.plan import Methods, Step, make_plan, plan_folder
-from trainings.report import write_report
+from trainings.reproduction.demo import make_toy_data, recipe
+from trainings.reproduction.estimate import DataSizes, data_sizes, plan_table, toy_sizes
+from trainings.reproduction.plan import Methods, Step, make_plan, plan_folder
+from trainings.reproduction.report import write_report
 from utils import processes
 from utils.cli.settings import Settings
 

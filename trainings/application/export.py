@@ -32,9 +32,9 @@ from model.deployment.runtimes import (
     torch_export,
 )
 from model.model_stages import BiSeNet
-from trainings.checkpoints import load_checkpoints
-from trainings.record import refuse_views
-from trainings.trained import as_trained
+from trainings.scoring.checkpoints import load_checkpoints
+from trainings.scoring.record import refuse_views
+from trainings.scoring.trained import as_trained
 from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder

@@ -17,9 +17,9 @@ from datasets.loading.pairs import check_batch_size
 from model.deployment.folding import folded
 from model.model_stages import WHITE
 from model.weights import load_network
+from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
-from trainings.plan import Command, Step
-from trainings.timing import random_sample, timed, training_step
+from trainings.reproduction.plan import Command, Step
 from trainings.val import PANEL_ROWS
 from utils import processes
 from utils.cli.settings import Settings
