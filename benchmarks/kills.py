@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.helpers import MAIN, TINY, run_main
-from tests.test_killing import OFTEN, ROOTS, assert_same, content
+from tests.commands.test_killing import OFTEN, ROOTS, assert_same, content
+from tests.support.helpers import MAIN, TINY, run_main
 from trainings.scoring.pseudo_labels import SUMMARY
 
 EPOCHS = "4"

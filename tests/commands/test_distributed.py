@@ -1,0 +1,257 @@
+"""Several processes train, score and label as one: real torchrun, two of them, gloo on the CPU."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.loading.pairs import TrainingData
+from tests.support import distributed_worker
+from tests.support.helpers import MAIN, TINY
+from utils import processes
+from utils.disk.run_folder import LATEST
+from utils.errors import UsageError
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def torchrun(*words, cwd, timeout=300):
+    return run(*TORCHRUN, *words, cwd=cwd, timeout=timeout)
+
+
+def single(*words, cwd):
+    return run(sys.executable, *words, cwd=cwd, timeout=300)
+
+
+def run(*words, cwd, timeout):
+    return subprocess.run(
+        list(map(str, words)),
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """What the worker found in two processes."""
+    path = tmp_path_factory.mktemp("two") / "result.pth"
+    done = torchrun("-m", "tests.support.distributed_worker", path, cwd=MAIN.parent)
+    assert done.returncode == 0, done.stderr
+    return torch.load(path, weights_only=True)
+
+
+def assert_close(one, other):
+    for part in ("method", "average"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(
+                value, other[part][name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
+    assert one["scalars"] == pytest.approx(other["scalars"], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+def test_two_processes_train_as_one_with_unequally_many_ignored_pixels(of_two, kind):
+    assert_close(of_two[kind], distributed_worker.train(kind))
+
+
+def test_two_processes_accumulate_in_float16_as_one(of_two):
+    """The network of ADA, which is called there with weights that scale their gradients. Without a
+    loss scale the discriminator's gradients are rounded to 0 here or there."""
+    alone = distributed_worker.train("ada", ignored=False, precision=torch.float16)
+    found = of_two["float16 in two passes"]
+    for name, value in alone["average"].items():
+        torch.testing.assert_close(found["average"][name], value, rtol=1e-4, atol=5e-5, msg=name)
+    assert found["scalars"] == pytest.approx(alone["scalars"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "kind, dtype, near",
+    [
+        ("norms", torch.float64, 1e-9),
+        ("compiled norms", torch.float64, 1e-9),
+        ("float32 norms", torch.float32, 1e-5),
+    ],
+)
+def test_batch_norms_of_two_processes_see_the_whole_batch(of_two, kind, dtype, near):
+    """Values, gradients and running statistics, also in one graph of the compiler."""
+    for name, value in distributed_worker.normalise(dtype=dtype).items():
+        torch.testing.assert_close(of_two[kind][name], value, rtol=near, atol=near, msg=name)
+
+
+def test_two_processes_clip_and_accumulate_as_one(of_two):
+    alone = distributed_worker.train("fda", ignored=False, clip=0.1)
+    assert_close(of_two["clipped in two passes"], alone)
+    unclipped = distributed_worker.train("fda", ignored=False)
+    assert alone["scalars"]["loss"] != unclipped["scalars"]["loss"]
+
+
+def test_what_one_process_wants_all_do(of_two):
+    assert of_two["agreed"] == [1, 5]
+
+
+@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+def test_accumulated_batches_equal_the_large_batch(kind):
+    alone = distributed_worker.train(kind, ignored=False)
+    for passes in (2, 4):
+        assert_close(distributed_worker.train(kind, passes, ignored=False), alone)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_processes_take_disjoint_shares_of_the_same_order(monkeypatch, passes):
+    data = TrainingData(range(21), range(5), batch_size=8, seed=3, passes=passes)
+    whole = [sorted(batch) for batch in data.keys(1, 4)]
+    for count in (1, 2, 4 // passes):
+        shares = []
+        for rank in range(count):
+            monkeypatch.setattr(processes, "count", lambda count=count: count)
+            monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+            own = list(data.own_keys(1, 4))
+            assert {len(part) for part in own} == {8 // passes // count}
+            shares.append([list(chain(*own[i : i + passes])) for i in range(0, len(own), passes)])
+        dealt = [sorted(chain(*parts)) for parts in zip(*shares, strict=True)]
+        assert dealt == whole
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(UsageError, match="4 images cannot be shared equally by 3 processes"):
+        TrainingData(range(21), batch_size=4, seed=0)
+    with pytest.raises(UsageError, match="at least 2 in each of 3 processes"):
+        TrainingData(range(21), batch_size=3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A working directory with a Toy City and an FDA network that two processes trained."""
+    folder = tmp_path_factory.mktemp("work")
+    toy = ("--toy_train", "9", "--toy_val", "5", "--toy_size", "64", "96")
+    done = single(MAIN, "--action", "make_toy_data", "--toy_root", "toy", *toy, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = torchrun(MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "4 images (2 processes x 2)" in done.stdout
+    assert done.stdout.count("mIoU last") == 1
+    return folder
+
+
+def command(action, *more):
+    words = ("--action", action, "--save_model_path", "runs", *ROOTS, *TINY, "--batch_size", "4")
+    return (*words, "--num_epochs", "2", "--num_workers", "1", *more)
+
+
+def test_scores_of_two_processes_are_exactly_those_of_one(here):
+    run = here / "runs" / "fda05_sgd_noaug"
+    trained = json.loads((run / "scores.json").read_text())
+    words = command("train_fda", "--fda_beta", "0.05", "--validation_only", "True")
+    records = []
+    for start in (single, torchrun):
+        done = start(MAIN, *words, "--batch_size", "2", cwd=here)
+        assert done.returncode == 0, done.stderr
+        records.append(json.loads((run / "validation_cityscapes.json").read_text()))
+        (run / "validation_cityscapes.png").rename(run / f"of_{len(records)}.png")
+    one, two = records
+    for name in ("mIoU", "pixel_accuracy", "class_IoU"):
+        assert one[name] == two[name]
+    assert one["validation"] == two["validation"] and two["validation"]["images"] == 5
+    assert (run / "of_1.png").read_bytes() == (run / "of_2.png").read_bytes()
+    assert trained["best"]["mIoU"] == one["mIoU"], "each process has scored a network of its own"
+
+
+def test_pseudo_labels_of_two_processes_are_those_of_one(here):
+    best = here / "runs" / "fda05_sgd_noaug" / "best.pth"
+    made = {}
+    for name, start in (("one", single), ("two", torchrun)):
+        words = ("--mbt_checkpoints", best, best, "--pseudo_label_path", name)
+        done = start(MAIN, *command("generate_pseudo_labels", *words), cwd=here)
+        assert done.returncode == 0, done.stderr
+        files = sorted((here / name / "train").rglob("*.png"))
+        made[name] = {path.relative_to(here / name): path.read_bytes() for path in files}
+        made[name]["classes"] = json.loads((here / name / "summary.json").read_text())["classes"]
+    assert made["one"] == made["two"] and len(made["one"]) == 9 + 1
+
+
+def stopped(words, cwd, stop):
+    """What two processes printed that `stop`, given torchrun's id, has stopped in training."""
+    process = subprocess.Popen(
+        [*TORCHRUN, str(MAIN), *words],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    printed = ""
+    while "epoch 2/" not in printed:
+        line = process.stdout.readline()
+        assert line, printed
+        printed += line
+    stop(process.pid)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    return rest
+
+
+def interrupt_all(torchrun):
+    os.kill(torchrun, signal.SIGINT)
+
+
+def interrupt_second(torchrun):
+    """The process that neither prints nor writes."""
+    children = Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split()
+    (second,) = (
+        pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()
+    )
+    os.kill(int(second), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        interrupt_all,
+        pytest.param(
+            interrupt_second,
+            marks=pytest.mark.skipif(
+                sys.platform != "linux", reason="processes are found in /proc"
+            ),
+        ),
+    ],
+)
+def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop):
+    """Where one process is to stop, all do after the same step."""
+    words = command("train_ada", "--discriminator", "light", "--save_keyword", stop.__name__)
+    # A validation is not waited for, so that there is nothing to agree on in one.
+    words = (*words, "--num_epochs", "30", "--validation_step", "30")
+    rest = stopped(words, here, stop)
+    assert rest.count("stopped after step") == 1, rest
+    latest = torch.load(here / "runs" / stop.__name__ / LATEST, weights_only=True)
+    assert f"stopped after step {latest['step']} of 60" in rest
+    done = single(MAIN, *words, cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert f"and {latest['step']} of 60 steps" in done.stdout
+
+
+def test_a_process_that_fails_takes_the_others_down_with_its_one_sentence(here):
+    broken = here / "broken"
+    (broken / "images").mkdir(parents=True)
+    (broken / "labels").mkdir()
+    for path in (here / "toy" / "GTA5").rglob("*.png"):
+        (broken / path.relative_to(here / "toy" / "GTA5")).write_bytes(path.read_bytes())
+    (broken / "images" / "00001.png").write_bytes(b"no picture")
+    words = command("train_simple_gta5", "--cache_dir", "none", "--save_keyword", "broken")
+    done = torchrun(MAIN, *words, "--gta5_root", "broken", cwd=here, timeout=120)
+    assert done.returncode != 0
+    assert done.stderr.count("main.py: error: ") == 1
+    assert "00001.png cannot be read as a picture" in done.stderr
+    assert 'main.py", line' not in done.stderr, "the traceback of a process that was taken down"

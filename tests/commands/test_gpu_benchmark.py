@@ -1,0 +1,67 @@
+"""benchmarks/gpu.py tries itself out on the CPU, at a tiny size."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    *("--device", "cpu", "--size", "64", "96", "--batch", "2", "--width", "8", "--workers", "0"),
+    *("--steps", "1", "--curve_steps", "3", "--forms", "fp32", "fp16"),
+)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("gpu")
+
+
+@pytest.fixture
+def readme(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text((ROOT / "benchmarks" / "README.md").read_text())
+    return path
+
+
+def test_the_tables_are_filled_and_the_rest_stays(gpu, readme):
+    """A form that fails says why, and costs no other row."""
+    parts = ("speed", "profile", "loaders", "curves")
+    before = readme.read_text()
+    gpu.main([*TINY, "--out", str(readme), "--parts", *parts])
+    after = readme.read_text()
+    assert after.count("Open: no GPU") == len(gpu.PARTS) - len(parts)
+    for part in ("speed", "curves"):
+        rows = re.search(rf"gpu.py {part} -->(.*?)<!--", after, re.DOTALL).group(1)
+        for method in gpu.METHODS:
+            assert re.search(rf"\| {method} +\| fp32 +\| \d+\.\d", rows), rows
+            assert re.search(rf"\| {method} +\| fp16 +\| UsageError: .*needs a CUDA GPU", rows)
+    assert "aten::convolution_backward" in after or "aten::mkldnn_convolution" in after
+    outside = re.compile(r"(<!-- gpu.py (\w+) -->).*?(<!-- end of \2 -->)", re.DOTALL)
+    assert outside.sub(r"\1\3", after) == outside.sub(r"\1\3", before)
+
+
+def test_correctness_is_the_tests_for_the_gpu(gpu, readme):
+    """Those of gradients, of waits and of two processes run here on the CPU."""
+    chosen = "gradient and simple and fp16 or simple-sgd and bf16 or two_processes_on"
+    gpu.main([*TINY, "--out", str(readme), "--parts", "correctness", "--tests", chosen])
+    rows = readme.read_text()
+    assert re.search(r"test_every_terms_gradient_is_that_of_float32_on_a_cpu +\| 1 of 1", rows), (
+        rows
+    )
+    assert re.search(r"test_no_step_waits_for_the_device +\| 1 of 1", rows), rows
+    assert re.search(r"test_two_processes_on_one_card_train_as_one +\| 1 of 1", rows), rows
+
+
+def test_after_its_minutes_no_row_is_begun(gpu, readme):
+    gpu.main([*TINY, "--out", str(readme), "--minutes", "0"])
+    assert "Open: no GPU" not in readme.read_text()
+    assert readme.read_text().count("no time left") > len(gpu.PARTS)
+
+
+def test_without_a_gpu_it_says_so(gpu, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "torch sees no CUDA GPU here" in capsys.readouterr().err

@@ -1,0 +1,118 @@
+"""colab.ipynb, executed as it stands in an empty folder, with tiny settings."""
+
+import copy
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "colab.ipynb"
+TINY = f"""
+REPOSITORY, TENSORBOARD = {str(ROOT)!r}, False
+EPOCHS, BATCH_SIZE, WORKERS = 1, 2, 0
+SIZES = "--image_size 64 96 --source_resize 64 96 --base_width 8 --precision fp32 --device cpu"
+TOY = "--toy_train 4 --toy_val 3 --toy_size 64 96"
+"""
+STEPS_AGAIN = ("settings", "tiny", "setup", "helpers", "data", "train-gta5", "train-ada", "scores")
+SECONDS = 900
+"""That a cell may take on a machine that has other things to do."""
+
+
+def notebook():
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def executed(cells, folder):
+    """The cells by their ids, with outputs."""
+    book = notebook()
+    (place,) = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ())]
+    tiny = nbformat.v4.new_code_cell(TINY, id="tiny")
+    book.cells = copy.deepcopy([*cells[: place + 1], tiny, *cells[place + 1 :]])
+    resources = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(book, timeout=SECONDS, resources=resources).execute()
+    return {cell.id: cell for cell in book.cells}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("colab")
+
+
+@pytest.fixture(scope="module")
+def cells(folder):
+    return executed(notebook().cells, folder)
+
+
+def text(cell):
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def shown(cell, kind):
+    return [o["data"][kind] for o in cell.get("outputs", ()) if kind in o.get("data", {})]
+
+
+def test_it_is_committed_without_outputs_and_small():
+    book = notebook()
+    nbformat.validate(book)
+    for cell in book.cells:
+        assert not cell.get("outputs") and not cell.get("execution_count")
+    assert NOTEBOOK.stat().st_size < 300_000
+
+
+def test_no_augmentation_is_a_word_of_a_command_too():
+    for cell in notebook().cells:
+        assert "$AUG" not in cell.source.replace('--aug_method "$AUG" ', "")
+
+
+def test_every_step_runs_and_shows_its_pictures(cells, folder):
+    scored = {path.parent.name for path in (folder / "runs").glob("*/scores.json")}
+    assert len(scored) == 4 + 3 + 3
+    drawn = [name for name, cell in cells.items() if shown(cell, "image/png")]
+    assert drawn == [
+        *("train-cityscapes", "train-gta5", "transfer", "transfer-augmented", "train-ada"),
+        *("mbt", "pseudo-labels", "pictures"),
+    ]
+
+
+def test_the_scores_are_a_table_of_all(cells):
+    (table,) = shown(cells["scores"], "text/markdown")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert {len(row) for row in rows} == {6}
+    data = "Toy City, real look, 3 images"
+    assert ["fda05_adamw_aug", "last epoch", data, "target"] in [row[:4] for row in rows]
+    assert ["mbt_adamw_aug", "validation", data, "training"] in [row[:4] for row in rows]
+    transfers = [row[3] for row in rows if row[:2] == ["simple_gta5_adamw_aug", "validation"]]
+    assert transfers == ["training", "target"]
+
+
+def test_after_a_disconnect_run_all_finds_everything_finished(cells, folder):
+    again = [cell for cell in notebook().cells if cell.id in STEPS_AGAIN]
+    start = time.perf_counter()
+    cells = executed(again, folder)
+    assert "is finished" in text(cells["train-gta5"]) and "is finished" in text(cells["train-ada"])
+    assert shown(cells["train-ada"], "image/png") and shown(cells["scores"], "text/markdown")
+    assert time.perf_counter() - start < SECONDS
+
+
+def test_a_zip_file_without_the_data_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as packed:
+        packed.writestr("some/where/else.txt", "no data")
+    steps = [cell for cell in notebook().cells if cell.id in ("settings", "setup", "data")]
+    named = nbformat.v4.new_code_cell('DATA = "data.zip"')
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match=r"data\.zip: no GTA5/"):
+        executed([*steps[:-1], named, steps[-1]], tmp_path)
+
+
+def test_a_failing_command_stops_it(tmp_path):
+    first = [cell for cell in notebook().cells if cell.id in ("settings", "setup")]
+    bad = nbformat.v4.new_code_cell("!python \"$MAIN\" --action demo --batch_size 0\nprint('on')")
+    with pytest.raises(nbclient.exceptions.CellExecutionError) as caught:
+        executed([*first, bad], tmp_path)
+    assert "ended with exit code 2" in str(caught.value)
+    assert "must be at least 1" in str(caught.value) and "\non" not in str(caught.value)

@@ -1,0 +1,652 @@
+"""`reproduce`, `demo` and `report` by the real command, in process, on a tiny Toy City."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import main
+from datasets.labels import CLASS_NAMES
+from tests.support.helpers import TINY
+from trainings.reproduction import plan as planning
+from trainings.reproduction import reproduce as reproducing
+from trainings.reproduction.estimate import data_sizes, duration, epoch_seconds, toy_sizes
+from trainings.reproduction.results import KINDS
+from trainings.scoring import record
+from utils.cli.command_line import parse_settings
+from utils.cli.settings import Settings
+from utils.disk.run_folder import RunFolder
+
+TOY = ("--toy_train", "4", "--toy_val", "3", "--toy_size", "64", "96")
+WHOLE = (
+    *("--save_model_path", "runs", "--cache_dir", "cache", "--num_epochs", "1", *TINY),
+    *("--source_resize", "64", "96", "--gta5_root", "toy_city/GTA5"),
+    *("--cityscapes_root", "toy_city/Cityscapes"),
+)
+CONFIGS = ("config1", "config2")
+OTHER = ("--optimizer", "rmsprop", "--aug_method", "C-S-HF")
+"""A training by hand that no table has a line for."""
+
+METHODS = {
+    "1.A": ["Supervised on the target"],
+    "1.B": ["Source-only, on the source"],
+    "1.C": ["Source-only"],
+    "1.D": ["Source-only, C-S-HF"],
+    "2": ["ADA"],
+    "3.A": ["FDA"] * 3,
+    "3.B": ["MBT"],
+    "3.C": ["SSL-FDA"] * 3 + ["MBT of SSL-FDA"],
+}
+ADAPTED = "Source-only, target statistics"
+"""A line of the tables whose numbers results.csv has in the rows of Source-only."""
+
+REAL, SYNTHETIC = "Toy City, real look", "Toy City, synthetic look"
+
+WRITTEN = (
+    *("results.md", "results.csv", "differences.csv", "class_iou.csv"),
+    *(f"{name}_{c}.png" for name in ("class_iou", "curves", "predictions") for c in CONFIGS),
+)
+
+
+def reproduce(*words, action="reproduce"):
+    return main.main(["--action", action, *WHOLE, *words])
+
+
+def report(*words, folder="runs"):
+    return main.main(["--action", "report", "--save_model_path", str(folder), *words])
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown_rows(path, heading):
+    """Cells of the rows below a heading of results.md, by step, method, config and beta."""
+    part = path.read_text().split(heading)[1].split("\n## ")[0]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in part.splitlines() if "|" in line]
+    return {tuple(row[:4]): row[4:] for row in rows[2:]}
+
+
+def last_scores(folder, identity):
+    """What the file of a row's last epoch, which results.csv names, holds unrounded."""
+    for row in table(folder / "results.csv"):
+        kind = row["Epoch"], row["Batch-norm statistics"]
+        if (*list(row.values())[:4], kind) == (*identity, KINDS[0]):
+            record = json.loads((folder / row["Scores"]).read_text())
+            return record.get("last", record)
+    raise LookupError(identity)
+
+
+def contents(folder):
+    """Every file below a folder with what it holds and when it was written."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Where `reproduce` has run; it was interrupted before its first pseudo-labels."""
+    folder = tmp_path_factory.mktemp("reproduce")
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main.main(["--action", "make_toy_data", *TOY]) == 0
+        assert not (folder / "runs").exists()
+        assert reproduce("--dry_run") == 0
+        assert not (folder / "runs").exists() and not (folder / "cache").exists()
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr(planning, "generate_pseudo_labels", interrupt)
+            assert reproduce() == 130
+        shutil.copytree(folder / "runs", folder / "interrupted")
+        assert reproduce() == 0
+    return folder
+
+
+@pytest.fixture
+def here(work, monkeypatch):
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """What is written on pictures."""
+    texts = []
+    write = ImageDraw.ImageDraw.text
+
+    def text(draw, place, words, *style):
+        texts.append(words)
+        write(draw, place, words, *style)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return texts
+
+
+def test_it_goes_on_where_it_was_interrupted(here):
+    before = contents(here / "interrupted" / "reproduce")
+    assert any(path.name == "latest.pth" for path in before)
+    for path, (content, _) in before.items():
+        after = here / "runs" / path.relative_to(here / "interrupted")
+        assert after.read_bytes() == content, after
+
+
+def test_every_method_of_every_config_has_its_numbers_traceable_to_their_files(here):
+    folder = here / "runs" / "reproduce"
+    rows = table(folder / "results.csv")
+    kinds = {}
+    for row in rows:
+        kinds.setdefault((row["Step"], row["Method"], row["beta"], row["Config"]), set()).add(
+            (row["Epoch"], row["Batch-norm statistics"])
+        )
+        record = json.loads((folder / row["Scores"]).read_text())
+        scores = record[row["Epoch"]] if row["Step"] == "1.B" else record
+        assert float(row["mIoU %"]) == pytest.approx(100 * scores["mIoU"], abs=1e-3)
+        assert float(row["Accuracy %"]) == pytest.approx(100 * scores["pixel_accuracy"], abs=1e-3)
+        assert (folder / row["Scores"]).parent == folder / row["Run folder"]
+        assert row["Run folder"].startswith(f"{row['Config']}/seed0/")
+        if "MBT" not in row["Method"]:
+            settings = json.loads((folder / row["Run folder"] / "settings.json").read_text())
+            assert (settings["config"], settings["seed"]) == (row["Config"], 0)
+            seconds = json.loads((folder / row["Run folder"] / "scores.json").read_text())
+            expected = f"{seconds['mean_epoch_seconds']:.3f}"
+            assert row["Train time per epoch (s)"] == expected and float(expected) > 0
+    expected = [(step, m, c) for step, several in METHODS.items() for m in several for c in CONFIGS]
+    assert sorted((step, m, c) for step, m, _, c in kinds) == sorted(expected)
+    for (step, *_), found in kinds.items():
+        assert found >= set(KINDS[:2] if step == "1.B" else KINDS[:3])
+    assert {row["beta"] for row in rows if row["Method"] == "SSL-FDA"} == {"0.01", "0.05", "0.09"}
+
+
+def test_what_is_scored_afterwards_is_what_the_training_reported(here):
+    run = here / "runs" / "reproduce" / "config2" / "seed0" / "fda05_sgd_noaug"
+    own = json.loads((run / "scores.json").read_text())
+    for name, key in (("latest", "last"), ("latest_target_statistics", "last_target_statistics")):
+        scored = json.loads((run / f"validation_cityscapes_{run.name}_{name}.json").read_text())
+        assert scored["mIoU"] == pytest.approx(own[key]["mIoU"], abs=1e-6)
+
+
+def test_the_counts_of_the_images_add_up_to_the_scores(here):
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
+    scores = json.loads((run / "validation_cityscapes.json").read_text())
+    with np.load(run / "validation_cityscapes.npz") as arrays:
+        names, counts = arrays["names"], arrays["counts"]
+    assert counts.shape == (3, 19, 19) and counts.dtype == np.int32
+    assert list(names) == sorted(set(names)) and names[0].startswith("toyhaven_")
+    assert np.trace(counts.sum(0)) / counts.sum() == pytest.approx(scores["pixel_accuracy"])
+
+
+def test_the_report_has_every_table_and_picture(here):
+    folder = here / "runs" / "reproduce"
+    text = (folder / "results.md").read_text()
+    assert re.search("^config1: stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE)
+    scores = markdown_rows(folder / "results.md", "# reproduce")
+    assert len(scores) == 2 * (sum(map(len, METHODS.values())) + 1)
+    assert "±" not in " ".join(cell for row in scores.values() for cell in row)
+    differences = markdown_rows(folder / "results.md", "## Differences to source-only")
+    assert len(differences) == len(scores) - 4
+    for (_, method, *_), cells in differences.items():
+        assert (cells.pop() == "–") is (method == ADAPTED)
+        assert all(re.fullmatch(r"\*{0,2}[+-]\d+\.\d\*{0,2} \[.+, .+\]", cell) for cell in cells)
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (folder / link).exists()
+    for name in WRITTEN:
+        assert (folder / name).stat().st_size > 0
+    classes = table(folder / "class_iou.csv")
+    assert list(classes[0])[7:-1] == list(CLASS_NAMES)
+    kinds = [(row["Epoch"], row["Batch-norm statistics"]) for row in classes]
+    assert kinds.count(("last", "training")) == len(scores) - 2
+    assert kinds.count(("last", "target")) == len(scores) - 4  # not of what is scored on GTA5
+    shown = markdown_rows(folder / "results.md", "## IoU per class")
+    last = [row for row in classes if (row["Epoch"], row["Batch-norm statistics"]) == KINDS[0]]
+    for row in last:
+        identity = tuple(list(row.values())[:4])
+        iou = last_scores(folder, identity)
+        exact = [iou["mIoU"], *(iou["class_IoU"][name] for name in CLASS_NAMES)]
+        values = [row["mIoU %"], *(row[name] for name in CLASS_NAMES)]
+        assert values == ["" if share is None else f"{100 * share:.3f}" for share in exact]
+        cells = ["–" if share is None else f"{100 * share:.1f}" for share in exact]
+        assert shown[identity] == cells
+
+
+def test_source_only_with_target_statistics_is_a_row_and_a_bar(here, tmp_path, written):
+    folder = here / "runs" / "reproduce"
+    for heading in ("# reproduce", "## IoU per class"):
+        rows = markdown_rows(folder / "results.md", heading)
+        adapted = rows["1.C", ADAPTED, "config1", ""]
+        run = folder / "config1" / "seed0" / "simple_gta5_adam_noaug"
+        name = f"validation_cityscapes_{run.name}_latest_target_statistics.json"
+        iou = json.loads((run / name).read_text())["mIoU"]
+        assert f"{100 * iou:.1f}" == adapted[1 if heading == "# reproduce" else 0]
+    (row,) = [
+        row
+        for row in table(folder / "differences.csv")
+        if (row["Method"], row["Config"], row["Epoch"]) == (ADAPTED, "config1", "last")
+    ]
+    assert row["Batch-norm statistics"] == "target"
+    trained = json.loads((run / f"validation_cityscapes_{run.name}_latest.json").read_text())
+    assert float(row["Difference"]) == pytest.approx(100 * (iou - trained["mIoU"]), abs=1e-3)
+    shutil.copytree(run, tmp_path / "reproduce" / "config1" / "seed0" / run.name)
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    (bars,) = [i for i, text in enumerate(written) if "IoU per class on" in text]
+    assert written[bars + 1 : bars + 3] == ["Source-only", ADAPTED]
+
+
+def test_every_table_and_chart_names_its_data(here, written):
+    assert report("--cityscapes_root", "nowhere") == 0
+    folder = here / "runs" / "reproduce"
+    text = (folder / "results.md").read_text()
+    assert text.startswith(f"# reproduce: {SYNTHETIC} → real look, 3 validation images\n")
+    for heading in ("Differences to source-only", "IoU per class"):
+        assert f"\n## {heading}: {REAL}, 3 validation images\n" in text
+    assert f" On the source: {SYNTHETIC}, 1 validation image." in text
+    on_target, on_source = f"{REAL}, 3 validation images", f"{SYNTHETIC}, 1 validation image"
+    for name in ("results", "differences", "class_iou"):
+        for row in table(folder / f"{name}.csv"):
+            assert row["Data"] == (on_source if row["Step"] == "1.B" else on_target)
+    titles = [text for text in written if text.startswith("config1: ")]
+    assert titles == [
+        f"config1: mIoU and IoU per class on {on_target}, last epoch, in %",
+        f"config1: training loss on {REAL} and {SYNTHETIC} (methods sum other terms: heights do "
+        "not compare)",
+        f"config1: mIoU on {on_target}",
+        f"config1: mIoU on {on_source}",
+    ]
+    curves = written.index(titles[-1])
+    assert written[curves + 1 : curves + 3] == ["Source-only", "Source-only, C-S-HF"]
+
+
+def test_records_name_their_data(here):
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
+    own = json.loads((run / "scores.json").read_text())
+    assert own["training"]["source_data_set"] == SYNTHETIC
+    assert own["training"]["target_data_set"] == REAL
+    for name in ("scores.json", "validation_cityscapes.json"):
+        validation = json.loads((run / name).read_text())["validation"]
+        assert (validation["data_set"], validation["images"]) == (REAL, 3)
+    labels = json.loads((run.parent / "pseudo_labels_adam" / "summary.json").read_text())
+    assert (labels["data_set"], labels["images"]) == (REAL, 4)
+
+
+def test_again_everything_is_skipped(here, capsys):
+    runs = here / "runs" / "reproduce"
+    before = {path: what for path, what in contents(runs).items() if path.parent != runs}
+    assert reproduce() == 0
+    output = capsys.readouterr()
+    assert "28 steps in runs/reproduce, all finished." in output.out
+    assert "epoch 1/1" not in output.err
+    assert {p: what for p, what in contents(runs).items() if p.parent != runs} == before
+
+
+def test_a_dry_run_writes_nothing(here, capsys):
+    before = contents(here)
+    assert reproduce("--dry_run", "--seeds", "0", "1") == 0
+    assert contents(here) == before
+    output = capsys.readouterr().out
+    assert "56 steps in runs/reproduce, 28 finished; about " in output
+    assert output.count("| finished") == output.count("| about") == 28
+    assert "FDA 0.05" in output and "config2/seed1/fda05_sgd_noaug" in output
+
+
+def test_other_settings_in_the_same_folder_are_refused_before_anything_runs(here, capsys):
+    before = contents(here)
+    assert reproduce("--learning_rate", "0.5") == 2
+    error = capsys.readouterr().err
+    assert "--learning_rate was" in error and "choose another --save_keyword" in error
+    assert contents(here) == before
+
+
+def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys, written):
+    runs = here / "runs" / "reproduce"
+    copy = tmp_path / "elsewhere" / "reproduce"
+    shutil.copytree(runs, copy)
+    for name in WRITTEN:
+        (copy / name).unlink()
+    assert report(folder=copy.parent) == 0
+    for name in WRITTEN:
+        assert (copy / name).read_bytes() == (runs / name).read_bytes(), name
+    assert f"{REAL}: config2, seed 0, last epochs: the same images, side by side" in written
+    classes = written.index(
+        f"config1: mIoU and IoU per class on {REAL}, 3 validation images, last epoch, in %"
+    )
+    assert written.index("mIoU", classes) < written.index("road", classes)
+    capsys.readouterr()
+    (copy / "predictions_config1.png").unlink()
+    assert report("--cityscapes_root", "nowhere", folder=copy.parent) == 0
+    assert "predictions_config1.png is not drawn, everything else is: --cityscapes_root" in (
+        capsys.readouterr().out
+    )
+    assert (copy / "results.csv").read_bytes() == (runs / "results.csv").read_bytes()
+    assert not (copy / "predictions_config1.png").exists()
+
+
+def test_what_is_missing_is_a_dash(here, capsys):
+    assert report("--cityscapes_root", "nowhere", folder="interrupted") == 0
+    path = here / "interrupted" / "reproduce" / "results.md"
+    rows = markdown_rows(path, "# reproduce")
+    assert set(rows["3.C", "SSL-FDA", "config1", "0.05"]) == {"–"}
+    assert "–" not in rows["3.B", "MBT", "config1", ""]
+    assert "config2" not in {config for _, _, config, _ in rows}
+
+
+def test_nothing_to_report_is_one_sentence(tmp_path, capsys):
+    assert report(folder=tmp_path) == 1
+    assert f"error: no run in {tmp_path}/reproduce/" in capsys.readouterr().err
+
+
+def run_folder(runs, config, *words):
+    """A training of a config that has not finished an epoch."""
+    settings = parse_settings(words, main.ACTIONS)
+    run = RunFolder(runs / "reproduce" / config / "seed0" / settings.action)
+    run.write_json("settings.json", settings.to_json())
+
+
+def test_a_config_without_a_line_of_the_tables_is_left_out(tmp_path, capsys):
+    run_folder(tmp_path, "x", "--action", "train_ada", *OTHER)
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 1
+    assert f"error: no run in {tmp_path}/reproduce is of a step of" in capsys.readouterr().err
+    run_folder(tmp_path, "config1", "--action", "train_fda", "--config", "config1")
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    rows = markdown_rows(tmp_path / "reproduce" / "results.md", "# reproduce")
+    assert {config for _, _, config, _ in rows} == {"config1"}
+    assert (tmp_path / "reproduce" / "curves_config1.png").exists()
+
+
+def test_a_config_of_an_ensemble_alone_has_no_curves(here, tmp_path):
+    seed = "reproduce/config1/seed0"
+    shutil.copytree(here / "runs" / seed / "mbt_adam_noaug", tmp_path / seed / "mbt_adam_noaug")
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    pictures = [path.name for path in (tmp_path / "reproduce").glob("*.png")]
+    assert pictures == ["class_iou_config1.png"]
+
+
+def test_damaged_counts_are_one_sentence(here, tmp_path, capsys):
+    copy = tmp_path / "reproduce" / "config1"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy)
+    path = copy / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz"
+    for damaged in (path.read_bytes()[:-50], b"", b"no arrays"):
+        path.write_bytes(damaged)
+        assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 1
+        error = capsys.readouterr().err
+        assert f"error: {path} cannot be read as counts of images" in error
+        assert "remove it and validation_cityscapes.json beside it, and give the same" in error
+
+
+def test_a_score_without_its_picture_is_not_done(here, monkeypatch, tmp_path):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
+    monkeypatch.setattr(record, "panel", interrupt)
+    words = ("--action", "train_ada", "--validation_only", "True", "--save_keyword", "scored")
+    best = ("--load_model_path", str(run / "best.pth"), *WHOLE, "--save_model_path", str(tmp_path))
+    assert main.main([*words, *best]) == 130
+    assert [path.suffix for path in (tmp_path / "scored").iterdir()] == [".npz"]
+
+
+def test_seeds_are_summed_up_by_mean_and_deviation(here, tmp_path, written):
+    copy = tmp_path / "reproduce"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy / "config1")
+    shutil.copytree(copy / "config1" / "seed0", copy / "config1" / "seed1")
+    for path in (copy / "config1" / "seed1").glob("*/*.json"):
+        record = json.loads(path.read_text())
+        settings = record if path.name == "settings.json" else record.get("settings", {})
+        settings["seed"] = 1
+        path.write_text(json.dumps(record))
+    name = "ada_adam_noaug"
+    for seed, accuracy in ((0, 0.25), (1, 0.35)):
+        path = copy / "config1" / f"seed{seed}" / name / f"validation_cityscapes_{name}_latest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pixel_accuracy": accuracy}))
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    assert len([text for text in written if text.endswith("mean and range over 2 seeds")]) == 3
+    rows = markdown_rows(copy / "results.md", "# reproduce")
+    assert rows["2", "ADA", "config1", ""][0] == "30.0 ± 7.1"
+    assert ", seeds 0, 1, discriminator " in (copy / "results.md").read_text()
+    seeds = [r["Seed"] for r in table(copy / "results.csv") if r["Method"] == "ADA"]
+    assert seeds == ["0"] * 3 + ["1"] * 3
+    one = markdown_rows(here / "runs/reproduce/results.md", "## Differences")
+    two = markdown_rows(copy / "results.md", "## Differences")
+    assert two["2", "ADA", "config1", ""] == one["2", "ADA", "config1", ""]  # twice the same
+
+
+def test_a_run_of_another_name_takes_no_place_in_the_tables(here, tmp_path, capsys):
+    seed = tmp_path / "reproduce" / "config1" / "seed0"
+    shutil.copytree(here / "runs/reproduce/config1/seed0/ada_adam_noaug", seed / "ada_adam_noaug")
+    for name in ("a_weight_of_0.1", "z_weight_of_0.1"):
+        shutil.copytree(seed / "ada_adam_noaug", seed / name)
+        settings = json.loads((seed / name / "settings.json").read_text())
+        (seed / name / "settings.json").write_text(json.dumps({**settings, "save_keyword": name}))
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    said = capsys.readouterr().out
+    usual = seed / "ada_adam_noaug"
+    for name in ("a_weight_of_0.1", "z_weight_of_0.1"):
+        assert f"{seed / name} is not in the tables: {usual} has its place" in said
+    folders = {r["Run folder"] for r in table(tmp_path / "reproduce" / "results.csv")}
+    assert folders == {"config1/seed0/ada_adam_noaug"}
+
+
+def test_scores_without_counts_have_no_difference(here, tmp_path):
+    copy = tmp_path / "reproduce" / "config1"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy)
+    (copy / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz").unlink()
+    assert report("--cityscapes_root", "nowhere", folder=tmp_path) == 0
+    rows = markdown_rows(tmp_path / "reproduce" / "results.md", "## Differences")
+    last, best, adapted = rows["2", "ADA", "config1", ""]
+    assert best == "–" and "[" in last and "[" in adapted
+
+
+@pytest.fixture
+def copied(here, tmp_path):
+    """A copy of config1's runs, to be changed."""
+    copy = tmp_path / "reproduce" / "config1"
+    shutil.copytree(here / "runs" / "reproduce" / "config1", copy)
+    return copy
+
+
+def score_source_only_by_hand(copied, *words):
+    """Its best epoch, into its own folder, as the plan would."""
+    flags = ("--config", "config1", *WHOLE, "--save_model_path", str(copied / "seed0"))
+    assert main.main(["--action", "val_gta5_transfer", *flags, *words]) == 0
+
+
+def warnings_of_the_report(copied, capsys):
+    """By file; they are printed as they stand under the table of scores."""
+    capsys.readouterr()
+    assert report("--cityscapes_root", "nowhere", folder=copied.parent.parent) == 0
+    table, *_ = (copied.parent / "results.md").read_text().split("\n## ")
+    found = re.findall(r"^- Warning: (\S+) (was .*\.)$", table, re.MULTILINE)
+    assert table.count("Warning") == len(found)
+    said = capsys.readouterr().out
+    assert all(f"- Warning: {file} {text}\n" in said for file, text in found)
+    return dict(found)
+
+
+def test_comparable_scores_need_no_warning(copied, capsys):
+    (copied / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz").unlink()
+    assert warnings_of_the_report(copied, capsys) == {}
+
+
+def of_another_size(path):
+    """As a file of scores was written that is not of its run's size."""
+    record = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(record | {"validation": record["validation"] | {"image_size": [128, 192]}})
+    )
+
+
+def test_scores_of_another_size_are_named(copied, capsys):
+    run = copied / "seed0" / "simple_gta5_adam_noaug"
+    for end in ("", "_target_statistics"):
+        of_another_size(run / f"validation_cityscapes{end}.json")
+    sentence = (
+        "was scored at 128x192 on 3 images, the others of config1 at 64x96 on 3 images: score it "
+        "again (remove the file and give the command of the reproduction again)."
+    )
+    assert warnings_of_the_report(copied, capsys) == {
+        f"config1/seed0/simple_gta5_adam_noaug/validation_cityscapes{end}.json": sentence
+        for end in ("", "_target_statistics")
+    }
+
+
+def test_of_two_halves_the_later_scores_are_named(copied, capsys):
+    for run in (copied / "seed0").iterdir():
+        if run.name != "simple_gta5_adam_noaug":
+            shutil.rmtree(run)
+    for path in (copied / "seed0" / "simple_gta5_adam_noaug").glob("validation_*_latest*.json"):
+        of_another_size(path)
+    files = warnings_of_the_report(copied, capsys)
+    assert len(files) == 2 and all("_latest" in file for file in files)
+
+
+def changed(path, change):
+    """A record rewritten with another validation."""
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"validation": change(record["validation"])}))
+
+
+def test_scores_of_another_data_set_are_named_and_drawn_apart(copied, capsys, written):
+    run = copied / "seed0" / "ada_adam_noaug"
+    for path in (run / "scores.json", *run.glob("validation_*.json")):
+        changed(path, lambda validation: validation | {"data_set": "Cityscapes"})
+    sentences = warnings_of_the_report(copied, capsys).values()
+    assert len(sentences) == 3
+    for sentence in sentences:
+        assert "at 64x96 on 3 images of Cityscapes, the others of config1 at 64x96 on 3" in sentence
+        assert f"images of {REAL}: score it again" in sentence
+        assert "no difference is formed" in sentence
+    for chart in ("mIoU and IoU per class on {}, last epoch, in %", "mIoU on {}"):
+        alone = written.index(f"config1: {chart.format('Cityscapes, 3 validation images')}")
+        assert written[alone + 1] == "ADA"
+        together = written.index(f"config1: {chart.format(f'{REAL}, 3 validation images')}")
+        assert "ADA" not in written[together + 1 : together + 9]
+    rows = markdown_rows(copied.parent / "results.md", "## Differences")
+    assert ("2", "ADA", "config1", "") not in rows
+
+
+def test_records_that_do_not_name_their_data_are_read(copied, capsys):
+    """They were written so until now."""
+    for path in copied.glob("seed0/*/*.json"):
+        if "validation" in json.loads(path.read_text()):
+            changed(path, lambda v: {k: v[k] for k in v if k not in ("data_set", "fingerprint")})
+    for path in copied.glob("seed0/*/scores.json"):
+        record = json.loads(path.read_text())
+        training = {k: v for k, v in record["training"].items() if "data_set" not in k}
+        path.write_text(json.dumps(record | {"training": training}))
+    assert warnings_of_the_report(copied, capsys) == {}
+    text = (copied.parent / "results.md").read_text()
+    data = "unrecorded source → data in the layout of Cityscapes (which is not recorded)"
+    assert text.startswith(f"# reproduce: {data}, 3 validation images\n")
+
+
+def test_scores_of_other_images_are_named_and_have_no_difference(copied, tmp_path, capsys):
+    fewer = tmp_path / "fewer"
+    shutil.copytree("toy_city/Cityscapes", fewer)
+    for path in [*fewer.glob("leftImg8bit/val/*/*_leftImg8bit.png")][:1]:
+        stem = path.name.removesuffix("leftImg8bit.png")
+        for of_image in fewer.glob(f"*/val/*/{stem}*"):
+            of_image.unlink()
+    score_source_only_by_hand(copied, "--cityscapes_root", str(fewer))
+    (text, *others) = warnings_of_the_report(copied, capsys).values()
+    assert len(others) == 1
+    assert "at 64x96 on 2 images, the others of config1 at 64x96 on 3 images" in text
+    assert "no difference is formed between it and scores on the other images" in text
+    rows = markdown_rows(copied.parent / "results.md", "## Differences")
+    last, best, _ = rows["2", "ADA", "config1", ""]
+    assert "[" in last and best == "–"
+
+
+def test_as_many_other_images_are_named_too(copied, capsys):
+    path = copied / "seed0" / "ada_adam_noaug" / "validation_cityscapes.npz"
+    with np.load(path) as arrays:
+        names, counts = arrays["names"], arrays["counts"]
+    np.savez(path, names=names[1:], counts=counts[1:])  # and then the scoring was interrupted
+    (text,) = warnings_of_the_report(copied, capsys).values()
+    assert "on 2 images, the others" in text
+    np.savez(path, names=["elsewhere", *names[1:]], counts=counts)
+    (text,) = warnings_of_the_report(copied, capsys).values()
+    assert "on 3 images such as elsewhere, the others" in text and f"such as {names[0]}" in text
+    assert "no difference is formed" in text
+
+
+def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--cache_dir", "cache"]
+    words += ["--base_width", "8", "--num_workers", "0", "--num_epochs", "1"]
+    assert main.main(words) == 0
+    output = capsys.readouterr().out
+    assert "demo 1/11" in output and "demo 11/11" in output
+    folder = work / "runs" / "demo"
+    rows = markdown_rows(folder / "results.md", "# demo")
+    assert [(method, beta) for _, method, _, beta in rows] == [
+        ("Supervised on the target", ""),
+        ("Source-only, on the source", ""),
+        ("Source-only", ""),
+        (ADAPTED, ""),
+        ("Source-only, C-S-HF", ""),
+        ("ADA", ""),
+        *(("FDA", beta) for beta in ("0.01", "0.05", "0.09")),
+        ("MBT", ""),
+        ("SSL-FDA", "0.05"),
+    ]
+    assert "stdc1 of width 8, 64x96, adamw 0.002" in (folder / "results.md").read_text()
+    with Image.open(folder / "predictions_adamw.png") as sheet:
+        assert min(sheet.size) > 400
+    assert main.main([*words, "--dry_run"]) == 0
+    assert "11 steps in runs/demo, all finished." in capsys.readouterr().out
+
+
+def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--base_width", "8"]
+    assert main.main([*words, "--dry_run"]) == 0
+    assert "11 steps in runs/demo, 0 finished; about " in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_city_has_the_sizes_it_was_planned_with(here):
+    settings = parse_settings(("--action", "demo", *TOY), main.ACTIONS)
+    assert data_sizes(settings) == toy_sizes(settings)
+
+
+def test_times_are_those_of_the_epochs_that_were_made(here):
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
+    record = json.loads((run / "scores.json").read_text())
+    assert epoch_seconds(run) == [record["mean_epoch_seconds"]]
+    assert [duration(s) for s in (12.2, 90, 3600 * 3.5, 3600 * 50)] == [
+        *("13 s", "2 min", "3 h 30 min", "2 d 2 h"),
+    ]
+
+
+def test_a_step_is_done_again_once_what_it_was_made_from_is_newer(monkeypatch, capsys):
+    fresh, ran = {"scores": True}, []
+
+    def command(name, is_done, effect):
+        def run(settings):
+            ran.append(name)
+            effect()
+
+        return SimpleNamespace(is_done=is_done, run=run, settings=None, text=lambda: name)
+
+    training = command("train", lambda: "train" in ran, lambda: fresh.update(scores=False))
+    scoring = command("score", lambda: fresh["scores"], lambda: fresh.update(scores=True))
+    plan = [
+        planning.Step(str(number), "step", "config1", 0, Path(), (one,))
+        for number, one in enumerate((training, scoring))
+    ]
+    monkeypatch.setattr(reproducing, "write_report", lambda *_: None)
+    settings = Settings(action="reproduce")
+    reproducing._carry_out(plan, main.METHODS, settings)
+    reproducing._carry_out(plan, main.METHODS, settings)
+    assert ran == ["train", "score"]

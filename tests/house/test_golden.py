@@ -1,0 +1,194 @@
+"""Numbers of the release before: its first losses, its scores, and a run and a checkpoint of it.
+
+They prove that a move of the code changes nothing. `python -m tests.house.test_golden` rewrites
+golden/losses.json and golden/scores.json, only where a change of numbers is meant; the run and the
+pseudo-labels in golden/ stay as the release wrote them.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import main
+from tests.support.helpers import make_cityscapes, make_gta5
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+LOSSES, SCORES = GOLDEN / "losses.json", GOLDEN / "scores.json"
+OLD_RUN, PSEUDO_LABELS = GOLDEN / "run", GOLDEN / "pseudo_labels"
+CHECKPOINT = OLD_RUN / "best.pth"
+
+TINY = (
+    *("--base_width", "8", "--image_size", "64", "96", "--batch_size", "2", "--num_workers", "0"),
+    *("--device", "cpu", "--save_model_path", "runs"),
+)
+TRAININGS = {
+    "simple_cityscapes": ("train_simple_cityscapes",),
+    "simple_gta5": ("train_simple_gta5",),
+    "simple_hard_augmented": ("train_simple_gta5", "--aug_method", "C-S-HF", "--ohem"),
+    "simple_averaged": (
+        *("train_simple_gta5", "--optimizer", "adamw", "--ema_decay", "0.9"),
+        *("--clip_grad_norm", "1", "--accumulate_steps", "2"),
+    ),
+    "ada": ("train_ada", "--optimizer", "adam", "--adv_weight", "0.1"),
+    "ada_light": ("train_ada", "--discriminator", "light", "--adv_weight", "0.1"),
+    "fda": ("train_fda", "--fda_beta", "0.05", "--ent_weight", "0.5"),
+    "ssl_fda": (
+        *("train_ssl_fda", "--fda_beta", "0.05", "--accept_pseudo_labels"),
+        *("--pseudo_label_path", str(PSEUDO_LABELS)),
+    ),
+}
+TOLERANCES = {"fp32": 1e-3, "bf16": 0.05}
+"""Largest relative difference of a loss: CPUs differ in the order in which they add up."""
+
+LOSS = re.compile(r"train/(?!disc_accuracy).*")
+
+HAS_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+same_numbers = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
+    reason="without AVX2, torch draws other weights and rounds otherwise as it resizes pictures",
+)
+
+CONTINUED = (
+    *("--action", "train_fda", "--save_keyword", "golden", "--fda_beta", "0.05"),
+    *("--num_epochs", "3", "--precision", "fp32", *TINY),
+)
+DEMO = (
+    *("--action", "demo", "--toy_train", "8", "--toy_val", "4", "--toy_size", "64", "128"),
+    *("--num_epochs", "2", "--precision", "fp32", "--num_workers", "0", "--device", "cpu"),
+    *("--base_width", "8", "--save_model_path", "runs"),
+)
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Make the folder the working directory of the block."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def run(*words: str) -> None:
+    assert main.main(words) == 0
+
+
+def make_data(folder: Path) -> Path:
+    """Ten updates of two images in each data set."""
+    make_gta5(folder / "GTA5", range(1, 26))
+    make_cityscapes(folder / "Cityscapes", train=20, val=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("golden"))
+
+
+def first_losses(name: str, precision: str) -> dict[str, list[float]]:
+    """Each loss term of a training's first ten updates, by its name in TensorBoard."""
+    keyword, words = f"{name}_{precision}", TRAININGS[name]
+    epochs = "2" if "--accumulate_steps" in words else "1"  # of ten updates, or of five
+    length = ("--num_epochs", epochs, "--log_every", "1", "--validation_step", "9")
+    start = ("--load_model_path", str(CHECKPOINT), "--precision", precision)
+    run("--action", *words, *TINY, *length, *start, "--save_keyword", keyword)
+    (events,) = Path("runs", keyword).rglob("events.out.tfevents*")
+    curves = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in sorted(curves.Tags()["scalars"]) if LOSS.fullmatch(tag)]
+    return {tag: [event.value for event in curves.Scalars(tag)] for tag in tags}
+
+
+@same_numbers
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("name", TRAININGS)
+def test_the_first_ten_losses_have_not_changed(data, name, precision):
+    if precision == "bf16" and not HAS_BF16:
+        pytest.skip("this CPU has no bfloat16 instructions")
+    with inside(data):
+        losses = first_losses(name, precision)
+    expected = json.loads(LOSSES.read_text())[name][precision]
+    assert losses.keys() == expected.keys()
+    for term, values in expected.items():
+        assert len(values) == 10
+        near = pytest.approx(values, rel=TOLERANCES[precision], abs=TOLERANCES[precision] / 10)
+        assert losses[term] == near, term
+
+
+def epoch_losses(run_folder: Path) -> list[float]:
+    with (run_folder / "history.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def scores_of_old_run() -> dict[str, Any]:
+    """What becomes of the old run, stopped in its second epoch of three, and its checkpoint."""
+    folder = Path("runs", "golden")
+    shutil.copytree(OLD_RUN, folder)
+    run(*CONTINUED)
+    run(*CONTINUED, "--validation_only", "True", "--select", "last")
+    transfer = ("--action", "val_gta5_transfer", "--load_model_path", str(CHECKPOINT))
+    run(*transfer, *TINY, "--precision", "fp32", "--save_keyword", "transfer")
+    record = Path("runs", "transfer", "validation_cityscapes_run_best.json")
+    last = json.loads((folder / "scores.json").read_text())["last"]
+    return {
+        "losses": epoch_losses(folder),
+        "last": last["pixel_accuracy"],
+        "transfer": json.loads(record.read_text())["pixel_accuracy"],
+    }
+
+
+def test_an_old_run_is_continued_scored_and_reported(data, capsys):
+    expected = json.loads(SCORES.read_text())["old_run"]
+    with inside(data):
+        now = scores_of_old_run()
+        assert "continuing runs/golden after epoch 1 of 3 and 14 of 30 steps" in (
+            capsys.readouterr().out
+        )
+        shutil.copytree("runs/golden", "runs/reproduce/config2/seed0/fda05_sgd_noaug")
+        run("--action", "report", "--save_model_path", "runs", "--cityscapes_root", "Cityscapes")
+        assert "FDA" in Path("runs/reproduce/results.md").read_text()
+    assert now["losses"][0] == expected["losses"][0]
+    assert now["losses"] == pytest.approx(expected["losses"], rel=1e-3)
+    assert now["last"] == pytest.approx(expected["last"], abs=5e-3)
+    assert now["transfer"] == pytest.approx(expected["transfer"], abs=5e-3)
+
+
+def demo_scores() -> dict[str, float]:
+    """The mIoU of each row of the demo's table, in percent."""
+    run(*DEMO)
+    with Path("runs", "demo", "results.csv").open(newline="") as file:
+        rows = csv.DictReader(file)
+        identity = ("Step", "beta", "Epoch", "Batch-norm statistics")
+        return {" | ".join(row[name] for name in identity): float(row["mIoU %"]) for row in rows}
+
+
+@same_numbers
+def test_the_scores_of_a_tiny_demo_have_not_changed(tmp_path):
+    with inside(tmp_path):
+        scores = demo_scores()
+    expected = json.loads(SCORES.read_text())["demo"]
+    assert expected.keys() <= scores.keys()
+    assert {row: scores[row] for row in expected} == pytest.approx(expected, abs=0.1)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, inside(make_data(Path(folder))):
+        losses = {
+            name: {precision: first_losses(name, precision) for precision in TOLERANCES}
+            for name in TRAININGS
+        }
+        LOSSES.write_text(json.dumps(losses, indent=1) + "\n")
+        scores = {"old_run": scores_of_old_run(), "demo": demo_scores()}
+        SCORES.write_text(json.dumps(scores, indent=1) + "\n")

@@ -1,0 +1,53 @@
+"""The README's commands are real: every flag and action in it exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import main
+from utils.cli.command_line import parse_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_command_of_the_readme_parses():
+    commands = re.findall(r"(?:python|torchrun .*) main\.py (--action [^\n`]+)", README)
+    commands = [c for c in commands if "…" not in c]
+    assert len(commands) >= 6
+    for command in commands:
+        settings = parse_settings(command.split(), main.ACTIONS)
+        assert settings.action in main.ACTIONS
+
+
+def test_every_flag_of_the_readme_exists():
+    help_text = main_help()
+    ours = re.sub(
+        r"torchrun .*main\.py|docker run --\S+|tensorboard --logdir|pytest .*", "", README
+    )
+    for flag in set(re.findall(r"--[a-z0-9_]{3,}", ours)):
+        assert f"{flag} " in help_text, flag
+
+
+def main_help():
+    command = [sys.executable, str(ROOT / "main.py"), "--help", "all"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_ci_runs_both_commands():
+    script = (ROOT / ".ci" / "run").read_text()
+    for start in ("pip install -r requirements.txt", "pip install -r requirements-dev.txt"):
+        lines = [line for line in README.splitlines() if line.startswith(start)]
+        assert len(lines) == 1 and start in script
+
+
+def test_every_linked_file_exists_and_nothing_is_left_to_fill_in():
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+    assert "@@" not in README
+
+
+def test_no_tracked_picture_over_300_kb():
+    for path in ROOT.glob("docs/*"):
+        assert path.stat().st_size <= 300_000

@@ -1,0 +1,122 @@
+"""What test_distributed.py runs in one process and, with torchrun, in two: some steps of every
+method on the same global batches. Not a test itself.
+
+    torchrun --nproc_per_node=2 -m tests.support.distributed_worker RESULT.pth
+"""
+
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.labels import IGNORE, NUM_CLASSES
+from datasets.samples import Batch, Sample
+from model.model_stages import BiSeNet
+from trainings.engine.loop import train_step
+from trainings.engine.state import TrainState
+from trainings.method import Method
+from trainings.train_ADA import ADA
+from trainings.train_FDA import FDA
+from trainings.train_simple import Supervised
+from trainings.train_SSL_FDA import SSLFDA
+from utils import processes
+from utils.cli.settings import Settings, with_derived_defaults
+from utils.shared_norm import synchronised
+
+METHODS = {"simple": Supervised, "ada": ADA, "fda": FDA, "ssl_fda": SSLFDA}
+STEPS, BATCH, SIZE = 3, 4, (64, 96)
+
+
+def train(
+    kind: str,
+    passes: int = 1,
+    *,
+    ignored: bool = True,
+    clip: float | None = None,
+    precision: torch.dtype = torch.float32,
+) -> dict:
+    """Weights and the last step's scalars after some steps with batch norm in evaluation mode."""
+    torch.manual_seed(0)
+    settings = with_derived_defaults(
+        Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=0.5)
+    )
+    method = METHODS[kind](BiSeNet(base=8), settings)
+    for module in method.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    state = TrainState(method, settings, steps_per_epoch=STEPS, scale_loss=False)
+    model = processes.averaging(method)
+    for step in range(STEPS):
+        parts = own_parts(global_batch(step, ignored), passes)
+        scalars = train_step(model, state, parts, precision)
+    return {**weights(method, state), "scalars": {n: s.item() for n, s in scalars.items()}}
+
+
+def normalise(*, compiled: bool = False, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
+    """Gradients, mean over the processes, and statistics of two batch norms after two batches whose
+    means are far from 0."""
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(8, dtype=dtype), nn.BatchNorm2d(4, dtype=dtype)]
+    for parameter in chain(*(norm.parameters() for norm in norms)):
+        nn.init.uniform_(parameter)
+    first, second = (nn.Conv2d(*widths, 3, dtype=dtype) for widths in ((3, 8), (8, 4)))
+    layers = nn.Sequential(first, norms[0], nn.ReLU(inplace=True), second, norms[1])
+    layers = synchronised(layers).to(memory_format=torch.channels_last)
+    model = processes.averaging(layers)
+    if compiled:
+        layers.compile(backend="aot_eager", fullgraph=True)
+    for _ in range(2):
+        images = torch.randn(BATCH, 3, 9, 11, dtype=torch.float64) + 20
+        first_own = processes.rank() * (BATCH // processes.count())
+        own = images[first_own:][: BATCH // processes.count()].to(dtype)
+        (model(own).sin() * torch.arange(1, 5)[:, None, None]).mean().backward()
+    gradients = {f"gradient of {name}": p.grad for name, p in layers.named_parameters()}
+    return {**gradients, **dict(layers.named_buffers())}
+
+
+def weights(method: Method, state: TrainState) -> dict[str, Any]:
+    return {"method": method.state_dict(), "average": state.average.module.state_dict()}
+
+
+def global_batch(step: int, ignored: bool) -> Batch:
+    """The same in every process; most ignored pixels lie in the first half of the images."""
+    draw = torch.Generator().manual_seed(step)
+
+    def sample() -> Sample:
+        image = torch.randint(0, 256, (BATCH, 3, *SIZE), dtype=torch.uint8, generator=draw)
+        label = torch.randint(0, NUM_CLASSES, (BATCH, *SIZE), dtype=torch.uint8, generator=draw)
+        if ignored:
+            label[: BATCH // 2, 8:] = IGNORE
+        return Sample(image, label, [str(number) for number in range(BATCH)])
+
+    return Batch(sample(), sample())
+
+
+def own_parts(batch: Batch, passes: int) -> list[Batch]:
+    own = BATCH // passes // processes.count()
+    starts = processes.share(range(0, BATCH, own))
+    return [Batch(*(part(sample, start, own) for sample in batch)) for start in starts]
+
+
+def part(sample: Sample, start: int, count: int) -> Sample:
+    return Sample(*(values[start : start + count] for values in sample))
+
+
+def main(result: Path) -> None:
+    with processes.together("cpu"):
+        found = {kind: train(kind) for kind in METHODS}
+        found["clipped in two passes"] = train("fda", 2, ignored=False, clip=0.1)
+        found["float16 in two passes"] = train("ada", 2, ignored=False, precision=torch.float16)
+        found["norms"] = normalise()
+        found["compiled norms"] = normalise(compiled=True)
+        found["float32 norms"] = normalise(dtype=torch.float32)
+        found["agreed"] = processes.largest(processes.rank(), 5 - processes.rank())
+        if processes.is_first():
+            torch.save(found, result)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

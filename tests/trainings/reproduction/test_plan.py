@@ -1,0 +1,163 @@
+"""The plan of a reproduction, without carrying it out."""
+
+import shlex
+
+import pytest
+
+import main
+from tests.support.helpers import TINY
+from trainings.engine import timing
+from trainings.reproduction import estimate
+from trainings.reproduction.demo import recipe
+from trainings.reproduction.plan import make_plan
+from trainings.reproduction.reproduce import DEMO_SELF_TRAINING
+from utils import processes
+from utils.cli.command_line import parse_settings
+from utils.errors import UsageError
+
+TINY_STEP = ("--action", "train_fda", *TINY, "--batch_size", "4", "--device", "cpu")
+
+
+def parsed(*words):
+    return parse_settings(words, main.ACTIONS)
+
+
+def plan(*words):
+    return make_plan(main.METHODS, parsed("--action", "reproduce", *words))
+
+
+def demo_plan(*words):
+    settings = parsed("--action", "demo", *words)
+    own = recipe(settings.explicit())
+    return make_plan(main.METHODS, settings, recipe=own, self_training=DEMO_SELF_TRAINING)
+
+
+def test_the_steps_are_the_users_in_their_order_for_each_config_and_seed():
+    steps = plan("--seeds", "0", "1", "2")
+    numbers = ["1.A", "1.B", "1.C", "1.D", "2", *["3.A"] * 3, "3.B", *["3.C"] * 5]
+    assert [step.number for step in steps] == numbers * 6
+    trials = list(dict.fromkeys((step.seed, step.config) for step in steps))
+    assert trials == [(seed, config) for seed in (0, 1, 2) for config in ("config1", "config2")]
+    trained = [command for step in steps for command in step.commands if command.trains]
+    assert len(trained) == 6 * (1 + 2 + 1 + 3 + 3)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        plan("--num_epochs", "3", "--aug_method", "HF", "--pretrain_path", "a b.tar"),
+        plan("--config", "config1", "--batch_size", "6", "--seed", "4", "--ohem"),
+        demo_plan("--toy_root", "there", "--toy_size", "64", "128"),
+        demo_plan("--configs", "config2", "--learning_rate", "0.1"),
+    ],
+)
+def test_a_step_is_what_its_command_means(steps):
+    """Typed by hand, every command has the very settings of the plan."""
+    for step in steps:
+        for command in step.commands:
+            python, main_py, *words = shlex.split(command.text())
+            assert (python, main_py) == ("python", "main.py")
+            assert parsed(*words) == command.settings, command.text()
+
+
+def test_every_training_has_a_folder_of_its_own_whatever_is_asked():
+    for words in ((), ("--aug_method", "HF"), ("--aug_method", "C-S-HF"), ("--optimizer", "sgd")):
+        steps = plan("--seeds", "0", "1", *words)
+        folders = [s.folder for s in steps if s.commands[0].trains]
+        assert len(set(folders)) == len(folders) == 10 * len({(s.config, s.seed) for s in steps})
+
+
+def test_explicit_flags_go_on_to_all_steps_and_beat_the_preset():
+    for step in plan("--batch_size", "6", "--num_epochs", "7"):
+        for command in step.commands:
+            settings = command.settings
+            assert (settings.batch_size, settings.num_epochs) == (6, 7)
+            assert settings.optimizer == {"config1": "adam", "config2": "sgd"}[step.config]
+            assert settings.learning_rate == {"config1": 0.001, "config2": 0.01}[step.config]
+
+
+def test_an_augmentation_is_that_of_the_augmented_step():
+    for words, codes in (((), "C-S-HF"), (("--aug_method", "HF"), "HF")):
+        augmented = {
+            step.number: {command.settings.aug_method for command in step.commands}
+            for step in plan("--config", "config1", *words)
+        }
+        assert augmented.pop("1.D") == {codes}
+        assert set.union(*augmented.values()) == {""}
+
+
+def test_an_optimiser_takes_the_place_of_the_presets():
+    assert {step.config for step in plan("--optimizer", "rmsprop")} == {"rmsprop"}
+    with pytest.raises(UsageError, match="config1 and config2 are the same"):
+        plan("--optimizer", "sgd", "--configs", "config1", "config2")
+
+
+def test_the_recipe_is_the_demos_only_with_its_own_optimiser():
+    def trained(*words):
+        settings = demo_plan(*words)[0].commands[0].settings
+        return settings.optimizer, settings.learning_rate
+
+    assert trained() == ("adamw", 2e-3)
+    for words in (("--optimizer", "sgd"), ("--config", "config2"), ("--configs", "config2")):
+        assert trained(*words) == ("sgd", 0.01)
+    assert trained("--learning_rate", "0.1") == ("adamw", 0.1)
+
+
+def test_the_demo_keeps_to_one_beta_of_self_training():
+    titles = [step.title for step in demo_plan()]
+    assert titles[-2:] == ["Pseudo-labels", "SSL-FDA 0.05"]
+
+
+@pytest.mark.parametrize("flag", ["load_model_path", "fda_beta", "ssl_round", "validation_only"])
+def test_flags_of_a_single_step_are_refused(flag):
+    with pytest.raises(UsageError, match=f"argument --{flag}: reproduce decides it"):
+        plan(f"--{flag}", "0")
+
+
+def test_averaged_weights_that_no_step_makes_are_refused_at_once():
+    with pytest.raises(UsageError, match="--select"):
+        plan("--select", "ema")
+    assert plan("--select", "ema", "--ema_decay", "0.9")
+
+
+def test_what_a_step_takes_beside_its_images_is_estimated():
+    """Loading, drawing and starting workers; with small images it was most of the time."""
+    nothing = estimate.DataSizes(0, 0, 0, 0, label_size=(64, 96))
+    words = ("--config", "config1", *TINY, "--num_epochs", "4")
+    estimator = estimate.Estimator(plan(*words), nothing)
+    seconds = [estimator.seconds(step) for step in plan(*words)]
+    assert min(seconds) > 0
+
+    def supervised(*more):
+        return estimator.seconds(plan(*words, *more)[0])
+
+    scored_once = supervised("--validation_step", "4")
+    assert seconds[0] == pytest.approx(supervised("--validation_step", "1"))
+    averaged = supervised("--validation_step", "4", "--ema_decay", "0.9")
+    assert 0 < scored_once < averaged < seconds[0]
+    (ensemble,) = [s for s, step in zip(seconds, plan(*words), strict=True) if step.number == "3.B"]
+    assert ensemble > scored_once  # of three networks
+
+
+@pytest.mark.parametrize(("count", "images"), [(1, 4), (2, 2)])
+def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypatch, count, images):
+    steps = []
+    monkeypatch.setattr(processes, "count", lambda: count)
+    monkeypatch.setattr(timing, "train_step", lambda _, __, parts, ___: steps.append(parts))
+    estimate.step_seconds(main.FOURIER, parsed(*TINY_STEP, "--accumulate_steps", "3"))
+    assert len(steps) == estimate.MOST_REPEATS
+    shapes = {tuple(part.target.image.shape) for parts in steps for part in parts}
+    assert shapes == {(images, 3, 64, 96)} and {len(parts) for parts in steps} == {3}
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_it_is_measured(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(UsageError, match="4 images cannot be shared equally by 3 processes"):
+        estimate.step_seconds(main.FOURIER, parsed(*TINY_STEP))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_images_of_a_validation_are_shared_by_the_processes(monkeypatch, count):
+    monkeypatch.setattr(processes, "count", lambda: count)
+    monkeypatch.setattr(estimate, "timed", lambda *_, **__: [9.0, 8.0])
+    assert estimate.image_seconds(parsed(*TINY_STEP), (64, 96)) == 8.0 / 4 / count

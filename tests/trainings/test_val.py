@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+from tqdm import tqdm
+
+from datasets.gta5 import gta5_files
+from datasets.samples import SampleDataset
+from model.model_stages import BiSeNet
+from tests.support.helpers import make_gta5
+from trainings import val
+from trainings.val import class_table, evaluate, scored_on, scores_table
+from utils.cli.settings import Settings, with_derived_defaults
+from utils.metrics import ConfusionMatrix
+from utils.transforms import Preparation
+from utils.upsampling import upsample
+
+SETTINGS = with_derived_defaults(Settings(precision="fp32", batch_size=3, num_workers=0))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def samples(tmp_path):
+    files = gta5_files(make_gta5(tmp_path), "train", 0.2)
+    return SampleDataset(files, Preparation((64, 96), resizes_label=False))
+
+
+def test_logits_are_compared_at_the_labels_own_resolution(samples):
+    torch.manual_seed(0)
+    network, matrix = BiSeNet(base=8).eval(), ConfusionMatrix()
+    for index in range(len(samples)):
+        image, label, _ = samples[0, index]
+        with torch.no_grad():
+            logits = network.main_logits(image[None])
+        matrix.update(upsample(logits, (72, 104)).argmax(1)[0], label)
+    evaluation = evaluate(network.train(), samples, SETTINGS, CPU)
+    assert torch.equal(evaluation.matrix.counts, matrix.counts)
+    assert evaluation.label_sizes == {(72, 104)} and len(evaluation.image_accuracy) == 8
+    assert network.training
+
+
+def test_a_few_rows_are_kept_even_without_a_progress_bar(samples, monkeypatch):
+    monkeypatch.setattr(val, "progress", lambda *_, **__: tqdm(disable=True))
+    evaluation = evaluate(BiSeNet(base=8), samples, SETTINGS, CPU)
+    assert [row.name for row in evaluation.rows] == ["00001", "00003", "00006", "00008"]
+    assert all(row.truth.shape == row.prediction.shape == (72, 104) for row in evaluation.rows)
+
+
+def test_an_absent_class_says_so():
+    table = class_table({"road": 0.5, "train": math.nan, "bus": None})
+    assert "road  50.0 %" in table and table.count("absent") == 2
+
+
+def test_a_table_has_percent_with_two_decimals_to_the_right():
+    scores = {"a": (0.98765, 0.05), "the longer": (1.0, math.nan), "c": (None, None)}
+    names = ("pixel_accuracy", "mIoU")
+    rows = [(title, dict(zip(names, both, strict=True))) for title, both in scores.items()]
+    validation = {"domain": "Cityscapes", "data_set": "Toy City, real look", "images": 1}
+    assert scores_table(rows, validation).splitlines() == [
+        "| Toy City, real look, 1 validation image | accuracy % | mIoU % |",
+        "|-----------------------------------------|-----------:|-------:|",
+        "| a                                       |      98.77 |   5.00 |",
+        "| the longer                              |     100.00 |    nan |",
+        "| c                                       |        nan |    nan |",
+    ]
+
+
+def test_a_record_without_its_data_set_claims_none():
+    """Records were written so until the data set was part of them."""
+    words = scored_on({"domain": "Cityscapes", "images": 500})
+    assert words == (
+        "data in the layout of Cityscapes (which is not recorded), 500 validation images"
+    )

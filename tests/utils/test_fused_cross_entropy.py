@@ -1,0 +1,79 @@
+"""The fused kernels of CUDA, without a GPU: interpreted, and compiled; and on one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.labels import IGNORE
+from utils.losses import segmentation_loss
+
+triton = pytest.importorskip("triton")
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from tests.support.fused_interpreted import example, plain  # noqa: E402
+from utils import fused_cross_entropy as fused  # noqa: E402
+
+INTERPRETED = Path(__file__).parents[1] / "support" / "fused_interpreted.py"
+
+
+def test_in_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", INTERPRETED]
+    done = subprocess.run(
+        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "capability, ones",
+    [
+        (75, ()),
+        (80, ("column_stride",)),
+        (90, ("last_row", "last_column", "last")),
+        (90, ("rows", "columns", "height", "width", "column_stride")),
+    ],
+)
+def test_the_kernels_compile_without_a_gpu_and_stay_in_registers(
+    capability, ones, monkeypatch, tmp_path
+):
+    """Triton compiles arguments that are 1 as constants."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    sizes = {"CLASSES": 32, "COLUMNS": fused.COLUMNS, "BLOCK": fused.BLOCK, "NO_CLASS": -1e30}
+    sizes |= dict.fromkeys(ones, 1)
+    pointers = {"logits": "*fp16", "label": "*u8"}
+    pointers |= dict.fromkeys(("weight", "losses", "gradient", "wide", "narrow"), "*fp32")
+    for kernel in (fused._cross_entropy_kernel, fused._narrowing_kernel):
+        names = kernel.arg_names
+        constants = {(names.index(name),): sizes[name] for name in names if name in sizes}
+        signature = {name: pointers.get(name, "i32") for name in names}
+        signature |= dict.fromkeys((name for name in names if name in sizes), "constexpr")
+        source = ASTSource(kernel, signature, constexprs=constants)
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        assert ".local" not in compiled.asm["ptx"]
+        assert compiled.metadata.shared <= 16 * 1024
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_gpu_finds_the_same_in_every_run_and_never_waits(dtype):
+    fused.try_out(torch.device("cuda"))
+    logits, label, _ = example((64, 128), (512, 1024), classes=19, count=2, dtype=dtype)
+    logits, label = logits.detach().cuda().requires_grad_(), label.cuda()
+    expected = plain(logits, label, 1 / (label != IGNORE).sum())
+    (wanted,) = torch.autograd.grad(4096 * expected, logits)
+    results = []
+    for mode in ("default", "error"):
+        torch.cuda.set_sync_debug_mode(mode)
+        loss = segmentation_loss([logits], label)
+        results.append((loss, *torch.autograd.grad(4096 * loss, logits)))
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(map(torch.equal, *results))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    rtol = 1e-4 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(results[0][1], wanted, rtol=rtol, atol=1e-4)
