@@ -26,6 +26,11 @@ MAX_CLASSES = 32
 COLUMNS = 64
 """Width of a program's tile; its height is the number of classes, up to a power of two."""
 
+WARPS = 8
+"""Of the threads that share a tile: with 8, a thread keeps its part of the tile in at most 128
+registers on every GPU, so that 512 threads run side by side; with Triton's 4, it needs up to 208,
+or spills."""
+
 BLOCK = 256
 """Numbers of the narrowed gradient that a program writes."""
 
@@ -95,6 +100,7 @@ def _losses_and_gradient(logits: Tensor, label: Tensor, weight: Tensor) -> tuple
         CLASSES=triton.next_power_of_2(classes),
         COLUMNS=COLUMNS,
         NO_CLASS=NO_CLASS,
+        num_warps=WARPS,
     )
     return losses, gradient
 

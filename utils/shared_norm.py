@@ -43,14 +43,28 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         is a table of all moments. The total variance is the mean of the variances plus the variance
         of the means: no difference of large numbers is taken, whatever the mean is.
         """
-        _, mean, scale = torch.native_batch_norm(
-            x, self.weight, self.bias, None, None, True, 0.0, self.eps
-        )
-        own = torch.stack([mean, scale.square().reciprocal() - self.eps])
+        own = _moments(x)
         table = own.new_zeros(processes.count(), *own.shape)
         table[processes.rank()] = own
         means, variances = processes.total(table).unbind(1)
         return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+
+
+@torch.library.custom_op("shared_norm::moments", mutates_args=())
+def _moments(x: Tensor) -> Tensor:
+    """Return mean and biased variance of each channel, [2, C], float32 or wider.
+
+    The library function reads x once and writes nothing of its size. It computes in the type of the
+    running statistics, which stay as they are at a momentum of 0.
+    """
+    mean, variance = torch.batch_norm_update_stats(x, *_empty_moments(x).zero_(), 0.0)
+    return torch.stack([mean, variance])
+
+
+@_moments.register_fake
+def _empty_moments(x: Tensor) -> Tensor:
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.new_empty(2, x.shape[1], dtype=dtype)
 
 
 class _Normalise(Function):

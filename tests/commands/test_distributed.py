@@ -17,6 +17,7 @@ from tests.support.helpers import MAIN, TINY
 from utils import processes
 from utils.disk.run_folder import LATEST
 from utils.errors import UsageError
+from utils.shared_norm import SharedBatchNorm2d
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
@@ -87,6 +88,14 @@ def test_batch_norms_of_two_processes_see_the_whole_batch(of_two, kind, dtype, n
     """Values, gradients and running statistics, also in one graph of the compiler."""
     for name, value in distributed_worker.normalise(dtype=dtype).items():
         torch.testing.assert_close(of_two[kind][name], value, rtol=near, atol=near, msg=name)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 3e-5])
+def test_the_variance_of_a_constant_channel_is_0_not_rounded_below(eps):
+    """A checkpoint that holds a variance below 0 is refused."""
+    norm = SharedBatchNorm2d(3, eps=eps, momentum=1.0)
+    norm(torch.full((2, 3, 4, 4), 20.0))
+    assert norm.running_var.tolist() == [0, 0, 0]
 
 
 def test_two_processes_clip_and_accumulate_as_one(of_two):
