@@ -310,6 +310,18 @@ def test_settings_that_were_edited_are_a_sentence(tmp_path, name, value):
             read()
 
 
+def test_other_settings_do_not_stop_a_search(tmp_path, capfd):
+    wanted = make_run(tmp_path, "mine")
+    other = make_run(tmp_path, "notes")
+    (other / SETTINGS).write_text('{"note": 1}')
+    damaged = make_run(tmp_path, "damaged")
+    (damaged / SETTINGS).write_text("{")
+    assert search(tmp_path) == wanted
+    said = capfd.readouterr()
+    for folder in (other, damaged):
+        assert f"passed over: {folder / SETTINGS}" in said.out + said.err
+
+
 def test_settings_of_every_flag_are_read_back(tmp_path):
     changed = Settings(
         action=ACTION,
