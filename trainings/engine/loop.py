@@ -227,7 +227,7 @@ class Training:
         images = state.steps_per_epoch * self.data.batch_size
         speed = images / state.seconds
         self.folder.scalars({"images_per_second": speed}, state.step)
-        means = {name: value.item() / state.steps_per_epoch for name, value in state.sums.items()}
+        means = state.means()
         row = {
             "epoch": state.epoch + 1,
             "step": state.step,

@@ -1,5 +1,6 @@
 """Everything that changes while training, so that it can be saved and continued."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ class TrainState:
         step: updates done; the only clock.
         history: one row of scalars per finished epoch.
         sums: of the unfinished epoch's scalars by name, on the device.
+        skipped: how many of its steps the sums leave out, on the device.
         seconds: that its steps have taken.
         latest_rate: the learning rate of the latest step, of the network's backbone.
         best: scores of the best validation so far, with its epoch; None before the first.
@@ -64,6 +66,7 @@ class TrainState:
         self.step = 0
         self._set_rates()
         self.sums: dict[str, torch.Tensor] = {}
+        self.skipped: torch.Tensor | int = 0
         self.seconds = 0.0
         self.latest_rate = self.learning_rate
         self.history: list[dict[str, Any]] = []
@@ -86,12 +89,23 @@ class TrainState:
         return self.epoch * self.steps_per_epoch >= self.total_steps
 
     def add(self, scalars: Mapping[str, torch.Tensor]) -> None:
-        """Counts the scalars of a step into the epoch's sums."""
+        """Add the scalars of a step to the epoch's sums, unless the loss scale made it overflow."""
+        if self.scaler.is_enabled():
+            counts = scalars["loss"].isfinite()
+            self.skipped = self.skipped + (~counts).long()
+            scalars = {name: torch.where(counts, value, 0) for name, value in scalars.items()}
         self.sums = {name: self.sums.get(name, 0) + value for name, value in scalars.items()}
+
+    def means(self) -> dict[str, float]:
+        """Return the epoch's mean of each scalar; NaN where every step overflowed."""
+        steps = self.steps_per_epoch - int(self.skipped)
+        return {
+            name: value.item() / steps if steps else math.nan for name, value in self.sums.items()
+        }
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         self.history.append(row)
-        self.sums, self.seconds = {}, 0.0
+        self.sums, self.skipped, self.seconds = {}, 0, 0.0
 
     @property
     def learning_rate(self) -> float:
@@ -132,6 +146,7 @@ class TrainState:
             "step": self.step,
             "total_steps": self.total_steps,
             "sums": self.sums,
+            "skipped": int(self.skipped),
             "seconds": self.seconds,
             "latest_rate": self.latest_rate,
             "history": self.history,
@@ -159,6 +174,7 @@ class TrainState:
         self.step = state["step"]
         self._set_rates()
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.skipped = state.get("skipped", 0)
         self.seconds, self.latest_rate = state["seconds"], state["latest_rate"]
         self.history, self.best, self.last = state["history"], state["best"], state["last"]
         self.last_average = state.get("last_average")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -404,7 +405,8 @@ def _by_validation(
 
 
 def _curve(run: Run, column: str) -> list[tuple[float, float]]:
-    return [(float(row["epoch"]), float(row[column])) for row in run.history() if row.get(column)]
+    points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in run.history())
+    return [point for point in points if math.isfinite(point[1])]
 
 
 def _draw_sheet(

@@ -202,8 +202,11 @@ def _usual(one: Run, other: Run) -> Run:
 
 def _read_run(folder: Path, methods: Methods) -> tuple[Key, Run] | None:
     """A training of one of the methods or an ensemble; None for anything else."""
-    if (folder / SETTINGS).exists():
-        settings = RunFolder(folder).read_settings()
+    run = RunFolder(folder)
+    if run.has(SETTINGS):
+        if "action" not in run.read_json(SETTINGS):  # another program's
+            return None
+        settings = run.read_settings()
         experiments = {experiment.action: experiment for experiment in methods}
         experiment = experiments.get(settings["action"])
         if experiment is None or settings["ssl_round"] != 1:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datasets.reading import say_once
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
@@ -35,18 +36,21 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     """Folder of the run with the wanted settings, for a command that names no checkpoint.
 
     With a `--save_keyword` that is the run of that name, whatever its optimiser and network. Else
-    it is one of the runs like these settings (see `find_runs`): the one of equal augmentation, of
-    several the one with the usual name; else the only one.
+    it is one of the runs like these settings (see `find_runs`): the only one of equal augmentation,
+    or among several of them the one with the usual name; else the only run.
     Raises NoRun with the command that makes it, or with the candidates; UsageError where a run
-    of another action has that name.
+    of another action has that name; UserError where the settings of the run with the usual name
+    cannot be read.
     """
     name, folder = selected(settings), settings.save_model_path
     if settings.save_keyword:
         return _named_run(folder / settings.save_keyword, wanted, name)
+    if _is_run(usual := folder / settings.run_name(stem), name):
+        RunFolder(usual).read_settings()
     found = find_runs(settings, wanted)
     codes = augmentation_codes(settings.aug_method)
     equal = [path for path, run in found.items() if augmentation_codes(run["aug_method"]) == codes]
-    if (usual := folder / settings.run_name(stem)) in equal:
+    if usual in equal:
         return usual
     for choice in (equal, list(found)):
         if len(choice) == 1:
@@ -99,17 +103,23 @@ def find_runs(
     """The runs under `--save_model_path` with the wanted settings that have the checkpoint which
     `--select` means: their folders, sorted, each with all its settings.
 
-    `alike` asks for the optimiser and the network of these settings, too.
+    `alike` asks for the optimiser and the network of these settings, too. Folders whose settings
+    cannot be read are named and passed over.
     """
     if alike:
         wanted = {**{name: getattr(settings, name) for name in ALIKE}, **wanted}
-    runs = {
-        path.parent: RunFolder(path.parent).read_settings()
-        for path in sorted(settings.save_model_path.glob(f"*/{SETTINGS}"))
-        if (path.parent / selected(settings)).exists()
-    }
-    return {
-        path: run
-        for path, run in runs.items()
-        if all(run.get(name) == value for name, value in wanted.items())
-    }
+    runs: dict[Path, dict[str, Any]] = {}
+    for folder in sorted(path.parent for path in settings.save_model_path.glob(f"*/{SETTINGS}")):
+        if _is_run(folder, selected(settings)):
+            try:
+                run = RunFolder(folder).read_settings()
+            except UserError as error:
+                say_once(f"passed over: {error}")
+                continue
+            if all(run.get(name) == value for name, value in wanted.items()):
+                runs[folder] = run
+    return runs
+
+
+def _is_run(folder: Path, checkpoint: str) -> bool:
+    return (folder / SETTINGS).exists() and (folder / checkpoint).exists()

@@ -417,7 +417,7 @@ def _check_history_row(row: Mapping[str | None, Any]) -> None:
         raise ValueError("a row has more or fewer cells than the head")
     numbers = {name: float(cell) for name, cell in row.items() if cell and name != PRECISION}
     for name in HISTORY_COLUMNS:
-        if not math.isfinite(numbers.get(name, math.nan)):
+        if name not in numbers:
             raise ValueError(f"a row lacks {name}")
 
 

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -83,6 +84,22 @@ def test_every_optimizer_under_a_loss_scale_makes_the_plain_steps(name, clip):
         ends.append(torch.nn.utils.parameters_to_vector(method.parameters()))
     plain, ours = ends
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_the_means_of_an_epoch_leave_out_steps_that_overflowed():
+    """One such step made the loss of its epoch infinite, and its history no table."""
+    chosen = settings(num_epochs=2)
+    state = TrainState(Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=0)
+    state.scaler = torch.amp.GradScaler("cpu")
+    for loss, other in ((1.0, 4.0), (float("inf"), 5.0), (3.0, 8.0)):
+        state.add({"loss": torch.tensor(loss), "other": torch.tensor(other)})
+    again = TrainState(Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=0)
+    again.load_state_dict(state.state_dict())
+    assert state.means() == again.means() == {"loss": 2, "other": 6}
+    state.end_epoch({"epoch": 1})
+    for _ in range(3):
+        state.add({"loss": torch.tensor(float("nan"))})
+    assert math.isnan(state.means()["loss"])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

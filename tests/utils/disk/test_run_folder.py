@@ -310,6 +310,18 @@ def test_settings_that_were_edited_are_a_sentence(tmp_path, name, value):
             read()
 
 
+def test_other_settings_do_not_stop_a_search(tmp_path, capfd):
+    wanted = make_run(tmp_path, "mine")
+    other = make_run(tmp_path, "notes")
+    (other / SETTINGS).write_text('{"note": 1}')
+    damaged = make_run(tmp_path, "damaged")
+    (damaged / SETTINGS).write_text("{")
+    assert search(tmp_path) == wanted
+    said = capfd.readouterr()
+    for folder in (other, damaged):
+        assert f"passed over: {folder / SETTINGS}" in said.out + said.err
+
+
 def test_settings_of_every_flag_are_read_back(tmp_path):
     changed = Settings(
         action=ACTION,
@@ -332,7 +344,6 @@ def test_settings_of_every_flag_are_read_back(tmp_path):
         b"epoch,step,loss,train_seconds\n1,4,0.5,2,9\n",
         b"epoch,step,loss,train_seconds\n1,4,,2\n",
         b"epoch,step,loss,train_seconds\n1,4,low,2\n",
-        b"epoch,step,loss,train_seconds\n1,4,inf,2\n",
         b"epoch;step;loss;train_seconds\n1;4;0,5;2\n",
         b"\xff\xfe\x00",
         b'epoch,loss,train_seconds\n"' + b"1" * 200_000,
@@ -347,10 +358,13 @@ def test_a_history_that_was_edited_is_a_sentence(tmp_path, content):
 
 
 def test_a_history_is_read_back(tmp_path):
+    """The loss of an epoch in which float16 overflowed was written as inf."""
     row = {"epoch": 1, "loss": 0.5, "train_seconds": 2.0}
-    RunFolder(tmp_path).write_history([row, {**row, "epoch": 2, "val/mIoU": float("nan")}])
+    overflowed = {**row, "epoch": 2, "loss": float("inf"), "val/mIoU": float("nan")}
+    RunFolder(tmp_path).write_history([row, overflowed])
     first, second = RunFolder(tmp_path).read_history()
     assert (first["epoch"], first["val/mIoU"], second["val/mIoU"]) == ("1", "", "nan")
+    assert second["loss"] == "inf"
 
 
 @pytest.mark.parametrize("name", [SETTINGS, HISTORY, LATEST])
