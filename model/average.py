@@ -1,46 +1,71 @@
-"""The moving average of a network's weights."""
+"""The moving average of a network: the weights of `--ema_decay`, and teachers of methods."""
 
 import copy
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from model.model_stages import BiSeNet
 
+class MovingAverage(nn.Module):
+    """m <- decay m + (1 - decay) w, for weights and the statistics of norms; first m <- w.
 
-class RunningAverage:
-    """m <- decay m + (1 - decay) w, of weights and norms' statistics, from the first update's on.
+    A method that owns one as a child module need only call `update` in its `after_step`: saving,
+    resuming and moving to the device follow from that. The copy has no gradient, so that neither
+    an optimiser nor DistributedDataParallel touches it.
 
-    Unlike torch's `AveragedModel` it leaves counters alone, and nothing waits for the device.
+    Unlike torch's `AveragedModel` it leaves the counters of norms alone, and an update never waits
+    for the device.
+
+    Args:
+        network: the network to copy; its later weights come in by `update`.
+        decay: share of the old average in the new one.
+        batch_statistics: normalise with the statistics of each batch, as teachers often do, and
+            leave the averaged statistics as they are. Without it the copy is in evaluation mode.
 
     Attributes:
         module: the averaged network.
+        updates: how often `update` was called; int64, saved with the average.
     """
 
-    def __init__(self, network: BiSeNet, decay: float):
-        self.module = copy.deepcopy(network)
-        self.updates = 0
-        # Weights are updated and loaded in place, so that these lists stay those of the modules.
-        self._floats = _floats(self.module), _floats(network)
-        self._copy, self._average = get_ema_multi_avg_fn(0.0), get_ema_multi_avg_fn(decay)
+    updates: Tensor
 
-    def update(self) -> None:
-        """Takes in the network as it is now."""
-        step = self._average if self.updates else self._copy
-        step(*self._floats, self.updates)
+    def __init__(self, network: nn.Module, decay: float, *, batch_statistics: bool = False):
+        super().__init__()
+        self.decay, self.batch_statistics = decay, batch_statistics
+        self.module = copy.deepcopy(network).requires_grad_(False)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self._begun = False  # `updates` is above 0; the host knows it without asking the device
+        if batch_statistics:
+            for norm in self._norms():
+                norm.momentum = 0.0
+        self.train()
+
+    def train(self, mode: bool = True) -> "MovingAverage":
+        """Leave the copy in evaluation mode, but for norms that use the statistics of a batch."""
+        super().train(mode)
+        self.module.eval()
+        for norm in self._norms():
+            norm.train(self.batch_statistics)
+        return self
+
+    def _norms(self) -> list[nn.BatchNorm2d]:
+        return [norm for norm in self.module.modules() if isinstance(norm, nn.BatchNorm2d)]
+
+    def update(self, network: nn.Module) -> None:
+        """Take in the weights and statistics of the network as they are now."""
+        blend = get_ema_multi_avg_fn(self.decay if self._begun else 0.0)
+        blend(_floats(self.module), _floats(network), self.updates)
         self.updates += 1
+        self._begun = True
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"module": self.module.state_dict(), "updates": self.updates}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.module.load_state_dict(state["module"])
-        self.updates = state["updates"]
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._begun = bool(self.updates)
 
 
-def _floats(network: BiSeNet) -> list[torch.Tensor]:
+def _floats(network: nn.Module) -> list[Tensor]:
     tensors = chain(network.parameters(), network.buffers())
     return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]

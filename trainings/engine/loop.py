@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from datasets.loading.batches import training_batches
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
+from model.average import MovingAverage
 from model.model_stages import BiSeNet
 from trainings.engine.health import Health, Waits, fetched
 from trainings.engine.state import TrainState
@@ -95,7 +96,8 @@ def compile_parts(method: Method) -> None:
     Losses, style transfer and their loops over bands stay as they are: they hold nothing to fuse
     that they have not fused by hand.
     """
-    for network in method.children():
+    for child in method.children():
+        network = child.module if isinstance(child, MovingAverage) else child
         for part in network.children():
             part.compile()
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from model.average import RunningAverage
+from model.average import MovingAverage
 from trainings.optimisers import Schedule, default_warmup, poly
 from utils.cli.settings import Settings
 from utils.errors import UsageError, UserError
@@ -23,7 +23,7 @@ class TrainState:
     """A method in training: weights, optimisers, schedules, loss scale, step and curves.
 
     Attributes:
-        average: the network's running average (`--ema_decay`), with its buffers'; None without one.
+        average: the network's moving average (`--ema_decay`); None without one.
         step: updates done; the only clock.
         history: one row of scalars per finished epoch.
         sums: of the unfinished epoch's scalars by name, on the device.
@@ -62,7 +62,7 @@ class TrainState:
         )
         self.clip_grad_norm = settings.clip_grad_norm
         decay = settings.ema_decay
-        self.average = RunningAverage(method.network, decay) if decay else None
+        self.average = MovingAverage(method.network, decay) if decay else None
         self.step = 0
         self._set_rates()
         self.sums: dict[str, torch.Tensor] = {}
@@ -129,7 +129,7 @@ class TrainState:
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
         if self.average:
-            self.average.update()
+            self.average.update(self.method.network)
         self.step += 1
         self._set_rates()
 
@@ -164,7 +164,7 @@ class TrainState:
             )
         self.method.load_state_dict(state["method"])
         if self.average:
-            self.average.load_state_dict(state["average"])
+            self.average.load_state_dict(_flat(state["average"]))
         device = next(self.method.parameters()).device
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
@@ -178,3 +178,12 @@ class TrainState:
         self.seconds, self.latest_rate = state["seconds"], state["latest_rate"]
         self.history, self.best, self.last = state["history"], state["best"], state["last"]
         self.last_average = state.get("last_average")
+
+
+def _flat(average: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a `MovingAverage`. In older checkpoints the network's tensors lie in a
+    dictionary of their own, and the count of updates is an int."""
+    if "module" not in average:
+        return dict(average)
+    module = {f"module.{name}": tensor for name, tensor in average["module"].items()}
+    return {**module, "updates": torch.tensor(average["updates"])}

@@ -208,13 +208,16 @@ def test_averaged_weights_follow_their_recursion_and_are_saved():
     for name, value in expected.items():
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(averaged[name].double(), value, rtol=1e-5, atol=1e-6)
-    other = TrainState(
-        Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
-    )
-    other.load_state_dict(copy.deepcopy(state.state_dict()))
-    assert other.average.updates == 3
-    for name, value in other.average.module.state_dict().items():
-        assert torch.equal(value, averaged[name]), name
+    saved = copy.deepcopy(state.state_dict())
+    older = {**saved, "average": {"module": dict(averaged), "updates": 3}}
+    for checkpoint in (saved, older):
+        other = TrainState(
+            Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=False
+        )
+        other.load_state_dict(checkpoint)
+        assert other.average.updates == 3
+        for name, value in other.average.module.state_dict().items():
+            assert torch.equal(value, averaged[name]), name
 
 
 def test_a_long_gradient_is_clipped_to_the_norm():
