@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.commands.test_killing import OFTEN, ROOTS, assert_same, content
 from tests.support.helpers import MAIN, TINY, run_main
+from tests.support.runs import OFTEN, ROOTS, assert_same, content, make_toy
 from trainings.scoring.pseudo_labels import SUMMARY
 
 EPOCHS = "4"
@@ -29,7 +29,6 @@ BETAS = ("0.01", "0.05", "0.09")
 TRAININGS = ("train_simple_gta5", "train_ada", "train_fda", "train_ssl_fda")
 LABELS = "generate_pseudo_labels"
 ACTIONS = (*TRAININGS, LABELS)
-TOY = ("--toy_train", "16", "--toy_val", "2", "--toy_size", "64", "96")
 
 
 def command(action: str, name: str, workers: int) -> tuple[str, ...]:
@@ -43,10 +42,9 @@ def command(action: str, name: str, workers: int) -> tuple[str, ...]:
 
 def prepare(folder: Path) -> None:
     """A Toy City, and the three networks and labels that self-training starts from."""
-    folder.mkdir(parents=True)
-    steps = [("--action", "make_toy_data", "--toy_root", "toy", *TOY)]
+    make_toy(folder, train=16, val=2)
     common = ("--save_model_path", "runs", *ROOTS, *TINY)
-    steps += [
+    steps = [
         ("--action", "train_fda", "--fda_beta", beta, "--num_epochs", "1", *common)
         for beta in BETAS
     ]

@@ -14,13 +14,12 @@ import torch
 from datasets.loading.pairs import TrainingData
 from tests.support import distributed_worker
 from tests.support.helpers import MAIN, TINY
+from tests.support.runs import ROOTS, TORCHRUN, make_toy
 from utils import processes
 from utils.disk.run_folder import LATEST
 from utils.errors import UsageError
 from utils.shared_norm import SharedBatchNorm2d
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -144,9 +143,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
 def here(tmp_path_factory):
     """A working directory with a Toy City and an FDA network that two processes trained."""
     folder = tmp_path_factory.mktemp("work")
-    toy = ("--toy_train", "9", "--toy_val", "5", "--toy_size", "64", "96")
-    done = single(MAIN, "--action", "make_toy_data", "--toy_root", "toy", *toy, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    make_toy(folder, train=9, val=5)
     done = torchrun(MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "4 images (2 processes x 2)" in done.stdout

@@ -12,11 +12,10 @@ from torch import Tensor
 
 import main
 from model.model_stages import BiSeNet
-from tests.commands.test_distributed import TORCHRUN
-from tests.commands.test_killing import OFTEN, command, signalled
 from tests.support import gpu_worker
 from tests.support.distributed_worker import METHODS, global_batch
 from tests.support.helpers import MAIN, TINY, run_main
+from tests.support.runs import OFTEN, ROOTS, TORCHRUN, fda_command, make_toy, signalled
 from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
 from utils.disk.run_folder import LATEST
 from utils.utils import autocast, float32_products
@@ -153,7 +152,6 @@ def test_two_processes_on_one_card_train_as_one(gpu_device, tmp_path):
 
 # ------------------------------------------------------------------------------- the real commands
 
-DATA = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
 TOY = ("--toy_root", "toy", "--toy_train", "12", "--toy_val", "2", "--toy_size", "64", "96")
 TRAINED = ("--load_model_path", "runs/simple_gta5_sgd_noaug/best.pth")
 COMMANDS = (
@@ -193,17 +191,16 @@ def folder(tmp_path_factory):
 def test_an_action_runs_in_the_precision_that_auto_takes(gpu_device, folder, words):
     tiny = (*TINY[: TINY.index("--precision")], "--device", gpu_device, "--num_epochs", "1")
     run = ("--save_model_path", "runs", "--num_workers", "1", "--cache_dir", "cache")
-    done = run_main("--action", *words, *TOY, *DATA, *tiny, *run, cwd=folder)
+    done = run_main("--action", *words, *TOY, *ROOTS, *tiny, *run, cwd=folder)
     assert done.returncode == 0, done.stderr
 
 
 @gpu
 def test_a_killed_run_goes_on(gpu_device, folder):
-    done = run_main("--action", "make_toy_data", *TOY, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    make_toy(folder, train=12, val=2)
     more = ("--device", str(gpu_device), "--num_workers", "1")
-    assert run_main(*command("whole", *more), cwd=folder).returncode == 0
-    killed = command("killed", *OFTEN, *more)
+    assert run_main(*fda_command("whole", *more), cwd=folder).returncode == 0
+    killed = fda_command("killed", *OFTEN, *more)
     code, _ = signalled(folder, signal.SIGKILL, b"epoch 3/4", *killed)
     assert code == -signal.SIGKILL
     done = run_main(*killed, cwd=folder)

@@ -16,8 +16,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 import main
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
-from tests.commands.test_killing import TIMES, assert_same, content
 from tests.support.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
+from tests.support.runs import TIMES, assert_same, content
 from trainings.engine import loop
 from trainings.engine import run as training
 from trainings.engine.health import Health

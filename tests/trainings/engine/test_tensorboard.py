@@ -11,6 +11,7 @@ from PIL import Image
 import main
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY
+from tests.support.runs import ROOTS, make_toy
 from trainings.engine import run as training
 from trainings.engine.loop import Training
 from trainings.engine.tensorboard import COMPARED, METRICS, class_curves
@@ -22,7 +23,6 @@ EventAccumulator = pytest.importorskip(
 ).EventAccumulator
 plugin_data = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2")
 
-ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
 SPEED = "images_per_second"
 
 
@@ -33,8 +33,7 @@ def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        toy = ("--toy_train", "4", "--toy_val", "2", "--toy_size", "64", "96")
-        assert main.main(["--action", "make_toy_data", "--toy_root", "toy", *toy]) == 0
+        make_toy(folder, train=4, val=2)
         assert train("whole") == 0
         assert train("supervised", action="train_simple_gta5") == 0
         patch.setattr(FDA, "pictures", lambda self, batch: {})
