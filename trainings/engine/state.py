@@ -55,7 +55,7 @@ class TrainState:
             for name, optimizer in self.optimizers.items()
         }
         self.scaler = torch.amp.GradScaler(
-            "cuda",
+            next(method.parameters()).device.type,
             init_scale=FIRST_LOSS_SCALE,
             growth_interval=LOSS_SCALE_GROWTH_STEPS,
             enabled=scale_loss,
@@ -171,6 +171,7 @@ class TrainState:
         # A run may go on on another GPU, in another precision: fp16 alone has a scale.
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+            self.scaler.set_growth_interval(LOSS_SCALE_GROWTH_STEPS)  # older runs have torch's
         self.step = state["step"]
         self._set_rates()
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}

@@ -22,7 +22,6 @@ from trainings.engine import loop
 from trainings.engine import run as training
 from trainings.engine.health import Health
 from utils import signals as stopping
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 from utils.signals import Stop, held_back, ignore_interrupts
@@ -288,25 +287,6 @@ def test_in_fp32_the_remedy_is_another_one(here, monkeypatch, capsys):
     assert disturbed(monkeypatch, "float", spoiled(2)) == 1
     error = capsys.readouterr().err
     assert "start afresh with a lower --learning_rate" in error and "--precision" not in error
-
-
-@pytest.mark.parametrize(
-    ("precision", "scaled"),
-    [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)],
-)
-def test_the_loss_is_scaled_under_float16_alone(monkeypatch, precision, scaled):
-    class Made(Exception):
-        pass
-
-    def state(method, settings, *, steps_per_epoch, scale_loss):
-        raise Made(scale_loss)
-
-    monkeypatch.setattr(loop, "resolve_precision", lambda *_: precision)
-    monkeypatch.setattr(loop, "TrainState", state)
-    data = SimpleNamespace(steps_per_epoch=1)
-    with pytest.raises(Made) as made:
-        loop.fit(None, data, None, None, Settings(), torch.device("cpu"))
-    assert made.value.args == (scaled,)
 
 
 # ---------------------------------------------------------------------- numbers that are not finite

@@ -76,9 +76,7 @@ def test_every_optimizer_under_a_loss_scale_makes_the_plain_steps(name, clip):
     for scaled in (False, True):
         torch.manual_seed(0)
         method = Supervised(BiSeNet(base=8), chosen)
-        state = TrainState(method, chosen, steps_per_epoch=9, scale_loss=False)
-        if scaled:
-            state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+        state = TrainState(method, chosen, steps_per_epoch=9, scale_loss=scaled)
         for factor in (1, 3, 2):
             step_down(state, factor)
         ends.append(torch.nn.utils.parameters_to_vector(method.parameters()))
@@ -158,9 +156,8 @@ def test_a_state_goes_on_where_the_loss_is_scaled_and_refuses_another_length():
     chosen = settings(num_epochs=2)
     method = Supervised(BiSeNet(base=8), chosen)
     state, other = (
-        TrainState(method, chosen, steps_per_epoch=steps, scale_loss=False) for steps in (3, 4)
+        TrainState(method, chosen, steps_per_epoch=steps, scale_loss=True) for steps in (3, 4)
     )
-    state.scaler = torch.amp.GradScaler("cpu")
     state.load_state_dict({**state.state_dict(), "scaler": {}})  # saved in another precision
     with pytest.raises(UserError, match="planned for 6 steps, now it would be 8"):
         other.load_state_dict(state.state_dict())
@@ -239,10 +236,7 @@ def adversarial_state(*, scaled):
     """Of a network and a discriminator, with long gradients clipped."""
     torch.manual_seed(0)
     chosen = settings(num_epochs=2, clip_grad_norm=0.1)
-    state = TrainState(ADA(BiSeNet(base=8), chosen), chosen, steps_per_epoch=9, scale_loss=False)
-    if scaled:
-        state.scaler = torch.amp.GradScaler("cpu")
-    return state
+    return TrainState(ADA(BiSeNet(base=8), chosen), chosen, steps_per_epoch=9, scale_loss=scaled)
 
 
 def step_down(state, factor=1.0):
@@ -258,6 +252,21 @@ def test_an_overflow_under_a_loss_scale_moves_no_weight_and_halves_the_scale_onc
     assert state.scaler.get_scale() == scale / 2 and state.step == 1
     for name, value in state.method.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_loss_scale_starts_low_and_grows_within_a_short_training(resumed):
+    """Also in a run that was saved with torch's own settings, which grow it every 2000 steps."""
+    chosen = settings(num_epochs=1)
+    method = Supervised(BiSeNet(base=8), chosen)
+    state = TrainState(method, chosen, steps_per_epoch=1000, scale_loss=True)
+    if resumed:
+        saved = state.state_dict()
+        state.load_state_dict({**saved, "scaler": {**saved["scaler"], "growth_interval": 2000}})
+    assert state.scaler.get_scale() == 2**12
+    for _ in range(250):
+        step_down(state, 1e-6)
+    assert state.scaler.get_scale() > 2**12
 
 
 def test_a_scaled_step_is_the_unscaled_one_clipped_alike():

@@ -12,6 +12,7 @@ import main
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY
 from tests.support.runs import ROOTS, make_toy
+from trainings.engine import loop
 from trainings.engine import run as training
 from trainings.engine.loop import Training
 from trainings.engine.tensorboard import COMPARED, METRICS, class_curves
@@ -70,6 +71,22 @@ def columns(of):
     table = parsed["_hparams_/experiment"].experiment
     assert parsed["_hparams_/session_end_info"].session_end_info.status
     return row, table
+
+
+@pytest.mark.parametrize(
+    ("precision", "scaled"),
+    [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)],
+)
+def test_the_loss_is_scaled_under_float16_alone_which_has_a_curve(
+    here, monkeypatch, precision, scaled
+):
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(loop, "resolve_precision", lambda *_: precision)  # a CPU has no fp16
+    name = f"in_{precision}"
+    assert train(name, "--num_epochs", "1", action="train_simple_gta5") == 0
+    curve = curves(board(here, name)).get("loss_scale", [])
+    assert [step for step, _ in curve] == ([1, 2] if scaled else [])
+    assert all(scale >= 2**10 for _, scale in curve)
 
 
 def test_every_class_that_is_there_has_a_curve(here):
