@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
+from tests.methods import Taught
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from trainings.method import Method
@@ -27,6 +30,7 @@ from utils.cli.settings import Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 
 METHODS = {"simple": Supervised, "ada": ADA, "fda": FDA, "ssl_fda": SSLFDA}
+TAUGHT = "taught"
 STEPS, BATCH, SIZE = 3, 4, (64, 96)
 
 
@@ -43,7 +47,7 @@ def train(
     settings = with_derived_defaults(
         Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=0.5)
     )
-    method = METHODS[kind](BiSeNet(base=8), settings)
+    method = {**METHODS, TAUGHT: Taught}[kind](BiSeNet(base=8), settings)
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -53,6 +57,30 @@ def train(
         parts = own_parts(global_batch(step, ignored), passes)
         scalars = train_step(model, state, parts, precision)
     return {**weights(method, state), "scalars": {n: s.item() for n, s in scalars.items()}}
+
+
+def teach() -> dict[str, Any]:
+    """The names of the parameters whose gradients two processes average, and each one's teacher."""
+    torch.manual_seed(0)
+    settings = with_derived_defaults(Settings(num_epochs=1))
+    method = synchronised(Taught(BiSeNet(base=8), settings)).train()
+    state = TrainState(method, settings, steps_per_epoch=STEPS, scale_loss=False)
+    model = processes.averaging(method)
+    names = {p.data_ptr(): name for name, p in method.named_parameters()}
+    averaged: set[str] = set()
+
+    def average(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        averaged.update(names[p.data_ptr()] for p in bucket.parameters())
+        return allreduce_hook(None, bucket)
+
+    model.register_comm_hook(None, average)
+    for step in range(STEPS):
+        train_step(model, state, own_parts(global_batch(step, ignored=True), 1), torch.float32)
+    return {
+        "averaged": sorted(averaged),
+        "trained": sorted(name for name, p in method.named_parameters() if p.requires_grad),
+        "teachers": processes.gathered(method.teacher.state_dict()),
+    }
 
 
 def normalise(*, compiled: bool = False, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
@@ -110,6 +138,8 @@ def main(result: Path) -> None:
         found = {kind: train(kind) for kind in METHODS}
         found["clipped in two passes"] = train("fda", 2, ignored=False, clip=0.1)
         found["float16 in two passes"] = train("ada", 2, ignored=False, precision=torch.float16)
+        found[TAUGHT] = train(TAUGHT)
+        found["teaching"] = teach()
         found["norms"] = normalise()
         found["compiled norms"] = normalise(compiled=True)
         found["float32 norms"] = normalise(dtype=torch.float32)

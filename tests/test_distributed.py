@@ -60,9 +60,19 @@ def assert_close(one, other):
     assert one["scalars"] == pytest.approx(other["scalars"], rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+@pytest.mark.parametrize("kind", [*distributed_worker.METHODS, distributed_worker.TAUGHT])
 def test_two_processes_train_as_one_with_unequally_many_ignored_pixels(of_two, kind):
     assert_close(of_two[kind], distributed_worker.train(kind))
+
+
+def test_a_teacher_is_in_no_bucket_and_equal_in_both_processes(of_two):
+    found = of_two["teaching"]
+    assert found["averaged"] == found["trained"]
+    assert not any(name.startswith("teacher.") for name in found["averaged"])
+    first, second = found["teachers"]
+    assert first["updates"] == distributed_worker.STEPS
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
 
 
 def test_two_processes_accumulate_in_float16_as_one(of_two):
@@ -100,7 +110,7 @@ def test_what_one_process_wants_all_do(of_two):
     assert of_two["agreed"] == [1, 5]
 
 
-@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+@pytest.mark.parametrize("kind", [*distributed_worker.METHODS, distributed_worker.TAUGHT])
 def test_accumulated_batches_equal_the_large_batch(kind):
     alone = distributed_worker.train(kind, ignored=False)
     for passes in (2, 4):
