@@ -4,8 +4,8 @@ method on the same global batches. Not a test itself.
     torchrun --nproc_per_node=2 -m tests.distributed_worker RESULT.pth
 """
 
+import itertools
 import sys
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from datasets.labels import IGNORE, NUM_CLASSES
+from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
 from tests.methods import Taught
@@ -88,7 +89,7 @@ def normalise(*, compiled: bool = False, dtype: torch.dtype = torch.float64) -> 
     means are far from 0."""
     torch.manual_seed(0)
     norms = [nn.BatchNorm2d(8, dtype=dtype), nn.BatchNorm2d(4, dtype=dtype)]
-    for parameter in chain(*(norm.parameters() for norm in norms)):
+    for parameter in itertools.chain(*(norm.parameters() for norm in norms)):
         nn.init.uniform_(parameter)
     first, second = (nn.Conv2d(*widths, 3, dtype=dtype) for widths in ((3, 8), (8, 4)))
     layers = nn.Sequential(first, norms[0], nn.ReLU(inplace=True), second, norms[1])
@@ -143,6 +144,9 @@ def main(result: Path) -> None:
         found["norms"] = normalise()
         found["compiled norms"] = normalise(compiled=True)
         found["float32 norms"] = normalise(dtype=torch.float32)
+        data = TrainingData(range(8), batch_size=8, seed=3, passes=2)
+        own = [torch.rand(3, generator=one) for one in itertools.islice(data.generators(5), 4)]
+        found["draws"] = processes.gathered(torch.stack(own))
         found["agreed"] = processes.largest(processes.rank(), 5 - processes.rank())
         if processes.is_first():
             torch.save(found, result)

@@ -1,11 +1,11 @@
 """Several processes train, score and label as one: real torchrun, two of them, gloo on the CPU."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -106,6 +106,15 @@ def test_two_processes_clip_and_accumulate_as_one(of_two):
     assert alone["scalars"]["loss"] != unclipped["scalars"]["loss"]
 
 
+def test_each_process_and_each_pass_of_a_step_draws_apart(of_two):
+    """Two passes of two steps in each of two processes; the first process draws as one alone."""
+    first, second = of_two["draws"]
+    assert len({tuple(draw) for draw in (*first.tolist(), *second.tolist())}) == 8
+    alone = TrainingData(range(8), batch_size=8, seed=3, passes=2)
+    (generator,) = itertools.islice(alone.generators(6), 1)
+    assert torch.equal(torch.rand(3, generator=generator), first[2])
+
+
 def test_what_one_process_wants_all_do(of_two):
     assert of_two["agreed"] == [1, 5]
 
@@ -128,8 +137,10 @@ def test_processes_take_disjoint_shares_of_the_same_order(monkeypatch, passes):
             monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
             own = list(data.own_keys(1, 4))
             assert {len(part) for part in own} == {8 // passes // count}
-            shares.append([list(chain(*own[i : i + passes])) for i in range(0, len(own), passes)])
-        dealt = [sorted(chain(*parts)) for parts in zip(*shares, strict=True)]
+            shares.append(
+                [list(itertools.chain(*own[i : i + passes])) for i in range(0, len(own), passes)]
+            )
+        dealt = [sorted(itertools.chain(*parts)) for parts in zip(*shares, strict=True)]
         assert dealt == whole
 
 

@@ -6,7 +6,7 @@ import torch
 import main
 from datasets.catalog import Domain
 from tests.helpers import TINY, make_cityscapes, make_gta5
-from tests.methods import Killed, Taught
+from tests.methods import Drawing, Killed, Taught
 from tests.test_killing import assert_same, content
 from trainings.experiment import Experiment, unlabelled_cityscapes
 from utils.disk.run_folder import LATEST
@@ -69,3 +69,10 @@ def test_a_method_with_a_teacher_goes_on_bit_for_bit(here, add, monkeypatch):
     assert not torch.equal(
         state["teacher.module.conv_out.conv_out.weight"], state["network.conv_out.conv_out.weight"]
     )
+
+
+def test_a_method_that_draws_goes_on_bit_for_bit(here, add, monkeypatch):
+    add(Drawing)
+    assert train("whole") == 0
+    killed_and_continued(Drawing, "killed", monkeypatch)
+    assert_same(content(here / "killed"), content(here / "whole"))
