@@ -6,6 +6,7 @@ Images are uint8 RGB [3, H, W] from the disk to the device; labels are uint8 tra
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,11 +32,24 @@ class Sample(NamedTuple):
     name: str
 
 
-class Batch(NamedTuple):
-    """What one training step sees: the labelled source, and the target where a method has one."""
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The samples of one forward pass of a training; `source, target = batch` unpacks them.
+
+    Attributes:
+        source: labelled samples.
+        target: samples of the domain to adapt to, where the method has one.
+        generator: on the CPU, seeded by (seed, step, pass, process). A method that takes all its
+            random numbers from it continues bit for bit after a stop; other processes and passes
+            draw other numbers.
+    """
 
     source: Sample
     target: Sample | None = None
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+    def __iter__(self) -> Iterator[Sample | None]:
+        return iter((self.source, self.target))
 
 
 class SampleDataset(Dataset):
@@ -123,9 +137,14 @@ def as_tv_tensors(image: np.ndarray, label: np.ndarray) -> tuple[tv_tensors.Imag
 def _seeded(words: Sequence[int]) -> Iterator[None]:
     """Seeds torch's default CPU generator inside the block and restores it after."""
     state = torch.default_generator.get_state()
-    seed = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
-    torch.default_generator.manual_seed(int(seed >> np.uint64(1)))
+    torch.default_generator.manual_seed(seed_of(words))
     try:
         yield
     finally:
         torch.default_generator.set_state(state)
+
+
+def seed_of(words: Sequence[int]) -> int:
+    """Return a seed of 63 bits for a generator of torch; different words give unrelated seeds."""
+    seed = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    return int(seed >> np.uint64(1))

@@ -1,4 +1,4 @@
-"""What a training method is: a module whose `forward` returns its weighted loss terms by name."""
+"""A training method: a module whose `forward` returns its weighted loss terms by name."""
 
 from collections.abc import Mapping
 
@@ -17,8 +17,12 @@ Losses = dict[str, Tensor]
 class Method(nn.Module):
     """Base of every method.
 
+    Everything that a method owns and that changes in training, such as a discriminator or a
+    teacher (`model.average.MovingAverage`), is a child module or a buffer: it is then saved,
+    resumed and moved to the device with the method.
+
     Attributes:
-        network: the one that is validated and saved.
+        network: the network that is validated and saved.
         observed: scalars of the latest forward that are logged and not minimised.
     """
 
@@ -30,6 +34,14 @@ class Method(nn.Module):
     def forward(self, batch: Batch) -> Losses:
         """The loss terms of one batch on the method's device; images uint8, labels train ids."""
         raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Do what follows an update, such as moving a teacher; no gradient is recorded.
+
+        The loop calls this exactly once per update, after the optimisers, however many passes the
+        update has. It also does so where float16's loss scaling has skipped the update: whether it
+        has is known on the device alone, and the weights are then those of before.
+        """
 
     def optimizers(self, settings: Settings) -> dict[str, Optimizer]:
         """One optimiser per separately trained part, by name."""

@@ -48,8 +48,10 @@ def training_batches(
     """This process's batches of the steps in that range, one a pass, on the device."""
     keys = data.own_keys(start_step, stop_step)
     loader = _loader(data, keys, _collate_training, num_workers, device)
-    for batch in _raising(loader):
-        yield Batch(*(to_device(sample, device) if sample else None for sample in batch))
+    for (source, target), generator in zip(
+        _raising(loader), data.generators(start_step), strict=False
+    ):
+        yield Batch(to_device(source, device), target and to_device(target, device), generator)
 
 
 def batches_of(
@@ -186,12 +188,12 @@ def _next(batches: Iterator[Any]) -> Any:
         ) from error
 
 
-def _collate_training(items: Sequence[Batch]) -> Batch:
+def _collate_training(
+    items: Sequence[tuple[Sample, Sample | None]],
+) -> tuple[Sample, Sample | None]:
     sources, targets = zip(*items, strict=True)
-    return Batch(
-        default_collate(list(sources)),
-        None if targets[0] is None else default_collate(list(targets)),
-    )
+    target = None if targets[0] is None else default_collate(list(targets))
+    return default_collate(list(sources)), target
 
 
 class _CollateScaled:

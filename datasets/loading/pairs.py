@@ -8,14 +8,15 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
-from datasets.samples import Batch, Key, SampleDataset
+from datasets.samples import Key, Sample, SampleDataset, seed_of
 from utils import processes
 from utils.errors import UsageError, UserError
 
-SOURCE_STREAM, TARGET_STREAM = 0, 1
-"""Words that keep the draws of the two domains apart."""
+SOURCE_STREAM, TARGET_STREAM, METHOD_STREAM = 0, 1, 2
+"""Seed words that keep the draws of the two domains and of the method apart."""
 
 
 class TrainingData(Dataset):
@@ -46,9 +47,9 @@ class TrainingData(Dataset):
     def steps_per_epoch(self) -> int:
         return len(self.source) // self.batch_size
 
-    def __getitem__(self, keys: tuple[Key, Key | None]) -> Batch:
+    def __getitem__(self, keys: tuple[Key, Key | None]) -> tuple[Sample, Sample | None]:
         source_key, target_key = keys
-        return Batch(self.source[source_key], self.target[target_key] if target_key else None)
+        return self.source[source_key], self.target[target_key] if target_key else None
 
     def own_keys(self, start_step: int, stop_step: int) -> Iterator[list[tuple[Key, Key | None]]]:
         """This process's share of `keys`, a list for each of its passes."""
@@ -56,6 +57,13 @@ class TrainingData(Dataset):
         for batch in self.keys(start_step, stop_step):
             parts = [batch[start : start + own] for start in range(0, len(batch), own)]
             yield from processes.share(parts)
+
+    def generators(self, start_step: int) -> Iterator[torch.Generator]:
+        """Yield the generator of each batch of `own_keys`, from a step on."""
+        for step in itertools.count(start_step):
+            for number in range(self.passes):
+                words = (self.seed, METHOD_STREAM, step, number, processes.rank())
+                yield torch.Generator().manual_seed(seed_of(words))
 
     def keys(self, start_step: int, stop_step: int) -> Iterator[list[tuple[Key, Key | None]]]:
         """The batches of keys of the steps in that range, whoever takes them."""

@@ -1,11 +1,11 @@
 """Several processes train, score and label as one: real torchrun, two of them, gloo on the CPU."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,7 @@ def assert_close(one, other):
     assert one["scalars"] == pytest.approx(other["scalars"], rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+@pytest.mark.parametrize("kind", [*distributed_worker.METHODS, distributed_worker.TAUGHT])
 def test_two_processes_train_as_one_with_unequally_many_ignored_pixels(of_two, kind):
     assert_close(of_two[kind], distributed_worker.train(kind))
 
@@ -73,6 +73,16 @@ def test_adversarial_gradients_survive_float16_in_two_processes_and_passes(of_tw
     expected = distributed_worker.adversarial_gradient(discriminator, 1, torch.float32)
     assert torch.cosine_similarity(found, expected, dim=0) > 0.9
     assert found.norm() / expected.norm() == pytest.approx(1, abs=0.1)
+
+
+def test_a_teacher_is_in_no_bucket_and_equal_in_both_processes(of_two):
+    found = of_two["teaching"]
+    assert found["averaged"] == found["trained"]
+    assert not any(name.startswith("teacher.") for name in found["averaged"])
+    first, second = found["teachers"]
+    assert first["updates"] == distributed_worker.STEPS
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
 
 
 @pytest.mark.parametrize(
@@ -104,11 +114,20 @@ def test_two_processes_clip_and_accumulate_as_one(of_two):
     assert alone["scalars"]["loss"] != unclipped["scalars"]["loss"]
 
 
+def test_each_process_and_each_pass_of_a_step_draws_apart(of_two):
+    """Two passes of two steps in each of two processes; the first process draws as one alone."""
+    first, second = of_two["draws"]
+    assert len({tuple(draw) for draw in (*first.tolist(), *second.tolist())}) == 8
+    alone = TrainingData(range(8), batch_size=8, seed=3, passes=2)
+    (generator,) = itertools.islice(alone.generators(6), 1)
+    assert torch.equal(torch.rand(3, generator=generator), first[2])
+
+
 def test_what_one_process_wants_all_do(of_two):
     assert of_two["agreed"] == [1, 5]
 
 
-@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+@pytest.mark.parametrize("kind", [*distributed_worker.METHODS, distributed_worker.TAUGHT])
 def test_accumulated_batches_equal_the_large_batch(kind):
     alone = distributed_worker.train(kind, ignored=False)
     for passes in (2, 4):
@@ -126,8 +145,10 @@ def test_processes_take_disjoint_shares_of_the_same_order(monkeypatch, passes):
             monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
             own = list(data.own_keys(1, 4))
             assert {len(part) for part in own} == {8 // passes // count}
-            shares.append([list(chain(*own[i : i + passes])) for i in range(0, len(own), passes)])
-        dealt = [sorted(chain(*parts)) for parts in zip(*shares, strict=True)]
+            shares.append(
+                [list(itertools.chain(*own[i : i + passes])) for i in range(0, len(own), passes)]
+            )
+        dealt = [sorted(itertools.chain(*parts)) for parts in zip(*shares, strict=True)]
         assert dealt == whole
 
 

@@ -4,18 +4,22 @@ method on the same global batches. Not a test itself.
     torchrun --nproc_per_node=2 -m tests.support.distributed_worker RESULT.pth
 """
 
+import itertools
 import sys
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from datasets.labels import IGNORE, NUM_CLASSES
+from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch, Sample
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
+from tests.support.methods import Taught
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from trainings.method import Method
@@ -28,6 +32,7 @@ from utils.cli.settings import Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 
 METHODS = {"simple": Supervised, "ada": ADA, "fda": FDA, "ssl_fda": SSLFDA}
+TAUGHT = "taught"
 STEPS, BATCH, SIZE = 3, 4, (64, 96)
 
 LOSS_SCALE = 2.0**4
@@ -43,7 +48,7 @@ def train(
     settings = with_derived_defaults(
         Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=0.5)
     )
-    method = METHODS[kind](BiSeNet(base=8), settings)
+    method = {**METHODS, TAUGHT: Taught}[kind](BiSeNet(base=8), settings)
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -81,12 +86,36 @@ def adversarial_gradient(discriminator: str, passes: int, precision: torch.dtype
     return state.gradient
 
 
+def teach() -> dict[str, Any]:
+    """The names of the parameters whose gradients two processes average, and each one's teacher."""
+    torch.manual_seed(0)
+    settings = with_derived_defaults(Settings(num_epochs=1))
+    method = synchronised(Taught(BiSeNet(base=8), settings)).train()
+    state = TrainState(method, settings, steps_per_epoch=STEPS, scale_loss=False)
+    model = processes.averaging(method)
+    names = {p.data_ptr(): name for name, p in method.named_parameters()}
+    averaged: set[str] = set()
+
+    def average(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        averaged.update(names[p.data_ptr()] for p in bucket.parameters())
+        return allreduce_hook(None, bucket)
+
+    model.register_comm_hook(None, average)
+    for step in range(STEPS):
+        train_step(model, state, own_parts(global_batch(step, ignored=True), 1), torch.float32)
+    return {
+        "averaged": sorted(averaged),
+        "trained": sorted(name for name, p in method.named_parameters() if p.requires_grad),
+        "teachers": processes.gathered(method.teacher.state_dict()),
+    }
+
+
 def normalise(*, compiled: bool = False, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
     """Gradients, mean over the processes, and statistics of two batch norms after two batches whose
     means are far from 0."""
     torch.manual_seed(0)
     norms = [nn.BatchNorm2d(8, dtype=dtype), nn.BatchNorm2d(4, dtype=dtype)]
-    for parameter in chain(*(norm.parameters() for norm in norms)):
+    for parameter in itertools.chain(*(norm.parameters() for norm in norms)):
         nn.init.uniform_(parameter)
     first, second = (nn.Conv2d(*widths, 3, dtype=dtype) for widths in ((3, 8), (8, 4)))
     layers = nn.Sequential(first, norms[0], nn.ReLU(inplace=True), second, norms[1])
@@ -137,9 +166,14 @@ def main(result: Path) -> None:
         found["clipped in two passes"] = train("fda", 2, ignored=False, clip=0.1)
         for kind in KINDS:
             found[f"adversarial, {kind}"] = adversarial_gradient(kind, 2, torch.float16)
+        found[TAUGHT] = train(TAUGHT)
+        found["teaching"] = teach()
         found["norms"] = normalise()
         found["compiled norms"] = normalise(compiled=True)
         found["float32 norms"] = normalise(dtype=torch.float32)
+        data = TrainingData(range(8), batch_size=8, seed=3, passes=2)
+        own = [torch.rand(3, generator=one) for one in itertools.islice(data.generators(5), 4)]
+        found["draws"] = processes.gathered(torch.stack(own))
         found["agreed"] = processes.largest(processes.rank(), 5 - processes.rank())
         if processes.is_first():
             torch.save(found, result)

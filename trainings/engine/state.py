@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from model.average import MovingAverage
+from trainings.method import Method
 from trainings.optimisers import Schedule, default_warmup, poly
 from utils.cli.settings import Settings
 from utils.errors import UsageError, UserError
@@ -36,7 +36,7 @@ class TrainState:
     """
 
     def __init__(
-        self, method: nn.Module, settings: Settings, *, steps_per_epoch: int, scale_loss: bool
+        self, method: Method, settings: Settings, *, steps_per_epoch: int, scale_loss: bool
     ):
         self.method = method
         self.steps_per_epoch = steps_per_epoch
@@ -117,7 +117,7 @@ class TrainState:
         self.scaler.scale(loss).backward()
 
     def update(self) -> None:
-        """One step of every optimiser down the gradients, which are gone afterwards."""
+        """Take one step of every optimiser, drop the gradients, and call `Method.after_step`."""
         self.latest_rate = self.learning_rate
         for optimizer in self.optimizers.values():
             if self.clip_grad_norm:
@@ -128,6 +128,8 @@ class TrainState:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
+        with torch.no_grad():
+            self.method.after_step()
         if self.average:
             self.average.update(self.method.network)
         self.step += 1

@@ -80,6 +80,10 @@ def test_workers_change_nothing(data):
             assert torch.equal(a.source.image, b.source.image)
             assert torch.equal(a.source.label, b.source.label)
             assert torch.equal(a.target.image, b.target.image)
+            assert a.generator.initial_seed() == b.generator.initial_seed()
+    later = training_batches(data, 3, 5, num_workers=0, device=CPU)
+    expected = [batch.generator.initial_seed() for batch in batches[0][2:]]
+    assert [batch.generator.initial_seed() for batch in later] == expected
 
 
 def test_without_a_target_there_is_none(data):

@@ -1,0 +1,69 @@
+"""Methods that only tests train."""
+
+from typing import ClassVar
+
+import torch
+
+from datasets.samples import Batch
+from model.average import MovingAverage
+from model.model_stages import BiSeNet
+from trainings.method import Losses, Method
+from utils.cli.settings import Settings
+from utils.losses import segmentation_loss
+
+
+class Killed(Exception):
+    """Ends a training as suddenly as a kill, without a word to the loop."""
+
+
+class Killable(Method):
+    """A method that a test kills in the middle of an update."""
+
+    killed_in: ClassVar[int | None] = None
+    """The forward pass of this process, counted from 0, that raises Killed; None for none."""
+
+    passes: ClassVar[int] = 0
+    """Forward passes made by this process."""
+
+    def forward(self, batch: Batch) -> Losses:
+        cls = type(self)
+        if cls.passes == cls.killed_in:
+            raise Killed
+        cls.passes += 1
+        return self.losses(batch)
+
+    def losses(self, batch: Batch) -> Losses:
+        raise NotImplementedError
+
+
+class Taught(Killable):
+    """L = CE(phi(x_s), y_s) + mean |phi(x_t) - T(x_t)|^2, with T the moving average of phi."""
+
+    def __init__(self, network: BiSeNet, settings: Settings):
+        super().__init__(network)
+        self.teacher = MovingAverage(network, decay=0.75, batch_statistics=True)
+
+    def losses(self, batch: Batch) -> Losses:
+        source, target = batch
+        taught = self.teacher.module.main_logits(target.image)
+        difference = self.network.main_logits(target.image) - taught
+        return {
+            "seg_source": segmentation_loss(self.network.heads(source.image), source.label),
+            "taught_target": difference.square().mean(),
+        }
+
+    def after_step(self) -> None:
+        assert not torch.is_grad_enabled()
+        self.teacher.update(self.network)
+
+
+class Drawing(Killable):
+    """L = CE(phi(x_s + n), y_s), with n noise of the batch's generator, up to 9 grey levels."""
+
+    def __init__(self, network: BiSeNet, settings: Settings):
+        super().__init__(network)
+
+    def losses(self, batch: Batch) -> Losses:
+        image = batch.source.image.float()
+        noisy = image + torch.randint(0, 10, image.shape, generator=batch.generator)
+        return {"seg_source": segmentation_loss(self.network.heads(noisy), batch.source.label)}
