@@ -659,9 +659,14 @@ class Settings:
 
         A stem may hold {beta}, the decimals of `--fda_beta`, and {round}, empty for the first.
         """
+        if self.save_keyword:
+            return self.save_keyword
         augmented = "aug" if augmentation_codes(self.aug_method) else "noaug"
-        stem = stem.format(beta=_decimals(self.fda_beta), round=self.round_suffix())
-        return self.save_keyword or f"{stem}_{self.optimizer}_{augmented}"
+        if "{beta}" in stem:
+            stem = stem.replace("{beta}", _decimals(self.fda_beta))
+        if "{round}" in stem:
+            stem = stem.replace("{round}", self.round_suffix())
+        return f"{stem}_{self.optimizer}_{augmented}"
 
     def round_suffix(self) -> str:
         """The round of self-training in a name: nothing for the first, else its number."""
