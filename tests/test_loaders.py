@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 
 from datasets import gta5
 from datasets.catalog import Domain, TrainingFiles, labelled
@@ -80,6 +81,20 @@ def test_workers_change_nothing(data):
             assert torch.equal(a.source.image, b.source.image)
             assert torch.equal(a.source.label, b.source.label)
             assert torch.equal(a.target.image, b.target.image)
+
+
+class Counting(SampleDataset):
+    """Names each sample by the number of processes that load them."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(key)._replace(name=get_worker_info().num_workers)
+
+
+def test_no_more_processes_are_started_than_there_are_batches(data):
+    samples = Counting(data.source.files[:3], data.source.transform)
+    batches = scaled_batches(samples, (), batch_size=2, num_workers=4, device=CPU)
+    assert {name for batch in batches for name in batch.names} == {2}
+    assert len(list(each_item(["photo"], num_workers=4))) == 1
 
 
 def test_without_a_target_there_is_none(data):
