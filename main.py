@@ -91,12 +91,27 @@ SCORING_FLAGS = ("load_model_path", "select", "bn_statistics")
 """What the help of a training, and of a scoring, action shows before its own."""
 
 VIEWS = ("eval_scales", "eval_flip")
-NETWORK_READ = ("backbone", "base_width", "image_size", "source_resize")
-SCORING_READ = (
-    *("select", "bn_statistics", "batch_size", "optimizer", "aug_method", "save_keyword"),
-    *(*VIEWS, *NETWORK_READ),
+NETWORK_READ = ("backbone", "base_width", "image_size")
+"""Flags that an action reads which loads a network."""
+
+SCORING_READ = (*NETWORK_READ, *VIEWS, "bn_statistics", "batch_size", "on_bad_sample")
+"""Flags that an action reads which scores networks, or runs them on a data set."""
+
+SEARCH_READ = ("select", "optimizer", "aug_method", "save_keyword")
+"""Flags that an action reads which searches for runs, or names a folder as they are named."""
+
+SAMPLES_READ = ("image_size", "aug_method", "aug_probability", "on_bad_sample")
+"""Flags of the data set that every training reads."""
+
+GTA5_READ = ("source_resize", "gta5_val_fraction")
+"""Flags that only an action reads which reads GTA5."""
+
+STEP_READ = (
+    *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
+    *("clip_grad_norm", "ema_decay", "discriminator", "disc_learning_rate", "adv_weight"),
+    *("fda_beta", "ent_weight", "ent_eta"),
 )
-"""What an action reads that loads a network, and one that finds runs and scores them."""
+"""Flags that a single training step of all methods reads."""
 
 REPRODUCTION_FLAGS = ("configs", "seeds", "dry_run", "aug_method", "num_epochs", "save_keyword")
 
@@ -124,13 +139,14 @@ def training(
     flags: Sequence[str] = (),
 ) -> Action:
     """The action of an experiment; `flags` are its own beside those of its method."""
+    of_gta5 = GTA5_READ if Domain.GTA5 in (experiment.source, experiment.validation) else ()
     return Action(
         partial(run_experiment, experiment),
         help,
         flags=(*TRAINING_FLAGS, *experiment.adaptation, *flags),
         examples=tuple(examples),
-        reads=(DATA, NETWORK, TRAINING, RUN, HARDWARE),
-        reads_to_score=SCORING_READ,
+        reads=(NETWORK, TRAINING, RUN, HARDWARE, *SAMPLES_READ, *of_gta5),
+        reads_to_score=(*SCORING_READ, *SEARCH_READ),
         resumes=True,
     )
 
@@ -174,7 +190,7 @@ ACTIONS: dict[str, Action] = {
         flags=("gta5_root", "cityscapes_root", "num_workers"),
         examples=("", "--gta5_root data/GTA5 --cityscapes_root data/Cityscapes --num_workers 8"),
         alone=True,
-        reads=(DATA, "batch_size", "accumulate_steps", "save_keyword"),
+        reads=(*GTA5_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
     ),
     "train_simple_cityscapes": training(
         SIMPLE_CITYSCAPES, "supervised on Cityscapes: what labels of the target would give"
@@ -189,7 +205,7 @@ ACTIONS: dict[str, Action] = {
         "the domain shift: score the network trained on GTA5 on Cityscapes",
         flags=("load_model_path", "select", "eval_scales", "eval_flip"),
         examples=("", "--aug_method C-S-HF", "--load_model_path runs/a/best.pth"),
-        reads=SCORING_READ,
+        reads=(*SCORING_READ, *SEARCH_READ),
     ),
     "train_ada": training(
         ADVERSARIAL,
@@ -207,14 +223,17 @@ ACTIONS: dict[str, Action] = {
         lambda explicit: {"ssl_round": 0},
         flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics"),
         examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
-        reads=SCORING_READ,
+        reads=(*SCORING_READ, *SEARCH_READ),
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
         "label Cityscapes' training images with that ensemble",
         flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path"),
         examples=("", "--ssl_round 2"),
-        reads=(*SCORING_READ, "overwrite"),
+        reads=(
+            *(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
+            *("optimizer", "aug_method", "overwrite"),
+        ),
         resumes=True,
     ),
     "train_ssl_fda": training(
@@ -228,7 +247,7 @@ ACTIONS: dict[str, Action] = {
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
         flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index"),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
-        reads=SCORING_READ,
+        reads=(*SCORING_READ, *SEARCH_READ),
     ),
     "predict": Action(
         predict,
@@ -250,7 +269,7 @@ ACTIONS: dict[str, Action] = {
         flags=("sizes", "precisions", "backends", "batch_size", "backbone", "device"),
         examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
         alone=True,
-        reads=(NETWORK, TRAINING, ADAPTATION, *NETWORK_READ, "save_keyword"),
+        reads=(*NETWORK_READ, *STEP_READ, "load_model_path", "save_keyword"),
     ),
     "export": Action(
         export,

@@ -139,7 +139,7 @@ def evaluate_each(
         samples.subset(places),
         settings.eval_scales,
         batch_size=settings.batch_size,
-        num_workers=settings.num_workers,
+        num_workers=settings.workers,
         device=device,
     )
     evaluations: list[Evaluation] = []

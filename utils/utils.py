@@ -15,14 +15,12 @@ import torch
 from tqdm import tqdm
 
 from utils import processes
-from utils.cli.settings import AUTO, REPOSITORY
+from utils.cli.settings import REPOSITORY
 from utils.cli.terminal import LogLines
 from utils.errors import UsageError, UserError, check_is_file
 
 LOG_FILE_INTERVAL = 15.0
 """Seconds between progress lines where they cannot be overwritten in place."""
-
-MOST_AUTOMATIC_WORKERS = 16
 
 TF32 = "tf32"
 """The `--precision` that is float32 but for its products, which are rounded to TensorFloat-32."""
@@ -167,13 +165,6 @@ def bf16_instructions() -> list[str]:
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
-
-
-def worker_count(num_workers: int | str) -> int:
-    """How many processes load data for this one, as `--num_workers` says."""
-    if num_workers != AUTO:
-        return num_workers
-    return min(processes.usable_cores(), MOST_AUTOMATIC_WORKERS)
 
 
 def seed_everything(seed: int) -> None:

@@ -70,7 +70,7 @@ def _read_all(settings: Settings) -> "Report":
                 report.note(domain.value, _unpartnered(found, domain, split))
                 report.note_once(domain.value, _other_files(found))
                 files += _files(found, domain, split)
-    readings = each_item(Reader(files), num_workers=settings.num_workers)
+    readings = each_item(Reader(files), num_workers=settings.workers)
     readings = progress(readings, "check", total=len(files), unit="sample")
     for one, reading in zip(files, readings, strict=True):
         report.add(one, reading)

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import operator
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,6 @@ from datasets.samples import Batch, Sample, SampleDataset
 from utils.errors import UserError
 from utils.signals import held_back, ignore_interrupts
 from utils.transforms import resize
-from utils.utils import worker_count
 
 DEAD_WORKER = ("DataLoader worker", "Pin memory thread")
 """What torch's error begins with where one was killed."""
@@ -42,12 +42,13 @@ def training_batches(
     start_step: int,
     stop_step: int,
     *,
-    num_workers: int | str,
+    num_workers: int,
     device: torch.device,
 ) -> Iterator[Batch]:
     """This process's batches of the steps in that range, one a pass, on the device."""
     keys = data.own_keys(start_step, stop_step)
-    loader = _loader(data, keys, _collate_training, num_workers, device)
+    most = (stop_step - start_step) * data.passes
+    loader = _loader(data, keys, _collate_training, min(num_workers, most), device)
     for (source, target), generator in zip(
         _raising(loader), data.generators(start_step), strict=False
     ):
@@ -58,7 +59,7 @@ def batches_of(
     samples: SampleDataset,
     batches: Iterable[Sequence[int]],
     *,
-    num_workers: int | str,
+    num_workers: int,
     device: torch.device,
 ) -> Iterator[Sample]:
     """Batches of the samples at these places; images of one size stacked, on the device, labels a
@@ -72,7 +73,7 @@ def scaled_batches(
     scales: Sequence[float],
     *,
     batch_size: int,
-    num_workers: int | str,
+    num_workers: int,
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
     """All samples in order, on the device, at these multiples of their size, or as they are where
@@ -86,7 +87,7 @@ def _scaled(
     samples: SampleDataset,
     batches: Iterable[Sequence[int]],
     scales: Sequence[float],
-    workers: int | str,
+    workers: int,
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
     keys = [[(0, place) for place in batch] for batch in batches]
@@ -95,12 +96,12 @@ def _scaled(
         yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 
 
-def each_item(dataset: Dataset, *, num_workers: int | str) -> Iterator[Any]:
+def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
     """The items of a dataset in order, as they are, made by workers."""
     loader = DataLoader(
         dataset,
         batch_size=None,
-        num_workers=worker_count(num_workers),
+        num_workers=_enough(num_workers, dataset),
         collate_fn=_as_it_is,
         worker_init_fn=ignore_interrupts,
     )
@@ -144,16 +145,21 @@ class _GuardedCollate:
 
 
 def _loader(
-    dataset: Dataset, batches: Iterable, collate: Callable, workers: int | str, device: torch.device
+    dataset: Dataset, batches: Iterable, collate: Callable, workers: int, device: torch.device
 ) -> DataLoader:
     return DataLoader(
         _Guarded(dataset),
         batch_sampler=batches,
         collate_fn=_GuardedCollate(collate),
-        num_workers=worker_count(workers),
+        num_workers=_enough(workers, batches),
         worker_init_fn=ignore_interrupts,
         pin_memory=device.type == "cuda",
     )
+
+
+def _enough(workers: int, batches: Iterable) -> int:
+    """Return the number of processes to start: at most one a batch, where their number is known."""
+    return min(workers, operator.length_hint(batches, workers))
 
 
 def _raising(loader: DataLoader) -> Iterator[Any]:

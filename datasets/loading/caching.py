@@ -17,7 +17,7 @@ from utils.disk.lock import locked
 from utils.errors import UserError
 from utils.signals import ignore_interrupts
 from utils.transforms import Preparation, Size
-from utils.utils import progress, worker_count
+from utils.utils import progress
 
 MARK_EVERY = 256
 """Samples between two times that what was built is made safe."""
@@ -149,7 +149,7 @@ def _build(
         print(f"cache of {len(samples)} samples: {needed / 1e9:.2f} GB in {settings.cache_dir}")
         for store in stores:
             store.create()
-        _fill(_Writer(samples, preparation, stores), places, settings.num_workers)
+        _fill(_Writer(samples, preparation, stores), places, settings.workers)
     return True
 
 
@@ -161,12 +161,12 @@ def _occupied(store: PictureStore) -> int:
         return 0
 
 
-def _fill(writer: "_Writer", places: Sequence[int], num_workers: int | str) -> None:
+def _fill(writer: "_Writer", places: Sequence[int], num_workers: int) -> None:
     loader = DataLoader(
         writer,
         sampler=places,
         batch_size=None,
-        num_workers=worker_count(num_workers),
+        num_workers=min(num_workers, len(places)),
         worker_init_fn=ignore_interrupts,
     )
     written: list[int] = []

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support.helpers import MAIN
+from utils.cli.settings import Settings
 from utils.errors import UsageError
 from utils.utils import (
     arithmetic,
@@ -17,7 +18,6 @@ from utils.utils import (
     resolve_precision,
     shapes_that_repeat,
     slow_precision,
-    worker_count,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -207,12 +207,12 @@ def test_a_log_file_gets_lines_and_no_carriage_returns(capsys):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone can choose cores")
 def test_auto_takes_a_worker_for_each_core_that_a_process_may_use(monkeypatch):
     before = os.sched_getaffinity(0)
-    assert 1 <= worker_count("auto") <= min(16, len(before)) and worker_count(7) == 7
+    assert 1 <= Settings().workers <= min(16, len(before)) and Settings(num_workers=7).workers == 7
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert worker_count("auto") <= max(1, len(before) // 2)
+    assert Settings().workers <= max(1, len(before) // 2)
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     os.sched_setaffinity(0, {min(before)})
     try:
-        assert worker_count("auto") == 1
+        assert Settings().workers == 1
     finally:
         os.sched_setaffinity(0, before)

@@ -277,7 +277,7 @@ class _Making:
     def _predict_each(self, todo: Sequence[Picture]) -> None:
         segment = self._load()
         reader = _Reader(todo, self.settings.image_size)
-        items = each_item(reader, num_workers=self.settings.num_workers)
+        items = each_item(reader, num_workers=self.settings.workers)
         writers = Background(min(MOST_WRITERS, os.cpu_count() or 1))
         with writers, progress(None, "predict", total=len(todo), unit="image") as bar:
             for picture, item in zip(todo, items, strict=True):

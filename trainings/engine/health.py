@@ -14,9 +14,6 @@ from trainings.engine.state import TrainState
 from utils import processes
 from utils.cli.settings import Settings
 from utils.errors import UserError
-from utils.utils import (
-    worker_count,
-)
 
 NEVER = 2**62
 """The step of what has not happened."""
@@ -62,7 +59,7 @@ class Waits:
             )
 
     def _remedy(self) -> str:
-        workers, cores = worker_count(self.settings.num_workers), processes.usable_cores()
+        workers, cores = self.settings.workers, processes.usable_cores()
         more = f"raise --num_workers ({workers}; there are {cores} cores), " * (workers < cores)
         return (
             f"{more}put --cache_dir on a local disk with room for the decoded images, or let "

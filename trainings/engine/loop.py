@@ -72,7 +72,7 @@ def fit(
         data,
         state.step,
         state.total_steps,
-        num_workers=settings.num_workers,
+        num_workers=settings.workers,
         device=device,
     )
     method.train()

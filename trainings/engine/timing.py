@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,8 @@ from utils import processes
 from utils.cli.settings import Settings
 from utils.utils import resolve_precision
 
-STEPS_PER_EPOCH = 1000
-"""Of a training that is not finished: only the learning rate follows from it."""
+STEPS = 10**5
+"""Steps of the training that a measured step is of; only its learning rate follows from them."""
 
 
 def timed(
@@ -60,8 +61,8 @@ def training_step(
     method = method.to(device, memory_format=torch.channels_last).train()
     state = TrainState(
         method,
-        settings,
-        steps_per_epoch=STEPS_PER_EPOCH + (settings.warmup_steps or 0),
+        replace(settings, num_epochs=1, warmup_steps=None),
+        steps_per_epoch=STEPS,
         scale_loss=precision == torch.float16,
     )
     images = settings.batch_size // processes.count()

@@ -182,7 +182,7 @@ def scoring_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
             network = new_network(settings)
             load_network(network, run.path / BEST)
             folded(network.eval())
-            list(each_item([None], num_workers=settings.num_workers))
+            list(each_item([None] * settings.workers, num_workers=settings.workers))
             run.save_picture("validation.png", panel(rows, title=""))
 
         return _measured(score, torch.device("cpu"))

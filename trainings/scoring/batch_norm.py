@@ -41,7 +41,7 @@ def reestimate_statistics(
     check_enough(samples)
     precision = resolve_precision(settings.precision, device)
     batches = batches_of(
-        samples, mixed_batches(len(samples)), num_workers=settings.num_workers, device=device
+        samples, mixed_batches(len(samples)), num_workers=settings.workers, device=device
     )
     with (
         _averaging(networks),

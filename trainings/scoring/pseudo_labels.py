@@ -225,7 +225,7 @@ class _Making:
         batches = batches_of(
             self.samples,
             [[place] for place in places],
-            num_workers=settings.num_workers,
+            num_workers=settings.workers,
             device=device,
         )
         for place, batch in zip(

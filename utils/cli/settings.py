@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import category
 
+from utils import processes
 from utils.transforms import AUGMENTATIONS, augmentation_codes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -76,6 +77,7 @@ WIDEST = 512
 """Largest `--base_width`: eight times the paper's, half a billion weights."""
 
 AUTO = "auto"
+MOST_AUTOMATIC_WORKERS = 16
 MOST_WORKERS, WORKERS_PER_CORE = 64, 4
 """Processes that load data: so many are always allowed, and so many for each core."""
 
@@ -296,8 +298,8 @@ class Settings:
     num_workers: int | str = flag(
         AUTO,
         DATA,
-        "processes that load data; auto: one for each core that this process may use, at most 16; "
-        "changes the speed only, never the result",
+        "processes that load data; auto: one for each core that this process may use, at most 16, "
+        "and no more than there are batches; changes the speed only, never the result",
         check=workers,
         word=AUTO,
         affects_result=False,
@@ -654,14 +656,26 @@ class Settings:
         """The flags that the command line held, with their values."""
         return {f.name: getattr(self, f.name) for f in setting_fields() if f.name in self.given}
 
+    @property
+    def workers(self) -> int:
+        """Processes that load data for this one, at most: `--num_workers`, or what auto means."""
+        if self.num_workers == AUTO:
+            return min(processes.usable_cores(), MOST_AUTOMATIC_WORKERS)
+        return self.num_workers
+
     def run_name(self, stem: str) -> str:
         """Name of the run, such as `fda01_adam_aug` for the stem `fda{beta}`.
 
         A stem may hold {beta}, the decimals of `--fda_beta`, and {round}, empty for the first.
         """
+        if self.save_keyword:
+            return self.save_keyword
         augmented = "aug" if augmentation_codes(self.aug_method) else "noaug"
-        stem = stem.format(beta=_decimals(self.fda_beta), round=self.round_suffix())
-        return self.save_keyword or f"{stem}_{self.optimizer}_{augmented}"
+        if "{beta}" in stem:
+            stem = stem.replace("{beta}", _decimals(self.fda_beta))
+        if "{round}" in stem:
+            stem = stem.replace("{round}", self.round_suffix())
+        return f"{stem}_{self.optimizer}_{augmented}"
 
     def round_suffix(self) -> str:
         """The round of self-training in a name: nothing for the first, else its number."""

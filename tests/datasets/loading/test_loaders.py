@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 
 from datasets import gta5
 from datasets.catalog import Domain, TrainingFiles, labelled
@@ -84,6 +85,20 @@ def test_workers_change_nothing(data):
     later = training_batches(data, 3, 5, num_workers=0, device=CPU)
     expected = [batch.generator.initial_seed() for batch in batches[0][2:]]
     assert [batch.generator.initial_seed() for batch in later] == expected
+
+
+class Counting(SampleDataset):
+    """Names each sample by the number of processes that load them."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(key)._replace(name=get_worker_info().num_workers)
+
+
+def test_no_more_processes_are_started_than_there_are_batches(data):
+    samples = Counting(data.source.files[:3], data.source.transform)
+    batches = scaled_batches(samples, (), batch_size=2, num_workers=4, device=CPU)
+    assert {name for batch in batches for name in batch.names} == {2}
+    assert len(list(each_item(["photo"], num_workers=4))) == 1
 
 
 def test_without_a_target_there_is_none(data):

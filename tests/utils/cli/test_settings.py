@@ -198,7 +198,7 @@ USUAL = (
         ("val_gta5_transfer", "--fda_beta, --learning_rate, --num_epochs, --pretrain_path"),
         ("val_mbt", "--fda_beta, --learning_rate, --load_model_path, --num_epochs, --pretrain"),
         ("visualize", "--fda_beta, --learning_rate, --num_epochs, --pretrain_path"),
-        ("generate_pseudo_labels", "--fda_beta, --learning_rate, --load_model_path, --num_epochs"),
+        ("generate_pseudo_labels", "--batch_size, --fda_beta, --learning_rate, --load_model_path"),
         ("train_simple_gta5", "--fda_beta"),
         ("train_fda", None),
     ],

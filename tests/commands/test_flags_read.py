@@ -1,0 +1,130 @@
+"""Each action lists the flags that it reads; here it runs, and what it reads is recorded."""
+
+import dataclasses
+import sys
+from typing import ClassVar
+
+import pytest
+
+import main
+from tests.support.helpers import make_cityscapes, make_gta5
+from utils.cli.action import EVERYWHERE
+from utils.cli.command_line import parse_settings
+from utils.cli.settings import Settings, setting_fields
+
+FIELDS = {field.name for field in setting_fields()}
+COPIES = {"replace", "_replace", "to_json", "derived_defaults", "with_derived_defaults"}
+"""Functions that read every field, or those that others follow from, only to copy them."""
+
+
+class Recorded(Settings):
+    """Settings that note which of the command's own values are read."""
+
+    own: ClassVar[dict] = {}
+    read: ClassVar[set] = set()
+
+    def __getattribute__(self, name):
+        value = super().__getattribute__(name)
+        if name in FIELDS and value == Recorded.own[name]:
+            frame = sys._getframe(1)
+            callers = {frame.f_code.co_name, frame.f_back.f_code.co_name}
+            if not callers & COPIES:
+                Recorded.read.add(name)
+        return value
+
+
+def read_by(action, *words):
+    """Run an action; return the names of the flags whose values it read."""
+    settings = parse_settings(["--action", action, *map(str, words)], main.ACTIONS)
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    Recorded.own, Recorded.read = values, set()
+    main.ACTIONS[action].run(Recorded(**values))
+    return Recorded.read - set(EVERYWHERE)
+
+
+ROOTS = (
+    *("--save_model_path", "runs", "--gta5_root", "GTA5", "--cityscapes_root", "Cityscapes"),
+    *("--num_workers", "0", "--precision", "fp32", "--device", "cpu", "--cache_dir", "none"),
+)
+NETWORK = ("--base_width", "10", "--image_size", "64", "96")
+SCORED = (*NETWORK, "--optimizer", "adam", "--batch_size", "2", "--fda_beta", "0.02")
+TRAINED = (
+    *(*SCORED, "--num_epochs", "2", "--validation_step", "2", "--log_every", "2"),
+    *("--source_resize", "80", "120", "--eval_flip", "--eval_scales", "0.5"),
+)
+BEST = [f"runs/fda{beta}_adam_noaug/best.pth" for beta in ("01", "05", "09")]
+TARGET = ("--bn_statistics", "target")
+COMMANDS = [
+    ("train_simple_cityscapes", *TRAINED),
+    ("train_simple_gta5", *TRAINED, "--aug_method", "C-S"),
+    ("val_gta5_transfer", *SCORED, "--aug_method", "C-S"),
+    ("train_ada", *TRAINED),
+    *(("train_fda", *TRAINED, "--fda_beta", beta) for beta in ("0.01", "0.05", "0.09")),
+    ("val_mbt", *SCORED, *TARGET),
+    ("val_mbt", *SCORED, *TARGET, "--mbt_checkpoints", *BEST, "--save_keyword", "named"),
+    ("generate_pseudo_labels", *SCORED, "--save_keyword", "unread"),
+    ("train_ssl_fda", *TRAINED),
+    ("visualize", *SCORED, *TARGET),
+    ("visualize", *SCORED, *TARGET, "--compare", *BEST),
+    ("visualize", *SCORED, *TARGET, "--load_model_path", BEST[0], "--save_keyword", "named"),
+    ("predict", *NETWORK, "--input", "GTA5/images", "--load_model_path", BEST[0]),
+    ("check_data", *NETWORK),
+    (
+        *("benchmark", *NETWORK, "--backends", "eager", "--precisions", "fp32"),
+        *("--batch_size", "2", "--warmup_steps", "3"),
+    ),
+    ("export", *NETWORK, "--load_model_path", BEST[0], "--output", "network.pt2"),
+    ("make_toy_data", "--toy_root", "toy", "--toy_train", "2", "--toy_val", "1"),
+]
+"""All but `reproduce`, `demo` and `report`, which hand flags on to these."""
+
+SCORES_ONLY = ("--validation_only", *SCORED, *TARGET, "--source_resize", "80", "120")
+SCORED_ALONE = {
+    "train_simple_cityscapes": (),
+    "train_simple_gta5": ("--aug_method", "C-S"),
+    "train_fda": ("--fda_beta", "0.05"),
+}
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory):
+    """The flags that the commands of each action have read; those of scoring by another name."""
+    folder = tmp_path_factory.mktemp("work")
+    make_gta5(folder / "GTA5")
+    make_cityscapes(folder / "Cityscapes", val=2)
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for action, *words in COMMANDS:
+            found.setdefault(action, set()).update(read_by(action, *ROOTS, *words))
+        for action, words in SCORED_ALONE.items():
+            found[f"{action} scoring"] = read_by(action, *ROOTS, *SCORES_ONLY, *words)
+    return found
+
+
+@pytest.mark.parametrize("action", dict.fromkeys(command[0] for command in COMMANDS))
+def test_an_action_reads_the_flags_that_it_lists(reads, action):
+    assert reads[action] == main.ACTIONS[action].read_flags(scoring=False) - set(EVERYWHERE)
+
+
+@pytest.mark.parametrize("action", SCORED_ALONE)
+def test_scoring_reads_the_flags_that_a_training_lists(reads, action):
+    listed, found = main.ACTIONS[action], reads[f"{action} scoring"]
+    assert found <= listed.read_flags(scoring=True)
+    assert set(listed.reads_to_score) <= found
+
+
+@pytest.mark.parametrize(
+    ("action", "words", "unread"),
+    [
+        ("generate_pseudo_labels", ("--save_keyword", "k"), "save_keyword"),
+        ("benchmark", ("--num_epochs", "7"), "num_epochs"),
+        ("check_data", ("--aug_method", "C", "--on_bad_sample", "skip"), "aug_method, --on_bad_sa"),
+        ("visualize", ("--source_resize", "720", "1300"), "source_resize"),
+        ("train_simple_cityscapes", ("--source_resize", "720", "1300"), "source_resize"),
+        ("train_simple_cityscapes", ("--gta5_val_fraction", "0.3"), "gta5_val_fraction"),
+    ],
+)
+def test_a_flag_that_changes_nothing_is_named(capsys, action, words, unread):
+    parse_settings(["--action", action, *words], main.ACTIONS)
+    assert f"note: {action} makes no use of --{unread}" in capsys.readouterr().out
