@@ -81,6 +81,8 @@ def _kept(path: Path, findings: list[Finding]) -> Iterator[None]:
 
 def _is_cut(path: Path) -> bool:
     """Whether a file begins as a PNG and lacks its end."""
+    if not path.is_file():  # to open a pipe would wait for its other end
+        return False
     try:
         content = path.read_bytes()
     except OSError:

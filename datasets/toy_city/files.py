@@ -13,7 +13,7 @@ from tqdm import tqdm
 from datasets.labels import LABEL_ID_TO_TRAIN_ID, colorize
 from datasets.toy_city.looks import CAMERA_STRENGTH
 from datasets.toy_city.scenes import Scene, draw_scene
-from utils.errors import UserError, naming
+from utils.errors import UserError, check_is_file, naming
 
 FORMAT_VERSION = 1  # to be raised when the same seed gives other pictures
 MARKER = "toy_city.json"
@@ -104,11 +104,17 @@ def _listed(values: dict, names: Sequence[str]) -> str:
 
 
 def read_marker(marker: Path) -> dict:
+    """Return what a marker says of its city. Raise UserError where it is not readable."""
+    check_is_file(marker)
     try:
-        return json.loads(marker.read_text())
-    except json.JSONDecodeError as error:
+        content = json.loads(marker.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no names with values")
+        return content
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{marker} is not readable ({error}): choose another --toy_root or delete the folder"
+            f"{marker} is not readable ({error}): delete this file if the data are not Toy City's, "
+            "else delete the city or choose another --toy_root"
         ) from error
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -237,6 +238,24 @@ def test_a_training_whose_reader_leaves_goes_on(here):
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
     assert "standard output: Broken pipe; the command goes on without it" in done.stderr
     assert "Traceback" not in done.stderr and scores(here / "runs" / "unread")["last"]
+
+
+@pytest.mark.parametrize("topic", ["", "all"])
+def test_help_for_a_full_disk_ends_in_a_sentence(tmp_path, topic):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    done = in_a_shell(tmp_path, ">/dev/full", "--help", topic)
+    sentence = "main.py: error: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
+def test_a_table_for_a_full_disk_ends_in_a_sentence(here):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    words = ("--action", "check_data", "--save_model_path", "runs", *ROOTS, "--num_workers", "0")
+    done = in_a_shell(here, ">/dev/full", *words)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "main.py: error: standard output: No space left on device" in done.stderr
 
 
 TOY = ("--action", "make_toy_data", "--toy_train", "2", "--toy_val", "1", "--toy_size", "64", "96")

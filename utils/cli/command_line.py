@@ -18,6 +18,7 @@ from utils.cli.settings import (
     with_derived_defaults,
 )
 from utils.disk.run_folder import INPUTS, USED_PRECISIONS
+from utils.errors import UserError, check_is_file
 
 OF_ONE_COMMAND = ("config_file", "overwrite")
 """Flags that a file's word does not count for: `settings.json` has them, and whoever runs it again
@@ -117,11 +118,17 @@ def _of_file(
 
 def _read(path: Path, parser: FlagParser) -> dict[str, Any]:
     """The file's values by the names of settings."""
+    if path.is_dir():
+        parser.error(f"it is a folder: name the file, such as {path / 'settings.json'}")
     try:
+        check_is_file(path)
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        hint = f": name the file, such as {path / 'settings.json'}" if path.is_dir() else ""
-        parser.error(f"it cannot be read ({error}){hint}")
+    except UserError as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"it cannot be read ({error.strerror}): name a run's settings.json")
+    except (ValueError, RecursionError) as error:
+        parser.error(f"it is not JSON ({error}): name a JSON file, such as a run's settings.json")
     names, others = [field.name for field in setting_fields()], (*INPUTS, USED_PRECISIONS)
     if not isinstance(values, dict):
         parser.error("it should hold settings by name, as a run's settings.json does")

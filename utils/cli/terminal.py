@@ -12,6 +12,7 @@ from typing import TextIO
 
 RED = 31
 STDOUT, STDERR = 1, 2
+STREAMS = {STDOUT: "standard output", STDERR: "standard error"}
 WITHOUT_READER = "{error.filename}: {error.strerror}; the command goes on without it\n"
 
 
@@ -30,7 +31,7 @@ class Outlet(io.FileIO):
         except OSError as error:
             with Path(os.devnull).open("wb") as nothing:
                 os.dup2(nothing.fileno(), self.fileno())
-            error.filename = "standard output" if self.fileno() == STDOUT else "standard error"
+            error.filename = STREAMS[self.fileno()]
             if Outlet.may_close:
                 with contextlib.suppress(OSError):
                     os.write(STDERR, WITHOUT_READER.format(error=error).encode())
@@ -52,10 +53,17 @@ def standard_streams() -> Iterator[None]:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout, sys.stderr = _outlet(sys.stdout), _outlet(sys.stderr)
     try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()  # here, where losing the reader is handled: Python's own exit reports it
+        try:
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()  # at Python's own exit a failure would be a traceback
+    except OSError as error:
+        if error.filename not in STREAMS.values():
+            raise
+        with contextlib.suppress(OSError):
+            os.write(STDERR, f"main.py: error: {error.filename}: {error.strerror}\n".encode())
+        raise SystemExit(1) from None
 
 
 def _outlet(stream: TextIO | None) -> TextIO:

@@ -103,6 +103,14 @@ def folder_in_place_of(path):
     return spoil
 
 
+def pipe_in_place_of(path):
+    def spoil(root):
+        (root / path).unlink()
+        os.mkfifo(root / path)
+
+    return spoil
+
+
 def with_value(value, seed=3):
     ids = label_ids(seed)
     ids[0, 0] = value
@@ -120,6 +128,8 @@ PROBLEMS = {
     "text": (write(GTA5_IMAGE, b"not found"), "unreadable", GTA5_IMAGE),
     "empty": (write(VAL_LABEL, b""), "unreadable", VAL_LABEL),
     "folder": (folder_in_place_of(VAL_IMAGE), "unreadable", VAL_IMAGE),
+    "pipe for an image": (pipe_in_place_of(TRAIN_IMAGE), "unreadable", TRAIN_IMAGE),
+    "pipe for a label": (pipe_in_place_of(VAL_LABEL), "unreadable", VAL_LABEL),
     "coloured label": (draw(GTA5_LABEL, picture(3)), "unreadable", GTA5_LABEL),
     "16-bit image": (
         draw(GTA5_IMAGE, np.full((72, 104), 999, np.uint16)),

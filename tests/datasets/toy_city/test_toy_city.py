@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -180,6 +181,18 @@ def test_an_unreadable_marker_is_refused(tmp_path):
     (tmp_path / MARKER).write_text("{")
     with pytest.raises(UserError, match=MARKER):
         make(tmp_path)
+
+
+def test_a_pipe_or_a_list_for_a_marker_is_refused(tmp_path):
+    data_set = tmp_path / "GTA5"
+    data_set.mkdir()
+    (data_set / MARKER).write_text("[]")
+    with pytest.raises(UserError, match=f"{MARKER} is not readable"):
+        drawn_from(data_set)
+    (data_set / MARKER).unlink()
+    os.mkfifo(data_set / MARKER)
+    with pytest.raises(UserError, match=f"{MARKER} is a pipe, a socket or a device"):
+        drawn_from(data_set)
 
 
 def test_an_interrupted_run_is_completed(made, tmp_path, monkeypatch):

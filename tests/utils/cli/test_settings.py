@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -322,6 +323,13 @@ def test_a_file_that_is_none_is_said(capsys, tmp_path):
     assert f"such as {tmp_path}/settings.json" in refused(capsys, "--config_file", str(tmp_path))
     (tmp_path / "list.json").write_text("[1]")
     assert "should hold settings" in refused(capsys, "--config_file", str(tmp_path / "list.json"))
+    for content in (b"batch_size: 4", b"", b"\xff"):
+        (tmp_path / "a.yaml").write_bytes(content)
+        sentence = refused(capsys, "--config_file", str(tmp_path / "a.yaml"))
+        assert "it is not JSON" in sentence and "such as a run's settings.json" in sentence
+    os.mkfifo(tmp_path / "pipe")
+    sentence = "pipe is a pipe, a socket or a device: name a regular file"
+    assert sentence in refused(capsys, "--config_file", str(tmp_path / "pipe"))
 
 
 def test_an_action_must_come_from_somewhere(capsys, config_file):
