@@ -1,51 +1,110 @@
-"""The README's commands are real: every flag and action in it exists."""
+"""README and docs tell the truth: their commands parse, their links lead somewhere."""
 
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
+
+import pytest
 
 import main
 from utils.cli.command_line import parse_settings
+from utils.cli.flags_page import flags_page
+from utils.cli.settings import setting_fields
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "main.py").exists())
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+OTHER_PROGRAMS = r"torchrun .*?main\.py|docker run --\S+|tensorboard --logdir|pytest .*|ruff .*"
 
-
-def test_every_command_of_the_readme_parses():
-    commands = re.findall(r"(?:python|torchrun .*) main\.py (--action [^\n`]+)", README)
-    commands = [c for c in commands if "…" not in c]
-    assert len(commands) >= 6
-    for command in commands:
-        settings = parse_settings(command.split(), main.ACTIONS)
-        assert settings.action in main.ACTIONS
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def test_every_flag_of_the_readme_exists():
-    help_text = main_help()
-    ours = re.sub(
-        r"torchrun .*main\.py|docker run --\S+|tensorboard --logdir|pytest .*", "", README
-    )
-    for flag in set(re.findall(r"--[a-z0-9_]{3,}", ours)):
-        assert f"{flag} " in help_text, flag
+def commands(text: str) -> list[str]:
+    """The words after `main.py` of each command, in code blocks and between backticks."""
+    text = re.sub(r"`[^`\n]+\n[^`\n]+`", lambda code: code[0].replace("\n", " "), text)
+    found = re.findall(r"(?:python|torchrun .*) main\.py (--[^\n`]+)", text)
+    return [words.partition("  #")[0] for words in found if "…" not in words]
 
 
-def main_help():
-    command = [sys.executable, str(ROOT / "main.py"), "--help", "all"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_every_page_is_linked_from_the_readme():
+    for page in PAGES[1:]:
+        assert f"]({page.relative_to(ROOT)})" in README.read_text()
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 170
+
+
+@each_page
+def test_every_command_parses(page):
+    for words in commands(page.read_text()):
+        if words.startswith("--action"):
+            assert parse_settings(shlex.split(words), main.ACTIONS).action in main.ACTIONS
+        else:
+            with pytest.raises(SystemExit) as left:
+                parse_settings(shlex.split(words), main.ACTIONS)
+            assert not left.value.code, words
+
+
+def test_every_action_is_in_the_docs():
+    named = {word for page in PAGES for word in re.findall(r"[a-z0-9_]+", page.read_text())}
+    assert main.ACTIONS.keys() <= named
+
+
+@each_page
+def test_every_flag_exists(page):
+    flags = {f"--{field.name}" for field in setting_fields()} | {"--help", "--version"}
+    ours = re.sub(OTHER_PROGRAMS, "", page.read_text())
+    assert set(re.findall(r"(?<!\w)--[a-z0-9_]{3,}", ours)) <= flags
+
+
+@each_page
+def test_every_benchmark_exists(page):
+    for script in re.findall(r"python (benchmarks/\w+\.py)", page.read_text()):
+        assert (ROOT / script).exists(), script
+
+
+@each_page
+def test_every_linked_file_and_heading_exists(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not link.startswith("http"):
+            path, _, heading = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), link
+            assert not heading or heading in anchors(target.read_text()), link
+
+
+def anchors(text: str) -> set[str]:
+    """GitHub's anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+@each_page
+def test_every_file_named_in_code_exists(page):
+    rooms = "datasets|model|trainings|utils|tests|benchmarks|docs"
+    for name in re.findall(rf"`((?:{rooms})/[\w/]+\.\w+)`", page.read_text()):
+        assert (ROOT / name).exists() or name == "trainings/train_MinEnt.py", name
+
+
+def test_the_page_of_flags_is_that_of_the_settings():
+    assert (ROOT / "docs" / "flags.md").read_text() == flags_page()
 
 
 def test_ci_runs_both_commands():
     script = (ROOT / ".ci" / "run").read_text()
     for start in ("pip install -r requirements.txt", "pip install -r requirements-dev.txt"):
-        lines = [line for line in README.splitlines() if line.startswith(start)]
+        lines = [line for line in README.read_text().splitlines() if line.startswith(start)]
         assert len(lines) == 1 and start in script
 
 
-def test_every_linked_file_exists_and_nothing_is_left_to_fill_in():
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / link).exists(), link
-    assert "@@" not in README
+def test_version_is_that_of_the_project(capsys):
+    with pytest.raises(SystemExit) as left:
+        main.main(["--version"])
+    assert not left.value.code
+    version = capsys.readouterr().out.strip()
+    assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_no_tracked_picture_over_300_kb():

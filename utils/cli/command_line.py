@@ -8,7 +8,7 @@ from typing import Any
 from utils import processes
 from utils.cli.action import DECIDING, Action
 from utils.cli.flags import FlagParser, nearest
-from utils.cli.help import help_text
+from utils.cli.help import help_text, version
 from utils.cli.settings import (
     FOLLOWS_FROM,
     PRESETS,
@@ -34,7 +34,11 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settin
     """
     parser = FlagParser(actions)
     parser.add_argument("-h", "--help", nargs="?", const="")
+    parser.add_argument("--version", action="store_true")
     explicit = asked = parser.settings(argv)
+    if "version" in explicit:
+        print(version())
+        parser.exit()
     if "help" in explicit:
         _show_help(parser, explicit["help"] or explicit.get("action", ""), actions)
     if path := explicit.get("config_file"):

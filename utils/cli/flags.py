@@ -59,6 +59,18 @@ class FlagParser(argparse.ArgumentParser):
             self.error(self._unknown(unknown[0]))
         return vars(known)
 
+    def described(self, field: dataclasses.Field) -> tuple[str, str]:
+        """Return a flag with the values that it takes, and its help."""
+        options = self._options(field)
+        values = options.get("metavar") or field.name.upper()
+        if isinstance(values, tuple):
+            values = " ".join(values)
+        elif options.get("nargs") == "+":
+            values = f"{values} ..."
+        elif options.get("nargs") == "?":
+            values = f"[{values}]"
+        return f"--{field.name} {values}", options["help"].replace("%%", "%")
+
     def repeated(self, words: Sequence[str]) -> list[str]:
         """Names of the flags that stand in the words more than once."""
         flags = Counter(word.partition("=")[0] for word in words if word.startswith("--"))

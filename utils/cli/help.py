@@ -1,11 +1,12 @@
 """What `--help` says: in short, or on an action, a topic or a flag."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 from utils.cli.action import Action
 from utils.cli.flags import PROGRAM, FlagParser, nearest
-from utils.cli.settings import setting_fields
+from utils.cli.settings import REPOSITORY, setting_fields
 
 ALL = "all"
 
@@ -22,7 +23,16 @@ FURTHER = f"""more:
   {PROGRAM} --help ACTION    what an action does, examples, and the flags made for it
   {PROGRAM} --help TOPIC     the flags of a topic
   {PROGRAM} --help FLAG      one flag
-  {PROGRAM} --help {ALL}       every flag"""
+  {PROGRAM} --help {ALL}       every flag
+  {PROGRAM} --version        the version"""
+
+
+def version() -> str:
+    """Return the version that pyproject.toml names."""
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    named = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
+    assert named
+    return named[1]
 
 
 def help_text(asked: str, actions: Mapping[str, Action]) -> str:
