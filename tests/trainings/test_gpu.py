@@ -160,7 +160,7 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
         state.add(terms)
     kept = [*state.sums.values(), health.first_bad, *state.average.module.parameters()]
     assert {value.device.type for value in kept} == {"cuda"}
-    assert state.average.updates == state.step == 1
+    assert state.step == 1
     assert state.sums.keys() >= {"loss", "seg_source"}
 
 
