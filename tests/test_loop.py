@@ -286,6 +286,13 @@ def test_a_run_whose_numbers_went_bad_goes_on_in_fp32(here, monkeypatch, capsys)
     assert main.main([*again, "--num_epochs", "1"]) == 0
 
 
+def test_a_forgotten_precision_does_not_change_that_of_an_unfinished_run(here, monkeypatch, capsys):
+    bf16 = ("--precision", "bf16")
+    assert disturbed(monkeypatch, "forgotten", sends(signal.SIGINT, 2), *bf16) == 130
+    assert run("forgotten", recipe=TINY[: TINY.index("--precision")]) == 2
+    assert "--precision was 'bf16', is 'auto'" in capsys.readouterr().err
+
+
 def test_a_finished_run_is_not_one_of_another_precision(here, capsys):
     assert run("whole", "--precision", "bf16") == 2
     assert "--precision was 'fp32', is 'bf16'" in capsys.readouterr().err
@@ -417,6 +424,15 @@ def test_a_statistic_that_is_not_finite_ends_before_anything_is_saved(here, monk
     assert disturbed(monkeypatch, "spoilt", disturb) == 1
     assert f"not finite any more after step {STEPS}" in capsys.readouterr().err
     assert not (here / "spoilt" / BEST).exists() and not (here / "spoilt" / LATEST).exists()
+
+
+@pytest.mark.parametrize("arithmetic", ["tf32", "bfloat16", "float16"])
+def test_what_is_not_true_float32_can_go_on_in_it(arithmetic):
+    method, scaler = torch.nn.Linear(1, 1), SimpleNamespace(is_enabled=lambda: False)
+    health = Health(SimpleNamespace(method=method, step=1, scaler=scaler), arithmetic)
+    health.note({"loss": torch.tensor(math.nan)}, [])
+    with pytest.raises(UserError, match="the same command with --precision fp32 goes on"):
+        health.check()
 
 
 def test_a_loss_scale_that_has_run_out_is_an_error_with_finite_losses_too():

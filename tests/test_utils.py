@@ -5,7 +5,12 @@ import sys
 import pytest
 import torch
 
+from datasets.catalog import Domain
+from model.model_stages import BiSeNet
 from tests.helpers import MAIN
+from trainings.application.benchmark import benchmark
+from trainings.scoring.checkpoints import load_checkpoints
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UsageError
 from utils.utils import (
     arithmetic,
@@ -104,6 +109,25 @@ def test_bf16_on_a_card_before_ampere_is_said_to_be_slow(card):
     assert [slow_precision(name, CUDA) for name in ("auto", "fp16", "fp32")] == [None] * 3
     card((8, 0))
     assert slow_precision("bf16", CUDA) is None and slow_precision("bf16", CPU) is None
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path, settings: benchmark((), settings),
+        lambda path, settings: load_checkpoints([path], Domain.CITYSCAPES, settings),
+    ],
+    ids=["benchmark", "scoring and prediction"],
+)
+def test_whatever_computes_in_slow_bf16_says_so_first(card, use, tmp_path, capsys):
+    card((7, 5))
+    path = tmp_path / "network.pth"
+    torch.save(BiSeNet(base=8).state_dict(), path)
+    words = {"precision": "bf16", "precisions": ("fp32", "bf16"), "base_width": 8}
+    settings = with_derived_defaults(Settings(**words, save_model_path=tmp_path))
+    with pytest.raises((AssertionError, RuntimeError)):  # there is no card
+        use(path, settings)
+    assert capsys.readouterr().out.count("has no instructions for bf16") == 1
 
 
 # --------------------------------------------------------------------------------- float32 and TF32
