@@ -28,11 +28,9 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
-from step import METHODS, sample  # its neighbour
+from fake_cuda import backward, fake_cuda  # its neighbours
+from step import METHODS, sample
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.function import BackwardCFunction
-from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -43,11 +41,14 @@ from datasets.samples import Batch
 from model.model_stages import BiSeNet
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
-from utils import fda, fused_cross_entropy, losses, upsampling
+from utils import losses, upsampling
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.text import markdown
 
 FORMS = ("bands", "library", "fused")
+
+FUSING, TOO_OLD = (8, 0), (6, 0)
+"""Compute capabilities of a GPU with the fused form, and of one that Triton does not serve."""
 
 BAND_BYTES = 2**26
 """Size of a band in the form that GPUs had before."""
@@ -125,8 +126,7 @@ class Count(TorchDispatchMode):
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = operator.overloadpacket.__name__
-        # Optimisers change their arguments and return nothing; not each has a form for fakes.
-        result = None if name in FUSED_OPTIMISERS else operator(*args, **kwargs)
+        result = operator(*args, **kwargs)
         outputs = [one for one in tree_leaves(result) if isinstance(one, Tensor)]
         self.hold(outputs)
         if name in FREE or operator.is_view or operator.namespace == "prim":
@@ -162,32 +162,9 @@ class Count(TorchDispatchMode):
         self.alive -= size
 
     def backward(self, loss: Tensor) -> None:
-        """`loss.backward()`, which autograd's engine denies to a device that is not there."""
+        """`loss.backward()`, from which on nothing counts for the peak."""
         self._forward = False
-        waiting = Counter(
-            following for node in _graph(loss.grad_fn) for following, _ in node.next_functions
-        )
-        gradients = {loss.grad_fn: {0: torch.ones_like(loss)}}
-        ready = [loss.grad_fn]
-        while ready:
-            node = ready.pop(max(range(len(ready)), key=lambda at: ready[at]._sequence_nr()))
-            arrived, kinds = gradients.pop(node, {}), node._input_metadata
-            slopes = [_as(arrived.get(place), kind.dtype) for place, kind in enumerate(kinds)]
-            if hasattr(node, "variable"):  # a leaf
-                node.variable.grad = slopes[0]
-                continue
-            results = (node.apply if isinstance(node, BackwardCFunction) else node)(*slopes)
-            results = results if isinstance(results, tuple) else (results,)
-            # Results beyond them are None, of arguments that are no tensors.
-            for (following, place), slope in zip(node.next_functions, results, strict=False):
-                if following is None:
-                    continue
-                if slope is not None:
-                    sums = gradients.setdefault(following, {})
-                    sums[place] = sums[place] + slope if place in sums else slope
-                waiting[following] -= 1
-                if not waiting[following]:
-                    ready.append(following)
+        backward(loss)
 
     def seconds(self, card: Card) -> float:
         """The roofline of what was counted."""
@@ -213,44 +190,15 @@ def _changed(operator, args: tuple, kwargs: dict) -> list[Tensor]:
     return [one for one in tree_leaves(written) if isinstance(one, Tensor)]
 
 
-def _as(slope: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A gradient in the type of its tensor, as the engine hands it on."""
-    return slope if slope is None else slope.to(dtype)
-
-
-def _graph(root: Node) -> list[Node]:
-    """Every node of the backward pass, once."""
-    found, left = {root}, [root]
-    while left:
-        new = {following for following, _ in left.pop().next_functions if following} - found
-        found |= new
-        left += new
-    return list(found)
-
-
-@contextlib.contextmanager
-def fake_cuda() -> Iterator[None]:
-    """Inside, tensors are made on a CUDA GPU that is not there."""
-    fda._waves.cache_clear()
-    with (
-        patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
-        patch.object(torch.cuda, "is_bf16_supported", lambda: True),
-        FakeTensorMode(),
-        torch.device("cuda"),
-    ):
-        yield
-    fda._waves.cache_clear()
-
-
 @contextlib.contextmanager
 def form_of_losses(form: str) -> Iterator[None]:
-    """Inside, a GPU is given this one of `FORMS`."""
-    bands, fused = form == "bands", fused_cross_entropy if form == "fused" else None
+    """Inside, there is a fake GPU that takes this one of `FORMS`."""
+    bands = form == "bands"
     with (
+        fake_cuda(FUSING if form == "fused" else TOO_OLD),
         patch.object(upsampling, "in_bands", lambda scores: bands),
         patch.object(losses, "in_bands", lambda scores: bands),
         patch.object(upsampling, "BAND_BYTES", BAND_BYTES),
-        patch.object(losses, "_fused", lambda device: fused),
     ):
         yield
 
@@ -258,7 +206,7 @@ def form_of_losses(form: str) -> Iterator[None]:
 def counted(kind: str, form: str, batch_size: int, size: tuple[int, int], width: int) -> Count:
     """A step of a method in bfloat16, the second one: the first one fills caches."""
     settings = with_derived_defaults(Settings(fda_beta=0.05))
-    with fake_cuda(), form_of_losses(form):
+    with form_of_losses(form):
         method = METHODS[kind](BiSeNet(base=width), settings)
         _set_channels_last(method)
         batch = Batch(*(sample(batch_size, size, "cuda") for _ in range(2)))

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+
+from benchmarks.fake_cuda import fake_cuda
+from utils.losses import cross_entropy
 
 pytest.importorskip("triton")
 
@@ -15,8 +17,8 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 @pytest.fixture
 def counts(monkeypatch):
     try:
-        with FakeTensorMode():
-            torch.empty(1, device="cuda").uniform_()
+        with fake_cuda():
+            pass
     except (AssertionError, RuntimeError):
         pytest.skip("without a GPU this torch has no fake tensors of one")
     monkeypatch.syspath_prepend(BENCHMARKS)
@@ -39,3 +41,17 @@ def test_the_table_has_a_row_of_each_method(counts, monkeypatch, capsys):
     counts.main()
     rows = [line.split("|")[1:3] for line in capsys.readouterr().out.splitlines() if "/" in line]
     assert len(rows) == 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("capability", "classes", "fused"),
+    [((8, 0), 19, True), ((8, 0), 40, False), ((6, 0), 19, False)],
+)
+def test_a_gpu_takes_the_fused_form_where_it_can(capability, classes, fused, counts):
+    with fake_cuda(capability):
+        logits, label = torch.zeros(2, classes, 4, 6), torch.zeros(2, 32, 48, dtype=torch.uint8)
+        cross_entropy(logits, label, label < 9)  # tries the kernels out
+        with counts.Count() as count:
+            cross_entropy(logits, label, label < 9)
+    assert ("losses_and_gradient" in count.operators) == fused
+    assert ("upsample_bilinear2d" in count.operators) != fused

@@ -1,14 +1,13 @@
 """What a GPU would find, told without one by fake tensors: they have a device, a type and a shape,
 but no values, so that tensors of two devices and whatever waits for a value are errors."""
 
-from collections import Counter, defaultdict
+import contextlib
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.fake_cuda import fake_cuda
 from datasets.samples import Batch, Sample
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
@@ -21,7 +20,7 @@ from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from trainings.val import Views
-from utils import fda, processes
+from utils import processes
 from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 from utils.utils import autocast
@@ -32,26 +31,15 @@ PRECISIONS = [torch.float32, torch.bfloat16, torch.float16]
 SIZE = (96, 160)
 
 
-class _Fakes(FakeTensorMode):
-    def __deepcopy__(self, memo):
-        return self  # copies of fake tensors meet the originals
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    fda._waves.cache_clear()
-    fused = torch.library.Library("aten", "IMPL", "Meta")
-    fused.impl("_fused_sgd_", lambda *_, **__: None)  # which torch has forgotten
-    with _Fakes(), torch.device("cuda"):
+@pytest.fixture(params=[(8, 0)])
+def gpu(request):
+    """Of that compute capability."""
+    with contextlib.ExitStack() as stack:
         try:
-            torch.empty(1).uniform_()
+            device = stack.enter_context(fake_cuda(request.param))
         except (AssertionError, RuntimeError):
             pytest.skip("without a GPU this torch has no fake tensors of one")
-        yield torch.device("cuda")
-    fused._destroy()
-    fda._waves.cache_clear()
+        yield device
 
 
 def sample() -> Sample:
@@ -97,56 +85,26 @@ class Watch(TorchDispatchMode):
         return result
 
 
-def backward(loss, **_):
-    """What the engine does, which without a GPU finds none of its streams: adds to the gradients,
-    node after node."""
-    waiting, upstream = Counter(), defaultdict(dict)
-    nodes = {loss.grad_fn}
-    for node in (queue := [loss.grad_fn]):
-        for following, _ in node.next_functions:
-            waiting[following] += 1
-            if following and following not in nodes:
-                nodes.add(following)
-                queue.append(following)
-    upstream[loss.grad_fn][0] = torch.ones_like(loss)
-    ready = [loss.grad_fn]
-    while ready:
-        node = ready.pop()
-        given = upstream.pop(node, {})
-        if hasattr(node, "variable"):
-            if 0 in given:
-                old = node.variable.grad
-                node.variable.grad = given[0] if old is None else old + given[0]
-            continue
-        width = max(given, default=0) + 1
-        call = node.apply if isinstance(node, BackwardCFunction) else node
-        found = call(*(given.get(place) for place in range(width))) if given else None
-        found = found if isinstance(found, tuple) else (found,) * len(node.next_functions)
-        for gradient, (following, place) in zip(found, node.next_functions, strict=False):
-            if following is None:
-                continue
-            if gradient is not None:
-                before = upstream[following].get(place)
-                upstream[following][place] = gradient if before is None else before + gradient
-            waiting[following] -= 1
-            if not waiting[following]:
-                ready.append(following)
-
-
 @pytest.mark.parametrize(
-    "method, optimizer",
-    [*((Supervised, name) for name in OPTIMIZERS), (ADA, "sgd"), (FDA, "sgd"), (SSLFDA, "sgd")],
+    ("method", "optimizer", "clip", "gpu"),
+    [
+        *((Supervised, name, clip, (8, 0)) for name in OPTIMIZERS for clip in (None, 1.0)),
+        *((method, "sgd", None, (8, 0)) for method in (ADA, FDA, SSLFDA)),
+        *((method, "adam", 1.0, (8, 0)) for method in (ADA, FDA, SSLFDA)),
+        (Supervised, "sgd", 1.0, (6, 0)),
+    ],
+    indirect=["gpu"],
 )
 def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
-    method, optimizer, gpu, monkeypatch
+    method, optimizer, clip, gpu, monkeypatch
 ):
-    """In float16: forward and backward of two passes, norms and scalars of two processes, loss
-    scale, clipping, update and average."""
-    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    """In float16: forward and backward of two passes, losses fused or, where Triton has no kernels,
+    in torch's own, loss scale, clipping, update and average. Two processes are replaced: norms and
+    scalars take the way of two, on which the sum over them is this process's share."""
     monkeypatch.setattr(processes, "count", lambda: 2)
     monkeypatch.setattr(processes, "total", lambda tensor: tensor)
     chosen = Settings(
-        optimizer=optimizer, fda_beta=0.05, ema_decay=0.5, clip_grad_norm=1.0, num_epochs=1
+        optimizer=optimizer, fda_beta=0.05, ema_decay=0.5, clip_grad_norm=clip, num_epochs=1
     )
     settings = with_derived_defaults(chosen)
     made = synchronised(method(BiSeNet(base=8), settings)).train()

@@ -5,8 +5,12 @@ import sys
 import pytest
 import torch
 
+from datasets.catalog import Domain
+from model.model_stages import BiSeNet
 from tests.support.helpers import MAIN
-from utils.cli.settings import Settings
+from trainings.application.benchmark import benchmark
+from trainings.scoring.checkpoints import load_checkpoints
+from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UsageError
 from utils.utils import (
     arithmetic,
@@ -86,9 +90,8 @@ def test_a_card_that_this_torch_has_kernels_for_is_taken(card, name, capability)
 @pytest.mark.parametrize("name", ["auto", "cuda"])
 def test_a_card_without_kernels_is_a_sentence_with_the_remedy(card, name, capability, built_for):
     card(capability, built_for)
-    with pytest.raises(
-        UsageError, match=r"no kernels for a card .*capability \d+\.0|8\.9"
-    ) as raised:
+    named = r"no kernels for a card \(compute capability {}\.{};".format(*capability)
+    with pytest.raises(UsageError, match=named) as raised:
         resolve_device(name)
     assert "--device cpu" in str(raised.value) and built_for[0] in str(raised.value)
     assert resolve_device("cpu") == CPU
@@ -105,6 +108,25 @@ def test_bf16_on_a_card_before_ampere_is_said_to_be_slow(card):
     assert [slow_precision(name, CUDA) for name in ("auto", "fp16", "fp32")] == [None] * 3
     card((8, 0))
     assert slow_precision("bf16", CUDA) is None and slow_precision("bf16", CPU) is None
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path, settings: benchmark((), settings),
+        lambda path, settings: load_checkpoints([path], Domain.CITYSCAPES, settings),
+    ],
+    ids=["benchmark", "scoring and prediction"],
+)
+def test_whatever_computes_in_slow_bf16_says_so_first(card, use, tmp_path, capsys):
+    card((7, 5))
+    path = tmp_path / "network.pth"
+    torch.save(BiSeNet(base=8).state_dict(), path)
+    words = {"precision": "bf16", "precisions": ("fp32", "bf16"), "base_width": 8}
+    settings = with_derived_defaults(Settings(**words, save_model_path=tmp_path))
+    with pytest.raises((AssertionError, RuntimeError)):  # there is no card
+        use(path, settings)
+    assert capsys.readouterr().out.count("has no instructions for bf16") == 1
 
 
 # --------------------------------------------------------------------------------- float32 and TF32

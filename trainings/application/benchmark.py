@@ -38,6 +38,7 @@ from utils.utils import (
     resolve_device,
     resolve_precision,
     seed_everything,
+    slow_precision,
 )
 
 WARM_UP, AT_LEAST, SECONDS, AT_MOST = 5, 20, 3.0, 1000
@@ -100,6 +101,9 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     """
     device = resolve_device(settings.device)
     check_batch_size(settings.batch_size, 1, settings.batch_size)
+    for precision in settings.precisions:
+        if note := slow_precision(precision, device):
+            print(note)
     seed_everything(settings.seed)
     network, sizes = _network(settings), _sizes(settings)
     record = {

@@ -14,13 +14,16 @@ from trainings.engine.state import TrainState
 from utils import processes
 from utils.cli.settings import Settings
 from utils.errors import UserError
+from utils.utils import precision_name
 
 NEVER = 2**62
 """The step of what has not happened."""
 
 AFRESH = "start afresh with a lower --learning_rate and --overwrite"
 IN_FLOAT32 = f"the same command with --precision fp32 goes on from it, or {AFRESH}"
-"""What helps against numbers that are not finite, in float32 and in other precisions."""
+"""Remedies for numbers that are not finite: in float32, and in other precisions."""
+
+FLOAT32 = precision_name(torch.float32)
 
 TIMED_STEPS = 50
 """Steps over which waits for data are counted."""
@@ -70,9 +73,10 @@ class Waits:
 class Health:
     """Notices the first loss that is not finite, without waiting for the device at every step."""
 
-    def __init__(self, state: TrainState, precision: torch.dtype = torch.float32):
+    def __init__(self, state: TrainState, arithmetic: str = FLOAT32):
+        """`arithmetic` is that of `utils.arithmetic`."""
         self.state = state
-        self.remedy = AFRESH if precision == torch.float32 else IN_FLOAT32
+        self.remedy = AFRESH if arithmetic == FLOAT32 else IN_FLOAT32
         self.recent: dict[int, tuple[Mapping[str, Tensor], list[str]]] = {}
         device = next(state.method.parameters()).device
         self.first_bad = torch.tensor(NEVER, device=device)

@@ -134,9 +134,9 @@ class Training:
         self.model, self.state, self.data = model, state, data
         self.folder, self.settings = run, settings
         self.precision, self.stop = precision, stop
-        self.health = Health(state, precision)
         device = next(state.method.parameters()).device
         self.arithmetic = arithmetic(settings.precision, device)
+        self.health = Health(state, self.arithmetic)
         self.waits = Waits(settings)
         self.saved, self.saved_step = time.monotonic(), state.step
 

@@ -19,7 +19,7 @@ from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, RunFolder
 from utils.errors import UserError
 from utils.transforms import augmentation_codes
-from utils.utils import find_input, resolve_device
+from utils.utils import find_input, resolve_device, slow_precision
 
 NONE = "none"
 """The augmentation of a run without any, in words."""
@@ -83,6 +83,8 @@ def load_checkpoints(
     """Networks on the device, folded, with the batch-norm statistics that are chosen, which is
     printed after what is `doing` with them; `domain` is what they are going to see."""
     device = resolve_device(settings.device)
+    if note := slow_precision(settings.precision, device):
+        print(note)
     networks = []
     for checkpoint in checkpoints:
         network = new_network(as_trained(settings, checkpoint))  # each may have its own width

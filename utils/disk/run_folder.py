@@ -89,8 +89,9 @@ class RunFolder:
                 "with --overwrite, which removes those weights"
             )
         now = settings.result_settings(**relevant)
-        if not ended or settings.precision in self._used_precisions():
-            now.pop("precision")  # an unfinished run may go on in any
+        asked = not ended and "precision" in settings.given
+        if asked or settings.precision in self._used_precisions():
+            now.pop("precision")  # an unfinished run may go on in any that the command names
         self._refuse_other(now, inputs)
         return ended
 

@@ -1,9 +1,11 @@
 """Stops, faults and bad numbers at exact steps, in this process: real signals, real commands."""
 
+import itertools
 import json
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -16,12 +18,13 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 import main
 from datasets.samples import Batch, Sample
 from model.model_stages import BiSeNet
-from tests.support.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
+from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5
 from tests.support.runs import TIMES, assert_same, content
 from trainings.engine import loop
 from trainings.engine import run as training
-from trainings.engine.health import Health
+from trainings.engine.health import Health, Waits
 from utils import signals as stopping
+from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 from utils.signals import Stop, held_back, ignore_interrupts
@@ -50,9 +53,13 @@ def here(data, monkeypatch):
     return data / "runs"
 
 
-def run(name, *more, action="train_simple_gta5", epochs="2"):
-    words = ("--action", action, "--save_model_path", "runs", "--save_keyword", name)
-    return main.main([*words, "--num_epochs", epochs, *TINY, *more])
+def command(name, *more, action="train_simple_gta5", epochs="2", recipe=TINY):
+    chosen = ("--action", action, "--save_model_path", "runs", "--save_keyword", name)
+    return [*chosen, "--num_epochs", epochs, *recipe, *more]
+
+
+def run(name, *more, **options):
+    return main.main(command(name, *more, **options))
 
 
 def disturbed(monkeypatch, name, disturb, *more, **options):
@@ -206,14 +213,15 @@ def test_a_finished_run_that_lost_its_state_is_kept_until_it_is_overwritten(here
 
 
 def test_killed_as_its_first_best_weights_appear_a_run_goes_on_alike(here):
-    process = os.fork()
-    if process == 0:
-        run("first_best")
-        os._exit(0)
-    while not (here / "first_best" / BEST).exists():
-        time.sleep(0.001)
-    os.kill(process, signal.SIGKILL)
-    assert os.waitpid(process, 0)[1] == signal.SIGKILL
+    process = subprocess.Popen([sys.executable, MAIN, *command("first_best")])
+    try:
+        deadline = time.monotonic() + 120
+        while not (here / "first_best" / BEST).exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
     assert run("first_best") == 0
     assert_same(content(here / "first_best"), content(here / "whole"))
 
@@ -276,6 +284,13 @@ def test_a_run_whose_numbers_went_bad_goes_on_in_fp32(here, monkeypatch, capsys)
     assert "--precision was 'fp32', is 'auto'" in capsys.readouterr().err
     again = ("--config_file", str(here / "mended" / SETTINGS), "--save_keyword", "again")
     assert main.main([*again, "--num_epochs", "1"]) == 0
+
+
+def test_a_forgotten_precision_does_not_change_that_of_an_unfinished_run(here, monkeypatch, capsys):
+    bf16 = ("--precision", "bf16")
+    assert disturbed(monkeypatch, "forgotten", sends(signal.SIGINT, 2), *bf16) == 130
+    assert run("forgotten", recipe=TINY[: TINY.index("--precision")]) == 2
+    assert "--precision was 'bf16', is 'auto'" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_one_of_another_precision(here, capsys):
@@ -411,6 +426,15 @@ def test_a_statistic_that_is_not_finite_ends_before_anything_is_saved(here, monk
     assert not (here / "spoilt" / BEST).exists() and not (here / "spoilt" / LATEST).exists()
 
 
+@pytest.mark.parametrize("arithmetic", ["tf32", "bfloat16", "float16"])
+def test_what_is_not_true_float32_can_go_on_in_it(arithmetic):
+    method, scaler = torch.nn.Linear(1, 1), SimpleNamespace(is_enabled=lambda: False)
+    health = Health(SimpleNamespace(method=method, step=1, scaler=scaler), arithmetic)
+    health.note({"loss": torch.tensor(math.nan)}, [])
+    with pytest.raises(UserError, match="the same command with --precision fp32 goes on"):
+        health.check()
+
+
 def test_a_loss_scale_that_has_run_out_is_an_error_with_finite_losses_too():
     scaler = SimpleNamespace(is_enabled=lambda: True, get_scale=lambda: 0.5)
     health = Health(SimpleNamespace(method=torch.nn.Linear(1, 1), step=1, scaler=scaler))
@@ -445,16 +469,23 @@ def test_after_a_stop_only_loaders_are_quiet(capsys, monkeypatch):
     assert "ValueError: half made" in told and "DataLoader" not in told
 
 
-def test_a_training_that_waits_for_data_says_so_once_with_the_remedy(here, capsys):
-    """Pictures of half a megapixel, decoded in the training process, or read from the cache."""
-    for number in range(1, 11):
-        save(picture(number, (600, 800)), here / f"large/images/{number:05d}.png")
-        save(label_ids(number, (600, 800)), here / f"large/labels/{number:05d}.png", "P")
-    length = {"epochs": "26"}
-    words = ("--gta5_root", str(here / "large"), "--validation_step", "26")
-    assert run("waits", *words, "--cache_dir", "none", **length) == 0
+def test_a_training_that_waits_for_data_says_so_once_with_the_remedy(here, monkeypatch, capsys):
+    """Its clock ticks whenever it is read: a step is three ticks long and waits for one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", itertools.count().__next__)
+        assert run("waits", "--validation_step", "26", epochs="26") == 0
     out = capsys.readouterr().out
     assert out.count("of the time goes into waiting for data: ") == 1
     assert "--num_workers (0; " in out and "--cache_dir on a local disk" in out
-    assert run("waits_not", *words, "--cache_dir", str(here / "cache"), **length) == 0
-    assert "waiting for data" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("wait", "said"), [(0.05, False), (0.2, True)])
+def test_waits_of_up_to_a_tenth_of_the_time_are_not_worth_a_word(wait, said, monkeypatch, capsys):
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    waits = Waits(Settings())
+    for _ in range(100):
+        with waits.timed():
+            now += wait
+        now += 1 - wait
+    assert ("waiting for data" in capsys.readouterr().out) == said
