@@ -23,6 +23,7 @@ from utils.utils import autocast, progress, resolve_precision
 
 PANEL_ROWS = 4
 TABLE_COLUMNS = 3
+ABSENT = "absent"
 
 
 class Evaluation(NamedTuple):
@@ -72,11 +73,16 @@ class Evaluation(NamedTuple):
         return torch.stack([image.counts for image in self.images.values()]).int().numpy()
 
     def scores(self) -> dict[str, Any]:
-        """Pixel accuracy, mIoU and IoU per class, 0 to 1; NaN for an absent class."""
+        """Return pixel accuracy, mIoU and IoU per class, 0 to 1, NaN for an absent class; and over
+        how many classes the mIoU is a mean, with how many of them are predicted but in no label."""
         iou = self.matrix.class_iou()
+        in_labels = self.matrix.counts.any(1)
+        classes = int((~np.isnan(iou)).sum())
         return {
             "pixel_accuracy": self.matrix.pixel_accuracy(),
             "mIoU": self.matrix.mean_iou(),
+            "classes": classes,
+            "classes_in_no_label": classes - int(in_labels.sum()),
             "class_IoU": dict(zip(CLASS_NAMES, iou.tolist(), strict=True)),
         }
 
@@ -207,12 +213,40 @@ def _panel_row(name: str, image: Tensor, label: Tensor, prediction: Tensor) -> P
 
 
 def print_scores(scores: dict[str, Any]) -> None:
-    """The users' three lines, then the classes by name."""
+    """Print the users' three lines, the number of classes in the mean, and the classes by name."""
     iou = ["nan" if value is None else f"{value:.3f}" for value in scores["class_IoU"].values()]
     print(f"precision per pixel for test: {_number(scores['pixel_accuracy'])}")
     print(f"mIoU for validation: {_number(scores['mIoU'])}")
     print(f"mIoU per class: [{' '.join(iou)}]")
+    print(f"mIoU is the mean over {_classes_in_words(scores)}")
     print(class_table(scores["class_IoU"]), flush=True)
+
+
+def _classes_in_words(scores: Mapping[str, Any]) -> str:
+    """Return how many classes an mIoU averages over; records of older releases lack the number."""
+    count = len(averaged_classes(scores["class_IoU"]))
+    in_no_label = scores.get("classes_in_no_label", 0)
+    predicted = f", {in_no_label} of them predicted but in no label" if in_no_label else ""
+    return f"{count} {'class' if count == 1 else 'classes'}{predicted}"
+
+
+def averaged_classes(class_iou: Mapping[str, float | None]) -> frozenset[str]:
+    """Return the classes that an mIoU averages over: those in a label or a prediction."""
+    return frozenset(name for name, iou in class_iou.items() if _percent(iou) != ABSENT)
+
+
+def different_classes(several: Iterable[Mapping[str, float | None]]) -> str:
+    """Return a sentence where the mIoU of several are means over different classes, else nothing.
+
+    Args:
+        several: the IoU of each class, for each of them.
+    """
+    averaged = {averaged_classes(class_iou) for class_iou in several}
+    if len(averaged) < 2:
+        return ""
+    counts = sorted({len(classes) for classes in averaged})
+    over = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return f"these mIoU are means over different classes ({over} of them): compare IoU per class"
 
 
 def class_table(class_iou: dict[str, float | None]) -> str:
@@ -234,11 +268,13 @@ def scores_table(
     rows: Iterable[tuple[str, Mapping[str, Any]]], validation: Mapping[str, Any]
 ) -> str:
     """Scores of several by their titles, in % with two decimals, as a table in Markdown that names
-    the data of the validation."""
-    table = [[scored_on(validation), "accuracy %", "mIoU %"]]
+    the data of the validation; under it a warning where their mIoU average over different
+    classes."""
+    table, rows = [[scored_on(validation), "accuracy %", "mIoU %"]], list(rows)
     for title, scores in rows:
         table.append([title, *(in_percent(scores[name]) for name in ("pixel_accuracy", "mIoU"))])
-    return markdown(table, numbers=(1, 2))
+    warning = different_classes(scores["class_IoU"] for _, scores in rows)
+    return markdown(table, numbers=(1, 2)) + (f"warning: {warning}\n" if warning else "")
 
 
 def in_percent(share: float | None) -> str:
@@ -251,4 +287,4 @@ def _number(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "absent" if value is None or np.isnan(value) else f"{100 * value:.1f} %"
+    return ABSENT if value is None or np.isnan(value) else f"{100 * value:.1f} %"

@@ -478,6 +478,18 @@ def test_comparable_scores_need_no_warning(copied, capsys):
     assert warnings_of_the_report(copied, capsys) == {}
 
 
+def test_means_over_different_classes_are_named(copied, capsys):
+    for path in copied.glob("seed0/*/validation_*.json"):
+        record = json.loads(path.read_text())
+        record["class_IoU"] = dict.fromkeys(record["class_IoU"], 0.5)
+        if path.parent.name == "ada_adam_noaug":
+            record["class_IoU"]["train"] = None
+        path.write_text(json.dumps(record))
+    assert warnings_of_the_report(copied, capsys) == {}
+    sentence = "- Classes: config1 on Cityscapes: these mIoU are means over different classes (18 "
+    assert sentence in (copied.parent / "results.md").read_text()
+
+
 def of_another_size(path):
     """As a file of scores was written that is not of its run's size."""
     record = json.loads(path.read_text())

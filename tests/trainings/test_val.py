@@ -9,7 +9,14 @@ from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_gta5
 from trainings import val
-from trainings.val import class_table, evaluate, scored_on, scores_table
+from trainings.val import (
+    Evaluation,
+    class_table,
+    evaluate,
+    print_scores,
+    scored_on,
+    scores_table,
+)
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.metrics import ConfusionMatrix
 from utils.transforms import Preparation
@@ -53,8 +60,10 @@ def test_an_absent_class_says_so():
 
 def test_a_table_has_percent_with_two_decimals_to_the_right():
     scores = {"a": (0.98765, 0.05), "the longer": (1.0, math.nan), "c": (None, None)}
-    names = ("pixel_accuracy", "mIoU")
-    rows = [(title, dict(zip(names, both, strict=True))) for title, both in scores.items()]
+    rows = [
+        (title, {"pixel_accuracy": accuracy, "mIoU": miou, "class_IoU": {}})
+        for title, (accuracy, miou) in scores.items()
+    ]
     validation = {"domain": "Cityscapes", "data_set": "Toy City, real look", "images": 1}
     assert scores_table(rows, validation).splitlines() == [
         "| Toy City, real look, 1 validation image | accuracy % | mIoU % |",
@@ -63,6 +72,35 @@ def test_a_table_has_percent_with_two_decimals_to_the_right():
         "| the longer                              |     100.00 |    nan |",
         "| c                                       |        nan |    nan |",
     ]
+
+
+def scored(*pixels):
+    """Scores of one image, whose pixels are pairs of a truth and a prediction."""
+    evaluation = Evaluation.empty()
+    label, prediction = torch.tensor(pixels, dtype=torch.uint8).T.contiguous()
+    evaluation.update("a", prediction, label)
+    return evaluation.scores()
+
+
+def test_the_scores_say_over_how_many_classes_the_mean_goes(capsys):
+    """IoU 1/2, 1 and 0: a class that is in no label counts, as in the official evaluation."""
+    scores = scored((0, 0), (0, 5), (1, 1), (255, 7))
+    assert (scores["mIoU"], scores["classes"], scores["classes_in_no_label"]) == (0.5, 3, 1)
+    print_scores(scores)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "mIoU for validation: 0.500" and lines[2].startswith("mIoU per class: [0.5")
+    assert lines[3] == "mIoU is the mean over 3 classes, 1 of them predicted but in no label"
+    print_scores(scored((3, 3)))
+    assert "mIoU is the mean over 1 class\n" in capsys.readouterr().out
+
+
+def test_a_table_warns_of_means_over_different_classes():
+    validation = {"domain": "Cityscapes", "data_set": "Cityscapes", "images": 1}
+    both, one, other = scored((0, 0), (1, 1)), scored((0, 0)), scored((2, 2))
+    warning = "warning: these mIoU are means over different classes ({} of them): compare IoU per"
+    assert warning.format("1 to 2") in scores_table([("a", both), ("b", one)], validation)
+    assert warning.format("1") in scores_table([("a", one), ("b", other)], validation)
+    assert "warning" not in scores_table([("a", both), ("b", both)], validation)
 
 
 def test_a_record_without_its_data_set_claims_none():

@@ -29,6 +29,7 @@ from trainings.reproduction.results import (
     Run,
     Scores,
     baseline,
+    odd_means,
     odd_scores,
     read_results,
     rows,
@@ -123,7 +124,8 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
         *_draw_charts(out, configs, lines),
         *(name for config in configs if (name := _draw_sheet(out, config, lines, settings))),
     ]
-    warnings = odd_scores(results, of_rows)
+    warnings = [f"Warning: {sentence}" for sentence in odd_scores(results, of_rows)]
+    warnings += [f"Classes: {sentence}" for sentence in odd_means(results, of_rows)]
     heading = f"# {folder.name}: {_data(lines)}\n"
     tables = "\n".join(
         [heading, _score_table(lines, warnings), _difference_table(lines, differences)]
@@ -153,7 +155,7 @@ def _score_table(lines: Sequence[Line], warnings: Sequence[str]) -> str:
     on_source = _listed(line.data(LAST) for line in lines if line.row.domain is Domain.GTA5)
     source_note = f" On the source: {on_source}." if on_source else ""
     note = f"{NOTE}{source_note} {SEEDS_NOTE}" if several else f"{NOTE}{source_note}"
-    warned = "".join(f"- Warning: {warning}.\n" for warning in warnings)
+    warned = "".join(f"- {warning}.\n" for warning in warnings)
     return "\n".join([markdown([head, *body]), *([warned] if warned else []), f"{note}\n"])
 
 

@@ -24,6 +24,7 @@ from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS, ensemble_suffix
 from trainings.scoring.record import checkpoint_scores_name, scores_name
 from trainings.scoring.runs import selected
+from trainings.val import different_classes
 from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
@@ -333,6 +334,20 @@ def odd_scores(results: Results, of_rows: Sequence[Row]) -> list[str]:
         for config in results.configs
         for domain in Domain
         for file, found, usual in _odd(_scored(results, of_rows, config, domain))
+    ]
+
+
+def odd_means(results: Results, of_rows: Sequence[Row]) -> list[str]:
+    """Return a sentence for each config and domain whose mIoU average over different classes."""
+    return [
+        f"{config} on {domain.value}: {sentence}"
+        for config in results.configs
+        for domain in Domain
+        if (
+            sentence := different_classes(
+                scores.class_iou for scores in _scored(results, of_rows, config, domain)
+            )
+        )
     ]
 
 
