@@ -465,6 +465,7 @@ def test_after_a_stop_only_loaders_are_quiet(capsys, monkeypatch):
     assert "ValueError: half made" in told and "DataLoader" not in told
 
 
+@pytest.mark.slow
 def test_a_training_that_waits_for_data_says_so_once_with_the_remedy(here, capsys):
     """Pictures of half a megapixel, decoded in the training process, or read from the cache."""
     for number in range(1, 11):
