@@ -10,6 +10,7 @@ from benchmarks.fake_cuda import fake_cuda
 from utils.losses import cross_entropy
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -1,4 +1,4 @@
-"""The real commands, end to end on a tiny Toy City, each in a process of its own."""
+"""The real commands, end to end on a tiny Toy City."""
 
 import csv
 import errno
@@ -20,6 +20,7 @@ from datasets.labels import CLASS_NAMES
 from model.model_stages import BiSeNet
 from model.weights import load_network
 from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5, run_main
+from tests.support.runs import ROOTS, make_toy
 from trainings.engine import loop
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST
@@ -29,31 +30,31 @@ AT_NO_SIZE = (
     *("--save_model_path", "runs", "--gta5_root", "toy/GTA5", "--cityscapes_root"),
     *("toy/Cityscapes", "--base_width", "8", "--num_workers", "0", "--precision", "fp32"),
 )
-ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
+
+
+AUGMENTED = ("--num_epochs", "2", "--aug_method", "C-S-HF")
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
+def work(tmp_path_factory):
     """A working directory with a Toy City, and one trained network."""
     folder = tmp_path_factory.mktemp("work")
-    toy = ("--toy_train", "4", "--toy_val", "2", "--toy_size", "72", "104")
-    done = run_main("--action", "make_toy_data", "--toy_root", "toy", *toy, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    done = trained(folder)
-    assert done.returncode == 0, done.stderr
+    make_toy(folder, train=4, val=2, size=(72, 104))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert in_process(*AUGMENTED) == 0
     return folder
 
 
-def command(folder, action, *more):
-    return run_main(
-        *("--action", action, "--save_model_path", "runs"), *ROOTS, *TINY, *more, cwd=folder
-    )
+@pytest.fixture
+def here(work, monkeypatch):
+    monkeypatch.chdir(work)
+    return work
 
 
-def trained(folder, *more):
-    return command(
-        folder, "train_simple_gta5", "--num_epochs", "2", "--aug_method", "C-S-HF", *more
-    )
+def in_process(*words, action="train_simple_gta5"):
+    common = ("--action", action, "--save_model_path", "runs", *ROOTS, *TINY)
+    return main.main([*common, *map(str, words)])
 
 
 def scores(run):
@@ -81,21 +82,16 @@ def test_a_run_leaves_its_files(here):
     assert not load_network(BiSeNet(base=8), run / BEST).missing
 
 
-def test_a_finished_run_prints_its_scores_and_another_is_refused(here):
-    done = trained(here)
-    assert done.returncode == 0
-    assert "is finished" in done.stdout and "mIoU for validation: 0." in done.stdout
-    done = trained(here, "--learning_rate", "0.5")
-    assert done.returncode == 2
-    assert "--learning_rate was 0.01, is 0.5" in done.stderr and "Traceback" not in done.stderr
+def test_a_finished_run_prints_its_scores_and_another_is_refused(here, capsys):
+    assert in_process(*AUGMENTED) == 0
+    printed = capsys.readouterr().out
+    assert "is finished" in printed and "mIoU for validation: 0." in printed
+    assert in_process(*AUGMENTED, "--learning_rate", "0.5") == 2
+    error = capsys.readouterr().err
+    assert "--learning_rate was 0.01, is 0.5" in error and "Traceback" not in error
 
 
-def in_process(*words, action="train_simple_gta5"):
-    return main.main(["--action", action, "--save_model_path", "runs", *ROOTS, *TINY, *words])
-
-
-def test_another_action_or_other_data_are_refused_on_the_same_run(here, monkeypatch, capsys):
-    monkeypatch.chdir(here)
+def test_another_action_or_other_data_are_refused_on_the_same_run(here, capsys):
     keyword = ("--save_keyword", "simple_gta5_sgd_aug", "--num_epochs", "2")
     augmented = (*keyword, "--aug_method", "C-S-HF")
     assert in_process(*augmented, action="train_simple_cityscapes") == 2
@@ -104,8 +100,7 @@ def test_another_action_or_other_data_are_refused_on_the_same_run(here, monkeypa
     assert "the images or their pseudo-labels" in capsys.readouterr().err
 
 
-def test_a_run_s_settings_file_runs_it_again(here, monkeypatch, capsys):
-    monkeypatch.chdir(here)
+def test_a_run_s_settings_file_runs_it_again(here, capsys):
     run, again = here / "runs" / "simple_gta5_sgd_aug", here / "runs" / "again"
     words = ("--config_file", str(run / "settings.json"))
     assert main.main(words) == 0
@@ -118,8 +113,7 @@ def test_a_run_s_settings_file_runs_it_again(here, monkeypatch, capsys):
     assert scores(again)["last"] == scores(run)["last"]
 
 
-def test_overwrite_starts_afresh_and_leaves_strange_files(here, monkeypatch, capsys):
-    monkeypatch.chdir(here)
+def test_overwrite_starts_afresh_and_leaves_strange_files(here, capsys):
     run = here / "runs" / "afresh"
     assert in_process("--num_epochs", "1", "--save_keyword", "afresh") == 0
     (run / "notes.txt").write_text("mine")
@@ -131,8 +125,7 @@ def test_overwrite_starts_afresh_and_leaves_strange_files(here, monkeypatch, cap
     assert scores(run)["finished"] >= first and (run / "notes.txt").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(here, monkeypatch, capsys):
-    monkeypatch.chdir(here)
+def test_a_loss_that_is_not_finite_stops_the_run(here, capsys):
     words = ("--num_epochs", "2", "--learning_rate", "1e30", "--warmup_steps", "0")
     assert in_process(*words, "--save_keyword", "nan", "--log_every", "1") == 1
     error = capsys.readouterr().err
@@ -140,8 +133,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(here, monkeypatch, capsys):
     assert not (here / "runs" / "nan" / LATEST).exists()
 
 
-def test_averaged_weights_are_scored_and_saved_beside_the_trained_ones(here, monkeypatch, capsys):
-    monkeypatch.chdir(here)
+def test_averaged_weights_are_scored_and_saved_beside_the_trained_ones(here, capsys):
     words = ("--num_epochs", "2", "--save_keyword", "averaged", "--ema_decay", "0.5")
     assert in_process(*words, "--accumulate_steps", "2") == 0
     assert "1 steps of 4 images (2 passes x 2)" in capsys.readouterr().out
@@ -157,7 +149,6 @@ def test_averaged_weights_are_scored_and_saved_beside_the_trained_ones(here, mon
 
 
 def test_a_collapsed_discriminator_is_warned_about_once(here, monkeypatch, capsys):
-    monkeypatch.chdir(here)
     monkeypatch.setattr(loop, "train_step", collapsed(loop.train_step))
     words = ("--action", "train_ada", "--num_epochs", "3", "--save_model_path", "runs", *ROOTS)
     assert main.main([*words, *TINY, "--save_keyword", "collapsed"]) == 0
@@ -183,7 +174,6 @@ def test_out_of_memory_names_the_flags_that_lower_it(here, monkeypatch, capsys):
     def run_out(*arguments):
         torch.empty(2**60, dtype=torch.uint8)
 
-    monkeypatch.chdir(here)
     monkeypatch.setattr(loop, "train_step", run_out)
     assert in_process("--num_epochs", "1", "--save_keyword", "large") == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -272,15 +262,14 @@ def test_a_disk_that_takes_no_more_is_named(tmp_path):
     assert "main.py: error: toy_city/GTA5/images/00001.png: File too large" in done.stderr
 
 
-def test_debug_shows_the_traceback(here, monkeypatch, capsys):
-    monkeypatch.chdir(here)
+def test_debug_shows_the_traceback(here, capsys):
     assert in_process("--batch_size", "1", "--debug") == 2
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_one_epoch_saves_its_weights(here):
-    done = command(here, "train_simple_cityscapes", "--num_epochs", "1", "--optimizer", "adam")
-    assert done.returncode == 0, done.stderr
+    words = ("--num_epochs", "1", "--optimizer", "adam")
+    assert in_process(*words, action="train_simple_cityscapes") == 0
     run = here / "runs" / "simple_cityscapes_adam_noaug"
     for name in (LATEST, BEST):
         assert not load_network(BiSeNet(base=8), run / name).missing
@@ -290,7 +279,8 @@ def test_one_epoch_saves_its_weights(here):
 def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
     folder = here / "alone" / "simple_gta5_sgd_aug"
     shutil.copytree(here / "runs" / "simple_gta5_sgd_aug", folder)
-    done = command(here, "val_gta5_transfer", "--save_model_path", "alone")
+    common = ("--action", "val_gta5_transfer", "--save_model_path", "runs", *ROOTS, *TINY)
+    done = run_main(*common, "--save_model_path", "alone", cwd=here)
     assert done.returncode == 0, done.stderr
     given_twice, *lines = done.stdout.splitlines()
     assert given_twice.startswith("note: --save_model_path is given more than once")
@@ -306,8 +296,7 @@ def test_the_transfer_finds_the_run_whatever_its_augmentation(here):
     assert (folder / "validation_cityscapes.png").exists()
 
 
-def test_an_explicit_augmentation_that_no_run_has_is_warned_of(here, monkeypatch, capsys):
-    monkeypatch.chdir(here)
+def test_an_explicit_augmentation_that_no_run_has_is_warned_of(here, capsys):
     source = here / "runs" / "simple_gta5_sgd_aug"
     shutil.copytree(source, here / "other" / "simple_gta5_sgd_aug", dirs_exist_ok=True)
     common = ("--action", "val_gta5_transfer", *AT_NO_SIZE, "--save_model_path", "other")
@@ -318,10 +307,7 @@ def test_an_explicit_augmentation_that_no_run_has_is_warned_of(here, monkeypatch
         assert line.startswith(start) == warned and "trained with augmentation C-S-HF" in line
 
 
-def test_the_transfer_of_a_run_of_another_action_does_not_ask_to_train_it(
-    here, monkeypatch, capsys
-):
-    monkeypatch.chdir(here)
+def test_the_transfer_of_a_run_of_another_action_does_not_ask_to_train_it(here, capsys):
     run = here / "runs" / "of_ada"
     run.mkdir(exist_ok=True)
     (run / "settings.json").write_text(json.dumps(Settings(action="train_ada").to_json()))
@@ -337,21 +323,17 @@ def test_the_transfer_of_a_run_of_another_action_does_not_ask_to_train_it(
 
 
 def test_validation_only_scores_what_the_run_scored(here):
-    done = trained(here, "--validation_only", "True")
-    assert done.returncode == 0, done.stderr
+    assert in_process(*AUGMENTED, "--validation_only", "True") == 0
     run = here / "runs" / "simple_gta5_sgd_aug"
     record = json.loads((run / "validation_gta5.json").read_text())
     assert record["mIoU"] == scores(run)["best"]["mIoU"]
-    named = trained(here, "--validation_only", "True", "--load_model_path", run / LATEST)
-    assert named.returncode == 0, named.stderr
+    named = ("--validation_only", "True", "--load_model_path", run / LATEST)
+    assert in_process(*AUGMENTED, *named) == 0
     record = json.loads((run / "validation_gta5_simple_gta5_sgd_aug_latest.json").read_text())
     assert record["mIoU"] == scores(run)["last"]["mIoU"]
 
 
-def test_a_run_is_scored_at_its_own_size_unless_the_command_gives_another(
-    here, monkeypatch, capsys
-):
-    monkeypatch.chdir(here)
+def test_a_run_is_scored_at_its_own_size_unless_the_command_gives_another(here, capsys):
     run = here / "runs" / "simple_gta5_sgd_aug"
     common = (*AT_NO_SIZE, "--aug_method", "C-S-HF")
 
@@ -382,12 +364,11 @@ def test_a_run_is_scored_at_its_own_size_unless_the_command_gives_another(
     assert (run / "validation_gta5.json").read_text() == before
 
 
-def test_training_from_a_checkpoint_does_not_read_the_pretrained_file(here):
+def test_training_from_a_checkpoint_does_not_read_the_pretrained_file(here, capsys):
     best = here / "runs" / "simple_gta5_sgd_aug" / BEST
     weights = ("--load_model_path", best, "--pretrain_path", "not/there.tar")
-    done = trained(here, "--save_keyword", "tuned", *weights)
-    assert done.returncode == 0, done.stderr
-    assert "loaded 245, missing 0, unexpected 0" in done.stdout
+    assert in_process(*AUGMENTED, "--save_keyword", "tuned", *weights) == 0
+    assert "loaded 245, missing 0, unexpected 0" in capsys.readouterr().out
 
 
 BAD = {
@@ -422,9 +403,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence(here, monkeypatch, capsys, case):
+def test_bad_input_is_one_sentence(here, capsys, case):
     words, code, sentence = BAD[case]
-    monkeypatch.chdir(here)
     assert in_process("--save_keyword", "bad", *words) == code
     error = capsys.readouterr().err.strip()
     assert error.startswith("main.py: error: ") and sentence in error
@@ -441,14 +421,14 @@ def test_broken_data_is_one_sentence_in_training_too(tmp_path, monkeypatch, caps
     assert error.startswith("main.py: error: ") and "00001.png cannot be read" in error
 
 
-def test_an_unknown_action_lists_the_known_ones(tmp_path):
-    done = run_main("--action", "train_everything", cwd=tmp_path)
-    assert done.returncode == 2 and "train_simple_gta5" in done.stderr
+def test_an_unknown_action_lists_the_known_ones(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["--action", "train_everything"])
+    assert "train_simple_gta5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("action", ["train_ada", "train_fda"])
-def test_every_method_trains_in_bfloat16(here, action, monkeypatch, capsys):
-    monkeypatch.chdir(here)
+def test_every_method_trains_in_bfloat16(here, action, capsys):
     words = ("--num_epochs", "1", "--precision", "bf16", "--save_keyword", f"bf16_{action}")
     assert in_process(*words, action=action) == 0
     assert "on cpu in bfloat16" in capsys.readouterr().out

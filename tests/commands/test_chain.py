@@ -1,15 +1,19 @@
-"""The users' commands in their order, each a process of its own, from a foreign working directory
-and with no flags but those that make it small."""
+"""The users' commands in their order, from a foreign working directory and with no flags except
+those that make them small. tests/commands/test_notebook.py runs them as processes of their own."""
 
+import contextlib
 import csv
+import io
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import main
 from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
-from tests.support.helpers import TINY, run_main
+from tests.support.helpers import TINY
+from tests.support.runs import make_toy
 
 TRAIN = ("--num_epochs", "1", "--optimizer", "adam", "--learning_rate", "0.001")
 AUGMENTED = ("--aug_method", "C-S-HF")
@@ -45,19 +49,28 @@ COMMANDS = {
 def chain(tmp_path_factory):
     """The folder they ran in, with their outputs."""
     folder = tmp_path_factory.mktemp("chain")
-    toy = ("--toy_train", "4", "--toy_val", "3", "--toy_size", "72", "104")
-    assert run_main("--action", "make_toy_data", *toy, cwd=folder).returncode == 0
+    make_toy(folder, train=4, val=3, size=(72, 104))
     for name in ("GTA5", "Cityscapes"):
-        (folder / "toy_city" / name).rename(folder / name)
+        (folder / "toy" / name).rename(folder / name)
     outputs = {}
-    for step, command in COMMANDS.items():
-        words = ("--action", *command, "--save_model_path", "runs", *TINY)
-        done = run_main(*words, cwd=folder)
-        assert done.returncode == 0, f"{step}: {done.stderr[-2000:]}"
-        outputs[step] = done.stdout
-        if step == "only":
-            assert "epoch" not in done.stderr, "it has trained"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for step, command in COMMANDS.items():
+            code, outputs[step], errors = run(*command)
+            assert code == 0, f"{step}: {errors[-2000:]}"
+            if step == "only":
+                assert "epoch" not in errors, "it has trained"
     return folder / "runs", outputs
+
+
+def run(*words):
+    """Return a command's exit code, its output and its errors."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as output,
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+    ):
+        code = main.main(["--action", *words, "--save_model_path", "runs", *TINY])
+    return code, output.getvalue(), errors.getvalue()
 
 
 def read(path):
@@ -178,30 +191,30 @@ def test_visualize_draws_every_run_and_all_side_by_side(chain):
     assert "side by side" in outputs["pictures"]
 
 
-def test_self_training_is_refused_once_its_labels_are_stale(chain):
+def test_self_training_is_refused_once_its_labels_are_stale(chain, monkeypatch):
     """FDA trained afresh: a finished run still prints its scores, another is not begun."""
     runs, _ = chain
-    small = ("--save_model_path", "runs", *TINY)
-    fda = ("--action", *COMMANDS["3.A 0.05"], "--seed", "5", "--overwrite", *small)
-    assert run_main(*fda, cwd=runs.parent).returncode == 0
-    ssl = ("--action", *COMMANDS["3.C 0.01"], *small)
-    done = run_main(*ssl, cwd=runs.parent)
-    assert done.returncode == 0 and "is finished" in done.stdout
-    refused = run_main(*ssl, "--save_keyword", "another", cwd=runs.parent)
-    assert refused.returncode == 1
-    (sentence,) = refused.stderr.strip().splitlines()
+    monkeypatch.chdir(runs.parent)
+    code, _, _ = run(*COMMANDS["3.A 0.05"], "--seed", "5", "--overwrite")
+    assert code == 0
+    code, printed, _ = run(*COMMANDS["3.C 0.01"])
+    assert code == 0 and "is finished" in printed
+    another = (*COMMANDS["3.C 0.01"], "--save_keyword", "another")
+    code, _, errors = run(*another)
+    assert code == 1
+    (sentence,) = errors.strip().splitlines()
     assert "fda05_adam_aug/best.pth has changed since" in sentence
     assert "--accept_pseudo_labels True" in sentence
-    accepted = (*ssl, "--save_keyword", "another", "--accept_pseudo_labels", "True")
-    assert run_main(*accepted, cwd=runs.parent).returncode == 0
+    code, _, _ = run(*another, "--accept_pseudo_labels", "True")
+    assert code == 0
 
 
-def test_a_run_does_not_go_on_with_other_pseudo_labels(chain):
+def test_a_run_does_not_go_on_with_other_pseudo_labels(chain, monkeypatch):
     runs, _ = chain
-    small = ("--save_model_path", "runs", *TINY)
-    labels = ("--action", *COMMANDS["3.C labels"], *small)
-    refused = run_main(*labels, cwd=runs.parent)
-    assert refused.returncode == 2 and "another making (checkpoints was" in refused.stderr
-    assert run_main(*labels, "--overwrite", cwd=runs.parent).returncode == 0
-    refused = run_main("--action", *COMMANDS["3.C 0.01"], *small, cwd=runs.parent)
-    assert refused.returncode == 2 and "the images or their pseudo-labels" in refused.stderr
+    monkeypatch.chdir(runs.parent)
+    code, _, errors = run(*COMMANDS["3.C labels"])
+    assert code == 2 and "another making (checkpoints was" in errors
+    code, _, _ = run(*COMMANDS["3.C labels"], "--overwrite")
+    assert code == 0
+    code, _, errors = run(*COMMANDS["3.C 0.01"])
+    assert code == 2 and "the images or their pseudo-labels" in errors

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import main
 from datasets.loading.pairs import TrainingData
 from model.discriminator import KINDS
 from tests.support import distributed_worker
@@ -25,16 +26,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def torchrun(*words, cwd, timeout=300):
-    return run(*TORCHRUN, *words, cwd=cwd, timeout=timeout)
-
-
-def single(*words, cwd):
-    return run(sys.executable, *words, cwd=cwd, timeout=300)
-
-
-def run(*words, cwd, timeout):
     return subprocess.run(
-        list(map(str, words)),
+        list(map(str, (*TORCHRUN, *words))),
         cwd=cwd,
         env=ENVIRONMENT,
         capture_output=True,
@@ -161,7 +154,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
+def data(tmp_path_factory):
     """A working directory with a Toy City and an FDA network that two processes trained."""
     folder = tmp_path_factory.mktemp("work")
     make_toy(folder, train=9, val=5)
@@ -170,6 +163,22 @@ def here(tmp_path_factory):
     assert "4 images (2 processes x 2)" in done.stdout
     assert done.stdout.count("mIoU last") == 1
     return folder
+
+
+@pytest.fixture
+def here(data, monkeypatch):
+    monkeypatch.chdir(data)
+    return data
+
+
+def by_one(*words):
+    """Run a command in this process alone."""
+    assert main.main(list(map(str, words))) == 0
+
+
+def by_two(*words):
+    done = torchrun(MAIN, *words, cwd=Path.cwd())
+    assert done.returncode == 0, done.stderr
 
 
 def command(action, *more):
@@ -182,9 +191,8 @@ def test_scores_of_two_processes_are_exactly_those_of_one(here):
     trained = json.loads((run / "scores.json").read_text())
     words = command("train_fda", "--fda_beta", "0.05", "--validation_only", "True")
     records = []
-    for start in (single, torchrun):
-        done = start(MAIN, *words, "--batch_size", "2", cwd=here)
-        assert done.returncode == 0, done.stderr
+    for start in (by_one, by_two):
+        start(*words, "--batch_size", "2")
         records.append(json.loads((run / "validation_cityscapes.json").read_text()))
         (run / "validation_cityscapes.png").rename(run / f"of_{len(records)}.png")
     one, two = records
@@ -198,10 +206,9 @@ def test_scores_of_two_processes_are_exactly_those_of_one(here):
 def test_pseudo_labels_of_two_processes_are_those_of_one(here):
     best = here / "runs" / "fda05_sgd_noaug" / "best.pth"
     made = {}
-    for name, start in (("one", single), ("two", torchrun)):
+    for name, start in (("one", by_one), ("two", by_two)):
         words = ("--mbt_checkpoints", best, best, "--pseudo_label_path", name)
-        done = start(MAIN, *command("generate_pseudo_labels", *words), cwd=here)
-        assert done.returncode == 0, done.stderr
+        start(*command("generate_pseudo_labels", *words))
         files = sorted((here / name / "train").rglob("*.png"))
         made[name] = {path.relative_to(here / name): path.read_bytes() for path in files}
         made[name]["classes"] = json.loads((here / name / "summary.json").read_text())["classes"]
@@ -255,7 +262,7 @@ def interrupt_second(torchrun):
         ),
     ],
 )
-def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop):
+def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop, capsys):
     """Where one process is to stop, all do after the same step."""
     words = command("train_ada", "--discriminator", "light", "--save_keyword", stop.__name__)
     # A validation is not waited for, so that there is nothing to agree on in one.
@@ -264,9 +271,8 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop):
     assert rest.count("stopped after step") == 1, rest
     latest = torch.load(here / "runs" / stop.__name__ / LATEST, weights_only=True)
     assert f"stopped after step {latest['step']} of 60" in rest
-    done = single(MAIN, *words, cwd=here)
-    assert done.returncode == 0, done.stderr
-    assert f"and {latest['step']} of 60 steps" in done.stdout
+    by_one(*words)
+    assert f"and {latest['step']} of 60 steps" in capsys.readouterr().out
 
 
 def test_a_process_that_fails_takes_the_others_down_with_its_one_sentence(here):

@@ -3,6 +3,7 @@ signals, other numbers of workers."""
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -92,12 +93,19 @@ def test_two_processes_cannot_write_one_run(here):
         process.communicate()
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(here, capsys, damage):
-    name = f"damaged_{damage}"
-    code, _ = signalled(here, signal.SIGKILL, b"epoch 3/4", *fda_command(name))
+@pytest.fixture(scope="module")
+def killed(data):
+    """A copy of the run `damaged`, which was killed in its third epoch."""
+    code, _ = signalled(data, signal.SIGKILL, b"epoch 3/4", *fda_command("damaged"))
     assert code == -signal.SIGKILL
-    run = here / "runs" / name
+    return shutil.move(data / "runs" / "damaged", data / "killed")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(here, killed, capsys, damage):
+    run = here / "runs" / "damaged"
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(killed, run)
     assert (run / PREVIOUS).exists()
     data = bytearray((run / LATEST).read_bytes())
     if damage == "cut":
@@ -106,7 +114,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(here, capsy
     (run / LATEST).write_bytes(data)
     if damage == "gone":
         (run / LATEST).unlink()
-    printed = finished_like_the_whole(here, capsys, name)
+    printed = finished_like_the_whole(here, capsys, "damaged")
     assert damage == "gone" or "latest.pth cannot be read" in printed
 
 

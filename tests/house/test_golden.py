@@ -174,6 +174,7 @@ def demo_scores() -> dict[str, float]:
         return {" | ".join(row[name] for name in identity): float(row["mIoU %"]) for row in rows}
 
 
+@pytest.mark.slow
 @same_numbers
 def test_the_scores_of_a_tiny_demo_have_not_changed(tmp_path):
     with inside(tmp_path):

@@ -74,6 +74,7 @@ def test_ada_one_backward_equals_the_classic_four_to_the_bit():
         assert torch.equal(gradient, expected[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_ada_in_float16_keeps_the_gradient_that_fools_the_discriminator(kind):
     """At a loss scale of 2^12, in the one backward of all terms; without labels that gradient is

@@ -58,7 +58,7 @@ def test_it_is_the_papers_formula_at_any_size(size, beta):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("beta", [0.01, 0.05, 0.09])
-@pytest.mark.parametrize("size", [(512, 1024), (1024, 2048)])
+@pytest.mark.parametrize("size", [(512, 1024), pytest.param((1024, 2048), marks=pytest.mark.slow)])
 def test_it_is_the_papers_formula_at_full_size(size, beta, device):
     """Some waves of such images are as faint as 1e-5 grey levels, and still have their phases."""
     source, target = pictures(size)

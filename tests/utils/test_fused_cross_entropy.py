@@ -23,6 +23,7 @@ from utils import fused_cross_entropy as fused  # noqa: E402
 INTERPRETED = Path(__file__).parents[1] / "support" / "fused_interpreted.py"
 
 
+@pytest.mark.slow
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", INTERPRETED]
     done = subprocess.run(

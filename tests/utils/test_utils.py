@@ -188,6 +188,7 @@ def test_memory_that_has_run_out_is_known_in_all_its_words(error, expected):
     assert is_out_of_memory(error) == expected
 
 
+@pytest.mark.slow
 def test_tensorflow_is_not_imported(tmp_path):
     """TensorBoard takes it wherever it is installed, as on Colab."""
     (tmp_path / "tensorflow").mkdir()

@@ -268,6 +268,7 @@ def build_slowly(settings, seconds, builds):
     builds.put(int(np.sum([samples[0, i].image.sum().item() for i in range(len(samples))])))
 
 
+@pytest.mark.slow
 def test_one_process_builds_while_another_waits(settings):
     context = multiprocessing.get_context("spawn")
     builds = context.Queue()
@@ -299,6 +300,7 @@ def test_attaching_to_no_samples_does_nothing(settings):
     assert samples.cached is None
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_built_or_there_changes_no_weight(settings, tmp_path, monkeypatch):
     """The discriminator's too, which are drawn after the network's."""
     monkeypatch.chdir(tmp_path)

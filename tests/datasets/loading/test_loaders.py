@@ -245,6 +245,7 @@ class Full:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["killed", "refused"])
 def test_too_little_shared_memory_is_a_sentence_with_both_remedies(way):
     with pytest.raises(UserError, match=r"--shm-size 8g.*--num_workers 0"):

@@ -59,6 +59,7 @@ def test_the_two_looks_of_a_seed_are_two_scenes():
     assert (game.label_ids != camera.label_ids).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", LOOKS)
 def test_all_classes_occur_in_a_few_dozen_scenes_and_some_pixels_are_ignored(look):
     counts = np.zeros(256, int)

@@ -66,6 +66,7 @@ def test_everything_is_in_the_json_and_in_the_table(measured, tmp_path, capsys):
         assert word in table
 
 
+@pytest.mark.slow
 def test_every_runtime_is_measured(measured):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package)

@@ -80,15 +80,18 @@ def assert_same(run, network, output=CLASSES):
             assert (given != logits.argmax(1)).float().mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_the_argmax_of_pytorch_at_any_size(onnx, network):
     assert_same(runtimes.onnx_runtime(onnx), network)
 
 
+@pytest.mark.slow
 def test_openvino_gives_the_argmax_of_pytorch_at_any_size(onnx, network):
     pytest.importorskip("openvino")
     assert_same(runtimes.openvino(onnx, "fp32"), network)
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is(onnx, here):
     model = pytest.importorskip("onnx").load_from_string(onnx)
     told = {entry.key: entry.value for entry in model.metadata_props}
@@ -103,6 +106,7 @@ def test_the_file_says_what_it_is(onnx, here):
     assert all(not tensor.external_data for tensor in model.graph.initializer)
 
 
+@pytest.mark.slow
 def test_torch_export_gives_logits_and_says_what_it_is(here, network, capsys):
     path = here / "folder" / "net.pt2"
     assert exported(here, "--output", path, "--export_output", "logits") == 0
@@ -116,6 +120,7 @@ def test_torch_export_gives_logits_and_says_what_it_is(here, network, capsys):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_what_differs_from_pytorch_is_not_written(here, monkeypatch, capsys):
     torch.manual_seed(1)
     other = Deployed(folded(BiSeNet(base=8)))
@@ -159,6 +164,7 @@ def test_missing_packages_and_wrong_usage_are_sentences(here, monkeypatch, capsy
     )
 
 
+@pytest.mark.slow
 def test_a_torch_that_cannot_write_onnx_is_a_sentence(here, onnx, monkeypatch, capsys):
     def refuse(*arguments, **options):
         raise torch.onnx.OnnxExporterError("not converted")

@@ -363,6 +363,7 @@ def test_strange_names_and_a_glob_that_is_a_name(here):
     assert names(here / "one") == {"100%d [x]"}
 
 
+@pytest.mark.slow
 def test_a_bad_file_of_a_name_that_is_no_text(here):
     save(picture(0, SIZE), here / "in/0.png")
     try:
