@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
+from PIL import Image
+
 from datasets.catalog import Domain
 from datasets.check.check_data import check_data
 from trainings.application import benchmark
@@ -301,6 +303,8 @@ def main(argv: Sequence[str]) -> int:
     Outlet.may_close = action.goes_on(settings)
     # torch repeats it for every loader; --num_workers is the user's to choose.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
+    # PIL warns of large pictures in every thread; those that are too large are an error anyway.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     if settings.deterministic:
         ask_for_determinism()
     try:

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -219,10 +218,7 @@ def _opened(path: Path, *, alone: bool = False) -> Iterator[Image.Image]:
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is no file")  # to open a pipe would wait for its other end
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=formats)
-        with picture:
+        with Image.open(path, formats=formats) as picture:
             yield picture
     except Image.DecompressionBombError as error:
         most = 2 * Image.MAX_IMAGE_PIXELS // 10**6

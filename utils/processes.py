@@ -28,8 +28,10 @@ process that has died is noticed by torchrun, not by this."""
 
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Microseconds of CPU time that a container gets in each period, and the period."""
+CGROUP = Path("/sys/fs/cgroup")
+CPU_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files below `CGROUP` (version 2, version 1) that together hold two numbers: the microseconds of
+CPU time that a container gets in each period, and the period."""
 
 _FAILED = "failed"
 _store: dist.Store | None = None
@@ -66,16 +68,19 @@ def together(device: str) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def usable_cores() -> int:
-    """CPU cores that each process of this machine may use: the affinity's, or fewer where the
-    container (cgroup v2) has a smaller quota; at least 1."""
+def usable_cores(cgroup: Path = CGROUP) -> int:
+    """Return the CPU cores that each process of this machine may use: the affinity's, or fewer
+    where the container has a smaller quota; at least 1."""
     if hasattr(os, "sched_getaffinity"):  # Linux alone
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
-        quota, period = CPU_QUOTA.read_text().split()
-        cores = min(cores, int(quota) // int(period))
+    for files in CPU_QUOTAS:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            words = " ".join((cgroup / file).read_text() for file in files)
+            quota, period = map(int, words.split())
+            if quota > 0:  # version 1 writes -1 for no quota
+                cores = min(cores, quota // period)
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 

@@ -1,5 +1,6 @@
 """Building the caches of samples, in parallel, once, whoever else wants the same."""
 
+import functools
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.cache import READERS, CachedPairs, Pictures, PictureStore, digest_of
+from datasets.cache import FORMAT, READERS, CachedPairs, Pictures, PictureStore, digest_of
 from datasets.reading import LabelKind, SampleFiles, picture_size, read_label
 from datasets.samples import SampleDataset, as_tv_tensors
 from utils.cli.settings import Settings
@@ -27,15 +28,24 @@ RESERVE = 1.1
 
 NONE = Path("none")
 
+FORMAT_FILE = "format"
+"""The file in a cache's folder that holds the `FORMAT` of the latest release that built there."""
+
 
 def prepared_sizes(files: Sequence[SampleFiles], preparation: Preparation) -> list[Size]:
-    """Sizes of the prepared images, by their headers; of one that cannot be read, which whoever
-    decodes it says, that of the others."""
-    with ThreadPoolExecutor(READERS) as readers:
-        sizes = list(readers.map(_size_if_readable, [one.image for one in files]))
+    """Return the sizes of the prepared images, as their headers say. An image that cannot be read
+    counts as one of the usual size: decoding it will raise the error."""
+    sizes = _header_sizes(tuple(one.image for one in files))
     prepared = [size and preparation.fitted(size) for size in sizes]
     usual = next(filter(None, prepared), preparation.size)
     return [size or usual for size in prepared]
+
+
+@functools.lru_cache(maxsize=8)
+def _header_sizes(paths: tuple[Path, ...]) -> tuple[Size | None, ...]:
+    """Return the sizes of pictures, None for those that cannot be read; read once a process."""
+    with ThreadPoolExecutor(READERS) as readers:
+        return tuple(readers.map(_size_if_readable, paths))
 
 
 def _size_if_readable(path: Path) -> Size | None:
@@ -67,8 +77,8 @@ def attach_cache(
         return
     if samples.skips_bad and len(set(sizes)) > 1:  # which one stands for a bad one is not known yet
         print(
-            "no cache: --on_bad_sample skip has one for pictures of equal proportions alone; every "
-            "epoch decodes anew"
+            "no cache: with --on_bad_sample skip all pictures must have the same proportions for "
+            "one; every epoch decodes them anew"
         )
         return
     try:
@@ -81,6 +91,7 @@ def attach_cache(
             if not build:
                 return
             with _alone(settings.cache_dir):
+                _name_older_stores(settings.cache_dir, stores)
                 if not _build(samples, preparation, stores, settings):
                     return
     except OSError as error:
@@ -125,6 +136,26 @@ def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock", wait=True):
         yield
+
+
+def _name_older_stores(folder: Path, stores: Sequence[PictureStore]) -> None:
+    """Print once which files of an earlier release lie in a cache's folder.
+
+    They are left alone, because another checkout may still use them.
+    """
+    marker = folder / FORMAT_FILE
+    if marker.exists() and marker.read_text().strip() == str(FORMAT):
+        return
+    own = {store.pixels_path for store in stores}
+    older = sorted(path for path in folder.glob("*.u8") if path not in own)
+    if older:
+        names = ", ".join(path.name for path in older)
+        size = sum(path.stat().st_size for path in older)
+        print(
+            f"note: {folder} holds {size / 1e9:.2f} GB of an earlier release, which are not used "
+            f"any more: delete {names}, and the .sums file beside each"
+        )
+    marker.write_text(f"{FORMAT}\n")
 
 
 def _build(

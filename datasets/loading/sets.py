@@ -1,5 +1,7 @@
 """Training, validation and unlabelled samples of a data set, with their transforms and caches."""
 
+from collections.abc import Sequence
+
 from torchvision.transforms import v2
 
 from datasets.catalog import Domain, TrainingFiles, labelled, note_once, preparation, unlabelled
@@ -7,7 +9,7 @@ from datasets.loading.caching import attach_cache, prepared_sizes
 from datasets.reading import check_scored
 from datasets.samples import SampleDataset
 from utils.cli.settings import Settings
-from utils.transforms import Preparation, train_transform
+from utils.transforms import Preparation, Size, train_transform
 
 SKIP = "skip"
 """The `--on_bad_sample` that takes the next sample."""
@@ -59,6 +61,16 @@ def unlabelled_samples(domain: Domain, settings: Settings, *, whole: bool = Fals
     return samples
 
 
+def keeps_proportions(data: TrainingFiles, settings: Settings) -> bool:
+    """Whether pictures of a training keep their proportions, as its size would stretch them."""
+    prepare = preparation(data.domain, settings, resizes_label=True)
+    return _of_other_proportions(prepared_sizes(data.files, prepare), prepare) > 0
+
+
+def _of_other_proportions(sizes: Sequence[Size], prepare: Preparation) -> int:
+    return len(sizes) - sizes.count(prepare.size)
+
+
 def _attach(
     samples: SampleDataset,
     domain: Domain,
@@ -69,8 +81,7 @@ def _attach(
 ) -> None:
     """Let the samples come from their cache, and say which are of other proportions."""
     sizes = prepared_sizes(samples.files, prepare)
-    others = len(sizes) - sizes.count(prepare.size)
-    if others:
+    if others := _of_other_proportions(sizes, prepare):
         size = "x".join(map(str, prepare.size))
         note_once(
             f"{domain.value}: {others} of {len(sizes)} pictures are not of the proportions of "

@@ -113,6 +113,29 @@ def test_a_run_s_settings_file_runs_it_again(here, capsys):
     assert scores(again)["last"] == scores(run)["last"]
 
 
+def test_a_run_of_stretched_pictures_does_not_go_on_with_others(here, capsys):
+    """Releases before the rule about proportions stretched every picture, and recorded nothing."""
+    words = ("--num_epochs", "1", "--image_size", "64", "64", "--save_keyword", "square")
+    assert in_process(*words) == 0
+    assert "pictures keep their proportions; training crops 64x64 of them" in (
+        capsys.readouterr().out
+    )
+    run = here / "runs" / "square"
+    assert scores(run)["validation"]["proportions"] == "kept"
+    (run / "scores.json").unlink()
+    assert in_process(*words) == 0
+    (run / "scores.json").unlink()
+    recorded = json.loads((run / "settings.json").read_text())
+    assert recorded.pop("proportions") == "kept"
+    (run / "settings.json").write_text(json.dumps(recorded))
+    assert in_process(*words) == 2
+    assert "pictures of other proportions, which older releases stretched, are others" in (
+        capsys.readouterr().err
+    )
+    assert in_process(*words, "--validation_only") == 0
+    assert "scored at 90x80, in proportion and scaled to cover it," in capsys.readouterr().out
+
+
 def test_overwrite_starts_afresh_and_leaves_strange_files(here, capsys):
     run = here / "runs" / "afresh"
     assert in_process("--num_epochs", "1", "--save_keyword", "afresh") == 0

@@ -512,6 +512,14 @@ def test_scores_of_another_size_are_named(copied, capsys):
     }
 
 
+def test_scores_of_pictures_that_were_stretched_are_named(copied, capsys):
+    run = copied / "seed0" / "ada_adam_noaug"
+    changed(run / "validation_cityscapes.json", lambda found: found | {"proportions": "kept"})
+    (sentence,) = warnings_of_the_report(copied, capsys).values()
+    assert sentence.startswith("was scored at 64x96 with proportions kept on 3 images, the others")
+    assert "at 64x96 with proportions stretched on 3 images" in sentence
+
+
 def test_of_two_halves_the_later_scores_are_named(copied, capsys):
     for run in (copied / "seed0").iterdir():
         if run.name != "simple_gta5_adam_noaug":

@@ -12,6 +12,7 @@ from trainings.application.benchmark import benchmark
 from trainings.scoring.checkpoints import load_checkpoints
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UsageError
+from utils.processes import usable_cores
 from utils.utils import (
     arithmetic,
     ask_for_determinism,
@@ -239,3 +240,22 @@ def test_auto_takes_a_worker_for_each_core_that_a_process_may_use(monkeypatch):
         assert Settings().workers == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("files", "one_core"),
+    [
+        ({"cpu.max": "100000 100000\n"}, True),
+        ({"cpu.max": "max 100000\n"}, False),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, True),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, True),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, False),
+        ({}, False),
+    ],
+)
+def test_the_quota_of_a_container_counts(tmp_path, files, one_core):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    cores = 1 if one_core else usable_cores(tmp_path / "none")
+    assert usable_cores(tmp_path) == cores

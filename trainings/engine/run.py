@@ -9,7 +9,12 @@ import torch
 
 from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint, labelled
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
-from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
+from datasets.loading.sets import (
+    keeps_proportions,
+    training_samples,
+    unlabelled_samples,
+    validation_samples,
+)
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from trainings.engine.loop import fit
@@ -105,6 +110,12 @@ def _train(
     source: TrainingFiles,
     target: TrainingFiles | None,
 ) -> None:
+    scored = TrainingFiles(experiment.validation, labelled(experiment.validation, "val", settings))
+    seen = (source, *([target] if target else []), scored)
+    if any(keeps_proportions(one, settings) for one in seen):
+        inputs = {**inputs, "proportions": "kept"}
+    if run.continues(settings):
+        run.check_inputs(inputs)
     device = resolve_device(settings.device)
     # Weights first: a wrong file is found before a long cache is built, and building, which draws a
     # seed for its workers, cannot reach them.
@@ -130,6 +141,9 @@ def _train(
         introduce(run, settings, experiment.adaptation)
 
     _announce(run, experiment, data, target, len(validation), method, settings)
+    if "proportions" in inputs:
+        size = "x".join(map(str, settings.image_size))
+        print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     def validate(scored: BiSeNet) -> Evaluation:
         return evaluate(scored, validation, settings, device)

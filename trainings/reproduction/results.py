@@ -271,6 +271,7 @@ class Conditions(NamedTuple):
     those of the images, empty where no counts tell them."""
 
     image_size: tuple[int, ...]
+    proportions: str
     scales: tuple[float, ...]
     flip: bool
     label_sizes: tuple[tuple[int, ...], ...]
@@ -285,6 +286,7 @@ class Conditions(NamedTuple):
         names = frozenset(counts[0] if counts else ())
         return cls(
             image_size=tuple(found["image_size"] or ()),
+            proportions=found.get("proportions", ""),
             scales=tuple(found["scales"]),
             flip=found["flip"],
             label_sizes=tuple(map(tuple, found["label_sizes"])),
@@ -303,12 +305,14 @@ class Conditions(NamedTuple):
 
     def alike(self, other: "Conditions") -> bool:
         """Whether scores under both can be compared."""
-        return self[:4] == other[:4] and self.same_images(other)
+        return self[:5] == other[:5] and self.same_images(other)
 
     def text(self, other: "Conditions") -> str:
         """Size and number of images, and what else is not as in the other ones."""
         scales = f"scales {'-'.join(map(str, self.scales))}"
         words = [f"at {_by(self.image_size) if self.image_size else scales}"]
+        if self.proportions != other.proportions:
+            words += [f"with proportions {self.proportions or 'stretched'}"]
         words += ["and mirrored"] * (self.flip > other.flip)
         words += [f"on {self.images} images"]
         if self.label_sizes != other.label_sizes:

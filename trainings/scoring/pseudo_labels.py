@@ -83,7 +83,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
         if finished:
             print(f"{folder.path} is finished; --overwrite makes it afresh")
         else:
-            doing = f"labelled{at_size(Domain.CITYSCAPES, settings)}"
+            doing = f"labelled{at_size(Domain.CITYSCAPES, settings, samples.files)}"
             networks = load_checkpoints(members, Domain.CITYSCAPES, settings, doing=doing)
             making.run(Ensemble(networks), settings)
             processes.wait_for_all()

@@ -1,7 +1,7 @@
 """What is written of a score: its record, its files and their names."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.catalog import Domain, data_set, fingerprint, resize_size
+from datasets.catalog import (
+    Domain,
+    TrainingFiles,
+    data_set,
+    fingerprint,
+    labelled,
+    preparation,
+    resize_size,
+)
+from datasets.loading.sets import keeps_proportions
+from datasets.reading import SampleFiles
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.trained import SIZES, as_trained
 from trainings.val import Evaluation, scored_on
@@ -37,12 +47,15 @@ def checkpoint_scores_name(
     return scores_name(domain, settings, extra, checkpoint=checkpoint)
 
 
-def at_size(domain: Domain, settings: Settings) -> str:
-    """In words, the size of whole images that networks see; nothing where the images' own sizes are
-    scaled."""
+def at_size(domain: Domain, settings: Settings, files: Sequence[SampleFiles] | None = None) -> str:
+    """Return in words at which size networks see whole images, by default those of the validation
+    split; empty where the images' own sizes are scaled."""
     if settings.eval_scales:
         return ""
-    return f" at {_in_words(resize_size(domain, settings))}"
+    files = labelled(domain, "val", settings) if files is None else files
+    kept = keeps_proportions(TrainingFiles(domain, files), settings)
+    rule = ", in proportion and scaled to cover it," if kept else ""
+    return f" at {_in_words(resize_size(domain, settings))}{rule}"
 
 
 def _in_words(size: tuple[int, int]) -> str:
@@ -118,6 +131,9 @@ def scoring_record(
     """What traces a score to its making: data, sizes, statistics, machine, versions, settings."""
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
+    prepare = preparation(domain, settings, resizes_label=False)
+    kept = any(prepare.fitted(size) != prepare.size for size in evaluation.label_sizes)
+    proportions = {"proportions": "kept"} if kept and not settings.eval_scales else {}
     return {
         "validation": {
             "domain": domain.value,
@@ -125,6 +141,7 @@ def scoring_record(
             "images": len(evaluation.images),
             "fingerprint": fingerprint(repr(sorted(evaluation.images))),
             "image_size": None if settings.eval_scales else resize_size(domain, settings),
+            **proportions,
             "scales": settings.eval_scales,
             "flip": settings.eval_flip,
             "label_sizes": sorted(evaluation.label_sizes),

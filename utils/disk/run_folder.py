@@ -53,8 +53,15 @@ PRECISION = "precision"
 USED_PRECISIONS = "precisions_used"
 """In settings.json of a run that has gone on in another `--precision`: all of them, in order."""
 
-INPUTS = {"data": "the images or their pseudo-labels", "weights": "the weights it starts from"}
+INPUTS = {
+    "data": "the images or their pseudo-labels",
+    "weights": "the weights it starts from",
+    "proportions": "the sizes of pictures of other proportions, which older releases stretched,",
+}
 """What a run depends on beside its settings, by the names of the digests in settings.json."""
+
+OLDER_INPUTS = {"proportions": "stretched"}
+"""Digests of runs that have recorded none, of a release before there was one."""
 
 
 class RunFolder:
@@ -181,13 +188,17 @@ class RunFolder:
             for name, value in now.items()
             if before[name] != value
         ]
-        differing += [
-            f"{INPUTS[name]} are others"
-            for name, digest in inputs.items()
-            if digest and before.get(name) and before[name] != digest
-        ]
+        differing += _other_inputs(before, inputs)
         if before["num_epochs"] != now["num_epochs"]:
             differing.append("the learning rate falls over all epochs, so that none can be added")
+        self._refuse(differing)
+
+    def check_inputs(self, inputs: Mapping[str, str | None]) -> None:
+        """Raise UsageError where the run that is to be continued here has other inputs."""
+        if self.has(SETTINGS):
+            self._refuse(_other_inputs(self.read_settings(), inputs))
+
+    def _refuse(self, differing: Sequence[str]) -> None:
         if differing:
             raise UsageError(
                 f"{self.path} holds another run ({'; '.join(differing)}): give the same again to "
@@ -410,6 +421,15 @@ class RunFolder:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _other_inputs(before: Mapping[str, Any], inputs: Mapping[str, str | None]) -> list[str]:
+    """Return in words which inputs differ from those of a run; what is not known does not."""
+    return [
+        f"{INPUTS[name]} are others"
+        for name, digest in inputs.items()
+        if digest and (before.get(name) or OLDER_INPUTS.get(name, digest)) != digest
+    ]
 
 
 def _check_history_row(row: Mapping[str | None, Any]) -> None:

@@ -17,12 +17,14 @@ from datasets.cache import digest_of
 from datasets.catalog import Domain, TrainingFiles, labelled, unlabelled
 from datasets.cityscapes import cityscapes_images, pseudo_label_path, with_pseudo_labels
 from datasets.loading import caching
-from datasets.loading.caching import attach_cache
+from datasets.loading.caching import attach_cache, prepared_sizes
 from datasets.loading.pairs import SOURCE_STREAM
 from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
+from datasets.reading import SampleFiles
 from tests.support.helpers import TINY, claim_size, make_cityscapes, make_gta5, picture, save
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError
+from utils.transforms import Preparation
 
 
 @pytest.fixture
@@ -84,6 +86,27 @@ def test_images_without_labels_share_the_store_of_the_labelled_ones(settings, mo
     assert target.cached is not None and (target[0, 0].label == 255).all()
     assert unlabelled_samples(Domain.CITYSCAPES, settings).cached is not None
     assert sorted(path.name for path in settings.cache_dir.glob("*.u8")) == stores
+
+
+def test_stores_of_an_earlier_release_are_named_once_and_kept(settings, capsys):
+    settings.cache_dir.mkdir()
+    (settings.cache_dir / "0123.u8").write_bytes(bytes(30_000_000))
+    training(settings)
+    said = capsys.readouterr().out
+    assert "0.03 GB of an earlier release, which are not used any more: delete 0123.u8, and" in said
+    validation_samples(Domain.CITYSCAPES, settings, often=True)
+    assert "0123.u8" not in capsys.readouterr().out
+    assert (settings.cache_dir / "0123.u8").exists()
+
+
+def test_headers_are_read_once(tmp_path):
+    files = [
+        SampleFiles(str(number), save(picture(number, size), tmp_path / f"{number}.png"))
+        for number, size in enumerate([(64, 96), (64, 200)])
+    ]
+    sizes = prepared_sizes(files, Preparation((64, 96), True))
+    files[1].image.unlink()
+    assert prepared_sizes(files, Preparation((64, 96), True)) == sizes == [(64, 96), (64, 200)]
 
 
 def pseudo_labelled(settings, seed, size=(64, 96)):
