@@ -4,8 +4,9 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from utils import processes
@@ -32,12 +33,6 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _but_of_loaders(unraisable: Any) -> None:
-    """Reports what could not be raised, but for loaders that a stop has thrown away half made."""
-    if "DataLoaderIter" not in repr(unraisable.object):
-        sys.__unraisablehook__(unraisable)
-
-
 class Stopped(KeyboardInterrupt):
     """Training ended by a signal, everything saved.
 
@@ -56,16 +51,25 @@ class Stop:
     def __init__(self) -> None:
         self.requested: int | None = None
         self._immediate = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
+        self._report = sys.unraisablehook
         with contextlib.suppress(ValueError):  # signals belong to the main thread
             self._before = {signum: signal.signal(signum, self._hear) for signum in SIGNALS}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, error: object, trace: TracebackType | None) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+        if sys.unraisablehook == self._report_all_but_loaders:
+            traceback.clear_frames(trace)  # deletes half-made loaders while the hook is in place
+            sys.unraisablehook = self._report
+
+    def _report_all_but_loaders(self, unraisable: Any) -> None:
+        """Report what could not be raised, but for loaders that a stop has left half made."""
+        if "DataLoaderIter" not in repr(unraisable.object):
+            self._report(unraisable)
 
     def check(self) -> None:
         """Raises Stopped where a signal has come to this process."""
@@ -85,7 +89,7 @@ class Stop:
     def _hear(self, signum: int, frame: FrameType | None) -> None:
         again, self.requested = self.requested is not None, self.requested or signum
         if again or self._immediate:
-            sys.unraisablehook = _but_of_loaders
+            sys.unraisablehook = self._report_all_but_loaders
         if again:
             raise KeyboardInterrupt
         if processes.is_first():

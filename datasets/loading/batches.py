@@ -163,16 +163,25 @@ def _enough(workers: int, batches: Iterable) -> int:
 
 
 def _raising(loader: DataLoader) -> Iterator[Any]:
+    before = signal.getsignal(signal.SIGCHLD)
     with held_back():
         batches = iter(loader)
-    # torch raises the death of a worker wherever the main process is, in the middle of an update,
-    # too. Asking for the next batch notices it as well.
+    # torch's handler raises the death of a worker wherever the main process is, in the middle of an
+    # update, too. Asking for the next batch notices it as well.
+    _handle_deaths(signal.SIG_DFL)
+    try:
+        while (batch := _next(batches)) is not None:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+    finally:
+        _handle_deaths(before or signal.SIG_DFL)
+
+
+def _handle_deaths(handler: Any) -> None:
+    """Let the handler hear of children that die."""
     with contextlib.suppress(ValueError):  # signals belong to the main thread
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    while (batch := _next(batches)) is not None:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def _next(batches: Iterator[Any]) -> Any:

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset, Subset
 
 from datasets.cache import FORMAT, READERS, CachedPairs, Pictures, PictureStore, digest_of
+from datasets.loading.batches import each_item
 from datasets.reading import LabelKind, SampleFiles, picture_size, read_label
 from datasets.samples import SampleDataset, as_tv_tensors
 from utils.cli.settings import Settings
 from utils.disk.lock import locked
 from utils.errors import UserError
-from utils.signals import ignore_interrupts
 from utils.transforms import Preparation, Size
 from utils.utils import progress
 
@@ -193,17 +193,9 @@ def _occupied(store: PictureStore) -> int:
 
 
 def _fill(writer: "_Writer", places: Sequence[int], num_workers: int) -> None:
-    loader = DataLoader(
-        writer,
-        sampler=places,
-        batch_size=None,
-        num_workers=min(num_workers, len(places)),
-        worker_init_fn=ignore_interrupts,
-    )
+    items = each_item(Subset(writer, places), num_workers=num_workers)
     written: list[int] = []
-    for place in progress(loader, "cache", total=len(places), unit="image"):
-        if isinstance(place, UserError):
-            raise place
+    for place in progress(items, "cache", total=len(places), unit="image"):
         written.append(place)
         if len(written) == MARK_EVERY:
             writer.mark(written)

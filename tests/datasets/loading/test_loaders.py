@@ -125,6 +125,19 @@ def test_a_broken_file_is_one_sentence_also_from_a_worker(data, workers):
     assert "Traceback" not in str(caught.value)
 
 
+def test_the_callers_handler_of_dead_children_is_back_after_the_last_batch():
+    def handler(signum, frame):
+        pass
+
+    before = signal.signal(signal.SIGCHLD, handler)
+    try:
+        items = each_item([1, 2], num_workers=1)
+        assert next(items) == 1 and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        assert list(items) == [2] and signal.getsignal(signal.SIGCHLD) is handler
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 @pytest.mark.parametrize("lost", [ConnectionResetError, EOFError, FileNotFoundError])
 def test_a_batch_whose_worker_died_before_it_was_fetched_is_one_sentence(lost):
     def fetching():

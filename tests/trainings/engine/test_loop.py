@@ -23,7 +23,6 @@ from tests.support.runs import TIMES, assert_same, content
 from trainings.engine import loop
 from trainings.engine import run as training
 from trainings.engine.health import Health, Waits
-from utils import signals as stopping
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
@@ -457,16 +456,27 @@ def test_a_file_of_scores_without_any_is_a_sentence_and_is_written_again(here, c
     assert json.loads(scores.read_text())["last"] == json.loads(before)["last"]
 
 
-def test_after_a_stop_only_loaders_are_quiet(capsys, monkeypatch):
+def test_a_stop_is_quiet_about_half_made_loaders_alone_and_restores_the_hook(monkeypatch):
     class Other:
         def __del__(self):
-            raise ValueError("half made")
+            raise ValueError
 
-    monkeypatch.setattr(sys, "unraisablehook", stopping._but_of_loaders)
-    for thing in (Other, _MultiProcessingDataLoaderIter):
-        object.__new__(thing)  # as if it had been interrupted while it was made
-    told = capsys.readouterr().err
-    assert "ValueError: half made" in told and "DataLoader" not in told
+    def interrupted():
+        half_made = object.__new__(_MultiProcessingDataLoaderIter), Other()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return half_made
+
+    heard = []
+
+    def hook(unraisable):
+        heard.append(repr(unraisable.object))
+
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+    with pytest.raises(KeyboardInterrupt), Stop():
+        interrupted()
+    (told,) = heard
+    assert "Other.__del__" in told and sys.unraisablehook is hook
 
 
 def test_a_training_that_waits_for_data_says_so_once_with_the_remedy(here, monkeypatch, capsys):
