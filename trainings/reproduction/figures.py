@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datasets.catalog import Domain, data_set
 from datasets.labels import CLASS_NAMES
 from datasets.loading.sets import validation_samples
@@ -22,7 +20,7 @@ from trainings.val import scored_on
 from utils.cli.settings import Settings
 from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
-from utils.pictures import bar_chart, line_chart
+from utils.pictures.charts import BarChart, LineChart, chart_files
 
 SHEET_ROWS = 3
 
@@ -30,9 +28,10 @@ SHEET_ROWS = 3
 def draw_figures(
     out: RunFolder, configs: Sequence[str], lines: Sequence[Line], settings: Settings
 ) -> list[str]:
-    """Write the figures of every config, and return their names.
+    """Write the figures of every config, and return the names of their PNGs.
 
-    The sheet of predictions needs the data set, and is left out where the data set is not found.
+    A chart is also written as SVG. The sheet of predictions needs the data set, and is left out
+    where the data set is not found.
     """
     of_configs = {config: [line for line in lines if line.config == config] for config in configs}
     return [
@@ -44,72 +43,71 @@ def draw_figures(
 # ------------------------------------------------------------------------------------------- charts
 
 
-def _draw_charts(out: RunFolder, config: str, own: Sequence[Line]) -> Iterator[str]:
-    on_target = [line for line in own if line.row.domain is Domain.CITYSCAPES]
+def _draw_charts(out: RunFolder, config: str, lines: Sequence[Line]) -> Iterator[str]:
+    on_target = [line for line in lines if line.row.domain is Domain.CITYSCAPES]
     order = [line.row.name for line in on_target]
-    if scored := [line for line in on_target if line.scores(LAST)]:
-        yield _draw_class_iou(out, config, scored, order)
-    trainings = [
-        line for line in on_target if line.row.key.action and line.row.statistics == TRAINING
-    ]
-    if any(line.runs for line in trainings):
-        yield _draw_curves(out, config, trainings, order)
+    trained = {
+        line.row.name: [*line.runs.values()]
+        for line in on_target
+        if line.row.key.action and line.row.statistics == TRAINING
+    }
+    for name, charts in {
+        f"class_iou_{config}": _class_iou_charts(config, on_target),
+        f"curves_{config}": _curve_charts(config, trained),
+    }.items():
+        files = chart_files(charts, order)
+        for suffix, content in files.items():
+            out.write_bytes(f"{name}{suffix}", content)
+        if files:
+            yield f"{name}.png"
 
 
-def _draw_class_iou(
-    out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]
-) -> str:
-    """A chart for each data set that the lines were scored on: usually one."""
+def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[BarChart]:
+    """Return a chart for each data set that the lines were scored on: usually one."""
     of_data: dict[str, dict[str, list[float | None]]] = {}
     for line in lines:
         of_data.setdefault(line.data(LAST), {})[line.row.name] = line.iou_means(LAST)
-    charts = [
-        bar_chart(
+    return [
+        BarChart(
+            f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
             series,
             ("mIoU", *CLASS_NAMES),
-            title=f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
-            order=order,
         )
         for data, series in of_data.items()
     ]
-    name = f"class_iou_{config}.png"
-    out.save_picture(name, np.concatenate(charts))
-    return name
 
 
-def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]) -> str:
-    """Loss and validation mIoU of every training, over its seeds; the mIoU in a chart for each data
-    set."""
-    counts = sorted({len(line.runs) for line in lines if line.runs})
-    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    summed_up = f", mean and range over {seeds} seeds" if counts[-1] > 1 else ""
-    trained = {line.row.name: [*line.runs.values()] for line in lines}
-    runs = [run for several in trained.values() for run in several]
+def _curve_charts(config: str, trained: Mapping[str, Sequence[Run]]) -> list[LineChart]:
+    """Return the training loss, and the validation mIoU in a chart for each data set.
+
+    `trained` holds the runs of all seeds by the title of their method.
+    """
+    counts = sorted({len(runs) for runs in trained.values() if runs})
+    seeds = " to ".join(map(str, dict.fromkeys((*counts[:1], *counts[-1:]))))
+    summed_up = f", mean and range over {seeds} seeds" if counts[-1:] > [1] else ""
     on = listed(
         run.record().get("training", {}).get(f"{role}_data_set")
+        for runs in trained.values()
         for run in runs
         for role in ("source", "target")
     )
-    loss = f"training loss{on and ' on '}{on} (methods sum other terms: heights do not compare)"
-    charts = [
-        line_chart(
+    where = f" on {on}" if on else ""
+    loss = f"training loss{where} (terms differ between methods: do not compare heights)"
+    return [
+        LineChart(
+            f"{config}: {title}{summed_up}",
             {name: [_curve(run, column) for run in runs] for name, runs in series.items()},
-            title=f"{config}: {title}{summed_up}",
             x_name="epoch",
-            unit=unit,
-            order=order,
+            in_percent=column != "loss",
         )
-        for title, column, unit, series in (
-            (loss, "loss", "", trained),
+        for title, column, series in (
+            (loss, "loss", trained),
             *(
-                (f"mIoU on {data}", "val/mIoU", "%", series)
+                (f"mIoU on {data}", "val/mIoU", series)
                 for (data, _), series in _by_validation(trained).items()
             ),
         )
     ]
-    name = f"curves_{config}.png"
-    out.save_picture(name, np.concatenate(charts))
-    return name
 
 
 def _by_validation(

@@ -72,7 +72,7 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
     tables = "\n".join(
         [heading, _score_table(lines, warnings), _difference_table(lines, differences)]
     )
-    listing = [_picture_list(pictures)] if pictures else []
+    listing = [_picture_list(pictures, out)] if pictures else []
     sections = [tables, _class_table(lines), *listing, _sources(lines, folder)]
     out.write_text("results.md", "\n".join(sections))
     print(f"\n{tables}\ntables and pictures: {', '.join([f'{folder}/results.md', *pictures])}")
@@ -258,8 +258,15 @@ def _target_data(lines: Sequence[Line]) -> str:
     return listed(line.data(kind) for line in on_target for kind in HEADINGS) or "no scores"
 
 
-def _picture_list(pictures: Sequence[str]) -> str:
-    return "\n\n".join(["## Pictures", *(f"![{Path(p).stem}]({p})" for p in pictures)]) + "\n"
+def _picture_list(pictures: Sequence[str], out: RunFolder) -> str:
+    """Return the pictures as Markdown, each chart with a link to its SVG."""
+    links = []
+    for picture in pictures:
+        stem = Path(picture).stem
+        links.append(f"![{stem}]({picture})")
+        if out.has(f"{stem}.svg"):
+            links.append(f"For a paper: [{stem}.svg]({stem}.svg)")
+    return "\n\n".join(["## Pictures", *links]) + "\n"
 
 
 # ------------------------------------------------------------------------------------------ origins
