@@ -16,7 +16,7 @@ from model.model_stages import BiSeNet
 from utils import processes
 from utils.cli.settings import Settings
 from utils.metrics import ConfusionMatrix
-from utils.pictures import PanelRow
+from utils.pictures.panels import PanelRow
 from utils.text import markdown
 from utils.upsampling import upsampled_max, upsampled_mean_max
 from utils.utils import autocast, progress, resolve_precision

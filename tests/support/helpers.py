@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,13 @@ def run_main(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
         text=True,
         timeout=600,
     )
+
+
+def chart_texts(svg: str) -> list[str]:
+    """The texts of a chart, in order; each line of a title is one of them."""
+    return [
+        text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    ]
 
 
 def picture(seed: int, size=(72, 104)) -> np.ndarray:

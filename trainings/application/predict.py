@@ -44,7 +44,7 @@ from utils.disk.machine import git_revision, versions
 from utils.disk.provenance import comparable, differences, made_with
 from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError, UserError
-from utils.pictures import overlay
+from utils.pictures.panels import overlay
 from utils.transforms import Size, fitted_size, resize
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, find_input, progress, resolve_device, resolve_precision

@@ -23,7 +23,7 @@ from trainings.val import Evaluation, evaluate_each, in_percent, scored_on, scor
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
-from utils.pictures import ComparisonRow, PanelRow, comparison, error_panel
+from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel
 from utils.utils import find_input, resolve_device
 
 ENSEMBLE = "MBT"

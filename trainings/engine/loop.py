@@ -23,7 +23,7 @@ from utils import processes
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.errors import UserError
-from utils.pictures import panel
+from utils.pictures.panels import panel
 from utils.signals import Stop, Stopped
 from utils.utils import (
     arithmetic,

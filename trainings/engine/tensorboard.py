@@ -10,7 +10,7 @@ from trainings.engine.state import TrainState
 from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
 from utils.event_files import hparams
-from utils.pictures import side_by_side
+from utils.pictures.panels import side_by_side
 
 COMPARED = (
     *("action", "optimizer", "learning_rate", "batch_size", "num_epochs", "aug_method", "ohem"),

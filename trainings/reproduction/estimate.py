@@ -25,7 +25,7 @@ from utils import processes
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, RunFolder
 from utils.metrics import ConfusionMatrix
-from utils.pictures import PanelRow, panel
+from utils.pictures.panels import PanelRow, panel
 from utils.text import markdown
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, resolve_device, resolve_precision

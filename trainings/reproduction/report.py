@@ -1,32 +1,20 @@
-"""The report of a reproduction: tables and pictures, from its run folders alone."""
+"""The report of a reproduction: its tables, and its figures among them, from run folders alone."""
 
 import csv
 import io
-import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from datasets.catalog import Domain, data_set
+from datasets.catalog import Domain
 from datasets.labels import CLASS_NAMES
-from datasets.loading.sets import validation_samples
-from trainings.application.visualize import SIDE_BY_SIDE, comparison_sheet
 from trainings.reproduction.differences import DRAWS, Difference, paired_difference
-from trainings.reproduction.plan import (
-    ADAPTED_SOURCE_ONLY,
-    FOURIER,
-    SELF_TRAINING,
-    SOURCE_ONLY,
-    Methods,
-)
+from trainings.reproduction.figures import draw_figures
+from trainings.reproduction.lines import ADAPTED, HEADINGS, LAST, Line, listed
+from trainings.reproduction.plan import Methods
 from trainings.reproduction.results import (
-    Kind,
     Row,
-    Run,
     Scores,
     baseline,
     odd_means,
@@ -35,21 +23,13 @@ from trainings.reproduction.results import (
     rows,
 )
 from trainings.scoring.batch_norm import TARGET, TRAINING
-from trainings.scoring.mbt import BETAS
-from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.scoring.trained import as_trained
 from trainings.val import scored_on
 from utils.cli.settings import Settings
-from utils.disk.run_folder import LATEST, RunFolder
+from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
-from utils.pictures import bar_chart, line_chart
 from utils.text import markdown
 
 MISSING = "–"
-LAST, BEST, ADAPTED = ("last", TRAINING), ("best", TRAINING), ("last", TARGET)
-HEADINGS = {LAST: "", BEST: ", best epoch", ADAPTED: ", target statistics"}
-"""Of the three kinds of scores in the tables for a person, after the name of the score."""
-
 IDENTITY = ("Step", "Method", "Config", "beta")
 TIME = "Train time per epoch (s)"
 NOTE = (
@@ -73,38 +53,12 @@ Each run folder holds `settings.json`, what the run was started with; `scores.js
 itself; `history.csv`, its epochs; and `validation_cityscapes*.json` with `.npz`, its scores on
 the target and the confusion counts of every image. `results.csv` names the file of each number.
 """
-SHEET_ROWS = 3
-
-
-class Line(NamedTuple):
-    """A row of the tables for one config, with its runs by seed."""
-
-    row: Row
-    config: str
-    runs: Mapping[int, Run]
-
-    @property
-    def identity(self) -> tuple[str, ...]:
-        where = ", on the source" if self.row.domain is Domain.GTA5 else ""
-        beta = "" if self.row.beta is None else f"{self.row.beta:g}"
-        return self.row.number, f"{self.row.title}{where}", self.config, beta
-
-    def scores(self, column: Kind) -> dict[int, Scores]:
-        """Of one column, by seed; of the seeds that have it."""
-        kind = self.row.kind(column)
-        found = ((seed, run.scores(self.row.domain)) for seed, run in self.runs.items())
-        return {seed: scores[kind] for seed, scores in found if kind in scores}
-
-    def data(self, column: Kind) -> str:
-        """Return in words what the scores of a column are of: a data set and its images."""
-        return _listed(scored_on(scores.validation) for scores in self.scores(column).values())
 
 
 def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
-    """Writes results.md, the CSVs and the pictures into the folder, and prints the tables.
+    """Write results.md, the CSVs and the figures into the folder, and print the tables.
 
-    A config has lines where one of its runs is of one. Raises UserError where none is. The sheet of
-    predictions needs the data set, and is left where that is not there.
+    A config is in the tables if one of its runs is of a row. Raises UserError where no config is.
     """
     results = read_results(folder, methods)
     of_rows = rows(results, methods)
@@ -120,24 +74,17 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
     out.write_text("results.csv", _csv(_records(of_files, folder)))
     out.write_text("differences.csv", _csv(_difference_records(lines, differences)))
     out.write_text("class_iou.csv", _csv(_class_records(of_files)))
-    pictures = [
-        *_draw_charts(out, configs, lines),
-        *(name for config in configs if (name := _draw_sheet(out, config, lines, settings))),
-    ]
+    pictures = draw_figures(out, configs, lines, settings)
     warnings = [f"Warning: {sentence}" for sentence in odd_scores(results, of_rows)]
     warnings += [f"Classes: {sentence}" for sentence in odd_means(results, of_rows)]
     heading = f"# {folder.name}: {_data(lines)}\n"
     tables = "\n".join(
         [heading, _score_table(lines, warnings), _difference_table(lines, differences)]
     )
-    sections = [
-        tables,
-        _class_table(lines),
-        _picture_list(pictures),
-        _sources(lines, folder),
-    ]
+    listing = [_picture_list(pictures, out)] if pictures else []
+    sections = [tables, _class_table(lines), *listing, _sources(lines, folder)]
     out.write_text("results.md", "\n".join(sections))
-    print(f"\n{tables}\ntables and pictures: {folder}/results.md, {', '.join(pictures)}")
+    print(f"\n{tables}\ntables and pictures: {', '.join([f'{folder}/results.md', *pictures])}")
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -152,7 +99,7 @@ def _score_table(lines: Sequence[Line], warnings: Sequence[str]) -> str:
         cells = [cell for kind in HEADINGS for cell in _score_cells(line, kind)]
         body.append((*line.identity, *cells[:2], _seconds(line), *cells[2:]))
     several = any(len(line.runs) > 1 for line in lines)
-    on_source = _listed(line.data(LAST) for line in lines if line.row.domain is Domain.GTA5)
+    on_source = listed(line.data(LAST) for line in lines if line.row.domain is Domain.GTA5)
     source_note = f" On the source: {on_source}." if on_source else ""
     note = f"{NOTE}{source_note} {SEEDS_NOTE}" if several else f"{NOTE}{source_note}"
     warned = "".join(f"- {warning}.\n" for warning in warnings)
@@ -213,7 +160,7 @@ def _class_records(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
     for line in lines:
         for kind in HEADINGS:
             if line.scores(kind):
-                shares = map(_exact, _iou_means(line, kind))
+                shares = map(_exact, line.iou_means(kind))
                 yield (*line.identity, *kind, *shares, line.data(kind))
 
 
@@ -222,7 +169,7 @@ def _class_table(lines: Sequence[Line]) -> str:
     body = []
     for line in lines:
         if line.scores(LAST):
-            means = _iou_means(line, LAST)
+            means = line.iou_means(LAST)
             cells = (MISSING if share is None else f"{100 * share:.1f}" for share in means)
             body.append((*line.identity, *cells))
     numbers = range(len(IDENTITY), len(head))
@@ -231,19 +178,6 @@ def _class_table(lines: Sequence[Line]) -> str:
         "In %, of the last epoch, mean over the seeds; –: absent. `class_iou.csv` has the best "
         "epoch and the target's statistics, too.\n"
     )
-
-
-def _iou_means(line: Line, kind: tuple[str, str]) -> list[float | None]:
-    """mIoU and IoU per class 0 to 1, mean over the seeds in which the class is not absent."""
-    of_seeds = line.scores(kind).values()
-    of_classes = [_mean(scores.class_iou[name] for scores in of_seeds) for name in CLASS_NAMES]
-    return [_mean(scores.miou for scores in of_seeds), *of_classes]
-
-
-def _mean(shares: Iterable[float | None]) -> float | None:
-    """Of those that are there."""
-    present = [share for share in shares if share is not None]
-    return statistics.mean(present) if present else None
 
 
 # -------------------------------------------------------------------------------------- differences
@@ -312,180 +246,6 @@ def _difference_records(lines: Sequence[Line], differences: Differences) -> Iter
             yield (*line.identity, *numbers, line.data(column))
 
 
-# ----------------------------------------------------------------------------------------- pictures
-
-
-def _draw_charts(out: RunFolder, configs: Sequence[str], lines: Sequence[Line]) -> Iterator[str]:
-    for config in configs:
-        own = [line for line in lines if line.config == config]
-        on_target = [line for line in own if line.row.domain is Domain.CITYSCAPES]
-        order = [line.row.name for line in on_target]
-        if scored := [line for line in on_target if line.scores(LAST)]:
-            yield _draw_class_iou(out, config, scored, order)
-        trainings = [
-            line for line in on_target if line.row.key.action and line.row.statistics == TRAINING
-        ]
-        if any(line.runs for line in trainings):
-            yield _draw_curves(out, config, trainings, order)
-
-
-def _draw_class_iou(
-    out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]
-) -> str:
-    """A chart for each data set that the lines were scored on: usually one."""
-    of_data: dict[str, dict[str, list[float | None]]] = {}
-    for line in lines:
-        of_data.setdefault(line.data(LAST), {})[line.row.name] = _iou_means(line, LAST)
-    charts = [
-        bar_chart(
-            series,
-            ("mIoU", *CLASS_NAMES),
-            title=f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
-            order=order,
-        )
-        for data, series in of_data.items()
-    ]
-    name = f"class_iou_{config}.png"
-    out.save_picture(name, np.concatenate(charts))
-    return name
-
-
-def _draw_curves(out: RunFolder, config: str, lines: Sequence[Line], order: Sequence[str]) -> str:
-    """Loss and validation mIoU of every training, over its seeds; the mIoU in a chart for each data
-    set."""
-    counts = sorted({len(line.runs) for line in lines if line.runs})
-    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    summed_up = f", mean and range over {seeds} seeds" if counts[-1] > 1 else ""
-    trained = {line.row.name: [*line.runs.values()] for line in lines}
-    runs = [run for several in trained.values() for run in several]
-    on = _listed(
-        run.record().get("training", {}).get(f"{role}_data_set")
-        for run in runs
-        for role in ("source", "target")
-    )
-    loss = f"training loss{on and ' on '}{on} (methods sum other terms: heights do not compare)"
-    charts = [
-        line_chart(
-            {name: [_curve(run, column) for run in runs] for name, runs in series.items()},
-            title=f"{config}: {title}{summed_up}",
-            x_name="epoch",
-            unit=unit,
-            order=order,
-        )
-        for title, column, unit, series in (
-            (loss, "loss", "", trained),
-            *(
-                (f"mIoU on {data}", "val/mIoU", "%", series)
-                for (data, _), series in _by_validation(trained).items()
-            ),
-        )
-    ]
-    name = f"curves_{config}.png"
-    out.save_picture(name, np.concatenate(charts))
-    return name
-
-
-def _by_validation(
-    trained: Mapping[str, Sequence[Run]],
-) -> dict[tuple[str, str], dict[str, list[Run]]]:
-    """Trainings by title, by the data that they validate on: in words, and their fingerprint.
-
-    A training that has not ended has no record of its data; one of the same folder may have.
-    """
-    runs = [run for several in trained.values() for run in several]
-    known = {run.validation_folder: run.record()["validation"] for run in runs if run.record()}
-    found: dict[tuple[str, str], dict[str, list[Run]]] = {}
-    for name, several in trained.items():
-        for run in several:
-            folder = run.validation_folder
-            if validation := run.record().get("validation") or known.get(folder):
-                data = scored_on(validation), validation.get("fingerprint", "")
-            else:
-                data = f"{folder[0]}, where no training has ended yet", folder[1]
-            found.setdefault(data, {}).setdefault(name, []).append(run)
-    return found
-
-
-def _curve(run: Run, column: str) -> list[tuple[float, float]]:
-    points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in run.history())
-    return [point for point in points if math.isfinite(point[1])]
-
-
-def _draw_sheet(
-    out: RunFolder, config: str, lines: Sequence[Line], settings: Settings
-) -> str | None:
-    """The same images as every method sees them, by the last epochs of the config's first seed; the
-    picture's name, None where there is nothing to draw it from."""
-    own = [line for line in lines if line.config == config]
-    seed = min(seed for line in own for seed in line.runs)
-    shown = {line.row: line.runs[seed] for line in own if seed in line.runs}
-    predictors = _predictors(shown)
-    if not predictors:
-        return None
-    name = f"predictions_{config}.png"
-    trained = next(iter(shown.values())).settings
-    chosen = _as_trained(trained, predictors[0].checkpoints[0], settings)
-    try:
-        samples = validation_samples(Domain.CITYSCAPES, chosen)
-        several = _loaded(predictors, chosen)
-    except UserError as error:
-        print(f"{out.path / name} is not drawn, everything else is: {error}")
-        return None
-    shares = (part / (SHEET_ROWS - 1) for part in range(SHEET_ROWS))
-    places = {round(share * (len(samples) - 1)): "" for share in shares}
-    data = data_set(Domain.CITYSCAPES, chosen)
-    title = f"{data}: {config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
-    out.save_picture(name, comparison_sheet(several, places, samples, chosen, title=title))
-    return name
-
-
-def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:
-    """Every network on the target, and the ensembles whose members are all there."""
-    target = {
-        row: run
-        for row, run in shown.items()
-        if row.domain is Domain.CITYSCAPES and row.statistics == TRAINING
-    }
-    paths = {row: run.folder / LATEST for row, run in target.items() if not run.is_ensemble}
-    paths = {row: path for row, path in paths.items() if path.exists()}
-    predictors = []
-    for row, run in target.items():
-        if row in paths:
-            predictors.append(Predictor(row.name, (paths[row],)))
-        elif run.is_ensemble:
-            of = FOURIER if row.key.ensemble_round == 0 else SELF_TRAINING
-            members = tuple(path for member, path in paths.items() if member.title == of)
-            if len(members) == len(BETAS):
-                predictors.append(Predictor(row.name, members))
-    return predictors
-
-
-def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings) -> Settings:
-    """The command's settings with the network and sizes of a checkpoint's training; with precision
-    and data of a run, too, unless the command names others."""
-    places = {
-        "precision": trained["precision"],
-        "cityscapes_root": Path(trained["cityscapes_root"]),
-    }
-    places = {name: value for name, value in places.items() if name not in settings.given}
-    same = as_trained(replace(settings, given=frozenset()), checkpoint)
-    same = replace(same, batch_size=trained["batch_size"], given=settings.given)
-    return replace(same, **places, bn_statistics=TRAINING)
-
-
-def _loaded(predictors: Sequence[Predictor], settings: Settings) -> list[LoadedPredictors]:
-    """All, and beside source-only the same with the target's statistics."""
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
-    for place, predictor in enumerate(predictors):
-        if predictor.title == SOURCE_ONLY:
-            adapted = predictor._replace(title=ADAPTED_SOURCE_ONLY)
-            chosen = replace(settings, bn_statistics=TARGET)
-            beside = load_predictors([adapted], Domain.CITYSCAPES, chosen)
-            first, rest = range(place + 1), range(place + 1, len(predictors))
-            return [loaded.only(*first), beside, loaded.only(*rest)]
-    return [loaded]
-
-
 # ----------------------------------------------------------------------------------------- the data
 
 
@@ -494,7 +254,7 @@ def _data(lines: Sequence[Line]) -> str:
     Cityscapes, 500 validation images"."""
     records = [run.record().get("training", {}) for line in lines for run in line.runs.values()]
     sources = {record.get("source_data_set"): record.get("source") for record in records}
-    source = _listed(name for name, domain in sources.items() if domain == Domain.GTA5.value)
+    source = listed(name for name, domain in sources.items() if domain == Domain.GTA5.value)
     target = _target_data(lines)
     city, _, look = source.partition(", ")
     return (
@@ -504,16 +264,18 @@ def _data(lines: Sequence[Line]) -> str:
 
 def _target_data(lines: Sequence[Line]) -> str:
     on_target = [line for line in lines if line.row.domain is Domain.CITYSCAPES]
-    return _listed(line.data(kind) for line in on_target for kind in HEADINGS) or "no scores"
+    return listed(line.data(kind) for line in on_target for kind in HEADINGS) or "no scores"
 
 
-def _listed(texts: Iterable[str | None]) -> str:
-    """Join what is not empty, each once."""
-    return " and ".join(dict.fromkeys(filter(None, texts)))
-
-
-def _picture_list(pictures: Sequence[str]) -> str:
-    return "\n\n".join(["## Pictures", *(f"![{Path(p).stem}]({p})" for p in pictures)]) + "\n"
+def _picture_list(pictures: Sequence[str], out: RunFolder) -> str:
+    """Return the pictures as Markdown, each chart with a link to its SVG."""
+    links = []
+    for picture in pictures:
+        stem = Path(picture).stem
+        links.append(f"![{stem}]({picture})")
+        if out.has(f"{stem}.svg"):
+            links.append(f"For a paper: [{stem}.svg]({stem}.svg)")
+    return "\n\n".join(["## Pictures", *links]) + "\n"
 
 
 # ------------------------------------------------------------------------------------------ origins

@@ -38,7 +38,7 @@ from utils.disk.machine import versions
 from utils.disk.provenance import comparable, differences, made_with
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
-from utils.pictures import label_panel
+from utils.pictures.panels import label_panel
 from utils.upsampling import upsampled_max
 from utils.utils import (
     autocast,

@@ -27,7 +27,7 @@ from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError
-from utils.pictures import panel
+from utils.pictures.panels import panel
 from utils.utils import TF32, arithmetic, resolve_device
 
 STATISTICS = {

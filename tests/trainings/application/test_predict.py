@@ -22,7 +22,7 @@ from tests.support.helpers import claim_size, label_ids, picture, run_main, save
 from trainings.application import predict, video
 from trainings.application.predict import KINDS, as_seen
 from utils.background import Background
-from utils.pictures import overlay
+from utils.pictures.panels import overlay
 from utils.transforms import Preparation
 
 SIZE = (128, 192)  # of the pictures: twice --image_size
