@@ -70,13 +70,29 @@ def make_toy_city(
 def drawn_from(data_set: Path) -> int | None:
     """Return the seed of the Toy City that a data set's folder is part of; None for other data.
 
-    Older cities have a marker at their root alone. Raises UserError where it is not readable.
+    Older cities have a marker at their root alone, beside which other data may lie. Raises
+    UserError where a marker is not readable.
     """
     folder = data_set.resolve()
-    for marker in (folder / MARKER, folder.parent / MARKER):
-        if marker.exists():
-            return read_marker(marker).get("seed", 0)
+    if (folder / MARKER).exists():
+        return read_marker(folder / MARKER).get("seed", 0)
+    if (folder.parent / MARKER).exists():
+        asked = read_marker(folder.parent / MARKER)
+        if _drew(folder, asked):
+            return asked.get("seed", 0)
     return None
+
+
+def _drew(folder: Path, asked: dict) -> bool:
+    """Whether the pictures in a data set's folder are of the city that was asked for: Cityscapes'
+    lie in its cities, GTA5's are of its size."""
+    if any((folder / "leftImg8bit" / split / city).exists() for split, city in CITIES.items()):
+        return True
+    try:
+        with Image.open(folder / "images" / "00001.png") as picture:
+            return [picture.height, picture.width] == asked.get("size")
+    except OSError:  # there is none, or none that can be read
+        return False
 
 
 def is_complete(root: Path, asked: dict) -> bool:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, NUM_CLASSES, PALETTE, colorize
 from datasets.toy_city import LABEL_ID, MARKER, draw_scene, drawn_from, files, looks, make_toy_city
+from tests.helpers import make_cityscapes, make_gta5
 from utils.errors import UserError
 
 SIZE = (64, 96)
@@ -118,7 +119,14 @@ def test_a_folder_tells_that_it_is_of_toy_city(made, tmp_path):
         (copy / MARKER).unlink()
         assert drawn_from(copy) is None
     shutil.copy(made / MARKER, tmp_path)
-    assert drawn_from(tmp_path / "GTA5") == 5
+    assert drawn_from(tmp_path / "GTA5") == drawn_from(tmp_path / "Cityscapes") == 5
+
+
+def test_other_data_beside_an_old_toy_city_are_not_taken_for_it(made, tmp_path):
+    shutil.copy(made / MARKER, tmp_path)
+    make_cityscapes(tmp_path / "Cityscapes")
+    make_gta5(tmp_path / "GTA5")
+    assert drawn_from(tmp_path / "Cityscapes") is drawn_from(tmp_path / "GTA5") is None
 
 
 def test_gta5_labels_are_palette_pictures_of_label_ids(made):
