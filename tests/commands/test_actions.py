@@ -153,7 +153,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(here, capsys):
     assert in_process(*words, "--save_keyword", "nan", "--log_every", "1") == 1
     error = capsys.readouterr().err
     assert re.search(r"error: loss (nan|inf), .* at step \d, on the images 0000\d, 0000\d;", error)
-    assert not (here / "runs" / "nan" / LATEST).exists()
+    remedy = "nothing has been saved yet: start again with a lower --learning_rate"
+    assert error.endswith(f"; {remedy}\n") and not (here / "runs" / "nan" / LATEST).exists()
 
 
 def test_averaged_weights_are_scored_and_saved_beside_the_trained_ones(here, capsys):

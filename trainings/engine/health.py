@@ -19,9 +19,16 @@ from utils.utils import precision_name
 NEVER = 2**62
 """The step of what has not happened."""
 
+KEPT = "checkpoints before it are kept: "
 AFRESH = "start afresh with a lower --learning_rate and --overwrite"
 IN_FLOAT32 = f"the same command with --precision fp32 goes on from it, or {AFRESH}"
-"""Remedies for numbers that are not finite: in float32, and in other precisions."""
+"""Remedies for numbers that are not finite, in float32 and in other precisions, where a checkpoint
+has been saved."""
+
+UNSAVED = "nothing has been saved yet: "
+AGAIN = "start again with a lower --learning_rate"
+AGAIN_IN_FLOAT32 = "start again with --precision fp32, or with a lower --learning_rate"
+"""Remedies where none has."""
 
 FLOAT32 = precision_name(torch.float32)
 
@@ -71,12 +78,16 @@ class Waits:
 
 
 class Health:
-    """Notices the first loss that is not finite, without waiting for the device at every step."""
+    """Notices the first loss that is not finite, without waiting for the device at every step.
+
+    Attributes:
+        saved: whether the run has a checkpoint.
+    """
 
     def __init__(self, state: TrainState, arithmetic: str = FLOAT32):
         """`arithmetic` is that of `utils.arithmetic`."""
-        self.state = state
-        self.remedy = AFRESH if arithmetic == FLOAT32 else IN_FLOAT32
+        self.state, self.in_float32 = state, arithmetic == FLOAT32
+        self.saved = state.step > 0
         self.recent: dict[int, tuple[Mapping[str, Tensor], list[str]]] = {}
         device = next(state.method.parameters()).device
         self.first_bad = torch.tensor(NEVER, device=device)
@@ -101,7 +112,7 @@ class Health:
         if exhausted and step == NEVER:
             raise UserError(
                 f"float16's loss scale has run out after step {self.state.step}, as gradients "
-                f"overflow all the same; checkpoints before it are kept: {self.remedy}"
+                f"overflow all the same; {self._remedy()}"
             )
         if step == NEVER or (scaler.is_enabled() and not exhausted):
             return
@@ -109,10 +120,7 @@ class Health:
         values = fetched(terms)
         bad = ", ".join(f"{name} {v}" for name, v in values.items() if not math.isfinite(v))
         files = "; ".join(itertools.chain.from_iterable(processes.gathered(names)))
-        raise UserError(
-            f"{bad} at step {step}, on the images {files}; checkpoints before it are kept: "
-            f"{self.remedy}"
-        )
+        raise UserError(f"{bad} at step {step}, on the images {files}; {self._remedy()}")
 
     def check_weights(self) -> None:
         """Raises UserError where a weight or a norm's statistic is not finite: a gradient can be so
@@ -121,9 +129,14 @@ class Health:
         tensors = itertools.chain(method.parameters(), method.buffers())
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise UserError(
-                f"a weight is not finite any more after step {self.state.step}; checkpoints before "
-                f"it are kept: {self.remedy}"
+                f"a weight is not finite any more after step {self.state.step}; {self._remedy()}"
             )
+
+    def _remedy(self) -> str:
+        """Say what is kept, and what helps."""
+        if self.saved:
+            return KEPT + (AFRESH if self.in_float32 else IN_FLOAT32)
+        return UNSAVED + (AGAIN if self.in_float32 else AGAIN_IN_FLOAT32)
 
 
 def fetched(scalars: Mapping[str, Tensor]) -> dict[str, float]:

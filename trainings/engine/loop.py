@@ -145,6 +145,7 @@ class Training:
         self.health.check_weights()
         self.folder.save_latest({**self.state.state_dict(), "precision": self.arithmetic})
         self.saved, self.saved_step = time.monotonic(), self.state.step
+        self.health.saved = True
 
     def run(
         self, batches: Iterator[Batch], validate: Callable[[BiSeNet], Evaluation]

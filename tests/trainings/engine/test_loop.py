@@ -258,13 +258,19 @@ def test_going_on_in_another_precision_is_said(here, monkeypatch, capsys):
     assert "until now in float32, from here in bfloat16" in capsys.readouterr().out
 
 
+def test_numbers_that_go_bad_before_a_checkpoint_ask_to_start_again(here, monkeypatch, capsys):
+    assert disturbed(monkeypatch, "bad", spoiled(1), "--precision", "bf16") == 1
+    error = capsys.readouterr().err
+    assert "nothing has been saved yet: start again with --precision fp32, or with a" in error
+
+
 def test_a_run_whose_numbers_went_bad_goes_on_in_fp32(here, monkeypatch, capsys):
     """As its message says; it is said and recorded, and the finished run is that of both words."""
     bf16, fp32 = ("--precision", "bf16"), ("--precision", "fp32")
     bad = (*EVERY_STEP, *bf16)
     assert disturbed(monkeypatch, "mended", spoiled(STEPS + 2), *bad) == 1
     error = capsys.readouterr().err
-    assert "the same command with --precision fp32 goes on from it" in error
+    assert "kept: the same command with --precision fp32 goes on from it" in error
     assert run("mended", *fp32) == 0
     out = capsys.readouterr().out
     assert "until now in bfloat16, from here in float32" in out and f"{STEPS + 1} of" in out
