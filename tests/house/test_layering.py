@@ -54,5 +54,12 @@ def test_floors_of_trainings_import_from_below(path):
 
 
 def test_every_package_has_its_own_init():
-    for folder in {path.parent for path in FILES} | {ROOT / "tests"}:
+    tests = {path.parent for path in (ROOT / "tests").rglob("*.py")}
+    for folder in {path.parent for path in FILES} | tests:
         assert (folder / "__init__.py").exists(), folder
+
+
+def test_tests_mirror_the_rooms():
+    for room in ROOMS:
+        for path in (ROOT / "tests" / room).rglob("test_*.py"):
+            assert (ROOT / path.relative_to(ROOT / "tests").parent).is_dir(), path

@@ -250,6 +250,7 @@ def test_every_term_is_float32_and_alike_under_bf16_autocast(method):
         assert term.item() == pytest.approx(exact[name].item(), rel=0.1), name
 
 
+@pytest.mark.slow
 def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
     compile_eagerly = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda part: compile_eagerly(part, backend="eager"))

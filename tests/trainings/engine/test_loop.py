@@ -88,8 +88,7 @@ def sends(signum, *steps, times=1):
     return disturb
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("step", [STEPS, STEPS + 2])
+@pytest.mark.parametrize("step, signum", [(STEPS, signal.SIGINT), (STEPS + 2, signal.SIGTERM)])
 def test_a_signal_in_a_step_stops_after_it_and_the_run_goes_on_alike(
     here, monkeypatch, signum, step, capsys
 ):

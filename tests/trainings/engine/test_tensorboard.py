@@ -128,6 +128,7 @@ def test_runs_are_rows_of_one_table(here):
     assert supervised["action"].string_value == "train_simple_gta5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [(Training, "save"), (training, "_record")])
 def test_a_continued_run_has_no_entry_twice(here, monkeypatch, place):
     monkeypatch.chdir(here)
