@@ -19,7 +19,7 @@ from model.model_stages import WHITE
 from model.weights import load_network
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
-from trainings.reproduction.plan import Command, Step
+from trainings.reproduction.plan import Command, PlannedStep
 from trainings.val import PANEL_ROWS
 from utils import processes
 from utils.cli.settings import Settings
@@ -88,7 +88,7 @@ def toy_sizes(settings: Settings) -> DataSizes:
 class Estimator:
     """Seconds that commands will take; each method is measured once, and only where needed."""
 
-    def __init__(self, plan: Sequence[Step], sizes: DataSizes):
+    def __init__(self, plan: Sequence[PlannedStep], sizes: DataSizes):
         self.sizes = sizes
         self._known: dict[str, float] = {}
         self._image_seconds: float | None = None
@@ -99,7 +99,7 @@ class Estimator:
                 made.setdefault(command.trains.action, []).extend(epoch_seconds(folder))
         self._known = {action: statistics.mean(s) for action, s in made.items() if s}
 
-    def seconds(self, step: Step) -> float:
+    def seconds(self, step: PlannedStep) -> float:
         """What is left of a step."""
         return sum(self._of_command(c, step.folder) for c in step.commands if not c.is_done())
 
@@ -195,7 +195,9 @@ def _measured(call: Callable[[], Any], device: torch.device) -> float:
     return statistics.median(seconds[1:] or seconds)
 
 
-def plan_table(plan: Sequence[Step], done: Sequence[bool], sizes: DataSizes, folder: Path) -> str:
+def plan_table(
+    plan: Sequence[PlannedStep], done: Sequence[bool], sizes: DataSizes, folder: Path
+) -> str:
     """The plan with the time of each step, and of all that is not done."""
     estimator = Estimator(plan, sizes)
     rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]

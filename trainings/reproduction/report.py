@@ -15,15 +15,7 @@ from datasets.labels import CLASS_NAMES
 from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_sheet
 from trainings.reproduction.differences import DRAWS, Difference, paired_difference
-from trainings.reproduction.plan import (
-    ADAPTED_SOURCE_ONLY,
-    FOURIER,
-    SELF_TRAINING,
-    SOURCE_ONLY,
-    Methods,
-)
 from trainings.reproduction.results import (
-    Kind,
     Row,
     Run,
     Scores,
@@ -32,9 +24,17 @@ from trainings.reproduction.results import (
     read_results,
     rows,
 )
+from trainings.reproduction.steps import (
+    ADAPTED_SOURCE_ONLY,
+    FOURIER,
+    SELF_TRAINING,
+    SOURCE_ONLY,
+    Step,
+)
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.scoring.record import Kind
 from trainings.scoring.trained import as_trained
 from trainings.val import scored_on
 from utils.cli.settings import Settings
@@ -98,14 +98,14 @@ class Line(NamedTuple):
         return _listed(scored_on(scores.validation) for scores in self.scores(column).values())
 
 
-def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
+def write_report(steps: Sequence[Step], folder: Path, settings: Settings) -> None:
     """Writes results.md, the CSVs and the pictures into the folder, and prints the tables.
 
     A config has lines where one of its runs is of one. Raises UserError where none is. The sheet of
     predictions needs the data set, and is left where that is not there.
     """
-    results = read_results(folder, methods)
-    of_rows = rows(results, methods)
+    results = read_results(folder, steps)
+    of_rows = rows(results, steps)
     configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
     if not configs:
         raise UserError(
@@ -113,7 +113,7 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
         )
     lines = [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
     of_files = [line for line in lines if line.row.statistics == TRAINING]
-    differences = _differences(lines, baseline(of_rows))
+    differences = _differences(lines, baseline(of_rows, steps))
     out = RunFolder(folder)
     out.write_text("results.csv", _csv(_records(of_files, folder)))
     out.write_text("differences.csv", _csv(_difference_records(lines, differences)))

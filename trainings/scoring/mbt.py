@@ -12,7 +12,7 @@ from datasets.loading.sets import validation_samples
 from trainings.experiment import Experiment
 from trainings.scoring.checkpoints import NONE, find_checkpoint, lacks_augmentation
 from trainings.scoring.predictors import Predictor, load_predictors
-from trainings.scoring.record import at_size, scores_name, scoring_record, write_scores
+from trainings.scoring.record import at_size, scoring_record, write_scores
 from trainings.scoring.runs import NoRun, find_runs
 from trainings.scoring.trained import as_trained
 from trainings.val import evaluate_each, print_scores, scores_table
@@ -49,8 +49,8 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     }
     titled = zip((p.title for p in predictors), scores, strict=True)
     print(f"\n{scores_table(titled, record['validation'])}", flush=True)
-    name = scores_name(domain, settings, ensemble_suffix(settings), checkpoint=members[0])
-    write_scores(RunFolder(folder), name, record, evaluations[-1])
+    suffix = ensemble_suffix(settings)
+    write_scores(folder, record, evaluations[-1], settings, suffix=suffix)
 
 
 def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
@@ -71,12 +71,12 @@ def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
 
 
 def ensemble_stem(ssl_round: int) -> str:
-    """What the folder of a round's ensemble is called by, as in `Settings.run_name`."""
+    """Return the stem of the folder of a round's ensemble, for `Settings.run_name`."""
     return "mbt_ssl{round}" if ssl_round else "mbt"
 
 
 def ensemble_suffix(settings: Settings) -> str:
-    """What tells the files of this ensemble from those of the usual one in its folder."""
+    """Return the file-name suffix of this ensemble's scores; empty for the default ensemble."""
     if settings.mbt_checkpoints:
         names = (f"{p.resolve().parent.name}_{p.stem}" for p in settings.mbt_checkpoints)
         return "_" + "_".join(names)

@@ -12,6 +12,9 @@ from utils.transforms import augmentation_codes
 ALIKE = ("optimizer", "backbone", "base_width")
 """Settings in which a run that is searched for must equal the command's."""
 
+CHECKPOINTS = {"best": BEST, "last": LATEST, "ema": EMA}
+"""File of the checkpoint that each `--select` means."""
+
 CANDIDATES_SHOWN = 3
 
 
@@ -89,8 +92,8 @@ def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
 
 
 def selected(settings: Settings) -> str:
-    """The file of the checkpoint that `--select` means."""
-    return {"best": BEST, "last": LATEST, "ema": EMA}[settings.select]
+    """Return the file of the checkpoint that `--select` means."""
+    return CHECKPOINTS[settings.select]
 
 
 def find_runs(

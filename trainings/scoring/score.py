@@ -9,17 +9,11 @@ from datasets.loading.sets import unlabelled_samples, validation_samples
 from trainings.experiment import Experiment
 from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough
 from trainings.scoring.checkpoints import checkpoint_to_score, load_checkpoints
-from trainings.scoring.record import (
-    STATISTICS,
-    at_size,
-    checkpoint_scores_name,
-    scoring_record,
-    write_scores,
-)
+from trainings.scoring.record import STATISTICS, at_size, scoring_record, write_scores
 from trainings.scoring.trained import as_trained
 from trainings.val import evaluate, print_scores, scores_table
 from utils.cli.settings import Settings
-from utils.disk.run_folder import RunFolder
+from utils.disk.run_folder import BEST
 from utils.errors import UserError
 from utils.utils import resolve_device
 
@@ -68,6 +62,8 @@ def score_checkpoint(
         **scores,
         **scoring_record(domain, settings, evaluation, settings.bn_statistics),
     }
-    name = checkpoint_scores_name(checkpoint, folder, domain, settings)
-    write_scores(RunFolder(folder), name, record, evaluation)
+    own = checkpoint.resolve().parent
+    usual = own == folder.resolve() and checkpoint.name == BEST
+    suffix = "" if usual else f"_{own.name}_{checkpoint.stem}"
+    write_scores(folder, record, evaluation, settings, suffix=suffix)
     return record
