@@ -20,6 +20,7 @@ from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.reproduce import carry_out
 from trainings.reproduction.results import KINDS
 from trainings.scoring import record
+from trainings.scoring.record import find_scores
 from utils.cli.command_line import parse_settings
 from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
@@ -537,6 +538,33 @@ def test_scores_of_another_data_set_are_named_and_drawn_apart(copied, capsys, wr
         assert "ADA" not in written[together + 1 : together + 9]
     rows = markdown_rows(copied.parent / "results.md", "## Differences")
     assert ("2", "ADA", "config1", "") not in rows
+
+
+def test_a_score_is_known_by_its_record_whatever_its_file_is_called(copied):
+    """Its checkpoint is: a score of another one in the same folder is not taken for it."""
+    run = copied / "seed0" / "ada_adam_noaug"
+    for path in run.glob("validation_cityscapes*"):
+        path.rename(run / path.name.replace("validation_cityscapes", "a_score"))
+    other = json.loads((run / "a_score.json").read_text())
+    other |= {"checkpoint": "runs/elsewhere/best.pth", "mIoU": 0.5}
+    (run / "validation_cityscapes.json").write_text(json.dumps(other))
+    assert report("--cityscapes_root", "nowhere", folder=copied.parent.parent) == 0
+    now, before = (
+        markdown_rows(folder / "results.md", "# reproduce")["2", "ADA", "config1", ""]
+        for folder in (copied.parent, Path("runs", "reproduce"))
+    )
+    assert now == before and "\u2013" not in now
+
+
+def test_old_records_without_statistics_and_views_are_read(copied):
+    run = copied / "seed0" / "ada_adam_noaug"
+    path = run / "validation_cityscapes.json"
+    changed(path, lambda v: {k: v[k] for k in v if k not in ("scales", "flip", "domain")})
+    record = json.loads(path.read_text())
+    del record["bn_statistics"]
+    path.write_text(json.dumps(record))
+    found = find_scores(run, Domain.CITYSCAPES, (64, 96))
+    assert found["best", "training"] == (path, record) and len(found) == 3
 
 
 def test_records_that_do_not_name_their_data_are_read(copied, capsys):

@@ -29,18 +29,19 @@ PLANS_OWN = (
     *("load_model_path", "mbt_checkpoints", "compare", "pseudo_label_path", "validation_only"),
     *("fda_beta", "ssl_round", "eval_scales", "eval_flip"),
 )
-"""Flags of single steps, which the plan decides."""
+"""Flags that the plan sets for each step; a user cannot give them."""
 
 NOT_PASSED_ON = {
     *("action", "config", "configs", "seed", "seeds", "dry_run", "save_model_path"),
     *("save_keyword", "aug_method"),
     *(f.name for f in setting_fields() if f.metadata["group"] == TOY_CITY),
 }
-"""Flags of the whole, which no step takes over as they are."""
+"""Flags of the whole reproduction, which the plan does not pass on to its steps."""
 
 
 class Passes(NamedTuple):
-    """How many networks see the target's validation and its training images, training aside."""
+    """How many networks predict the target's validation images and its training images, beside the
+    updates of a training."""
 
     validation: int = 0
     training: int = 0
@@ -107,7 +108,7 @@ def _age(path: Path) -> float:
 
 
 def words(flags: Mapping[str, Any]) -> list[str]:
-    """The command line of flags."""
+    """Return the command line that holds the flags."""
     parts: list[str] = []
     for name, value in flags.items():
         if value is not None:
@@ -169,13 +170,13 @@ def make_plan(
 
 
 def _beating(config: str, flags: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the flags that a config's preset does not replace."""
+    """Return the flags that the preset of a config does not replace."""
     preset = PRESETS.get(config, {})
     return {n: value for n, value in flags.items() if n in explicit or n not in preset}
 
 
 def _configs(settings: Settings, flags: Mapping[str, Any]) -> list[str]:
-    """The presets to run; or the optimiser's name, where that is given instead."""
+    """Return the presets to run, or the optimiser's name where `--optimizer` is given instead."""
     if settings.configs:
         return list(dict.fromkeys(settings.configs))
     if settings.config:

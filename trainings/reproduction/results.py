@@ -17,13 +17,13 @@ from utils.errors import UserError
 RUNS = "*/seed*/*"  # <config>/seed<k>/<run>, as `make_plan` lays them out
 
 KINDS = (("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARGET))
-"""Which epoch and which batch-norm statistics; most runs have the first three."""
+"""The kinds of scores in the tables; most runs have the first three."""
 
 UNPAIRED = "; until then no difference is formed between it and scores on the other images"
 
 
 class Key(NamedTuple):
-    """What tells the runs of one config and seed apart: the action and the flags of a training, or
+    """The key of a run among those of one config and seed: the action and flags of a training, or
     the round of an ensemble."""
 
     action: str = ""
@@ -54,8 +54,8 @@ class Row(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Scores 0 to 1 of a checkpoint or an ensemble, None where undefined, their file, and what it
-    says of the validation."""
+    """Scores of a checkpoint or an ensemble, 0 to 1 or None where undefined; their file, and its
+    record of the validation."""
 
     accuracy: float | None
     miou: float | None
@@ -64,9 +64,9 @@ class Scores(NamedTuple):
     validation: Mapping[str, Any]
 
     def counts(self) -> tuple[list[str], np.ndarray] | None:
-        """Names and confusion counts [images, C, C] of the images, where they lie beside.
+        """Return the images' names and confusion counts [images, C, C]; None without their file.
 
-        Raises UserError where they cannot be read.
+        Raise UserError where they cannot be read.
         """
         path = self.file.with_suffix(".npz")
         if self.file.name == SCORES or not path.exists():
@@ -98,7 +98,7 @@ class Run(NamedTuple):
         return {kind: _scores(record, file, record["validation"]) for kind, file, record in present}
 
     def _own_scores(self) -> dict[Kind, Scores]:
-        """What the training itself scored, on the split it validates on."""
+        """Return the scores that the training itself wrote, on the split that it validates on."""
         file = self.folder / SCORES
         if not file.exists():
             return {}
@@ -110,18 +110,18 @@ class Run(NamedTuple):
 
     @property
     def validation_folder(self) -> tuple[str, str]:
-        """The data set's folder that a training validates on, and what splits it."""
+        """Folder of the data set that a training validates on, and the share that splits it."""
         root = self.settings[f"{self.validates_on.value.lower()}_root"]
         split = self.settings["gta5_val_fraction"] if self.validates_on is Domain.GTA5 else ""
         return str(root), str(split)
 
     def record(self) -> Mapping[str, Any]:
-        """What the finished training wrote of itself; nothing before."""
+        """Return the record that the training wrote when it finished; empty before."""
         file = self.folder / SCORES
         return read_json(file) if file.exists() else {}
 
     def history(self) -> list[dict[str, str]]:
-        """A row of scalars per epoch."""
+        """Return a row of scalars for each epoch."""
         return RunFolder(self.folder).read_history()
 
 
@@ -130,7 +130,7 @@ Trial = tuple[str, int]
 
 
 class Results(NamedTuple):
-    """Everything found: the runs of each config and seed by their key."""
+    """The runs that were found: those of each config and seed by their key."""
 
     folder: Path
     runs: Mapping[Trial, Mapping[Key, Run]]
@@ -140,7 +140,7 @@ class Results(NamedTuple):
         return list(dict.fromkeys(config for config, _ in self.runs))
 
     def of(self, row: Row, config: str) -> dict[int, Run]:
-        """A row's run of each seed that has one."""
+        """Return the run of a row for each seed that has one."""
         return {
             seed: runs[row.key]
             for (name, seed), runs in self.runs.items()
@@ -234,7 +234,7 @@ def baseline(of_rows: Sequence[Row], steps: Sequence[Step]) -> Row:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises UserError where it cannot be read."""
+    """Return the object in a JSON file. Raise UserError where it cannot be read."""
     return RunFolder(path.parent).read_json(path.name)
 
 
@@ -259,7 +259,8 @@ class Conditions(NamedTuple):
 
     @classmethod
     def of(cls, scores: Scores) -> "Conditions":
-        """An interrupted scoring may have left counts of other images than its file says."""
+        """Return the conditions of scores. The counts tell the images: an interrupted scoring may
+        have left counts of other images than its record says."""
         found, counts = scores.validation, scores.counts()
         names = frozenset(counts[0] if counts else ())
         return cls(
@@ -281,11 +282,11 @@ class Conditions(NamedTuple):
         return None not in (self.data_set, other.data_set) and self.data_set != other.data_set
 
     def alike(self, other: "Conditions") -> bool:
-        """Whether scores under both can be compared."""
+        """Return whether scores under both conditions can be compared."""
         return self[:4] == other[:4] and self.same_images(other)
 
     def text(self, other: "Conditions") -> str:
-        """Size and number of images, and what else is not as in the other ones."""
+        """Return the size and number of images in words, and what else differs from the other."""
         scales = f"scales {'-'.join(map(str, self.scales))}"
         words = [f"at {_by(self.image_size) if self.image_size else scales}"]
         words += ["and mirrored"] * (self.flip > other.flip)
@@ -319,7 +320,7 @@ def odd_scores(results: Results, of_rows: Sequence[Row]) -> list[str]:
 def _scored(
     results: Results, of_rows: Iterable[Row], config: str, domain: Domain
 ) -> Iterator[Scores]:
-    """All numbers of a config on a domain."""
+    """Yield all scores of a config on a domain."""
     for row in of_rows:
         if row.domain is domain:
             for run in results.of(row, config).values():

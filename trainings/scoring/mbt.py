@@ -25,7 +25,7 @@ BETAS = (0.01, 0.05, 0.09)
 
 
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
-    """Scores each member and the ensemble of a round on Cityscapes' validation split."""
+    """Score each member and the ensemble of a round on Cityscapes' validation split."""
     members = find_members(fda, ssl_fda, settings.ssl_round, settings)
     settings, domain = as_trained(settings, members[0]), Domain.CITYSCAPES
     folder = ensemble_folder(members, settings)
@@ -54,9 +54,9 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
 
 
 def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
-    """Where an ensemble's scores and pictures go, named by the augmentation of its members.
+    """Return the folder of an ensemble's scores and pictures, named by its members' augmentation.
 
-    Raises UsageError where a training lies there.
+    Raise UsageError where it is the folder of a training.
     """
     if (members[0].parent / SETTINGS).exists():
         trained = RunFolder(members[0].parent).read_settings()["aug_method"]

@@ -31,8 +31,8 @@ STATISTICS = {
 
 
 def at_size(domain: Domain, settings: Settings) -> str:
-    """In words, the size of whole images that networks see; nothing where the images' own sizes are
-    scaled."""
+    """Return in words the size at which networks see whole images; empty with `--eval_scales`,
+    which scales each image's own size."""
     if settings.eval_scales:
         return ""
     return f" at {_in_words(resize_size(domain, settings))}"
@@ -43,8 +43,8 @@ def _in_words(size: tuple[int, int]) -> str:
 
 
 def refuse_views(settings: Settings) -> None:
-    """Raises UsageError where several views of an image are asked for that this action, which is no
-    scoring, does not take."""
+    """Raise UsageError where the settings ask for several views of an image, for an action that
+    takes one."""
     if settings.eval_scales or settings.eval_flip:
         raise UsageError(
             f"argument --eval_scales, --eval_flip: {settings.action} sees each image once, at "
@@ -71,6 +71,7 @@ def unusual_scoring(domain: Domain, settings: Settings, checkpoint: Path) -> lis
 
 
 def views_in_words(settings: Settings) -> list[str]:
+    """Return the views of an image beside the usual one, each in a few words."""
     scales = "-".join(map(str, settings.eval_scales))
     return [f"scales {scales}"] * bool(scales) + ["flip"] * settings.eval_flip
 
@@ -154,7 +155,7 @@ def _own_select(record: Mapping[str, Any], folder: Path) -> str | None:
 def scoring_record(
     domain: Domain, settings: Settings, evaluation: Evaluation, statistics: str
 ) -> dict[str, Any]:
-    """What traces a score to its making: data, sizes, statistics, machine, versions, settings."""
+    """Return how a score was made: data, sizes, statistics, machine, versions, settings."""
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
     return {

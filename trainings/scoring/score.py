@@ -19,15 +19,15 @@ from utils.utils import resolve_device
 
 
 def score(experiment: Experiment, settings: Settings) -> None:
-    """Scores the checkpoint that is named, else that of the experiment's own run."""
+    """Score the checkpoint that the command names, or else that of the experiment's own run."""
     folder, checkpoint = checkpoint_to_score(experiment, settings, search=False)
     settings = as_trained(settings, checkpoint)
     score_checkpoint(checkpoint, folder, experiment.validation, settings)
 
 
 def score_transfer(source: Experiment, settings: Settings) -> None:
-    """The domain shift: a network trained on the source, scored on Cityscapes; and how much of it
-    the statistics of the target take back."""
+    """Score a network that was trained on the source on Cityscapes: with its own batch-norm
+    statistics, which measures the domain shift, and with those of the target."""
     folder, checkpoint = checkpoint_to_score(source, settings, search=True)
     domain, settings = Domain.CITYSCAPES, as_trained(settings, checkpoint)
 
@@ -49,8 +49,10 @@ def score_transfer(source: Experiment, settings: Settings) -> None:
 def score_checkpoint(
     checkpoint: Path, folder: Path, domain: Domain, settings: Settings
 ) -> dict[str, Any]:
-    """The record of a checkpoint's scores on a domain's validation split with the chosen batch-norm
-    statistics, which are printed and left in the folder, too."""
+    """Score a checkpoint on a domain's validation split with the chosen batch-norm statistics.
+
+    Print the scores, write them into the folder, and return their record.
+    """
     doing = f"scored{at_size(domain, settings)}"
     (network,) = load_checkpoints([checkpoint], domain, settings, doing=doing)
     device = resolve_device(settings.device)
