@@ -22,8 +22,8 @@ from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.reproduction.demo import make_toy_data, recipe
-from trainings.reproduction.plan import Methods
 from trainings.reproduction.reproduce import demo, report, reproduce
+from trainings.reproduction.steps import Step, users_steps
 from trainings.scoring.mbt import val_mbt
 from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
 from trainings.scoring.score import score_transfer
@@ -35,7 +35,7 @@ from utils import processes
 from utils.cli.action import Action
 from utils.cli.command_line import parse_settings
 from utils.cli.flags import PROGRAM
-from utils.cli.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING
+from utils.cli.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING, Settings
 from utils.cli.terminal import RED, Outlet, coloured, standard_streams
 from utils.errors import UserError
 from utils.signals import Stopped
@@ -124,13 +124,21 @@ REPRODUCTION_READ = (
 
 PRETRAINED = "--pretrain_path STDCNet813M_73.91.tar"
 
-METHODS = Methods(
-    source_only=SIMPLE_GTA5,
-    ada=ADVERSARIAL,
-    fda=FOURIER,
-    ssl_fda=SELF_TRAINING,
-    upper_bound=SIMPLE_CITYSCAPES,
-)
+STEPS: list[Step] = [
+    *users_steps(
+        upper_bound=SIMPLE_CITYSCAPES,
+        source_only=SIMPLE_GTA5,
+        ada=ADVERSARIAL,
+        fda=FOURIER,
+        ssl_fda=SELF_TRAINING,
+    ),
+]
+"""The steps of `reproduce`, `demo` and `report`."""
+
+
+def run_action(settings: Settings) -> None:
+    """Run the action that the settings name."""
+    ACTIONS[settings.action].run(settings)
 
 
 def training(
@@ -155,7 +163,7 @@ def training(
 
 ACTIONS: dict[str, Action] = {
     "demo": Action(
-        partial(demo, METHODS),
+        partial(demo, STEPS, run_action),
         "the whole job on Toy City: every method, side by side in a table and in pictures",
         recipe,
         flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
@@ -164,7 +172,7 @@ ACTIONS: dict[str, Action] = {
         resumes=True,
     ),
     "reproduce": Action(
-        partial(reproduce, METHODS),
+        partial(reproduce, STEPS, run_action),
         "the whole job on the data given: every step below, for --configs and --seeds, in tables "
         "and pictures",
         flags=("pretrain_path", "gta5_root", "cityscapes_root", *REPRODUCTION_FLAGS),
@@ -173,7 +181,7 @@ ACTIONS: dict[str, Action] = {
         resumes=True,
     ),
     "report": Action(
-        partial(report, METHODS),
+        partial(report, STEPS),
         "those tables and pictures again, from the run folders alone (the sheet of predictions "
         "where the data set is there)",
         flags=("save_model_path", "save_keyword", "cityscapes_root"),

@@ -1,4 +1,5 @@
-"""The method of docs/extend.md is added to a copy of the repository as it says, and trains."""
+"""The method of docs/extend.md, added to a copy of the repository as the page says, trains and is a
+row of the results."""
 
 import csv
 import json
@@ -12,29 +13,53 @@ from tests.support.helpers import TINY, make_cityscapes, make_gta5
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("datasets", "model", "trainings", "utils")
-ACTIONS = "ACTIONS: dict[str, Action] = {\n"
+ACTIONS, STEPS = "ACTIONS: dict[str, Action] = {\n", "STEPS: list[Step] = [\n"
 
 
-def test_a_method_is_one_file_and_an_entry_of_the_table(tmp_path):
+def test_a_method_is_one_file_and_an_entry_of_each_table(tmp_path):
     page = (ROOT / "docs" / "extend.md").read_text()
     section = page[page.index("## Adding a method") :]
-    method, experiment, line = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:3]
+    method, experiment, action, step = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:4]
     copy = tmp_path / "copy"
     for room in ROOMS:
         shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "trainings" / "train_MinEnt.py").write_text(method)
     main = (ROOT / "main.py").read_text()
-    assert main.count(ACTIONS) == 1
-    (copy / "main.py").write_text(main.replace(ACTIONS, f"{experiment}\n{ACTIONS}{line}"))
+    before, steps, after = re.split(rf"({re.escape(STEPS)}.*?(?=^\]$))", main, flags=re.M | re.S)
+    assert after.count(ACTIONS) == 1
+    after = after.replace(ACTIONS, f"{ACTIONS}{action}")
+    (copy / "main.py").write_text(f"{before}{experiment}\n{steps}    {step.strip()},\n{after}")
 
     make_gta5(tmp_path / "GTA5")
     make_cityscapes(tmp_path / "Cityscapes")
-    words = ("--action", "train_minent", "--num_epochs", "1", "--save_model_path", "runs", *TINY)
-    command = [sys.executable, str(copy / "main.py"), *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    run = tmp_path / "runs" / "minent_sgd_noaug"
-    assert json.loads((run / "scores.json").read_text())["training"]["target"] == "Cityscapes"
-    with (run / "history.csv").open() as file:
+
+    def run(*words):
+        command = [sys.executable, str(copy / "main.py"), "--action", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    short = ("--num_epochs", "1", *TINY)
+    plan = run(
+        "reproduce", "--configs", "config2", "--save_model_path", "runs", *short, "--dry_run"
+    )
+    (planned,) = [line for line in plan.splitlines() if "| MinEnt " in line]
+    folder = "config2/seed0/minent_sgd_noaug"
+    assert planned.startswith("| 4 ") and folder in planned
+    run(
+        "train_minent",
+        "--config",
+        "config2",
+        "--save_model_path",
+        "runs/reproduce/config2/seed0",
+        *short,
+    )
+    trained = tmp_path / "runs" / "reproduce" / folder
+    assert json.loads((trained / "scores.json").read_text())["training"]["target"] == "Cityscapes"
+    with (trained / "history.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["seg_source"]) > 0 and 0 < float(row["ent_target"]) < 0.005
+    run("report", "--save_model_path", "runs")
+    results = (tmp_path / "runs" / "reproduce" / "results.md").read_text()
+    assert re.search(r"^\| 4 +\| MinEnt +\| config2 ", results, re.MULTILINE)
+    assert f"[minent_sgd_noaug]({folder})" in results

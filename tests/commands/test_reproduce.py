@@ -12,13 +12,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 import main
+from datasets.catalog import Domain
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY, chart_texts
-from trainings.reproduction import plan as planning
-from trainings.reproduction import reproduce as reproducing
 from trainings.reproduction.estimate import data_sizes, duration, epoch_seconds, toy_sizes
+from trainings.reproduction.plan import PlannedStep
+from trainings.reproduction.reproduce import carry_out
 from trainings.reproduction.results import KINDS
 from trainings.scoring import record
+from trainings.scoring.record import find_scores
 from utils.cli.command_line import parse_settings
 from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
@@ -33,18 +35,20 @@ CONFIGS = ("config1", "config2")
 OTHER = ("--optimizer", "rmsprop", "--aug_method", "C-S-HF")
 """A training by hand that no table has a line for."""
 
-METHODS = {
-    "1.A": ["Supervised on the target"],
-    "1.B": ["Source-only, on the source"],
-    "1.C": ["Source-only"],
-    "1.D": ["Source-only, C-S-HF"],
-    "2": ["ADA"],
-    "3.A": ["FDA"] * 3,
-    "3.B": ["MBT"],
-    "3.C": ["SSL-FDA"] * 3 + ["MBT of SSL-FDA"],
-}
 ADAPTED = "Source-only, target statistics"
 """A line of the tables whose numbers results.csv has in the rows of Source-only."""
+
+
+def _line(step, value):
+    """Number, method and beta of a line of the tables."""
+    if step.flag == "fda_beta":
+        return step.number, step.title, f"{value:g}"
+    if step.domain is Domain.GTA5:
+        return step.number, f"{step.title}, on the source", ""
+    return step.number, step.title_with(value) if step.flag else step.title, ""
+
+
+LINES = [_line(s, value) for s in main.STEPS if s.domain for value in s.values or (None,)]
 
 REAL, SYNTHETIC = "Toy City, real look", "Toy City, synthetic look"
 
@@ -121,7 +125,8 @@ def work(tmp_path_factory):
         assert reproduce("--dry_run") == 0
         assert not (folder / "runs").exists() and not (folder / "cache").exists()
         with pytest.MonkeyPatch.context() as broken:
-            broken.setattr(planning, "generate_pseudo_labels", interrupt)
+            name = "generate_pseudo_labels"
+            broken.setitem(main.ACTIONS, name, main.ACTIONS[name]._replace(run=interrupt))
             assert reproduce() == 130
         shutil.copytree(folder / "runs", folder / "interrupted")
         assert reproduce() == 0
@@ -176,8 +181,8 @@ def test_every_method_of_every_config_has_its_numbers_traceable_to_their_files(h
             seconds = json.loads((folder / row["Run folder"] / "scores.json").read_text())
             expected = f"{seconds['mean_epoch_seconds']:.3f}"
             assert row["Train time per epoch (s)"] == expected and float(expected) > 0
-    expected = [(step, m, c) for step, several in METHODS.items() for m in several for c in CONFIGS]
-    assert sorted((step, m, c) for step, m, _, c in kinds) == sorted(expected)
+    own = [line for line in LINES if line[1] != ADAPTED]
+    assert sorted(kinds) == sorted((*line, config) for line in own for config in CONFIGS)
     for (step, *_), found in kinds.items():
         assert found >= set(KINDS[:2] if step == "1.B" else KINDS[:3])
     assert {row["beta"] for row in rows if row["Method"] == "SSL-FDA"} == {"0.01", "0.05", "0.09"}
@@ -206,7 +211,7 @@ def test_the_report_has_every_table_and_picture(here):
     text = (folder / "results.md").read_text()
     assert re.search("^config1: stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE)
     scores = markdown_rows(folder / "results.md", "# reproduce")
-    assert len(scores) == 2 * (sum(map(len, METHODS.values())) + 1)
+    assert len(scores) == 2 * len(LINES)
     assert "±" not in " ".join(cell for row in scores.values() for cell in row)
     differences = markdown_rows(folder / "results.md", "## Differences to source-only")
     assert len(differences) == len(scores) - 4
@@ -579,6 +584,33 @@ def test_scores_of_another_data_set_are_named_and_drawn_apart(copied, capsys):
     assert ("2", "ADA", "config1", "") not in rows
 
 
+def test_a_score_is_known_by_its_record_whatever_its_file_is_called(copied):
+    """Its checkpoint is: a score of another one in the same folder is not taken for it."""
+    run = copied / "seed0" / "ada_adam_noaug"
+    for path in run.glob("validation_cityscapes*"):
+        path.rename(run / path.name.replace("validation_cityscapes", "a_score"))
+    other = json.loads((run / "a_score.json").read_text())
+    other |= {"checkpoint": "runs/elsewhere/best.pth", "mIoU": 0.5}
+    (run / "validation_cityscapes.json").write_text(json.dumps(other))
+    assert report("--cityscapes_root", "nowhere", folder=copied.parent.parent) == 0
+    now, before = (
+        markdown_rows(folder / "results.md", "# reproduce")["2", "ADA", "config1", ""]
+        for folder in (copied.parent, Path("runs", "reproduce"))
+    )
+    assert now == before and "\u2013" not in now
+
+
+def test_old_records_without_statistics_and_views_are_read(copied):
+    run = copied / "seed0" / "ada_adam_noaug"
+    path = run / "validation_cityscapes.json"
+    changed(path, lambda v: {k: v[k] for k in v if k not in ("scales", "flip", "domain")})
+    record = json.loads(path.read_text())
+    del record["bn_statistics"]
+    path.write_text(json.dumps(record))
+    found = find_scores(run, Domain.CITYSCAPES, (64, 96))
+    assert found["best", "training"] == (path, record) and len(found) == 3
+
+
 def test_records_that_do_not_name_their_data_are_read(copied, capsys):
     """They were written so until now."""
     for path in copied.glob("seed0/*/*.json"):
@@ -633,17 +665,8 @@ def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
     assert "demo 1/11" in output and "demo 11/11" in output
     folder = work / "runs" / "demo"
     rows = markdown_rows(folder / "results.md", "# demo")
-    assert [(method, beta) for _, method, _, beta in rows] == [
-        ("Supervised on the target", ""),
-        ("Source-only, on the source", ""),
-        ("Source-only", ""),
-        (ADAPTED, ""),
-        ("Source-only, C-S-HF", ""),
-        ("ADA", ""),
-        *(("FDA", beta) for beta in ("0.01", "0.05", "0.09")),
-        ("MBT", ""),
-        ("SSL-FDA", "0.05"),
-    ]
+    one_beta = [line for line in LINES if "SSL-FDA" not in line[1] or line[2] == "0.05"]
+    assert [(number, method, beta) for number, method, _, beta in rows] == one_beta
     assert "stdc1 of width 8, 64x96, adamw 0.002" in (folder / "results.md").read_text()
     with Image.open(folder / "predictions_adamw.png") as sheet:
         assert min(sheet.size) > 400
@@ -673,24 +696,22 @@ def test_times_are_those_of_the_epochs_that_were_made(here):
     ]
 
 
-def test_a_step_is_done_again_once_what_it_was_made_from_is_newer(monkeypatch, capsys):
+def test_a_step_is_done_again_once_what_it_was_made_from_is_newer():
     fresh, ran = {"scores": True}, []
 
     def command(name, is_done, effect):
-        def run(settings):
+        def run():
             ran.append(name)
             effect()
 
-        return SimpleNamespace(is_done=is_done, run=run, settings=None, text=lambda: name)
+        return SimpleNamespace(is_done=is_done, settings=run, text=lambda: name)
 
     training = command("train", lambda: "train" in ran, lambda: fresh.update(scores=False))
     scoring = command("score", lambda: fresh["scores"], lambda: fresh.update(scores=True))
     plan = [
-        planning.Step(str(number), "step", "config1", 0, Path(), (one,))
+        PlannedStep(str(number), "step", "config1", 0, Path(), (one,))
         for number, one in enumerate((training, scoring))
     ]
-    monkeypatch.setattr(reproducing, "write_report", lambda *_: None)
-    settings = Settings(action="reproduce")
-    reproducing._carry_out(plan, main.METHODS, settings)
-    reproducing._carry_out(plan, main.METHODS, settings)
+    for _ in range(2):
+        carry_out(plan, lambda run: run(), Settings(action="reproduce"))
     assert ran == ["train", "score"]

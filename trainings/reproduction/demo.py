@@ -1,12 +1,27 @@
 """Toy City, and the recipe that trains on it in minutes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from datasets.toy_city import make_toy_city
+from trainings.reproduction.steps import Step
 from utils import processes
 from utils.cli.settings import Settings
 from utils.utils import progress
+
+SELF_TRAINING_BETAS = (0.05,)
+"""Betas of self-training in the demo: one, for time."""
+
+
+def demo_steps(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps of the demo: all, with fewer betas of self-training."""
+    return [
+        replace(step, values=SELF_TRAINING_BETAS)
+        if step.found and step.flag == "fda_beta"
+        else step
+        for step in steps
+    ]
 
 
 def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +46,7 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_toy_data(settings: Settings) -> None:
-    """Draws Toy City under `--toy_root`, once."""
+    """Draw Toy City under `--toy_root`, once."""
     if processes.is_first():
         make_toy_city(
             settings.toy_root,

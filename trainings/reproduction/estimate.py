@@ -19,7 +19,7 @@ from model.model_stages import WHITE
 from model.weights import load_network
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
-from trainings.reproduction.plan import Command, Step
+from trainings.reproduction.plan import Command, PlannedStep
 from trainings.val import PANEL_ROWS
 from utils import processes
 from utils.cli.settings import Settings
@@ -51,17 +51,17 @@ class DataSizes(NamedTuple):
     label_size: tuple[int, int]
 
     def validated(self, experiment: Experiment) -> int:
-        """Images that one validation of this experiment's trainings sees."""
+        """Return the number of images in one validation of the experiment."""
         own = experiment.validation is Domain.GTA5
         return self.source_validation if own else self.target_validation
 
     def trained(self, experiment: Experiment) -> int:
-        """Images of one epoch."""
+        """Return the number of images in one epoch of the experiment."""
         return self.source if experiment.source is Domain.GTA5 else self.target
 
 
 def data_sizes(settings: Settings) -> DataSizes:
-    """Those of the data sets. Raises UserError where they are not there."""
+    """Return the sizes of the data sets. Raise UserError where one is missing."""
     validation = labelled(Domain.CITYSCAPES, "val", settings)
     with Image.open(validation[0].label) as label:
         width, height = label.size
@@ -75,7 +75,7 @@ def data_sizes(settings: Settings) -> DataSizes:
 
 
 def toy_sizes(settings: Settings) -> DataSizes:
-    """Those of a Toy City that is still to be drawn."""
+    """Return the sizes of a Toy City that is not drawn yet."""
     return DataSizes(
         source=settings.toy_train,
         source_validation=math.ceil(settings.toy_train / 4),
@@ -88,7 +88,7 @@ def toy_sizes(settings: Settings) -> DataSizes:
 class Estimator:
     """Seconds that commands will take; each method is measured once, and only where needed."""
 
-    def __init__(self, plan: Sequence[Step], sizes: DataSizes):
+    def __init__(self, plan: Sequence[PlannedStep], sizes: DataSizes):
         self.sizes = sizes
         self._known: dict[str, float] = {}
         self._image_seconds: float | None = None
@@ -99,8 +99,8 @@ class Estimator:
                 made.setdefault(command.trains.action, []).extend(epoch_seconds(folder))
         self._known = {action: statistics.mean(s) for action, s in made.items() if s}
 
-    def seconds(self, step: Step) -> float:
-        """What is left of a step."""
+    def seconds(self, step: PlannedStep) -> float:
+        """Return the seconds that are left of a step."""
         return sum(self._of_command(c, step.folder) for c in step.commands if not c.is_done())
 
     def _of_command(self, command: Command, folder: Path) -> float:
@@ -138,12 +138,12 @@ class Estimator:
 
 
 def epoch_seconds(folder: Path) -> list[float]:
-    """Of every epoch that a run has finished."""
+    """Return the seconds of every epoch that a run has finished."""
     return [float(row["train_seconds"]) for row in RunFolder(folder).read_history()]
 
 
 def step_seconds(experiment: Experiment, settings: Settings) -> float:
-    """One update of the experiment's method on random images."""
+    """Return the seconds of one update of the experiment's method on random images."""
     device = resolve_device(settings.device)
     check_batch_size(settings.batch_size, 1, settings.batch_size)
     step = training_step(experiment, settings, device, passes=settings.accumulate_steps)
@@ -189,14 +189,16 @@ def scoring_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
 
 
 def _measured(call: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of a run."""
+    """Return the median seconds of a call."""
     at_least = 1 if processes.count() == 1 else MOST_REPEATS
     seconds = timed(call, device, at_least=at_least, at_most=MOST_REPEATS, budget=MOST_SECONDS)
     return statistics.median(seconds[1:] or seconds)
 
 
-def plan_table(plan: Sequence[Step], done: Sequence[bool], sizes: DataSizes, folder: Path) -> str:
-    """The plan with the time of each step, and of all that is not done."""
+def plan_table(
+    plan: Sequence[PlannedStep], done: Sequence[bool], sizes: DataSizes, folder: Path
+) -> str:
+    """Return a table of the plan with the time of each step, and the time of all that is left."""
     estimator = Estimator(plan, sizes)
     rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]
     total = 0.0
@@ -213,7 +215,7 @@ def plan_table(plan: Sequence[Step], done: Sequence[bool], sizes: DataSizes, fol
 
 
 def duration(seconds: float) -> str:
-    """In words: "2 d 3 h", "3 h 20 min", "12 min", "40 s"."""
+    """Return a time in words: "2 d 3 h", "3 h 20 min", "12 min", "40 s"."""
     minutes = round(seconds / 60)
     if seconds < 60:
         return f"{math.ceil(seconds)} s"

@@ -11,8 +11,8 @@ from datasets.labels import CLASS_NAMES
 from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_sheet
 from trainings.reproduction.lines import LAST, Line, listed
-from trainings.reproduction.plan import ADAPTED_SOURCE_ONLY, FOURIER, SELF_TRAINING, SOURCE_ONLY
 from trainings.reproduction.results import Row, Run
+from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, FOURIER, SELF_TRAINING, SOURCE_ONLY
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from datasets.catalog import Domain
 from datasets.labels import CLASS_NAMES
-from trainings.reproduction.results import Kind, Row, Run, Scores
+from trainings.reproduction.results import Row, Run, Scores
 from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.record import Kind
 from trainings.val import scored_on
 
 LAST, BEST, ADAPTED = ("last", TRAINING), ("best", TRAINING), ("last", TARGET)

@@ -1,42 +1,26 @@
-"""The plan of a whole reproduction: every step the users list, as the commands they would type.
+"""The plan of a whole reproduction: the table of steps as the commands that a user would type.
 
 <folder>/<config>/seed<k>/<run>: ordinary runs under ordinary names, so that each command finds what
 the ones before it made.
 """
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.catalog import Domain
-from trainings.engine.run import is_trained, own_folder, run_experiment
+from datasets.catalog import Domain, resize_size
+from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
+from trainings.reproduction.steps import AUGMENTATION, Step, Work
 from trainings.scoring.batch_norm import TARGET, TRAINING
-from trainings.scoring.mbt import BETAS, ensemble_stem, ensemble_suffix, val_mbt
-from trainings.scoring.pseudo_labels import SUMMARY, generate_pseudo_labels, label_folder
-from trainings.scoring.record import checkpoint_scores_name, scores_name
-from trainings.scoring.runs import selected
-from trainings.scoring.score import score_transfer
+from trainings.scoring.mbt import BETAS, ensemble_stem
+from trainings.scoring.pseudo_labels import SUMMARY, label_folder
+from trainings.scoring.record import Kind, find_scores, scored_size
+from trainings.scoring.runs import CHECKPOINTS
 from utils.cli.settings import PRESETS, TOY_CITY, Settings, setting_fields, with_derived_defaults
 from utils.errors import UsageError, UserError
 from utils.transforms import augmentation_codes
-
-AUGMENTATION = "C-S-HF"
-"""Of the second source-only training, unless `--aug_method` names another; the rest has none."""
-
-UPPER_BOUND, SOURCE_ONLY, ADVERSARIAL, FOURIER, ENSEMBLE, SELF_TRAINING, SECOND_ENSEMBLE = (
-    "Supervised on the target",
-    "Source-only",
-    "ADA",
-    "FDA",
-    "MBT",
-    "SSL-FDA",
-    "MBT of SSL-FDA",
-)
-
-ADAPTED_SOURCE_ONLY = f"{SOURCE_ONLY}, target statistics"
 
 SCORED = (("best", TRAINING), ("last", TRAINING), ("last", TARGET))
 """`--select` and `--bn_statistics` of the scores that every method gets on the target."""
@@ -45,62 +29,68 @@ PLANS_OWN = (
     *("load_model_path", "mbt_checkpoints", "compare", "pseudo_label_path", "validation_only"),
     *("fda_beta", "ssl_round", "eval_scales", "eval_flip"),
 )
-"""Flags of single steps, which the plan decides."""
+"""Flags that the plan sets for each step; a user cannot give them."""
 
 NOT_PASSED_ON = {
     *("action", "config", "configs", "seed", "seeds", "dry_run", "save_model_path"),
     *("save_keyword", "aug_method"),
     *(f.name for f in setting_fields() if f.metadata["group"] == TOY_CITY),
 }
-"""Flags of the whole, which no step takes over as they are."""
-
-
-class Methods(NamedTuple):
-    """The experiments of a reproduction."""
-
-    source_only: Experiment
-    ada: Experiment
-    fda: Experiment
-    ssl_fda: Experiment
-    upper_bound: Experiment
+"""Flags of the whole reproduction, which the plan does not pass on to its steps."""
 
 
 class Passes(NamedTuple):
-    """How many networks see the target's validation and its training images, training aside."""
+    """How many networks predict the target's validation images and its training images, beside the
+    updates of a training."""
 
     validation: int = 0
     training: int = 0
 
 
 class Command(NamedTuple):
-    """One command: its flags, the settings they mean, and what it runs.
+    """One command: its flags, the settings they mean, and the folder it fills.
 
-    `trains` is its experiment, if it is a training. Any other command makes the files `makes` from
-    the files `made_from`.
+    `trains` is its experiment, if it is a training. Any other command uses the checkpoints
+    `made_from`: it makes scores of the kinds `scores`, or pseudo-labels where there are none.
     """
 
     flags: Mapping[str, Any]
     settings: Settings
-    run: Callable[[Settings], None]
-    passes: Passes
+    folder: Path
     trains: Experiment | None = None
-    makes: tuple[Path, ...] = ()
     made_from: tuple[Path, ...] = ()
+    scores: tuple[Kind, ...] = ()
+
+    @property
+    def passes(self) -> Passes:
+        if self.trains:
+            return Passes(1, 1) if self.trains.target else Passes()
+        if not self.scores:
+            return Passes(training=2 * len(self.made_from))
+        adapted = [statistics for _, statistics in self.scores].count(TARGET)
+        return Passes(len(self.scores) * len(self.made_from), adapted * len(self.made_from))
 
     def is_done(self) -> bool:
-        """Whether it has nothing left to do. Raises UsageError where another run lies in its
+        """Return whether nothing is left to do. Raise UsageError where another run lies in its
         folder."""
         if self.settings.overwrite:
             return False
         if self.trains:
             return _is_trained(self.trains, self.settings)
-        files = (*self.makes, *self.made_from)
-        return all(file.exists() for file in files) and min(map(_age, self.makes)) >= max(
-            map(_age, self.made_from)
-        )
+        makes = self._scores() if self.scores else [self.folder / SUMMARY]
+        if None in makes or not all(file.exists() for file in (*makes, *self.made_from)):
+            return False
+        return min(map(_age, makes)) >= max(map(_age, self.made_from))
+
+    def _scores(self) -> list[Path | None]:
+        """Return the file of each score, at the size that the command asks for."""
+        size = resize_size(Domain.CITYSCAPES, self.settings)
+        found = find_scores(self.folder, Domain.CITYSCAPES, size)
+        at_size = {kind: file for kind, (file, one) in found.items() if scored_size(one) == size}
+        return [at_size.get(kind) for kind in self.scores]
 
     def text(self) -> str:
-        """As a user would type it."""
+        """Return the command as a user would type it."""
         return shlex.join(["python", "main.py", *words(self.flags)])
 
 
@@ -118,7 +108,7 @@ def _age(path: Path) -> float:
 
 
 def words(flags: Mapping[str, Any]) -> list[str]:
-    """The command line of flags."""
+    """Return the command line that holds the flags."""
     parts: list[str] = []
     for name, value in flags.items():
         if value is not None:
@@ -127,8 +117,8 @@ def words(flags: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-class Step(NamedTuple):
-    """A step of the users' list, for one config and seed, with the folder it fills."""
+class PlannedStep(NamedTuple):
+    """A step of the table for one config, seed and value of its flag, with the folder it fills."""
 
     number: str
     title: str
@@ -142,21 +132,18 @@ class Step(NamedTuple):
 
 
 def plan_folder(settings: Settings) -> Path:
-    return settings.save_model_path / (settings.save_keyword or settings.action)
+    """Return the folder of a whole reproduction; `report` reads that of `reproduce`."""
+    action = "reproduce" if settings.action == "report" else settings.action
+    return settings.save_model_path / (settings.save_keyword or action)
 
 
 def make_plan(
-    methods: Methods,
-    settings: Settings,
-    *,
-    recipe: Mapping[str, Any] | None = None,
-    self_training: Sequence[float] = BETAS,
-) -> list[Step]:
-    """All steps, seed after seed, so that every config has a first result early.
+    table: Sequence[Step], settings: Settings, *, recipe: Mapping[str, Any] | None = None
+) -> list[PlannedStep]:
+    """Return all steps, seed after seed, so that every config has a first result early.
 
-    Explicit flags go on to every step and beat a preset, which beats the recipe. `self_training`
-    are the betas of SSL-FDA. Raises UsageError for flags that only a single step can have, and
-    where two configs are the same.
+    Explicit flags go on to every step and beat a preset, which beats the recipe. Raise UsageError
+    for flags that only a single step can have, and where two configs are the same.
     """
     explicit = settings.explicit()
     if single := [name for name in PLANS_OWN if name in explicit]:
@@ -169,7 +156,7 @@ def make_plan(
     flags = {**(recipe or {}), **explicit}
     seeds = dict.fromkeys(settings.seeds or (settings.seed,))
     planners = [
-        _Planner(methods, settings, _beating(config, flags, explicit), config, seed, self_training)
+        _Planner(table, settings, _beating(config, flags, explicit), config, seed)
         for seed in seeds
         for config in _configs(settings, flags)
     ]
@@ -183,13 +170,13 @@ def make_plan(
 
 
 def _beating(config: str, flags: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the flags that a config's preset does not replace."""
+    """Return the flags that the preset of a config does not replace."""
     preset = PRESETS.get(config, {})
     return {n: value for n, value in flags.items() if n in explicit or n not in preset}
 
 
 def _configs(settings: Settings, flags: Mapping[str, Any]) -> list[str]:
-    """The presets to run; or the optimiser's name, where that is given instead."""
+    """Return the presets to run, or the optimiser's name where `--optimizer` is given instead."""
     if settings.configs:
         return list(dict.fromkeys(settings.configs))
     if settings.config:
@@ -202,15 +189,13 @@ class _Planner:
 
     def __init__(
         self,
-        methods: Methods,
+        table: Sequence[Step],
         settings: Settings,
         flags: Mapping[str, Any],
         config: str,
         seed: int,
-        self_training: Sequence[float],
     ):
-        self.methods, self.config, self.seed = methods, config, seed
-        self.self_training = self_training
+        self.table, self.config, self.seed = table, config, seed
         codes = augmentation_codes(settings.aug_method)
         self.augmentation = settings.aug_method if codes else AUGMENTATION
         self.flags = {
@@ -224,136 +209,74 @@ class _Planner:
         preset = PRESETS.get(self.config, {})
         return with_derived_defaults(Settings(**{**preset, **self.flags, **changes}))
 
-    def steps(self) -> Iterator[Step]:
-        """In the users' order."""
-        augmented = {"aug_method": self.augmentation}
-        first, second = self.methods.fda, self.methods.ssl_fda
-        yield self._trained("1.A", UPPER_BOUND, self.methods.upper_bound)
-        source_only = self._training(self.methods.source_only)
-        yield self._step("1.B", SOURCE_ONLY, source_only)
-        yield self._step("1.C", "Domain shift", *self._transfers(), folder=_folder(source_only))
-        again = self._training(self.methods.source_only, **augmented)
-        yield self._step(
-            "1.D", f"{SOURCE_ONLY}, {self.augmentation}", again, *self._transfers(**augmented)
-        )
-        yield self._trained("2", ADVERSARIAL, self.methods.ada)
-        for beta in BETAS:
-            yield self._trained("3.A", f"{FOURIER} {beta}", first, fda_beta=beta)
-        yield self._step("3.B", ENSEMBLE, *self._ensembles(first, 0))
-        yield self._step("3.C", "Pseudo-labels", self._labels())
-        for beta in self.self_training:
-            yield self._trained("3.C", f"{SELF_TRAINING} {beta}", second, fda_beta=beta)
-        if set(BETAS) <= set(self.self_training):
-            yield self._step("3.C", SECOND_ENSEMBLE, *self._ensembles(second, 1))
+    def steps(self) -> Iterator[PlannedStep]:
+        """Yield the steps in the table's order; an ensemble needs a network of each beta."""
+        trained = {step.experiment: step.values for step in self.table if step.flag == "fda_beta"}
+        for step in self.table:
+            if step.ensemble_round is None or set(BETAS) <= set(trained[step.experiment]):
+                augmented = step.flag == "aug_method"
+                for value in (self.augmentation,) if augmented else step.values or (None,):
+                    yield from self._planned(step, value)
 
-    def _step(
-        self, number: str, title: str, *commands: Command, folder: Path | None = None
-    ) -> Step:
-        folder = folder or _folder(commands[0])
-        return Step(number, title, self.config, self.seed, folder, commands)
+    def _planned(self, step: Step, value: Any) -> Iterator[PlannedStep]:
+        changes = {step.flag: value} if step.flag else {}
+        commands = tuple(c for work in step.work for c in self._commands(step, work, changes))
+        if commands:
+            title = step.title_with(value) if step.flag else step.plan_title or step.title
+            folder = commands[0].folder
+            yield PlannedStep(step.number, title, self.config, self.seed, folder, commands)
 
-    def _trained(self, number: str, title: str, experiment: Experiment, **changes: Any) -> Step:
-        """A training that is validated on the target, and its scores there."""
-        training = self._training(experiment, **changes)
-        return self._step(number, title, training, *self._scorings(experiment, **changes))
+    def _commands(self, step: Step, work: Work, changes: Mapping[str, Any]) -> Iterator[Command]:
+        experiment = step.experiment
+        folder = own_folder(experiment, self.settings(**changes)).path
+        if work is Work.TRAIN:
+            yield self._command(experiment.action, changes, folder, trains=experiment)
+        elif work is Work.SCORE and experiment.validation is Domain.CITYSCAPES:
+            for select, statistics in SCORED:
+                chosen = {"validation_only": True, "select": select, "bn_statistics": statistics}
+                yield self._command(
+                    experiment.action,
+                    {**changes, **chosen},
+                    folder,
+                    made_from=(folder / CHECKPOINTS[select],),
+                    scores=((select, statistics),),
+                )
+        elif work is Work.SCORE:
+            for select in dict(SCORED):
+                yield self._command(
+                    "val_gta5_transfer",
+                    {**changes, "select": select},
+                    folder,
+                    made_from=(folder / CHECKPOINTS[select],),
+                    scores=((select, TRAINING), (select, TARGET)),
+                )
+        else:
+            yield from self._of_members(step, work)
+
+    def _of_members(self, step: Step, work: Work) -> Iterator[Command]:
+        """Yield the commands that use the networks of all betas together."""
+        if work is Work.LABEL:  # by the last epochs: the best are chosen with the target's labels
+            chosen = {"select": self.flags.get("select", "last")}
+            folder = label_folder(self.settings(**chosen))
+            members = self._members(step.experiment, chosen["select"])
+            yield self._command("generate_pseudo_labels", chosen, folder, made_from=members)
+            return
+        name = ensemble_stem(step.ensemble_round)
+        for kind in SCORED:
+            chosen = {"ssl_round": step.ensemble_round, "select": kind[0], "bn_statistics": kind[1]}
+            settings = self.settings(**chosen)
+            folder = settings.save_model_path / settings.run_name(name)
+            members = self._members(step.experiment, settings.select)
+            yield self._command("val_mbt", chosen, folder, made_from=members, scores=(kind,))
 
     def _command(
-        self,
-        action: str,
-        run: Callable[[Settings], None],
-        passes: Passes,
-        changes: Mapping[str, Any],
-        **details: Any,
+        self, action: str, changes: Mapping[str, Any], folder: Path, **details: Any
     ) -> Command:
         flags = {"action": action, **self.flags, **changes}
-        return Command(flags, self.settings(action=action, **changes), run, passes, **details)
+        return Command(flags, self.settings(action=action, **changes), folder, **details)
 
-    def _training(self, experiment: Experiment, **changes: Any) -> Command:
-        run = partial(run_experiment, experiment)
-        passes = Passes(1, 1) if experiment.target else Passes()
-        return self._command(experiment.action, run, passes, changes, trains=experiment)
-
-    def _scorings(self, experiment: Experiment, **changes: Any) -> Iterator[Command]:
-        run = partial(run_experiment, experiment)
-        for select, statistics in SCORED:
-            chosen = {
-                **changes,
-                "validation_only": True,
-                "select": select,
-                "bn_statistics": statistics,
-            }
-            settings = self.settings(**chosen)
-            folder = own_folder(experiment, settings).path
-            yield self._command(
-                experiment.action,
-                run,
-                Passes(1, int(statistics == TARGET)),
-                chosen,
-                makes=(_scores(folder, settings),),
-                made_from=(folder / selected(settings),),
-            )
-
-    def _transfers(self, **changes: Any) -> Iterator[Command]:
-        source_only = self.methods.source_only
-        for select in dict(SCORED):
-            chosen = {**changes, "select": select}
-            settings = self.settings(**chosen)
-            folder = own_folder(source_only, settings).path
-            both = (self.settings(**chosen, bn_statistics=s) for s in (TRAINING, TARGET))
-            yield self._command(
-                "val_gta5_transfer",
-                partial(score_transfer, source_only),
-                Passes(2, 1),
-                chosen,
-                makes=tuple(_scores(folder, one) for one in both),
-                made_from=(folder / selected(settings),),
-            )
-
-    def _ensembles(self, experiment: Experiment, ssl_round: int) -> Iterator[Command]:
-        for select, statistics in SCORED:
-            chosen = {"ssl_round": ssl_round, "select": select, "bn_statistics": statistics}
-            settings = self.settings(**chosen)
-            name = scores_name(Domain.CITYSCAPES, settings, ensemble_suffix(settings))
-            folder = settings.save_model_path / settings.run_name(ensemble_stem(ssl_round))
-            yield self._command(
-                "val_mbt",
-                partial(val_mbt, self.methods.fda, self.methods.ssl_fda),
-                Passes(len(BETAS), len(BETAS) * (statistics == TARGET)),
-                chosen,
-                makes=(folder / f"{name}.json",),
-                made_from=self._members(experiment, settings),
-            )
-
-    def _labels(self) -> Command:
-        """By the last epochs: the best ones are chosen with the target's labels."""
-        chosen = {"select": self.flags.get("select", "last")}
-        settings = self.settings(**chosen)
-        return self._command(
-            "generate_pseudo_labels",
-            partial(generate_pseudo_labels, self.methods.fda, self.methods.ssl_fda),
-            Passes(training=2 * len(BETAS)),
-            chosen,
-            makes=(label_folder(settings) / SUMMARY,),
-            made_from=self._members(self.methods.fda, settings),
-        )
-
-    def _members(self, experiment: Experiment, settings: Settings) -> tuple[Path, ...]:
-        """The checkpoints of an ensemble, also before they are trained."""
-        folders = (
-            own_folder(experiment, self.settings(fda_beta=beta, ssl_round=1)).path for beta in BETAS
-        )
-        return tuple(folder / selected(settings) for folder in folders)
-
-
-def _folder(command: Command) -> Path:
-    """What a command fills."""
-    if command.trains:
-        return own_folder(command.trains, command.settings).path
-    return command.makes[0].parent
-
-
-def _scores(folder: Path, settings: Settings) -> Path:
-    """The scores of a run's selected checkpoint on the target."""
-    checkpoint = folder / selected(settings)
-    name = checkpoint_scores_name(checkpoint, folder, Domain.CITYSCAPES, settings)
-    return folder / f"{name}.json"
+    def _members(self, experiment: Experiment, select: str) -> tuple[Path, ...]:
+        """Return the checkpoints of an ensemble, also before they are trained."""
+        members = (self.settings(fda_beta=beta) for beta in BETAS)
+        folders = (own_folder(experiment, settings).path for settings in members)
+        return tuple(folder / CHECKPOINTS[select] for folder in folders)

@@ -12,7 +12,6 @@ from datasets.labels import CLASS_NAMES
 from trainings.reproduction.differences import DRAWS, Difference, paired_difference
 from trainings.reproduction.figures import draw_figures
 from trainings.reproduction.lines import ADAPTED, HEADINGS, LAST, Line, listed
-from trainings.reproduction.plan import Methods
 from trainings.reproduction.results import (
     Row,
     Scores,
@@ -22,6 +21,7 @@ from trainings.reproduction.results import (
     read_results,
     rows,
 )
+from trainings.reproduction.steps import Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.val import scored_on
 from utils.cli.settings import Settings
@@ -55,13 +55,13 @@ the target and the confusion counts of every image. `results.csv` names the file
 """
 
 
-def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
+def write_report(steps: Sequence[Step], folder: Path, settings: Settings) -> None:
     """Write results.md, the CSVs and the figures into the folder, and print the tables.
 
     A config is in the tables if one of its runs is of a row. Raises UserError where no config is.
     """
-    results = read_results(folder, methods)
-    of_rows = rows(results, methods)
+    results = read_results(folder, steps)
+    of_rows = rows(results, steps)
     configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
     if not configs:
         raise UserError(
@@ -69,7 +69,7 @@ def write_report(methods: Methods, folder: Path, settings: Settings) -> None:
         )
     lines = [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
     of_files = [line for line in lines if line.row.statistics == TRAINING]
-    differences = _differences(lines, baseline(of_rows))
+    differences = _differences(lines, baseline(of_rows, steps))
     out = RunFolder(folder)
     out.write_text("results.csv", _csv(_records(of_files, folder)))
     out.write_text("differences.csv", _csv(_difference_records(lines, differences)))

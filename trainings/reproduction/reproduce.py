@@ -1,62 +1,58 @@
 """Every step the users list, on the data given, and the report of all: `reproduce`, `demo`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from trainings.reproduction.demo import make_toy_data, recipe
+from trainings.reproduction.demo import demo_steps, make_toy_data, recipe
 from trainings.reproduction.estimate import DataSizes, data_sizes, plan_table, toy_sizes
-from trainings.reproduction.plan import Methods, Step, make_plan, plan_folder
+from trainings.reproduction.plan import PlannedStep, make_plan, plan_folder
 from trainings.reproduction.report import write_report
+from trainings.reproduction.steps import Step
 from utils import processes
 from utils.cli.settings import Settings
 
-DEMO_SELF_TRAINING = (0.05,)
-"""The demo's betas of SSL-FDA: one, for time."""
+Runner = Callable[[Settings], None]
+"""Runs the command that settings mean, as `main.py` would."""
 
 
-def reproduce(methods: Methods, settings: Settings) -> None:
-    """Prints the plan, carries out what is not finished, writes the report."""
-    plan = make_plan(methods, settings)
+def reproduce(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
+    """Print the plan, run what is not finished, and write the report."""
+    plan = make_plan(steps, settings)
     _show(plan, data_sizes(settings), settings)
     if not settings.dry_run:
-        _carry_out(plan, methods, settings)
+        carry_out(plan, run, settings)
+        report(steps, settings)
 
 
-def demo(methods: Methods, settings: Settings) -> None:
-    """`reproduce` on Toy City, which is drawn first."""
-    plan = make_plan(
-        methods,
-        settings,
-        recipe=recipe(settings.explicit()),
-        self_training=DEMO_SELF_TRAINING,
-    )
+def demo(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
+    """Do the same on Toy City, which is drawn first."""
+    plan = make_plan(demo_steps(steps), settings, recipe=recipe(settings.explicit()))
     if settings.dry_run:
         _show(plan, toy_sizes(settings), settings)
         return
     make_toy_data(settings)
     _show(plan, data_sizes(settings), settings)
-    _carry_out(plan, methods, settings)
+    carry_out(plan, run, settings)
+    report(steps, settings)
 
 
-def report(methods: Methods, settings: Settings) -> None:
-    """Writes the report again, from what lies in the run folders alone."""
-    write_report(
-        methods, settings.save_model_path / (settings.save_keyword or "reproduce"), settings
-    )
+def report(steps: Sequence[Step], settings: Settings) -> None:
+    """Write the report from what lies in the run folders alone."""
+    write_report(steps, plan_folder(settings), settings)
 
 
-def _show(plan: Sequence[Step], sizes: DataSizes, settings: Settings) -> None:
-    """Prints the plan with its times."""
+def _show(plan: Sequence[PlannedStep], sizes: DataSizes, settings: Settings) -> None:
+    """Print the plan with its times."""
     done = [step.is_done() for step in plan]
     print(f"\n{plan_table(plan, done, sizes, plan_folder(settings))}", flush=True)
 
 
-def _name(step: Step) -> str:
+def _name(step: PlannedStep) -> str:
     return f"{step.number} {step.title}, {step.config}, seed {step.seed}"
 
 
-def _carry_out(plan: Sequence[Step], methods: Methods, settings: Settings) -> None:
-    """Runs the commands that are left, and writes the report."""
+def carry_out(plan: Sequence[PlannedStep], run: Runner, settings: Settings) -> None:
+    """Run the commands that are left."""
     start = time.perf_counter()
     for number, step in enumerate(plan, 1):
         is_done = step.is_done()  # asked only now: what it was made from may be newer
@@ -67,9 +63,8 @@ def _carry_out(plan: Sequence[Step], methods: Methods, settings: Settings) -> No
         for command in () if is_done else step.commands:
             if not command.is_done():
                 print(command.text(), flush=True)
-                command.run(command.settings)
+                run(command.settings)
     processes.wait_for_all()
-    write_report(methods, plan_folder(settings), settings)
 
 
 def _clock(seconds: int) -> str:

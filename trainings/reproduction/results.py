@@ -1,4 +1,4 @@
-"""What lies in the run folders of a reproduction: the rows of its tables, read from disk alone."""
+"""The runs of a reproduction and the rows of its tables, read from its run folders alone."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,56 +8,40 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.catalog import Domain
-from trainings.reproduction.plan import (
-    ADAPTED_SOURCE_ONLY,
-    ADVERSARIAL,
-    AUGMENTATION,
-    ENSEMBLE,
-    FOURIER,
-    SECOND_ENSEMBLE,
-    SELF_TRAINING,
-    SOURCE_ONLY,
-    UPPER_BOUND,
-    Methods,
-)
+from trainings.reproduction.steps import Step, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
-from trainings.scoring.mbt import BETAS, ensemble_suffix
-from trainings.scoring.record import checkpoint_scores_name, scores_name
-from trainings.scoring.runs import selected
+from trainings.scoring.record import Kind, find_scores, scored_checkpoints
 from trainings.val import different_classes
-from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
 RUNS = "*/seed*/*"  # <config>/seed<k>/<run>, as `make_plan` lays them out
 
 KINDS = (("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARGET))
-"""Which epoch and which batch-norm statistics; most runs have the first three."""
-
-Kind = tuple[str, str]
+"""The kinds of scores in the tables; most runs have the first three."""
 
 UNPAIRED = "; until then no difference is formed between it and scores on the other images"
 
 
 class Key(NamedTuple):
-    """What tells the runs of one config and seed apart; an ensemble has no action."""
+    """The key of a run among those of one config and seed: the action and flags of a training, or
+    the round of an ensemble."""
 
     action: str = ""
-    augmentation: str = ""
-    beta: float | None = None
+    flags: tuple[tuple[str, Any], ...] = ()
     ensemble_round: int | None = None
 
 
 class Row(NamedTuple):
-    """A line of the tables: a step of the users' list and its run; `domain` is whose validation
-    split the scores are of. A row of TARGET statistics has no other scores."""
+    """A line of the tables: a step and its run; `domain` is the data set of its scores. A row of
+    TARGET statistics has no other scores."""
 
     number: str
     title: str
     beta: float | None
     key: Key
-    domain: Domain = Domain.CITYSCAPES
-    statistics: str = TRAINING
+    domain: Domain
+    statistics: str
 
     def kind(self, column: Kind) -> Kind:
         """Return the kind of this row's scores in a column of the tables."""
@@ -71,8 +55,8 @@ class Row(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Scores 0 to 1 of a checkpoint or an ensemble, None where undefined, their file, and what it
-    says of the validation."""
+    """Scores of a checkpoint or an ensemble, 0 to 1 or None where undefined; their file, and its
+    record of the validation."""
 
     accuracy: float | None
     miou: float | None
@@ -81,9 +65,9 @@ class Scores(NamedTuple):
     validation: Mapping[str, Any]
 
     def counts(self) -> tuple[list[str], np.ndarray] | None:
-        """Names and confusion counts [images, C, C] of the images, where they lie beside.
+        """Return the images' names and confusion counts [images, C, C]; None without their file.
 
-        Raises UserError where they cannot be read.
+        Raise UserError where they cannot be read.
         """
         path = self.file.with_suffix(".npz")
         if self.file.name == SCORES or not path.exists():
@@ -107,18 +91,15 @@ class Run(NamedTuple):
     validates_on: Domain = Domain.CITYSCAPES
 
     def scores(self, domain: Domain) -> dict[Kind, Scores]:
-        """All that are there on that domain's validation split."""
+        """Return all scores on that data set's validation split."""
         if domain is Domain.GTA5:
             return self._own_scores()
-        files = {kind: self.folder / f"{self._name(kind)}.json" for kind in KINDS}
-        records = {kind: read_json(file) for kind, file in files.items() if file.exists()}
-        return {
-            kind: _scores(record, files[kind], record["validation"])
-            for kind, record in records.items()
-        }
+        found = find_scores(self.folder, domain, tuple(self.settings["image_size"]))
+        present = ((kind, *found[kind]) for kind in KINDS if kind in found)
+        return {kind: _scores(record, file, record["validation"]) for kind, file, record in present}
 
     def _own_scores(self) -> dict[Kind, Scores]:
-        """What the training itself scored, on the split it validates on."""
+        """Return the scores that the training itself wrote, on the split that it validates on."""
         file = self.folder / SCORES
         if not file.exists():
             return {}
@@ -128,28 +109,20 @@ class Run(NamedTuple):
             for select in ("last", "best")
         }
 
-    def _name(self, kind: Kind) -> str:
-        select, statistics = kind
-        settings = Settings(select=select, bn_statistics=statistics)
-        if self.is_ensemble:
-            return scores_name(Domain.CITYSCAPES, settings, ensemble_suffix(settings))
-        checkpoint = self.folder / selected(settings)
-        return checkpoint_scores_name(checkpoint, self.folder, Domain.CITYSCAPES, settings)
-
     @property
     def validation_folder(self) -> tuple[str, str]:
-        """The data set's folder that a training validates on, and what splits it."""
+        """Folder of the data set that a training validates on, and the share that splits it."""
         root = self.settings[f"{self.validates_on.value.lower()}_root"]
         split = self.settings["gta5_val_fraction"] if self.validates_on is Domain.GTA5 else ""
         return str(root), str(split)
 
     def record(self) -> Mapping[str, Any]:
-        """What the finished training wrote of itself; nothing before."""
+        """Return the record that the training wrote when it finished; empty before."""
         file = self.folder / SCORES
         return read_json(file) if file.exists() else {}
 
     def history(self) -> list[dict[str, str]]:
-        """A row of scalars per epoch."""
+        """Return a row of scalars for each epoch."""
         return RunFolder(self.folder).read_history()
 
 
@@ -158,7 +131,7 @@ Trial = tuple[str, int]
 
 
 class Results(NamedTuple):
-    """Everything found: the runs of each config and seed by their key."""
+    """The runs that were found: those of each config and seed by their key."""
 
     folder: Path
     runs: Mapping[Trial, Mapping[Key, Run]]
@@ -168,7 +141,7 @@ class Results(NamedTuple):
         return list(dict.fromkeys(config for config, _ in self.runs))
 
     def of(self, row: Row, config: str) -> dict[int, Run]:
-        """A row's run of each seed that has one."""
+        """Return the run of a row for each seed that has one."""
         return {
             seed: runs[row.key]
             for (name, seed), runs in self.runs.items()
@@ -176,11 +149,11 @@ class Results(NamedTuple):
         }
 
 
-def read_results(folder: Path, methods: Methods) -> Results:
-    """The runs under a folder. Raises UserError where there are none."""
+def read_results(folder: Path, steps: Sequence[Step]) -> Results:
+    """Return the runs of the steps under a folder. Raise UserError where there are none."""
     found: dict[Trial, dict[Key, Run]] = {}
     for run in sorted(folder.glob(RUNS)):
-        if entry := _read_run(run, methods):
+        if entry := _read_run(run, steps):
             key, read = entry
             trial = read.settings["config"] or read.settings["optimizer"], read.settings["seed"]
             runs = found.setdefault(trial, {})
@@ -194,68 +167,78 @@ def read_results(folder: Path, methods: Methods) -> Results:
 
 
 def _usual(one: Run, other: Run) -> Run:
-    """Of two runs for one place in the tables that which has the name of its step; says so."""
+    """Return which of two runs has the name that the plan gives; print that the other is left
+    out."""
     if one.settings["save_keyword"] and not other.settings["save_keyword"]:
         one, other = other, one
     print(f"{other.folder} is not in the tables: {one.folder} has its place")
     return one
 
 
-def _read_run(folder: Path, methods: Methods) -> tuple[Key, Run] | None:
-    """A training of one of the methods or an ensemble; None for anything else."""
+def _read_run(folder: Path, steps: Sequence[Step]) -> tuple[Key, Run] | None:
+    """Return a training of one of the steps, or an ensemble; None for any other folder."""
     run = RunFolder(folder)
     if run.has(SETTINGS):
         if "action" not in run.read_json(SETTINGS):  # another program's
             return None
         settings = run.read_settings()
-        experiments = {experiment.action: experiment for experiment in methods}
+        experiments = {step.experiment.action: step.experiment for step in steps}
         experiment = experiments.get(settings["action"])
         if experiment is None or settings["ssl_round"] != 1:
             return None
-        beta = settings["fda_beta"] if "fda_beta" in experiment.distinguishing else None
-        key = Key(experiment.action, settings["aug_method"], beta)
-        return key, Run(folder, settings, False, experiment.validation)
-    for file in sorted(folder.glob("validation_cityscapes*.json")):
+        flags = tuple((name, settings[name]) for name in run_flags(steps, experiment))
+        return Key(experiment.action, flags), Run(folder, settings, False, experiment.validation)
+    for file in sorted(folder.glob("*.json")):
         record = read_json(file)
-        if "members" in record:
+        if "members" in record and scored_checkpoints(record):
             settings = record["settings"]
             return Key(ensemble_round=settings["ssl_round"]), Run(folder, settings, True)
     return None
 
 
-def rows(results: Results, methods: Methods) -> list[Row]:
-    """The lines of the tables in the users' order. What no folder has is a line all the same, but
-    for betas of self-training, of which there may be a choice."""
+def rows(results: Results, steps: Sequence[Step]) -> list[Row]:
+    """Return the lines of the tables in the order of the steps.
+
+    A step without a run has a line all the same. A step whose values are `found` has a line for
+    each value that was trained; the ensemble of a single one has none.
+    """
     keys = {key for runs in results.runs.values() for key in runs}
-    source_only = methods.source_only.action
-    codes = {key.augmentation for key in keys if key.action == source_only} - {""}
-    betas = sorted({k.beta for k in keys if k.action == methods.ssl_fda.action}) or BETAS
-    second = Key(ensemble_round=1)
-    own = Row("1.B", SOURCE_ONLY, None, Key(source_only))
-    return [
-        Row("1.A", UPPER_BOUND, None, Key(methods.upper_bound.action)),
-        own._replace(domain=Domain.GTA5),
-        own._replace(number="1.C"),
-        own._replace(number="1.C", title=ADAPTED_SOURCE_ONLY, statistics=TARGET),
-        *(
-            Row("1.D", f"{SOURCE_ONLY}, {code}", None, Key(source_only, code))
-            for code in sorted(codes) or [AUGMENTATION]
-        ),
-        Row("2", ADVERSARIAL, None, Key(methods.ada.action)),
-        *(Row("3.A", FOURIER, b, Key(methods.fda.action, beta=b)) for b in BETAS),
-        Row("3.B", ENSEMBLE, None, Key(ensemble_round=0)),
-        *(Row("3.C", SELF_TRAINING, b, Key(methods.ssl_fda.action, beta=b)) for b in betas),
-        *([Row("3.C", SECOND_ENSEMBLE, None, second)] if len(betas) > 1 or second in keys else []),
-    ]
+    others = keys - {_key(steps, step) for step in steps if not step.found}
+    lines: list[Row] = []
+    for step in (step for step in steps if step.domain):
+        single = [line.key.action for line in lines].count(step.experiment.action) == 1
+        if step.ensemble_round is not None and single and _key(steps, step) not in keys:
+            continue
+        values: Sequence[Any] = step.values or (None,)
+        if step.found:
+            own = [key for key in others if key.action == step.experiment.action]
+            trained = sorted({dict(key.flags)[step.flag] for key in own})
+            values = [value for value in trained if _key(steps, step, value) in own] or values
+        for value in values:
+            beta = value if step.flag == "fda_beta" else None
+            title = step.title_with(value) if step.flag and beta is None else step.title
+            key = _key(steps, step, value)
+            lines.append(Row(step.number, title, beta, key, step.domain, step.statistics))
+    return lines
 
 
-def baseline(of_rows: Sequence[Row]) -> Row:
-    """The row that the others are compared with: source-only on the target."""
-    return next(row for row in of_rows if row.number == "1.C")
+def _key(steps: Sequence[Step], step: Step, value: Any = None) -> Key:
+    """Return the key of the runs of a step, with a value of its flag."""
+    if step.ensemble_round is not None:
+        return Key(ensemble_round=step.ensemble_round)
+    own = {step.flag: value} if step.flag else {}
+    flags = run_flags(steps, step.experiment) | own
+    return Key(step.experiment.action, tuple(flags.items()))
+
+
+def baseline(of_rows: Sequence[Row], steps: Sequence[Step]) -> Row:
+    """Return the row that the others are compared with."""
+    number, title = next((step.number, step.title) for step in steps if step.baseline)
+    return next(row for row in of_rows if (row.number, row.title) == (number, title))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises UserError where it cannot be read."""
+    """Return the object in a JSON file. Raise UserError where it cannot be read."""
     return RunFolder(path.parent).read_json(path.name)
 
 
@@ -281,15 +264,16 @@ class Conditions(NamedTuple):
 
     @classmethod
     def of(cls, scores: Scores) -> "Conditions":
-        """An interrupted scoring may have left counts of other images than its file says."""
+        """Return the conditions of scores. The counts tell the images: an interrupted scoring may
+        have left counts of other images than its record says."""
         found, counts = scores.validation, scores.counts()
         names = frozenset(counts[0] if counts else ())
         return cls(
-            image_size=tuple(found["image_size"] or ()),
+            image_size=tuple(found.get("image_size") or ()),
             proportions=found.get("proportions", ""),
-            scales=tuple(found["scales"]),
-            flip=found["flip"],
-            label_sizes=tuple(map(tuple, found["label_sizes"])),
+            scales=tuple(found.get("scales", ())),
+            flip=found.get("flip", False),
+            label_sizes=tuple(map(tuple, found.get("label_sizes", ()))),
             data_set=found.get("data_set"),
             images=len(names) or found["images"],
             names=names,
@@ -304,11 +288,11 @@ class Conditions(NamedTuple):
         return None not in (self.data_set, other.data_set) and self.data_set != other.data_set
 
     def alike(self, other: "Conditions") -> bool:
-        """Whether scores under both can be compared."""
+        """Return whether scores under both conditions can be compared."""
         return self[:5] == other[:5] and self.same_images(other)
 
     def text(self, other: "Conditions") -> str:
-        """Size and number of images, and what else is not as in the other ones."""
+        """Return the size and number of images in words, and what else differs from the other."""
         scales = f"scales {'-'.join(map(str, self.scales))}"
         words = [f"at {_by(self.image_size) if self.image_size else scales}"]
         if self.proportions != other.proportions:
@@ -358,7 +342,7 @@ def odd_means(results: Results, of_rows: Sequence[Row]) -> list[str]:
 def _scored(
     results: Results, of_rows: Iterable[Row], config: str, domain: Domain
 ) -> Iterator[Scores]:
-    """All numbers of a config on a domain."""
+    """Yield all scores of a config on a domain."""
     for row in of_rows:
         if row.domain is domain:
             for run in results.of(row, config).values():

@@ -12,7 +12,7 @@ from datasets.loading.sets import validation_samples
 from trainings.experiment import Experiment
 from trainings.scoring.checkpoints import NONE, find_checkpoint, lacks_augmentation
 from trainings.scoring.predictors import Predictor, load_predictors
-from trainings.scoring.record import at_size, scores_name, scoring_record, write_scores
+from trainings.scoring.record import at_size, scoring_record, write_scores
 from trainings.scoring.runs import NoRun, find_runs
 from trainings.scoring.trained import as_trained
 from trainings.val import evaluate_each, print_scores, scores_table
@@ -25,7 +25,7 @@ BETAS = (0.01, 0.05, 0.09)
 
 
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
-    """Scores each member and the ensemble of a round on Cityscapes' validation split."""
+    """Score each member and the ensemble of a round on Cityscapes' validation split."""
     members = find_members(fda, ssl_fda, settings.ssl_round, settings)
     settings, domain = as_trained(settings, members[0]), Domain.CITYSCAPES
     folder = ensemble_folder(members, settings)
@@ -49,14 +49,14 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     }
     titled = zip((p.title for p in predictors), scores, strict=True)
     print(f"\n{scores_table(titled, record['validation'])}", flush=True)
-    name = scores_name(domain, settings, ensemble_suffix(settings), checkpoint=members[0])
-    write_scores(RunFolder(folder), name, record, evaluations[-1])
+    suffix = ensemble_suffix(settings)
+    write_scores(folder, record, evaluations[-1], settings, suffix=suffix)
 
 
 def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
-    """Where an ensemble's scores and pictures go, named by the augmentation of its members.
+    """Return the folder of an ensemble's scores and pictures, named by its members' augmentation.
 
-    Raises UsageError where a training lies there.
+    Raise UsageError where it is the folder of a training.
     """
     if (members[0].parent / SETTINGS).exists():
         trained = RunFolder(members[0].parent).read_settings()["aug_method"]
@@ -71,12 +71,12 @@ def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
 
 
 def ensemble_stem(ssl_round: int) -> str:
-    """What the folder of a round's ensemble is called by, as in `Settings.run_name`."""
+    """Return the stem of the folder of a round's ensemble, for `Settings.run_name`."""
     return "mbt_ssl{round}" if ssl_round else "mbt"
 
 
 def ensemble_suffix(settings: Settings) -> str:
-    """What tells the files of this ensemble from those of the usual one in its folder."""
+    """Return the file-name suffix of this ensemble's scores; empty for the default ensemble."""
     if settings.mbt_checkpoints:
         names = (f"{p.resolve().parent.name}_{p.stem}" for p in settings.mbt_checkpoints)
         return "_" + "_".join(names)

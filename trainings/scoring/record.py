@@ -1,4 +1,4 @@
-"""What is written of a score: its record, its files and their names."""
+"""The record of a score: how it is made, written, named and found."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -21,30 +21,23 @@ from datasets.catalog import (
 from datasets.loading.sets import keeps_proportions
 from datasets.reading import SampleFiles
 from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.runs import CHECKPOINTS
 from trainings.scoring.trained import SIZES, as_trained
 from trainings.val import Evaluation, scored_on
 from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions
-from utils.disk.run_folder import BEST, RunFolder
+from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError
 from utils.pictures.panels import panel
 from utils.utils import TF32, arithmetic, resolve_device
+
+Kind = tuple[str, str]
+"""`--select` and `--bn_statistics` of a score."""
 
 STATISTICS = {
     TRAINING: "the batch-norm statistics of the training",
     TARGET: "batch-norm statistics of the scored domain's training images",
 }
-
-
-def checkpoint_scores_name(
-    checkpoint: Path, folder: Path, domain: Domain, settings: Settings
-) -> str:
-    """What the files of a checkpoint's scores are called by in a folder: with the checkpoint's name
-    unless the folder is its own and it is the best one."""
-    own = checkpoint.resolve().parent
-    plain = own == folder.resolve() and checkpoint.name == BEST
-    extra = "" if plain else f"_{own.name}_{checkpoint.stem}"
-    return scores_name(domain, settings, extra, checkpoint=checkpoint)
 
 
 def at_size(domain: Domain, settings: Settings, files: Sequence[SampleFiles] | None = None) -> str:
@@ -63,8 +56,8 @@ def _in_words(size: tuple[int, int]) -> str:
 
 
 def refuse_views(settings: Settings) -> None:
-    """Raises UsageError where several views of an image are asked for that this action, which is no
-    scoring, does not take."""
+    """Raise UsageError where the settings ask for several views of an image, for an action that
+    takes one."""
     if settings.eval_scales or settings.eval_flip:
         raise UsageError(
             f"argument --eval_scales, --eval_flip: {settings.action} sees each image once, at "
@@ -72,51 +65,47 @@ def refuse_views(settings: Settings) -> None:
         )
 
 
-def scores_name(
-    domain: Domain, settings: Settings, extra: str = "", *, checkpoint: Path | None = None
-) -> str:
-    """What the files of a validation are called by, such as `validation_cityscapes`; a
-    `checkpoint` that is scored tells whether the size is its usual one."""
-    suffix = scoring_suffix(domain, settings, checkpoint)
-    return f"validation_{domain.value.lower()}{extra}{suffix}"
-
-
-def scoring_suffix(domain: Domain, settings: Settings, checkpoint: Path | None) -> str:
-    """What tells the files of a way of scoring from those of the usual one, such as
-    `_128x256_target_statistics_flip`."""
+def scoring_suffix(domain: Domain, settings: Settings, checkpoint: Path) -> str:
+    """Return the end of a file's name for an unusual way of scoring, such as
+    `_128x256_target_statistics_flip`; empty for the usual way."""
     ways = unusual_scoring(domain, settings, checkpoint)
     return "".join(f"_{way}" for way in ways).replace(" ", "_")
 
 
-def unusual_scoring(domain: Domain, settings: Settings, checkpoint: Path | None) -> list[str]:
-    """In a few words each, what is not as usual in the scoring that is asked for."""
-    size = [] if checkpoint is None else _other_size(domain, settings, checkpoint)
-    return [
-        *size,
-        *["target statistics"] * (settings.bn_statistics == TARGET),
-        *views_in_words(settings),
-    ]
-
-
-def _other_size(domain: Domain, settings: Settings, checkpoint: Path) -> list[str]:
-    """The size where the command gives another one than that of the checkpoint's run."""
+def unusual_scoring(domain: Domain, settings: Settings, checkpoint: Path) -> list[str]:
+    """Return what is unusual in the scoring that the settings ask for, each in a few words: a size
+    other than that of the checkpoint's run, target statistics, several views."""
+    ways = ["target statistics"] * (settings.bn_statistics == TARGET) + views_in_words(settings)
     if settings.eval_scales or settings.given.isdisjoint(SIZES):
-        return []
+        return ways
     size = resize_size(domain, settings)
     usual = resize_size(domain, as_trained(replace(settings, given=frozenset()), checkpoint))
-    return [] if size == usual else [_in_words(size)]
+    return ways if size == usual else [_in_words(size), *ways]
 
 
 def views_in_words(settings: Settings) -> list[str]:
+    """Return the views of an image beside the usual one, each in a few words."""
     scales = "-".join(map(str, settings.eval_scales))
     return [f"scales {scales}"] * bool(scales) + ["flip"] * settings.eval_flip
 
 
 def write_scores(
-    run: RunFolder, name: str, record: Mapping[str, Any], evaluation: Evaluation
+    folder: Path,
+    record: Mapping[str, Any],
+    evaluation: Evaluation,
+    settings: Settings,
+    *,
+    suffix: str,
 ) -> None:
-    """The confusion counts of every image as arrays, a picture of the evaluation's predictions,
-    and a record as JSON, under one name; the JSON, by which a step is done, is written last."""
+    """Write the confusion counts of every image, a picture of predictions, and the record as JSON.
+
+    The three share one name, such as `validation_cityscapes`, the `suffix` of the checkpoints and
+    that of the scoring. The name is for people: `find_scores` reads the record. The JSON, by which
+    a step is done, is written last.
+    """
+    run, domain = RunFolder(folder), Domain(record["validation"]["domain"])
+    suffix += scoring_suffix(domain, settings, scored_checkpoints(record)[0])
+    name = f"validation_{domain.value.lower()}{suffix}"
     names, counts = np.array(list(evaluation.images)), evaluation.image_counts()
     run.write_arrays(f"{name}.npz", names=names, counts=counts)
     title = f"{run.path.name}: {name}, {scored_on(record['validation'])}"
@@ -125,10 +114,61 @@ def write_scores(
     print(f"scores and pictures: {picture.with_suffix('.*')}")
 
 
+def scored_checkpoints(record: Mapping[str, Any]) -> list[Path]:
+    """Return the checkpoint of a record of scores, or those of its ensemble; none for another
+    record."""
+    members = record.get("members", [record])
+    found = [Path(one["checkpoint"]) for one in members if "checkpoint" in one]
+    return found if "validation" in record else []
+
+
+def find_scores(
+    folder: Path, domain: Domain, size: tuple[int, int]
+) -> dict[Kind, tuple[Path, dict[str, Any]]]:
+    """Return the file and the record of a run's or an ensemble's own scores on a data set, by kind.
+
+    A record tells which checkpoints it is of, and how they were scored; a field that an old record
+    lacks is at its default. Scores of several views, and of other checkpoints that lie in the
+    folder, are left out. Of several scores of a kind the one at `size` counts.
+    """
+    found: dict[Kind, tuple[Path, dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = RunFolder(folder).read_json(path.name)
+        validation = record.get("validation", {})
+        select = _own_select(record, folder)
+        plain = not (validation.get("scales") or validation.get("flip"))
+        if select and plain and validation.get("domain", Domain.CITYSCAPES.value) == domain.value:
+            kind = select, record.get("bn_statistics", TRAINING)
+            if kind not in found or scored_size(record) == size:
+                found[kind] = path, record
+    return found
+
+
+def scored_size(record: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the size at which networks saw the images; empty where it is not recorded."""
+    return tuple(record["validation"].get("image_size") or ())
+
+
+def _own_select(record: Mapping[str, Any], folder: Path) -> str | None:
+    """Return the `--select` that a record in a folder is of; None where it is no record of scores,
+    or one of checkpoints that do not belong to the folder."""
+    checkpoints = scored_checkpoints(record)
+    if not checkpoints:
+        return None
+    if "members" in record:
+        settings = record["settings"]
+        return None if settings.get("mbt_checkpoints") else settings["select"]
+    (checkpoint,) = checkpoints
+    own = checkpoint.resolve().parent.name == folder.resolve().name
+    return (
+        {name: select for select, name in CHECKPOINTS.items()}.get(checkpoint.name) if own else None
+    )
+
+
 def scoring_record(
     domain: Domain, settings: Settings, evaluation: Evaluation, statistics: str
 ) -> dict[str, Any]:
-    """What traces a score to its making: data, sizes, statistics, machine, versions, settings."""
+    """Return how a score was made: data, sizes, statistics, machine, versions, settings."""
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
     prepare = preparation(domain, settings, resizes_label=False)

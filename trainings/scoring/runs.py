@@ -1,4 +1,4 @@
-"""Finding the run whose checkpoint is meant."""
+"""The search for the run whose checkpoint a command means."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +13,15 @@ from utils.transforms import augmentation_codes
 ALIKE = ("optimizer", "backbone", "base_width")
 """Settings in which a run that is searched for must equal the command's."""
 
+CHECKPOINTS = {"best": BEST, "last": LATEST, "ema": EMA}
+"""File of the checkpoint that each `--select` means."""
+
 CANDIDATES_SHOWN = 3
 
 
 def own_run(settings: Settings, stem: str) -> Path:
-    """Folder of the run that these settings name. Raises UserError where it has no checkpoint."""
+    """Return the folder of the run that these settings name. Raise UserError where it has no
+    checkpoint."""
     folder = settings.save_model_path / settings.run_name(stem)
     name = selected(settings)
     if not (folder / name).exists():
@@ -29,11 +33,11 @@ def own_run(settings: Settings, stem: str) -> Path:
 
 
 class NoRun(UserError):
-    """A search found no run, or several; whoever searched adds what to do."""
+    """A search found no run, or several; the caller adds the remedy."""
 
 
 def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
-    """Folder of the run with the wanted settings, for a command that names no checkpoint.
+    """Return the folder of the wanted run, for a command that names no checkpoint.
 
     With a `--save_keyword` that is the run of that name, whatever its optimiser and network. Else
     it is one of the runs like these settings (see `find_runs`): the only one of equal augmentation,
@@ -64,7 +68,7 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
 
 
 def _named_run(folder: Path, wanted: Mapping[str, Any], checkpoint: str) -> Path:
-    """The folder that `--save_keyword` names. Raises NoRun where no such run lies there."""
+    """Return the folder that `--save_keyword` names. Raise NoRun where it holds no such run."""
     run = RunFolder(folder)
     found = run.read_settings() if run.has(SETTINGS) else {}
     if found and found["action"] != wanted["action"]:
@@ -84,7 +88,7 @@ def _flags(settings: Mapping[str, Any]) -> str:
 
 
 def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
-    """What keeps runs from being like these settings, as words; the first few."""
+    """Return in words how the first few runs differ from these settings."""
     words = []
     for path, run in list(runs.items())[:CANDIDATES_SHOWN]:
         if differing := {n: run[n] for n in ALIKE if run[n] != getattr(settings, n)}:
@@ -93,8 +97,8 @@ def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
 
 
 def selected(settings: Settings) -> str:
-    """The file of the checkpoint that `--select` means."""
-    return {"best": BEST, "last": LATEST, "ema": EMA}[settings.select]
+    """Return the file of the checkpoint that `--select` means."""
+    return CHECKPOINTS[settings.select]
 
 
 def find_runs(

@@ -9,31 +9,25 @@ from datasets.loading.sets import unlabelled_samples, validation_samples
 from trainings.experiment import Experiment
 from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough
 from trainings.scoring.checkpoints import checkpoint_to_score, load_checkpoints
-from trainings.scoring.record import (
-    STATISTICS,
-    at_size,
-    checkpoint_scores_name,
-    scoring_record,
-    write_scores,
-)
+from trainings.scoring.record import STATISTICS, at_size, scoring_record, write_scores
 from trainings.scoring.trained import as_trained
 from trainings.val import evaluate, print_scores, scores_table
 from utils.cli.settings import Settings
-from utils.disk.run_folder import RunFolder
+from utils.disk.run_folder import BEST
 from utils.errors import UserError
 from utils.utils import resolve_device
 
 
 def score(experiment: Experiment, settings: Settings) -> None:
-    """Scores the checkpoint that is named, else that of the experiment's own run."""
+    """Score the checkpoint that the command names, or else that of the experiment's own run."""
     folder, checkpoint = checkpoint_to_score(experiment, settings, search=False)
     settings = as_trained(settings, checkpoint)
     score_checkpoint(checkpoint, folder, experiment.validation, settings)
 
 
 def score_transfer(source: Experiment, settings: Settings) -> None:
-    """The domain shift: a network trained on the source, scored on Cityscapes; and how much of it
-    the statistics of the target take back."""
+    """Score a network that was trained on the source on Cityscapes: with its own batch-norm
+    statistics, which measures the domain shift, and with those of the target."""
     folder, checkpoint = checkpoint_to_score(source, settings, search=True)
     domain, settings = Domain.CITYSCAPES, as_trained(settings, checkpoint)
 
@@ -55,8 +49,10 @@ def score_transfer(source: Experiment, settings: Settings) -> None:
 def score_checkpoint(
     checkpoint: Path, folder: Path, domain: Domain, settings: Settings
 ) -> dict[str, Any]:
-    """The record of a checkpoint's scores on a domain's validation split with the chosen batch-norm
-    statistics, which are printed and left in the folder, too."""
+    """Score a checkpoint on a domain's validation split with the chosen batch-norm statistics.
+
+    Print the scores, write them into the folder, and return their record.
+    """
     doing = f"scored{at_size(domain, settings)}"
     (network,) = load_checkpoints([checkpoint], domain, settings, doing=doing)
     device = resolve_device(settings.device)
@@ -68,6 +64,8 @@ def score_checkpoint(
         **scores,
         **scoring_record(domain, settings, evaluation, settings.bn_statistics),
     }
-    name = checkpoint_scores_name(checkpoint, folder, domain, settings)
-    write_scores(RunFolder(folder), name, record, evaluation)
+    own = checkpoint.resolve().parent
+    usual = own == folder.resolve() and checkpoint.name == BEST
+    suffix = "" if usual else f"_{own.name}_{checkpoint.stem}"
+    write_scores(folder, record, evaluation, settings, suffix=suffix)
     return record

@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, NUM_CLASSES, PALETTE, colorize
 from datasets.toy_city import LABEL_ID, MARKER, draw_scene, drawn_from, files, looks, make_toy_city
-from tests.helpers import make_cityscapes, make_gta5
+from tests.support.helpers import make_cityscapes, make_gta5
 from utils.errors import UserError
 
 SIZE = (64, 96)

@@ -8,9 +8,8 @@ import main
 from tests.support.helpers import TINY
 from trainings.engine import timing
 from trainings.reproduction import estimate
-from trainings.reproduction.demo import recipe
+from trainings.reproduction.demo import demo_steps, recipe
 from trainings.reproduction.plan import make_plan
-from trainings.reproduction.reproduce import DEMO_SELF_TRAINING
 from utils import processes
 from utils.cli.command_line import parse_settings
 from utils.errors import UsageError
@@ -23,13 +22,13 @@ def parsed(*words):
 
 
 def plan(*words):
-    return make_plan(main.METHODS, parsed("--action", "reproduce", *words))
+    return make_plan(main.STEPS, parsed("--action", "reproduce", *words))
 
 
 def demo_plan(*words):
     settings = parsed("--action", "demo", *words)
     own = recipe(settings.explicit())
-    return make_plan(main.METHODS, settings, recipe=own, self_training=DEMO_SELF_TRAINING)
+    return make_plan(demo_steps(main.STEPS), settings, recipe=own)
 
 
 def test_the_steps_are_the_users_in_their_order_for_each_config_and_seed():

@@ -1,0 +1,101 @@
+"""The steps of the whole study: the one table that the plan, the results and the report read."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from datasets.catalog import Domain
+from trainings.experiment import Experiment
+from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.mbt import BETAS
+from utils.cli.settings import Settings
+
+AUGMENTATION = "C-S-HF"
+"""Augmentation of the one step that has any, unless `--aug_method` names another."""
+
+SOURCE_ONLY, FOURIER, SELF_TRAINING = "Source-only", "FDA", "SSL-FDA"
+ADAPTED_SOURCE_ONLY = f"{SOURCE_ONLY}, target statistics"
+
+
+class Work(Enum):
+    """The kinds of commands of a step."""
+
+    TRAIN = auto()
+    SCORE = auto()
+    ENSEMBLE = auto()
+    LABEL = auto()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of the table.
+
+    Attributes:
+        number: the step's number in the users' list.
+        title: its name in the tables of results.
+        experiment: what it trains, or whose networks it uses.
+        work: its commands, in order; a row without any only adds a line to the results.
+        flag: a flag that the step sets, with a training for each of `values`.
+        found: the results have a line for each value of `flag` that was trained, not for `values`.
+        domain: the data set that its line is scored on; a step without one has no line.
+        statistics: TARGET for a line that has only scores with the target's statistics.
+        baseline: the results compare all other lines with this one.
+        plan_title: its name in the plan, where that is another one.
+    """
+
+    number: str
+    title: str
+    experiment: Experiment
+    work: tuple[Work, ...] = (Work.TRAIN, Work.SCORE)
+    flag: str = ""
+    values: tuple[Any, ...] = ()
+    found: bool = False
+    domain: Domain | None = Domain.CITYSCAPES
+    statistics: str = TRAINING
+    baseline: bool = False
+    plan_title: str = ""
+
+    @property
+    def ensemble_round(self) -> int | None:
+        """The round of self-training whose networks are its ensemble, if it has one."""
+        if Work.ENSEMBLE not in self.work:
+            return None
+        return int("ssl_round" in self.experiment.distinguishing)
+
+    def title_with(self, value: Any) -> str:
+        """Return the title of the step with a value of its flag."""
+        return f"{self.title}, {value}" if isinstance(value, str) else f"{self.title} {value:g}"
+
+
+def users_steps(
+    *,
+    upper_bound: Experiment,
+    source_only: Experiment,
+    ada: Experiment,
+    fda: Experiment,
+    ssl_fda: Experiment,
+) -> tuple[Step, ...]:
+    """Return the users' list of steps, in their order."""
+    train, score, ensemble, label = Work.TRAIN, Work.SCORE, Work.ENSEMBLE, Work.LABEL
+    return (
+        Step("1.A", "Supervised on the target", upper_bound),
+        Step("1.B", SOURCE_ONLY, source_only, (train,), domain=Domain.GTA5),
+        Step("1.C", SOURCE_ONLY, source_only, (score,), baseline=True, plan_title="Domain shift"),
+        Step("1.C", ADAPTED_SOURCE_ONLY, source_only, (), statistics=TARGET),
+        Step(
+            "1.D", SOURCE_ONLY, source_only, flag="aug_method", values=(AUGMENTATION,), found=True
+        ),
+        Step("2", "ADA", ada),
+        Step("3.A", FOURIER, fda, flag="fda_beta", values=BETAS),
+        Step("3.B", "MBT", fda, (ensemble,)),
+        Step("3.C", "Pseudo-labels", fda, (label,), domain=None),
+        Step("3.C", SELF_TRAINING, ssl_fda, flag="fda_beta", values=BETAS, found=True),
+        Step("3.C", "MBT of SSL-FDA", ssl_fda, (ensemble,)),
+    )
+
+
+def run_flags(steps: Iterable[Step], experiment: Experiment) -> dict[str, Any]:
+    """Return the flags that tell an experiment's runs apart in the steps, with their defaults."""
+    own = {step.flag for step in steps if step.experiment is experiment and step.flag}
+    return {name: getattr(Settings, name) for name in sorted({"aug_method", *own})}
