@@ -14,13 +14,14 @@ import contextlib
 import gc
 import itertools
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +57,10 @@ FORMS = (*PRECISIONS, COMPILED)
 WARM_UP = 3
 """Steps before any that is measured: the first compile, choose algorithms and fill caches."""
 
+AHEAD = 4
+"""Batches of each worker that are not timed, and at least so many that are: a worker is always some
+batches ahead, and these would seem to take no time."""
+
 SHOWN = 8
 """Operators of a method in the table of a profile."""
 
@@ -78,11 +83,19 @@ class Bench:
         self.args, self.work = args, work
         self.device = torch.device(args.device)
         self.deadline = time.monotonic() + 60 * args.minutes
+        self.until = self.deadline
+
+    def begin(self, part: str, following: Sequence[str]) -> None:
+        """Give a part its share of the time that is left: what earlier parts spare, later ones
+        have."""
+        share = SHARES[part] / sum(SHARES[name] for name in (part, *following))
+        now = time.monotonic()
+        self.until = now + share * (self.deadline - now)
 
     @property
     def left(self) -> float:
-        """Seconds."""
-        return self.deadline - time.monotonic()
+        """Seconds that the part has."""
+        return self.until - time.monotonic()
 
     def settings(self, **changes) -> Settings:
         args, city = self.args, self.work / "city"
@@ -130,43 +143,67 @@ class Bench:
 
 
 def correctness(bench: Bench) -> Iterator[Attempt]:
-    """The tests of `pytest -m gpu`, by name."""
-    yield (), partial(_tested, bench, "-m", "gpu", "-k", bench.args.tests)
+    """The test functions of `pytest -m gpu`, one after the other."""
+    chosen = ("-m", "gpu", "-k", bench.args.tests)
+    for name in _collected(chosen, bench):
+        yield (name.rpartition("::")[2],), partial(_tested, bench, name, *chosen)
 
 
 def suite(bench: Bench) -> Iterator[Attempt]:
-    """All other tests, which mean the CPU, on this machine."""
-    parallel = ("-n", str(max(2, (os.cpu_count() or 2) // 2)), "--dist", "loadfile")
-    yield (), partial(_tested, bench, *parallel, "-k", bench.args.tests)
+    """All other tests, which mean the CPU, on this machine, file by file."""
+    chosen = ("-m", "not gpu", "-k", bench.args.tests)
+    for name in dict.fromkeys(name.partition("::")[0] for name in _collected(chosen, bench)):
+        yield (name,), partial(_tested, bench, name, *chosen)
 
 
-def _tested(bench: Bench, *words: str) -> list[Row]:
-    """A row for each test function: how many of its cases passed, seconds, and what failed."""
+def _collected(chosen: Sequence[str], bench: Bench) -> list[str]:
+    """The test functions, by file and name; where no time is left, one for all."""
+    if bench.left <= 0:
+        return ["all"]
+    found = _pytest(bench, "--collect-only", *chosen)
+    names = (line.partition("[")[0] for line in found.splitlines() if "::" in line)
+    return list(dict.fromkeys(names))
+
+
+def _tested(bench: Bench, name: str, *chosen: str) -> list[Row]:
+    """How many cases passed, seconds, and what failed."""
     report = bench.work / "tests.xml"
     report.unlink(missing_ok=True)
+    _pytest(bench, name, *chosen, f"--junitxml={report}")
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    run = [case for case in cases if case.find("skipped") is None]
+    failed = [case for case in run if {"failure", "error"} & {e.tag for e in case}]
+    seconds = sum(float(case.get("time")) for case in run)
+    which = ", ".join(case.get("name").partition("[")[2].strip("]") or "all" for case in failed)
+    return [(f"{len(run) - len(failed)} of {len(run)}", f"{seconds:.0f}", which)]
+
+
+def _pytest(bench: Bench, *words: str) -> str:
+    """What pytest prints; stopped with all that it has started when its time is over."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
     environment = {**os.environ, "GPU_TESTS_ON": bench.args.device}
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(
-            [*command, f"--junitxml={report}"],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            timeout=max(1.0, bench.left),
-        )
-    if not report.exists():
-        raise TimeoutError("no time left for all of it")
-    cases = list(ElementTree.parse(report).iter("testcase"))
-    rows = []
-    for name, group in itertools.groupby(cases, lambda case: case.get("name").partition("[")[0]):
-        own = list(group)
-        run = [case for case in own if case.find("skipped") is None]
-        failed = [case for case in run if {"failure", "error"} & {e.tag for e in case}]
-        seconds = sum(float(case.get("time")) for case in run)
-        which = ", ".join(case.get("name").removeprefix(name) or "all" for case in failed)
-        passed = f"{len(run) - len(failed)} of {len(run)}"
-        rows += [(name, passed, f"{seconds:.0f}", which)] if run else []
-    return rows
+    return within(bench.left, command, environment).stdout
+
+
+def within(
+    seconds: float, command: Sequence[str], environment: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess:
+    """The command with what it printed. Raises TimeoutExpired when the time is over; in any case no
+    process that it has started is left."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, _ = process.communicate(timeout=max(1.0, seconds))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, printed)
 
 
 # ------------------------------------------------------------------------------- speed and profile
@@ -251,11 +288,12 @@ def loaders(bench: Bench) -> Iterator[Attempt]:
 
 def _loaded(bench: Bench, codes: str, workers: int) -> list[Row]:
     data = bench.data("fda", bench.settings(aug_method=codes))
-    count = WARM_UP + workers + bench.args.steps
-    batches = training_batches(data, 0, count, num_workers=workers, device=bench.device)
-    for _ in range(WARM_UP + workers):  # those that the workers have ahead
+    ahead = max(WARM_UP, AHEAD * workers)
+    timed = max(bench.args.steps, ahead)
+    batches = training_batches(data, 0, ahead + timed, num_workers=workers, device=bench.device)
+    for _ in range(ahead):  # those that the workers make while the first ones are awaited
         next(batches)
-    seconds = _repeat(partial(next, batches), bench.args.steps, bench.args.device)
+    seconds = _repeat(partial(next, batches), timed, bench.args.device)
     return [(f"{bench.args.batch / seconds:.1f}",)]
 
 
@@ -295,12 +333,7 @@ def _demo(bench: Bench, words: Sequence[str]) -> list[Row]:
     command = [sys.executable, ROOT / "main.py", "--action", "demo", *places, *words]
     start = time.perf_counter()
     device = ("--device", bench.args.device)
-    subprocess.run(
-        list(map(str, (*command, *device))),
-        check=True,
-        stdout=subprocess.DEVNULL,
-        timeout=max(1.0, bench.left),
-    )
+    within(bench.left, list(map(str, (*command, *device)))).check_returncode()
     return [(f"{time.perf_counter() - start:.0f}",)]
 
 
@@ -319,8 +352,14 @@ PARTS = {
     "loaders": (loaders, ("augmentation", "workers", "pairs/s")),
     "curves": (curves, ("method", "precision", "mean loss of the last steps", "± over seeds")),
     "demo": (demo, ("command", "s")),
-    "suite": (suite, ("test", "passed", "s", "failed")),
+    "suite": (suite, ("tests", "passed", "s", "failed")),
 }
+
+SHARES = {
+    **{"correctness": 4, "speed": 4, "profile": 1, "loaders": 2, "curves": 2, "demo": 2},
+    "suite": 10,
+}
+"""Of the time."""
 
 
 def measured(bench: Bench, part: str) -> Iterator[str]:
@@ -335,6 +374,8 @@ def measured(bench: Bench, part: str) -> Iterator[str]:
         rows += [(first + row + ("",) * len(head))[: len(head)] for row in found]
         _forget(bench.args.device)
         yield markdown(rows)
+    if len(rows) == 1:
+        yield markdown([*rows, ("nothing was chosen", *("",) * (len(head) - 1))])
 
 
 def _repeat(call: Callable, times: int, device: str) -> float:
@@ -367,7 +408,9 @@ def fill(path: Path, part: str, text: str) -> None:
 
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    default = [part for part in PARTS if part != "suite"]
+    parser.add_argument("--parts", nargs="+", default=default, choices=PARTS)
+    parser.add_argument("--suite", action="store_true", help="all other tests, too, at the end")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"))
@@ -388,7 +431,9 @@ def main(argv: Sequence[str]) -> None:
     command = " ".join(["python benchmarks/gpu.py", *argv])
     with tempfile.TemporaryDirectory() as work:
         bench = Bench(args, Path(work))
-        for part in args.parts:
+        parts = list(dict.fromkeys([*args.parts, *(["suite"] if args.suite else [])]))
+        for number, part in enumerate(parts, 1):
+            bench.begin(part, parts[number:])
             for table in measured(bench, part):
                 text = f"{table}\n`{command}`, part {part}: {machine(args.device)}\n"
                 if out:

@@ -2,6 +2,9 @@
 
 import importlib
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,9 +59,21 @@ def test_correctness_is_the_tests_for_the_gpu(gpu, readme):
 
 
 def test_after_its_minutes_no_row_is_begun(gpu, readme):
-    gpu.main([*TINY, "--out", str(readme), "--minutes", "0"])
+    gpu.main([*TINY, "--out", str(readme), "--minutes", "0", "--suite"])
     assert "Open: no GPU" not in readme.read_text()
     assert readme.read_text().count("no time left") > len(gpu.PARTS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process is looked for in /proc")
+def test_a_command_whose_time_is_over_leaves_no_process(gpu, tmp_path):
+    words = f"sleep 60 & echo $! > {tmp_path}/child; wait"
+    with pytest.raises(subprocess.TimeoutExpired):
+        gpu.within(1.0, ["sh", "-c", words])
+    child = int((tmp_path / "child").read_text())
+    status, deadline = Path(f"/proc/{child}/stat"), time.monotonic() + 30
+    while status.exists() and ") Z " not in status.read_text():  # a zombie until its parent looks
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_without_a_gpu_it_says_so(gpu, capsys):
