@@ -92,7 +92,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def slow_precision(name: str, device: torch.device) -> str | None:
-    """Return a note that a `--precision` is slow on this GPU, with the remedy, if it is."""
+    """Return a note, with the remedy, where a `--precision` is slow on this GPU; None elsewhere."""
     if name != "bf16" or device.type == "cpu" or not _is_older(device):
         return None
     return (

@@ -155,7 +155,7 @@ def _sample(name: str, image: Path | None, label: Path | None, domain: Domain, s
 
 
 def _nothing_scored(report: "Report", domain: Domain, settings: Settings) -> Iterator[Finding]:
-    """Splits of whose labels no pixel is scored."""
+    """Yield a problem for each split in whose labels no pixel is scored."""
     folder = named_root(domain, settings)
     for split, frequencies in report.frequencies.items():
         if split.data_set == domain.value and not frequencies.pixels[:NUM_CLASSES].any():

@@ -54,7 +54,7 @@ class Frequencies:
         pixels: by train id, int64 [256].
         images: how many labels hold the train id, int64 [256].
         labels: how many were read.
-        values: what those hold of which nothing is scored.
+        values: the values in those labels that have no scored pixel.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.catalog import Domain
+from datasets.catalog import Domain, data_set
 from datasets.loading.sets import validation_samples
 from datasets.samples import SampleDataset
 from trainings.experiment import Experiment
@@ -228,7 +228,9 @@ def _draw_one(
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
         if of_kind:
-            title = f"{predictor.title}{_in_title(predictor, settings)}: {kind}"
+            images = f"{kind}, {len(of_kind)} of {len(samples)} validation images"
+            data = data_set(Domain.CITYSCAPES, settings)
+            title = f"{predictor.title}{_in_title(predictor, settings)}: {images} of {data}"
             picture = error_panel([rows[place] for place in of_kind], title=title)
             folder.save_picture(f"{kind}{suffix}.png", picture)
     print(f"{predictor.title}: {folder.path}/{{{','.join(chosen)}}}{suffix}.png")

@@ -185,7 +185,8 @@ def test_what_is_named_is_drawn_at_the_size_of_its_run(settings, tmp_path, capsy
     out = capsys.readouterr().out
     assert "drawn at 64x96 with the batch-norm" in out and "scored" not in out
     assert drawn(tmp_path, *best, "--image_size", "96", "128") == 0
-    assert "drawn at 96x128 with the batch-norm" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "drawn at 96x128, in proportion and scaled to cover it, with the batch-norm" in out
     kinds = ("fixed", "random", "worst", "best")
     names = {path.name for path in (tmp_path / "a/pictures").iterdir()}
     assert names == {f"{kind}{end}.png" for kind in kinds for end in ("", "_96x128")}
