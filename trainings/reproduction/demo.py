@@ -1,11 +1,13 @@
 """Toy City, and the recipe that trains on it in minutes."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from datasets.toy_city import make_toy_city
 from utils import processes
 from utils.cli.settings import Settings
+from utils.errors import UsageError
 from utils.utils import progress
 
 
@@ -17,8 +19,7 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
     optimizer = {} if chosen else {"optimizer": "adamw", "learning_rate": 2e-3}
     return {
         **optimizer,
-        "gta5_root": toy_root / "GTA5",
-        "cityscapes_root": toy_root / "Cityscapes",
+        **_roots(toy_root),
         "image_size": image_size,
         "source_resize": image_size,
         "base_width": 32,
@@ -28,6 +29,21 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
         "discriminator": "light",
         "select": "last",
     }
+
+
+def _roots(toy_root: Path) -> dict[str, Path]:
+    """Return the folders of the two data sets that Toy City stands for, by their flags."""
+    return {"gta5_root": toy_root / "GTA5", "cityscapes_root": toy_root / "Cityscapes"}
+
+
+def refuse_other_data(settings: Settings) -> None:
+    """Raise UsageError where the command names other data than Toy City."""
+    for flag, root in _roots(settings.toy_root).items():
+        if getattr(settings, flag) != root:
+            raise UsageError(
+                f"argument --{flag}: demo draws and trains on Toy City, at --toy_root; "
+                "--action reproduce takes your data"
+            )
 
 
 def make_toy_data(settings: Settings) -> None:
@@ -42,8 +58,5 @@ def make_toy_data(settings: Settings) -> None:
             progress=progress,
         )
     processes.wait_for_all()
-    print(
-        f"Toy City: --gta5_root {settings.toy_root / 'GTA5'} "
-        f"--cityscapes_root {settings.toy_root / 'Cityscapes'}",
-        flush=True,
-    )
+    roots = (f"--{flag} {root}" for flag, root in _roots(settings.toy_root).items())
+    print(f"Toy City: {' '.join(roots)}", flush=True)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from trainings.reproduction.demo import make_toy_data, recipe
+from trainings.reproduction.demo import make_toy_data, recipe, refuse_other_data
 from trainings.reproduction.estimate import DataSizes, data_sizes, plan_table, toy_sizes
 from trainings.reproduction.plan import Methods, Step, make_plan, plan_folder
 from trainings.reproduction.report import write_report
@@ -24,6 +24,7 @@ def reproduce(methods: Methods, settings: Settings) -> None:
 
 def demo(methods: Methods, settings: Settings) -> None:
     """`reproduce` on Toy City, which is drawn first."""
+    refuse_other_data(settings)
     plan = make_plan(
         methods,
         settings,
