@@ -22,6 +22,7 @@ from datasets.pairing import (
     is_named,
     listing,
     not_taken,
+    otherwise_named,
 )
 from datasets.reading import LabelKind, SampleFiles, say_once
 from utils.errors import UserError
@@ -43,7 +44,8 @@ def cityscapes_files(root: Path, split: str) -> list[SampleFiles]:
     A label is read from labelTrainIds where present, else from labelIds.
     """
     found = _found(*_layout(root), split)
-    existing_folder(found.label_folder, _remedy(split))
+    existing_folder(found.label_folder, _label_remedy(split))
+    _check_images(found, split)
     check_partners(found)
     return [
         one._replace(label=found.labels[one.place], kind=label_kind(found.labels[one.place]))
@@ -70,8 +72,7 @@ def cityscapes_images(root: Path, split: str) -> list[SampleFiles]:
     """The images of a split in the order of their names, without labels, which need not exist."""
     image_root, label_root = _layout(root, labelled=False)
     found = _found_images(image_root, label_root, split)
-    if not found.images:
-        raise UserError(f"{found.image_folder} holds no *{IMAGE}.png files: {_remedy(split)}")
+    _check_images(found, split)
     check_doubled(found)
     return _samples(found)
 
@@ -93,6 +94,23 @@ def with_pseudo_labels(
             "command that made them makes the missing ones, --action generate_pseudo_labels"
         )
     return [files._replace(label=labels[files.name], kind=LabelKind.PSEUDO) for files in images]
+
+
+def _check_images(found: Found, split: str) -> None:
+    if not found.images:
+        raise UserError(no_images(found.image_folder, split))
+
+
+def no_images(folder: Path, split: str) -> str:
+    """Say that a split's folder holds no image, or how many pictures only lack the ending."""
+    if others := otherwise_named(listing(folder, deep=True), IMAGE):
+        first = others[0]
+        pictures = "1 picture there is" if len(others) == 1 else f"{len(others)} pictures there are"
+        return (
+            f"{folder}: {pictures} not named *{IMAGE}.png or .jpg, such as {first.name}: rename "
+            f"them, for example to {first.stem}{IMAGE}{first.suffix}"
+        )
+    return f"{folder} holds no *{IMAGE}.png files: {_remedy(split)}"
 
 
 def _samples(found: Found) -> list[SampleFiles]:
@@ -140,6 +158,12 @@ def _layout(root: Path, *, labelled: bool = True) -> tuple[Path, Path]:
     for images, labels in LAYOUTS:
         if (root / images).is_dir() and ((root / labels).is_dir() or not labelled):
             return root / images, root / labels
+    for images, labels in LAYOUTS if labelled else ():
+        if any((root / images / split).is_dir() for split in ("train", "val")):
+            raise UserError(
+                f"{root} holds {images} but no {labels}: put the labels there; the validation "
+                "split needs them, adaptation's training images do not"
+            )
     known = " nor ".join(
         f"{images} with {labels}" if labelled else images for images, labels in LAYOUTS
     )
@@ -147,6 +171,11 @@ def _layout(root: Path, *, labelled: bool = True) -> tuple[Path, Path]:
         f"{root} holds neither {known}: unpack Cityscapes there, or name its folder with "
         "--cityscapes_root"
     )
+
+
+def _label_remedy(split: str) -> str:
+    needs = "the validation split needs labels" if split == "val" else "supervised training does"
+    return f"unpack the labels of the {split} split of Cityscapes there; {needs}"
 
 
 def _remedy(split: str) -> str:

@@ -62,9 +62,13 @@ def not_taken(listed: Listing, ending: str | None = None) -> list[str]:
     pictures without it."""
     reasons = listed.left_out()
     if ending is not None:
-        others = [p for p in listed.paths if is_picture(p) and not is_named(p, ending)]
-        reasons[f"not named *{ending}.png or .jpg"] = others
+        reasons[f"not named *{ending}.png or .jpg"] = otherwise_named(listed, ending)
     return left_out_sentences(reasons)
+
+
+def otherwise_named(listed: Listing, ending: str) -> list[Path]:
+    """Return the pictures whose names do not have this ending before the suffix."""
+    return [path for path in listed.paths if is_picture(path) and not is_named(path, ending)]
 
 
 def is_named(path: Path, ending: str) -> bool:

@@ -14,7 +14,13 @@ from datasets.catalog import Domain, named_root, preparation, root_of
 from datasets.check.files import Reader
 from datasets.check.findings import Files, Finding, Kind, Part, size_in_words
 from datasets.check.report import Report, tables
-from datasets.cityscapes import cityscapes_files, cityscapes_images, found_cityscapes, label_kind
+from datasets.cityscapes import (
+    cityscapes_files,
+    cityscapes_images,
+    found_cityscapes,
+    label_kind,
+    no_images,
+)
 from datasets.gta5 import found_gta5, gta5_files, left_out
 from datasets.labels import NUM_CLASSES
 from datasets.loading.batches import each_item
@@ -112,6 +118,8 @@ def _unpartnered(found: Found, domain: Domain, split: str) -> Iterator[Finding]:
         return  # too few for a split, which is training's to say
     if not images:
         sentence = f"{image_folder} holds no images of the {split} split: put them there"
+        if domain is Domain.CITYSCAPES:
+            sentence = no_images(image_folder, split)
         yield Finding(Kind.MISSING, image_folder, sentence)
     elif not labels:
         yield _no_labels(label_folder, domain, split)

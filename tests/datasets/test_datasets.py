@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -276,3 +278,22 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(tmp_path):
     assert first.image.dtype == torch.uint8 and first.image.shape == (3, 64, 96)
     assert first.label.dtype == torch.uint8 and first.label.shape == (64, 96)
     assert type(first.image) is torch.Tensor
+
+
+def test_pictures_of_cityscapes_without_its_ending_are_counted_with_the_remedy(tmp_path):
+    root = make_cityscapes(tmp_path)
+    for folder in ("train/aachen", "val/ulm"):
+        for path in (root / "leftImg8bit" / folder).iterdir():
+            path.rename(path.with_name(path.name.replace("_leftImg8bit", "")))
+    for read, split, count in ((cityscapes_files, "val", 3), (cityscapes_images, "train", 4)):
+        named = rf"{count} pictures there are not named \*_leftImg8bit.png or .jpg, such as \w+.png"
+        with pytest.raises(UserError, match=rf"{named}: rename them, for .*_leftImg8bit\.png"):
+            read(root, split)
+
+
+def test_cityscapes_without_any_label_names_what_is_missing(tmp_path):
+    root = make_cityscapes(tmp_path)
+    shutil.rmtree(root / "gtFine")
+    with pytest.raises(UserError, match="holds leftImg8bit but no gtFine: put the labels there"):
+        cityscapes_files(root, "val")
+    assert len(cityscapes_images(root, "train")) == 4

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from datasets.toy_city import make_toy_city
 from trainings.reproduction.steps import Step
 from utils import processes
 from utils.cli.settings import Settings
+from utils.errors import UsageError
 from utils.utils import progress
 
 SELF_TRAINING_BETAS = (0.05,)
@@ -32,8 +34,7 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
     optimizer = {} if chosen else {"optimizer": "adamw", "learning_rate": 2e-3}
     return {
         **optimizer,
-        "gta5_root": toy_root / "GTA5",
-        "cityscapes_root": toy_root / "Cityscapes",
+        **_roots(toy_root),
         "image_size": image_size,
         "source_resize": image_size,
         "base_width": 32,
@@ -43,6 +44,21 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
         "discriminator": "light",
         "select": "last",
     }
+
+
+def _roots(toy_root: Path) -> dict[str, Path]:
+    """Return the folders of the two data sets that Toy City stands for, by their flags."""
+    return {"gta5_root": toy_root / "GTA5", "cityscapes_root": toy_root / "Cityscapes"}
+
+
+def refuse_other_data(settings: Settings) -> None:
+    """Raise UsageError where the command names other data than Toy City."""
+    for flag, root in _roots(settings.toy_root).items():
+        if getattr(settings, flag) != root:
+            raise UsageError(
+                f"argument --{flag}: demo draws and trains on Toy City, at --toy_root; "
+                "--action reproduce takes your data"
+            )
 
 
 def make_toy_data(settings: Settings) -> None:
@@ -57,8 +73,5 @@ def make_toy_data(settings: Settings) -> None:
             progress=progress,
         )
     processes.wait_for_all()
-    print(
-        f"Toy City: --gta5_root {settings.toy_root / 'GTA5'} "
-        f"--cityscapes_root {settings.toy_root / 'Cityscapes'}",
-        flush=True,
-    )
+    roots = (f"--{flag} {root}" for flag, root in _roots(settings.toy_root).items())
+    print(f"Toy City: {' '.join(roots)}", flush=True)

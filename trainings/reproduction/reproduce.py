@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from trainings.reproduction.demo import demo_steps, make_toy_data, recipe
+from trainings.reproduction.demo import demo_steps, make_toy_data, recipe, refuse_other_data
 from trainings.reproduction.estimate import DataSizes, data_sizes, plan_table, toy_sizes
 from trainings.reproduction.plan import PlannedStep, make_plan, plan_folder
 from trainings.reproduction.report import write_report
@@ -26,6 +26,7 @@ def reproduce(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
 
 def demo(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
     """Do the same on Toy City, which is drawn first."""
+    refuse_other_data(settings)
     plan = make_plan(demo_steps(steps), settings, recipe=recipe(settings.explicit()))
     if settings.dry_run:
         _show(plan, toy_sizes(settings), settings)

@@ -160,3 +160,12 @@ def test_the_images_of_a_validation_are_shared_by_the_processes(monkeypatch, cou
     monkeypatch.setattr(processes, "count", lambda: count)
     monkeypatch.setattr(estimate, "timed", lambda *_, **__: [9.0, 8.0])
     assert estimate.image_seconds(parsed(*TINY_STEP), (64, 96)) == 8.0 / 4 / count
+
+
+@pytest.mark.parametrize("flag", ["--gta5_root", "--cityscapes_root"])
+def test_the_demo_refuses_data_of_the_user(tmp_path, monkeypatch, capsys, flag):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["--action", "demo", "--dry_run", flag, "mine"]) == 2
+    error = capsys.readouterr().err
+    assert f"argument {flag}: demo draws and trains on Toy City" in error
+    assert "--action reproduce takes your data" in error
