@@ -16,7 +16,7 @@ from datasets.samples import SampleDataset
 from trainings.experiment import Experiment
 from trainings.scoring.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
-from trainings.scoring.record import at_size, scoring_record, scoring_suffix, unusual_scoring
+from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
 from trainings.scoring.runs import find_runs, selected
 from trainings.scoring.trained import as_trained
 from trainings.val import Evaluation, evaluate_each, in_percent, scored_on, scores_table
@@ -53,8 +53,7 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
             f"argument --picture_index: {settings.picture_index} is not below the {len(samples)} "
             "images of the validation split"
         )
-    doing = f"drawn{at_size(Domain.CITYSCAPES, settings)}"
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings, doing=doing)
+    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings, doing="drawn")
     device = resolve_device(settings.device)
     evaluations = evaluate_each(loaded, samples, settings, device, pictured=())
     accuracies = [list(evaluation.image_accuracy.values()) for evaluation in evaluations]

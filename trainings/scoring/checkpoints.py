@@ -7,12 +7,13 @@ import torch
 
 from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples
+from datasets.reading import SampleFiles
 from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from model.weights import load_network
 from trainings.experiment import Experiment, new_network
 from trainings.scoring.batch_norm import TARGET, reestimate_statistics
-from trainings.scoring.record import STATISTICS, views_in_words
+from trainings.scoring.record import STATISTICS, at_size, views_in_words
 from trainings.scoring.runs import NoRun, find_run, own_run, selected
 from trainings.scoring.trained import as_trained
 from utils.cli.settings import Settings
@@ -78,10 +79,20 @@ def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
 
 
 def load_checkpoints(
-    checkpoints: Sequence[Path], domain: Domain, settings: Settings, *, doing: str = ""
+    checkpoints: Sequence[Path],
+    domain: Domain,
+    settings: Settings,
+    *,
+    doing: str = "",
+    seen: Sequence[SampleFiles] | None = None,
 ) -> list[BiSeNet]:
-    """Networks on the device, folded, with the batch-norm statistics that are chosen, which is
-    printed after what is `doing` with them; `domain` is what they are going to see."""
+    """Load the checkpoints, apply --bn_statistics, fold, and move to the device.
+
+    Args:
+        domain: the data set of the images that the networks are going to see.
+        doing: the use of the networks in one word, such as "scored", for the line that is printed.
+        seen: those images, whose sizes that line names; by default the validation split.
+    """
     device = resolve_device(settings.device)
     if note := slow_precision(settings.precision, device):
         print(note)
@@ -94,5 +105,6 @@ def load_checkpoints(
         samples = unlabelled_samples(domain, settings)
         reestimate_statistics(networks, samples, settings, device)
     how = ", ".join([STATISTICS[settings.bn_statistics], *views_in_words(settings)])
-    print(f"{doing} with {how}".lstrip(), flush=True)
+    size = at_size(domain, settings, seen) if doing else ""
+    print(f"{doing}{size} with {how}".lstrip(), flush=True)
     return [folded(network) for network in networks]

@@ -12,7 +12,7 @@ from datasets.loading.sets import validation_samples
 from trainings.experiment import Experiment
 from trainings.scoring.checkpoints import NONE, find_checkpoint, lacks_augmentation
 from trainings.scoring.predictors import Predictor, load_predictors
-from trainings.scoring.record import at_size, scoring_record, write_scores
+from trainings.scoring.record import scoring_record, write_scores
 from trainings.scoring.runs import NoRun, find_runs
 from trainings.scoring.trained import as_trained
 from trainings.val import evaluate_each, print_scores, scores_table
@@ -31,8 +31,7 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     folder = ensemble_folder(members, settings)
     ensemble = Predictor(f"ensemble of the {len(members)}", tuple(members))
     predictors = [*(Predictor(str(path), (path,)) for path in members), ensemble]
-    doing = f"scored{at_size(domain, settings)}"
-    score_maps = load_predictors(predictors, domain, settings, doing=doing)
+    score_maps = load_predictors(predictors, domain, settings, doing="scored")
     samples = validation_samples(domain, settings)
     device = resolve_device(settings.device)
     evaluations = evaluate_each(score_maps, samples, settings, device)

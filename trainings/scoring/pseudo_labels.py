@@ -28,7 +28,7 @@ from model.ensemble import Ensemble
 from trainings.experiment import Experiment
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.mbt import find_members
-from trainings.scoring.record import at_size, refuse_views
+from trainings.scoring.record import refuse_views
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from trainings.scoring.trained import as_trained
 from utils import processes
@@ -83,8 +83,9 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
         if finished:
             print(f"{folder.path} is finished; --overwrite makes it afresh")
         else:
-            doing = f"labelled{at_size(Domain.CITYSCAPES, settings, samples.files)}"
-            networks = load_checkpoints(members, Domain.CITYSCAPES, settings, doing=doing)
+            networks = load_checkpoints(
+                members, Domain.CITYSCAPES, settings, doing="labelled", seen=samples.files
+            )
             making.run(Ensemble(networks), settings)
             processes.wait_for_all()
     _print_summary(folder)

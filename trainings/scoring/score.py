@@ -9,7 +9,7 @@ from datasets.loading.sets import unlabelled_samples, validation_samples
 from trainings.experiment import Experiment
 from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough
 from trainings.scoring.checkpoints import checkpoint_to_score, load_checkpoints
-from trainings.scoring.record import STATISTICS, at_size, scoring_record, write_scores
+from trainings.scoring.record import STATISTICS, scoring_record, write_scores
 from trainings.scoring.trained import as_trained
 from trainings.val import evaluate, print_scores, scores_table
 from utils.cli.settings import Settings
@@ -53,8 +53,7 @@ def score_checkpoint(
 
     Print the scores, write them into the folder, and return their record.
     """
-    doing = f"scored{at_size(domain, settings)}"
-    (network,) = load_checkpoints([checkpoint], domain, settings, doing=doing)
+    (network,) = load_checkpoints([checkpoint], domain, settings, doing="scored")
     device = resolve_device(settings.device)
     evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
     scores = evaluation.scores()
