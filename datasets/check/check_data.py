@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.catalog import Domain, named_root, preparation, root_of
+from datasets.catalog import Domain, data_set, named_root, preparation, root_of
 from datasets.check.files import Reader
 from datasets.check.findings import Files, Finding, Kind, Part, size_in_words
 from datasets.check.report import Report, tables
@@ -69,6 +69,9 @@ def check_data(settings: Settings) -> None:
 
 def _read_all(settings: Settings) -> "Report":
     report, files = Report(), []
+    for domain in Domain:
+        with contextlib.suppress(UserError):  # a missing folder is a finding of its own
+            report.names[domain.value] = data_set(domain, settings)
     for domain in Domain:
         for split in SPLITS:
             with report.noting(Kind.MISSING, domain, settings):

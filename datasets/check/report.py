@@ -26,6 +26,7 @@ class Report:
     Attributes:
         findings: by data set, in the order of the files.
         left_out: known bad pairs of GTA5, which are not read.
+        names: what lies in the place of each data set, such as "Toy City, real look".
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Report:
         self.tallies: dict[Part, Tally] = {}
         self.frequencies: dict[Part, Frequencies] = {}
         self.left_out = 0
+        self.names: dict[str, str] = {}
         self._first: dict[str, Files] = {}
 
     def note(self, data_set: str, findings: Iterable[Finding]) -> None:
@@ -90,6 +92,7 @@ class Report:
                 for data_set, findings in self.findings.items()
                 for finding in findings
             ],
+            "names": self.names,
             "left_out": {Domain.GTA5.value: self.left_out},
             "parts": [
                 {**part._asdict(), **tally.to_json()} for part, tally in self.tallies.items()
@@ -111,7 +114,7 @@ def _duplicate(files: Files, first: Files) -> Finding:
 
 def tables(report: Report) -> str:
     """The report to read: what is there, what was found, and the classes."""
-    sections = []
+    sections = [f"{one}: {name}\n" for one, name in report.names.items() if name != one]
     if report.tallies:
         sections.append(markdown(_part_rows(report.tallies), numbers=(3, 4, 5)))
     if report.left_out:

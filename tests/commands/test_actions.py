@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import ImageDraw
 
 import main
 from datasets.labels import CLASS_NAMES
@@ -457,3 +458,21 @@ def test_every_method_trains_in_bfloat16(here, action, capsys):
     assert in_process(*words, action=action) == 0
     assert "on cpu in bfloat16" in capsys.readouterr().out
     assert scores(here / "runs" / f"bf16_{action}")["precision"] == "bfloat16"
+
+
+def test_pictures_and_the_check_of_data_say_that_they_are_of_toy_city(here, monkeypatch, capsys):
+    titles = []
+    write = ImageDraw.ImageDraw.text
+
+    def text(draw, place, words, *style):
+        titles.append(words)
+        write(draw, place, words, *style)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    assert in_process("--num_epochs", "1", "--save_keyword", "titled") == 0
+    assert "titled, epoch 1: Toy City, synthetic look, 1 validation image" in titles
+    words = ("--save_model_path", "runs", "--num_workers", "0", "--image_size", "64", "96")
+    main.main(["--action", "check_data", *ROOTS, *words, "--batch_size", "2"])
+    assert "GTA5: Toy City, synthetic look\n" in capsys.readouterr().out
+    record = json.loads((here / "runs" / "check_data" / "check_data.json").read_text())
+    assert record["names"]["Cityscapes"] == "Toy City, real look"

@@ -344,7 +344,8 @@ def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys
     assert report(folder=copy.parent) == 0
     for name in WRITTEN:
         assert (copy / name).read_bytes() == (runs / name).read_bytes(), name
-    assert f"{REAL}: config2, seed 0, last epochs: the same images, side by side" in written
+    title = "config2, seed 0, last epochs: the same images, side by side"
+    assert f"{REAL}, 3 validation images: {title}" in written
     capsys.readouterr()
     (copy / "predictions_config1.png").unlink()
     assert report("--cityscapes_root", "nowhere", folder=copy.parent) == 0

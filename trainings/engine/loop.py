@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,13 @@ from utils.utils import (
 )
 
 
+class DataNames(NamedTuple):
+    """The data of a training in words: the sets that it trains on, and what it is scored on."""
+
+    training: str
+    validation: str
+
+
 def fit(
     method: Method,
     data: TrainingData,
@@ -41,12 +48,15 @@ def fit(
     run: RunFolder,
     settings: Settings,
     device: torch.device,
+    *,
+    names: DataNames,
 ) -> tuple[TrainState, Evaluation]:
     """Trains to the last epoch, from the run's latest checkpoint where there is one.
 
     Args:
         method: on the device.
         validate: scores a network on the validation split.
+        names: the data sets, for the titles of pictures.
 
     Returns the final state and the evaluation of the last epoch.
     Raises UserError where a loss is not finite, and Stopped after a signal, with all saved.
@@ -80,7 +90,7 @@ def fit(
         compile_parts(method)
     model = processes.averaging(method)
     with Stop() as stop:
-        training = Training(model, state, data, run, settings, precision, stop)
+        training = Training(model, state, data, run, settings, precision, stop, names)
         try:
             evaluation = training.run(batches, validate)
         except Stopped:
@@ -130,8 +140,9 @@ class Training:
         settings: Settings,
         precision: torch.dtype,
         stop: Stop,
+        names: DataNames,
     ):
-        self.model, self.state, self.data = model, state, data
+        self.model, self.state, self.data, self.names = model, state, data, names
         self.folder, self.settings = run, settings
         self.precision, self.stop = precision, stop
         device = next(state.method.parameters()).device
@@ -169,7 +180,7 @@ class Training:
                     shared = processes.with_first_buffers
                     evaluation = validate(shared(state.method.network))
                     average = state.average and validate(shared(state.average.module))
-                row |= _record_validation(evaluation, state, self.folder)
+                row |= _record_validation(evaluation, state, self.folder, on=self.names.validation)
                 if average:
                     row |= _record_average(average, state, self.folder)
             improved = state.best is not None and state.best["epoch"] == epoch
@@ -200,7 +211,7 @@ class Training:
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
                 if state.steps_left == 0:
-                    show_pictures(parts[0], state, self.folder)
+                    show_pictures(parts[0], state, self.folder, on=self.names.training)
                 bar.update(self.data.batch_size)
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:
@@ -277,9 +288,12 @@ def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None
 
 
 def _record_validation(
-    evaluation: Evaluation, state: TrainState, run: RunFolder
+    evaluation: Evaluation, state: TrainState, run: RunFolder, *, on: str
 ) -> dict[str, float]:
-    """Prints and draws the scores and keeps the best; the scalars of the epoch's row."""
+    """Print and draw the scores and keep the best; return the scalars of the epoch's row.
+
+    `on` names the data set and the number of its images.
+    """
     epoch = state.epoch + 1
     scores = {"epoch": epoch, **evaluation.scores()}
     print(f"{run.path.name} after epoch {epoch}:")
@@ -290,7 +304,7 @@ def _record_validation(
         weights = state.method.network.state_dict()
         run.save_checkpoint(BEST, {"network": weights, "scores": scores})
     state.last = scores
-    picture = panel(evaluation.rows, title=f"{run.path.name}, epoch {epoch}")
+    picture = panel(evaluation.rows, title=f"{run.path.name}, epoch {epoch}: {on}")
     run.save_picture("validation.png", picture)
     run.show("validation", picture, state.step)
     summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}

@@ -17,7 +17,7 @@ from datasets.loading.sets import (
 )
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
-from trainings.engine.loop import fit
+from trainings.engine.loop import DataNames, fit
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import conclude, introduce
 from trainings.experiment import Experiment, build_network
@@ -25,7 +25,7 @@ from trainings.method import Method
 from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
-from trainings.val import Evaluation, evaluate, print_scores
+from trainings.val import Evaluation, evaluate, print_scores, scored_on
 from utils import processes
 from utils.cli.settings import Settings
 from utils.disk.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
@@ -145,11 +145,16 @@ def _train(
         size = "x".join(map(str, settings.image_size))
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
+    sets = [data_set(one.domain, settings) for one in seen]
+    counted = {"data_set": sets.pop(), "images": len(validation)}
+    on = scored_on({"domain": experiment.validation.value, **counted})
+    names = DataNames(" → ".join(sets), on)
+
     def validate(scored: BiSeNet) -> Evaluation:
         return evaluate(scored, validation, settings, device)
 
     try:
-        state, last = fit(method, data, validate, run, settings, device)
+        state, last = fit(method, data, validate, run, settings, device, names=names)
         conclude(run, state.step)
     finally:
         run.close()

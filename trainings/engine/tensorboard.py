@@ -28,9 +28,9 @@ def class_curves(class_iou: Mapping[str, float | None]) -> dict[str, float]:
     return {f"val_IoU/{name}": iou for name, iou in class_iou.items() if iou == iou}
 
 
-def show_pictures(batch: Batch, state: TrainState, run: RunFolder) -> None:
+def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -> None:
     """Draws what the method makes of a batch, after the epochs 1, 2, 4, 8 and so on: it differs by
-    its images more than by the epoch."""
+    its images more than by the epoch. `on` names the data sets."""
     epoch = state.epoch + 1
     if not run.writes or epoch & (epoch - 1):
         return
@@ -41,7 +41,7 @@ def show_pictures(batch: Batch, state: TrainState, run: RunFolder) -> None:
             name: image.clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
             for name, image in pictures.items()
         }
-        sheet = side_by_side(arrays, title=f"{run.path.name}, epoch {epoch}")
+        sheet = side_by_side(arrays, title=f"{run.path.name}, epoch {epoch}: {on}")
         run.show("training", sheet, state.step)
 
 

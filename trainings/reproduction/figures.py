@@ -165,7 +165,7 @@ def _draw_sheet(
         return None
     shares = (part / (SHEET_ROWS - 1) for part in range(SHEET_ROWS))
     places = {round(share * (len(samples) - 1)): "" for share in shares}
-    data = data_set(Domain.CITYSCAPES, chosen)
+    data = f"{data_set(Domain.CITYSCAPES, chosen)}, {len(samples)} validation images"
     title = f"{data}: {config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
     out.save_picture(name, comparison_sheet(several, places, samples, chosen, title=title))
     return name

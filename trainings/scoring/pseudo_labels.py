@@ -150,7 +150,7 @@ class _Making:
         processes.wait_for_all()
         if not self.folder.writes:
             return
-        self._draw()
+        self._draw(data_set(Domain.CITYSCAPES, settings))
         self.folder.write_json(SUMMARY, self._summary(settings))
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
@@ -194,7 +194,7 @@ class _Making:
                 folder = RunFolder(path.parent, shared=True)
                 writers.submit(folder.save_picture, path.name, label.cpu().numpy())
 
-    def _draw(self) -> None:
+    def _draw(self, data: str) -> None:
         last = len(self.samples) - 1
         places = dict.fromkeys(round(part * last / (PICTURED - 1)) for part in range(PICTURED))
         rows = [
@@ -205,8 +205,8 @@ class _Making:
             )
             for place in places
         ]
-        heading = "pseudo-label"
-        sheet = label_panel(rows, title=self.folder.path.name, heading=heading)
+        title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"
+        sheet = label_panel(rows, title=title, heading="pseudo-label")
         print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
 
     def _path(self, files: SampleFiles) -> Path:

@@ -106,6 +106,7 @@ class BarChart(NamedTuple):
             axes.set_ylim(self.groups - 0.5, -0.5)
             axes.grid(axis="x")
             axes.tick_params(labeltop=True)
+            axes.locator_params(axis="x", nbins=6)
             axes.xaxis.set_major_formatter("{x:g} %")
 
 

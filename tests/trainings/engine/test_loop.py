@@ -244,7 +244,7 @@ def test_of_equal_scores_the_first_is_best(here, monkeypatch):
     state = SimpleNamespace(best=None, step=1, epoch=0, method=SimpleNamespace(network=network))
     for epoch in (0, 1):
         state.epoch = epoch
-        loop._record_validation(evaluation, state, RunFolder(here / "equal"))
+        loop._record_validation(evaluation, state, RunFolder(here / "equal"), on="data")
     assert state.best["epoch"] == 1 and state.last["epoch"] == 2
 
 
