@@ -305,7 +305,7 @@ def test_a_finished_run_is_not_one_of_another_precision(here, capsys):
 def test_in_fp32_the_remedy_is_another_one(here, monkeypatch, capsys):
     assert disturbed(monkeypatch, "float", spoiled(2)) == 1
     error = capsys.readouterr().err
-    assert "start afresh with a lower --learning_rate" in error and "--precision" not in error
+    assert "start again with a lower --learning_rate" in error and "--precision" not in error
 
 
 # ---------------------------------------------------------------------- numbers that are not finite
