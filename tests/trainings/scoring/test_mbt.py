@@ -144,7 +144,7 @@ def test_an_ensemble_sees_the_size_of_its_members_unless_the_command_gives_anoth
         record = json.loads((folder / f"{name}.json").read_text())
         assert record["validation"]["image_size"] == size
         out = capsys.readouterr().out
-        assert f"scored at {size[0]}x{size[1]} with" in out
+        assert f"scored at {size[0]}x{size[1]}" in out
         for one, title in zip([*record["members"], record], (*PATHS, "ensemble"), strict=True):
             row = f"{100 * one['pixel_accuracy']:.2f} | {100 * one['mIoU']:6.2f} |"
             (line,) = [line for line in out.splitlines() if line.startswith(f"| {title}")]
