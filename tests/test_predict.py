@@ -326,7 +326,7 @@ def test_a_checkpoint_without_all_of_its_main_path_is_refused(here, capsys, acti
     torch.save(weights, here / "runs/a/best.pth")
     words = ("--input", "in.png") if action == "predict" else ("--output", "net.pt2")
     assert main.main(["--action", action, *FLAGS, *RUN_A, *words]) == 1
-    assert "missing: ffm.conv1.weight;" in capsys.readouterr().err
+    assert "lacks 1 tensor of this network: ffm.conv1.weight" in capsys.readouterr().err
     assert not (here / "net.pt2").exists() and not list((here / "runs").glob("*/in/*/*"))
 
 
