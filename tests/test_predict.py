@@ -340,6 +340,18 @@ def test_a_pipe_as_checkpoint_is_refused_and_not_waited_for(here, capsys):
         assert "pipe.pth is a pipe, a socket or a device" in capsys.readouterr().err, action
 
 
+def test_a_command_that_cannot_work_leaves_no_folder(here, capsys):
+    save(picture(0, SIZE), here / "in.png")
+    (here / "empty").mkdir()
+    (here / "bad.pth").write_bytes(b"no weights")
+    before = sorted(here.rglob("*"))
+    assert command("--input", "empty") == 1
+    assert command("--input", "in.png", network=("--load_model_path", "bad.pth")) == 1
+    assert command("--input", "https://example.org/a.png") == 2
+    assert "addresses are not fetched: download it first" in capsys.readouterr().err
+    assert sorted(here.rglob("*")) == before
+
+
 def test_target_statistics_are_those_of_cityscapes(here):
     root = make_cityscapes(here / "Cityscapes")
     shutil.copytree(root / "leftImg8bit/val", root / "leftImg8bit/train")
