@@ -357,6 +357,7 @@ def _failed(problem: str, code: int) -> int:
 def _say(text: str) -> None:
     """Why this ends; what several processes have to say alike is said once."""
     if processes.first_to_say(text):
+        sys.stdout.flush()  # in a log, what was printed before stands before
         print(text, file=sys.stderr, flush=True)
 
 

@@ -59,6 +59,7 @@ class SampleFiles(NamedTuple):
 
 @functools.cache
 def say_once(text: str) -> None:
+    sys.stdout.flush()  # in a log, what was printed before stands before
     print(text, file=sys.stderr, flush=True)  # of several processes only the first one prints
 
 

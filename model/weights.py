@@ -311,9 +311,11 @@ def _load(
     unexpected = [n for n in tensors if n not in needed and not re.match(surplus, n)]
     report = LoadReport(len(usable), missing, unexpected)
     if not all(re.match(may_lack, name) for name in missing):
+        tensors = "1 tensor" if len(missing) == 1 else f"{len(missing)} tensors"
+        others = f" and holds others ({_first(unexpected)})" if unexpected else ""
         raise UserError(
-            f"{path} holds too little of this network (would have {report}; unexpected: "
-            f"{_first(unexpected)}): give a checkpoint of this network"
+            f"{path} lacks {tensors} of this network: {_first(missing)}{others}; give a checkpoint "
+            "of this network"
         )
     module.load_state_dict(usable, strict=False)
     return report

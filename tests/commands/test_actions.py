@@ -255,6 +255,14 @@ def test_a_training_whose_reader_leaves_goes_on(here):
     assert "Traceback" not in done.stderr and scores(here / "runs" / "unread")["last"]
 
 
+def test_a_log_of_both_streams_is_in_order(tmp_path):
+    words = ("--action", "check_data", "--seed", "1", "--seed", "2", "--gta5_root", "none")
+    done = in_a_shell(tmp_path, "2>&1 | cat", *words, "--cityscapes_root", "none")
+    lines = [line.split(":")[0] for line in done.stdout.splitlines()]
+    assert lines.index("note") < lines.index("check") < lines.index("main.py")
+    assert lines[-1] == "main.py" and done.returncode == 1
+
+
 @pytest.mark.parametrize("topic", ["", "all"])
 def test_help_for_a_full_disk_ends_in_a_sentence(tmp_path, topic):
     if not Path("/dev/full").exists():

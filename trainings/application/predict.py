@@ -32,7 +32,9 @@ from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
 from model.ensemble import joint_scores
+from model.weights import load_network
 from trainings.application.video import VideoReader, check_video_support, video_writer
+from trainings.experiment import new_network
 from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import refuse_views
@@ -87,6 +89,10 @@ def predict(settings: Settings) -> None:
         raise UsageError(
             f"argument --output: {folder.path} is the folder of the inputs; name one of its own"
         )
+    pictures = [] if is_video(path) else find_pictures(path)
+    if not folder.path.exists():  # a command that cannot work leaves no folder behind
+        for checkpoint in checkpoints:
+            load_network(new_network(as_trained(settings, checkpoint)), checkpoint)
     usual = settings.image_size == trained_with(checkpoints[0]).get("image_size")
     size = "x".join(map(str, settings.image_size))
     print(
@@ -99,7 +105,7 @@ def predict(settings: Settings) -> None:
         if is_video(path):
             making.predict_video()
         else:
-            making.predict_pictures(find_pictures(path))
+            making.predict_pictures(pictures)
 
 
 def _checkpoints(settings: Settings) -> tuple[Path, ...]:
@@ -124,6 +130,10 @@ def _input(settings: Settings) -> Path:
     if settings.input is None:
         raise UsageError(
             "argument --input: predict needs an image, a folder, a quoted glob or a video"
+        )
+    if str(settings.input).startswith(("http:/", "https:/")):
+        raise UsageError(
+            f"argument --input: {settings.input}: addresses are not fetched: download it first"
         )
     path = settings.input if is_glob(settings.input) else find_input(settings.input, "input")
     if is_video(path):

@@ -326,7 +326,7 @@ def test_a_checkpoint_without_all_of_its_main_path_is_refused(here, capsys, acti
     torch.save(weights, here / "runs/a/best.pth")
     words = ("--input", "in.png") if action == "predict" else ("--output", "net.pt2")
     assert main.main(["--action", action, *FLAGS, *RUN_A, *words]) == 1
-    assert "missing: ffm.conv1.weight;" in capsys.readouterr().err
+    assert "lacks 1 tensor of this network: ffm.conv1.weight" in capsys.readouterr().err
     assert not (here / "net.pt2").exists() and not list((here / "runs").glob("*/in/*/*"))
 
 
@@ -338,6 +338,18 @@ def test_a_pipe_as_checkpoint_is_refused_and_not_waited_for(here, capsys):
         named = ("--load_model_path", "pipe.pth", "--output", "net.pt2")
         assert main.main(["--action", action, *FLAGS, *named, *words]) == 1
         assert "pipe.pth is a pipe, a socket or a device" in capsys.readouterr().err, action
+
+
+def test_a_command_that_cannot_work_leaves_no_folder(here, capsys):
+    save(picture(0, SIZE), here / "in.png")
+    (here / "empty").mkdir()
+    (here / "bad.pth").write_bytes(b"no weights")
+    before = sorted(here.rglob("*"))
+    assert command("--input", "empty") == 1
+    assert command("--input", "in.png", network=("--load_model_path", "bad.pth")) == 1
+    assert command("--input", "https://example.org/a.png") == 2
+    assert "addresses are not fetched: download it first" in capsys.readouterr().err
+    assert sorted(here.rglob("*")) == before
 
 
 def test_target_statistics_are_those_of_cityscapes(here):
