@@ -1,4 +1,4 @@
-"""What a training step on a GPU launches and moves, counted without one.
+"""Count the kernels and the bytes of a training step on a GPU, without a GPU.
 
     python benchmarks/counts.py
 

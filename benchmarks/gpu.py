@@ -73,7 +73,7 @@ Attempt = tuple[Row, Callable[[], list[Row]]]
 
 
 class Bench:
-    """What is asked for, and how much time is left.
+    """The parts that are asked for, and the time that is left.
 
     Attributes:
         work: a folder for Toy City, caches and runs.

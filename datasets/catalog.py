@@ -31,7 +31,7 @@ LOOKS = {Domain.GTA5: "synthetic look", Domain.CITYSCAPES: "real look"}
 
 
 class TrainingFiles(NamedTuple):
-    """What a domain gives to a training.
+    """The files of a domain for a training.
 
     Attributes:
         origin: tells apart labels of the same names.
