@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 import main
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support import gpu_worker
 from tests.support.distributed_worker import METHODS, global_batch
 from tests.support.helpers import MAIN, TINY, run_main
 from tests.support.runs import OFTEN, ROOTS, TORCHRUN, fda_command, make_toy, signalled
-from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
+from trainings.options import OPTIMIZERS
 from utils.disk.run_folder import LATEST
 from utils.utils import autocast, float32_products
 
@@ -41,7 +42,7 @@ LARGEST_DEVIATION = {"fp32": 0.005, "bf16": 0.15, "fp16": 0.1}
 def gradients(kind: str, device: torch.device, name: str) -> dict[str, Tensor]:
     """The gradient of each of a method's terms by all weights, float64 on the CPU."""
     torch.manual_seed(0)
-    settings = with_derived_defaults(Settings(**gpu_worker.RECIPE))
+    settings = Settings(**gpu_worker.RECIPE)
     method = METHODS[kind](BiSeNet(), settings).to(device, memory_format=torch.channels_last)
     batch = gpu_worker.moved(global_batch(0, True), device)
     scale = SCALE if name == "fp16" else 1.0
