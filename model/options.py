@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from model.catalog import NETWORKS
 from utils.cli.options import NETWORK, Options, flag
 
 WIDEST = 512
@@ -19,6 +20,7 @@ def width(value: int) -> None:
 class NetworkOptions(Options, group=NETWORK):
     """Its size, and the weights it starts from."""
 
+    network: str = flag("bisenet", "the network: STDC-BiSeNet", choices=tuple(NETWORKS))
     backbone: str = flag("stdc1", "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
     base_width: int = flag(
         64, "channels that all widths follow from; 64 is the paper's", check=width

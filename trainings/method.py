@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.samples import Batch
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.optimisers import network_optimizer
 from trainings.options import MethodOptions
 
@@ -31,7 +31,7 @@ class Method(nn.Module):
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
 
-    def __init__(self, network: BiSeNet, options: MethodOptions):
+    def __init__(self, network: Network, options: MethodOptions):
         super().__init__()
         self.network, self.options = network, options
         self.observed: dict[str, Tensor] = {}

@@ -32,6 +32,12 @@ class LengthOptions(Options, group=TRAINING):
     """How long a training is."""
 
     num_epochs: int = flag(50, "passes over the source's training split", check=at_least(1))
+    num_steps: int | None = flag(
+        None,
+        "updates of the whole training, in place of --num_epochs; 40000 in many papers",
+        check=at_least(1),
+        replaces="num_epochs",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from torch.optim import Adam, Optimizer
 from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.method import Losses, Method
 from trainings.options import MethodOptions
 from utils.cli.checks import above, at_least
@@ -59,7 +59,7 @@ class ADA(Method):
     Options = ADAOptions
     options: ADAOptions
 
-    def __init__(self, network: BiSeNet, options: ADAOptions):
+    def __init__(self, network: Network, options: ADAOptions):
         super().__init__(network, options)
         self.discriminator = Discriminator(NUM_CLASSES, options.discriminator)
 

@@ -1,4 +1,4 @@
-"""Supervised training (Fan et al., "Rethinking BiSeNet", CVPR 2021), the baseline of every method.
+"""Supervised training (Fan et al., CVPR 2021), the baseline of every method.
 
 L = sum over the three heads of CE(phi_head(x_s), y_s)
 """

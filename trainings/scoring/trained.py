@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from model.catalog import RECORDED
 from trainings.options import Settings
 from utils.disk.run_folder import SETTINGS, RunFolder
 
-NETWORK = ("backbone", "base_width")
 SIZES = ("image_size", "source_resize")
 
 
@@ -19,7 +19,7 @@ def trained_with(checkpoint: Path, settings: Settings) -> dict[str, Any]:
         return {}
     found = run.read_settings(settings)
     sizes = {name: tuple(found[name]) for name in SIZES}
-    return {**{name: found[name] for name in NETWORK}, **sizes}
+    return {**{name: found[name] for name in RECORDED}, **sizes}
 
 
 def as_trained(settings: Settings, checkpoint: Path) -> Settings:

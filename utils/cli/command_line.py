@@ -10,7 +10,7 @@ from utils.cli.action import DECIDING, Action, settings_type
 from utils.cli.common import PRESETS, CommandOptions
 from utils.cli.flags import FlagParser, nearest
 from utils.cli.help import help_text, version
-from utils.cli.options import flags_of
+from utils.cli.options import flags_of, replacements
 from utils.disk.run_folder import INPUTS, USED_PRECISIONS
 from utils.errors import UserError, check_is_file
 
@@ -33,6 +33,9 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Any:
     if "version" in explicit:
         print(version())
         parser.exit()
+    for old, new in replacements(parser.kind).items():
+        if old in explicit and new in explicit:
+            parser.error(f"argument --{new}: it replaces --{old}; give one of them")
     if "help" in explicit:
         _show_help(parser, explicit["help"] or explicit.get("action", ""), actions)
     if path := explicit.get("config_file"):
@@ -109,6 +112,9 @@ def _of_file(
     changed = {n for n, of in following.items() if of in settings and of in explicit}
     before = parser.kind(**{n: v for n, v in settings.items() if n not in following})
     left_out = {n for n in changed if settings.get(n) == getattr(before, n)}
+    for pair in replacements(parser.kind).items():
+        if not explicit.keys().isdisjoint(pair):
+            left_out |= set(pair)
     left_out |= set(PRESETS.get(explicit.get("config"), {}))
     if settings.get("action") and explicit.get("action", settings["action"]) != settings["action"]:
         defaults = {field.name: field.default for field in fields}

@@ -95,6 +95,13 @@ class RunOptions(Options, group=RUN):
     checkpoint_step: int = flag(
         1, "epochs between checkpoints", check=at_least(1), affects_result=False
     )
+    checkpoint_steps: int | None = flag(
+        None,
+        "updates between checkpoints, in place of --checkpoint_step",
+        check=at_least(1),
+        replaces="checkpoint_step",
+        affects_result=False,
+    )
     checkpoint_minutes: float = flag(
         10.0,
         "longest time between checkpoints, within an epoch, too",
@@ -103,6 +110,13 @@ class RunOptions(Options, group=RUN):
     )
     validation_step: int = flag(
         1, "epochs between validations; the last epoch is always one", check=at_least(1)
+    )
+    validation_steps: int | None = flag(
+        None,
+        "updates between validations, in place of --validation_step; history.csv then has a row "
+        "for each validation instead of each epoch",
+        check=at_least(1),
+        replaces="validation_step",
     )
     log_every: int = flag(10, "steps between log entries", check=at_least(1), affects_result=False)
     overwrite: bool = flag(

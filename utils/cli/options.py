@@ -53,6 +53,7 @@ def flag(
     word: str | None = None,
     follows: Follows | None = None,
     only_with: str | None = None,
+    replaces: str | None = None,
     in_name: Callable[[Any], str] = str,
     affects_result: bool = True,
     may_be_empty: bool = False,
@@ -65,6 +66,7 @@ def flag(
         check: raises a ValueError for a value (or an element of a pair) that is not allowed.
         word: allowed beside the values of the field's type.
         only_with: a flag without which this one changes nothing.
+        replaces: a flag that counts for nothing where this one is given.
         in_name: how its value is written in the name of a run.
         affects_result: False where it may differ when a run is continued.
         may_be_empty: an empty word stands for the default of this path; any other empty path is
@@ -78,6 +80,7 @@ def flag(
         "word": word,
         "follows": follows,
         "only_with": only_with,
+        "replaces": replaces,
         "in_name": in_name,
         "affects_result": affects_result,
         "may_be_empty": may_be_empty,
@@ -136,11 +139,13 @@ class Options:
         """Return the flags that a result depends on as JSON types; of `ADAPTATION` only those that
         are named."""
         values = self.to_json()
+        replaced = {old for old, new in replacements(type(self)).items() if values[new]}
         return {
             field.name: values[field.name]
             for field in flags_of(type(self))
             for rule in [field.metadata]
             if rule["affects_result"]
+            and field.name not in replaced
             and (rule["group"] != ADAPTATION or field.name in adaptation)
             and (rule["only_with"] is None or values[rule["only_with"]])
         }
@@ -178,6 +183,11 @@ def flags_of(kind: type[Options]) -> tuple[dataclasses.Field, ...]:
     """Return the fields of the dataclass that are flags, by group in the users' order."""
     fields = (field for field in dataclasses.fields(kind) if field.metadata)
     return tuple(sorted(fields, key=lambda field: GROUPS.index(field.metadata["group"])))
+
+
+def replacements(kind: type[Options]) -> dict[str, str]:
+    """Return the flags that another one replaces where it is given, each with that one."""
+    return {f.metadata["replaces"]: f.name for f in flags_of(kind) if f.metadata["replaces"]}
 
 
 _hints = functools.cache(typing.get_type_hints)
