@@ -13,19 +13,19 @@ from functools import partial
 
 from PIL import Image
 
-from datasets.catalog import Domain
 from datasets.check.check_data import check_data
+from datasets.data_set import Role
 from trainings.application import benchmark
 from trainings.application.export import export
 from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
-from trainings.experiment import Experiment, unlabelled_cityscapes
+from trainings.experiment import Experiment, unlabelled_target
 from trainings.reproduction.demo import make_toy_data, recipe
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, users_steps
 from trainings.scoring.mbt import val_mbt
-from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
+from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_target
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
@@ -44,43 +44,43 @@ from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 SIMPLE_CITYSCAPES = Experiment(
     action="train_simple_cityscapes",
     stem="simple_cityscapes",
-    source=Domain.CITYSCAPES,
-    validation=Domain.CITYSCAPES,
+    source=Role.TARGET,
+    validation=Role.TARGET,
     method=Supervised,
 )
 SIMPLE_GTA5 = Experiment(
     action="train_simple_gta5",
     stem="simple_gta5",
-    source=Domain.GTA5,
-    validation=Domain.GTA5,
+    source=Role.SOURCE,
+    validation=Role.SOURCE,
     method=Supervised,
 )
 ADVERSARIAL = Experiment(
     action="train_ada",
     stem="ada",
-    source=Domain.GTA5,
-    validation=Domain.CITYSCAPES,
+    source=Role.SOURCE,
+    validation=Role.TARGET,
     method=ADA,
-    target=unlabelled_cityscapes,
+    target=unlabelled_target,
     adaptation=("discriminator", "disc_learning_rate", "adv_weight"),
 )
 FOURIER = Experiment(
     action="train_fda",
     stem="fda{beta}",
-    source=Domain.GTA5,
-    validation=Domain.CITYSCAPES,
+    source=Role.SOURCE,
+    validation=Role.TARGET,
     method=FDA,
-    target=unlabelled_cityscapes,
+    target=unlabelled_target,
     adaptation=("fda_beta", "ent_weight", "ent_eta"),
     distinguishing=("fda_beta",),
 )
 SELF_TRAINING = Experiment(
     action="train_ssl_fda",
     stem="ssl{round}_fda{beta}",
-    source=Domain.GTA5,
-    validation=Domain.CITYSCAPES,
+    source=Role.SOURCE,
+    validation=Role.TARGET,
     method=SSLFDA,
-    target=pseudo_labelled_cityscapes,
+    target=pseudo_labelled_target,
     adaptation=("fda_beta", "ent_weight", "ent_eta", "ssl_round"),
     distinguishing=("fda_beta", "ssl_round"),
 )
@@ -165,7 +165,7 @@ def training(
     flags: Sequence[str] = (),
 ) -> Action:
     """The action of an experiment; `flags` are its own beside those of its method."""
-    of_gta5 = GTA5_READ if Domain.GTA5 in (experiment.source, experiment.validation) else ()
+    of_gta5 = GTA5_READ if Role.SOURCE in (experiment.source, experiment.validation) else ()
     return Action(
         partial(run_experiment, experiment),
         help,

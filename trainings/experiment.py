@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.catalog import Domain, TrainingFiles, unlabelled
+from datasets.catalog import TrainingFiles, unlabelled
+from datasets.data_set import Role
 from datasets.labels import NUM_CLASSES
 from model.model_stages import BiSeNet
 from model.weights import load_backbone, load_network
@@ -30,8 +31,8 @@ class Experiment:
 
     action: str
     stem: str
-    source: Domain
-    validation: Domain
+    source: Role
+    validation: Role
     method: Callable[[BiSeNet, Settings], Method]
     target: Callable[[Settings], TrainingFiles] | None = None
     adaptation: tuple[str, ...] = ()
@@ -62,9 +63,9 @@ class _Readable:
         return getattr(self._settings, name)
 
 
-def unlabelled_cityscapes(settings: Settings) -> TrainingFiles:
+def unlabelled_target(settings: Settings) -> TrainingFiles:
     """The target of every adaptation but self-training."""
-    return TrainingFiles(Domain.CITYSCAPES, unlabelled(Domain.CITYSCAPES, "train", settings))
+    return TrainingFiles(Role.TARGET, unlabelled(Role.TARGET, "train", settings))
 
 
 def new_network(settings: Settings) -> BiSeNet:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.catalog import Domain, fingerprint, unlabelled
+from datasets.catalog import fingerprint, unlabelled
+from datasets.data_set import Role
 from datasets.inputs import (
     RECORD,
     Picture,
@@ -168,7 +169,7 @@ class Segmenter:
         self.device = resolve_device(settings.device)
         self.precision = resolve_precision(settings.precision, self.device)
         self.scores: LoadedPredictors = load_predictors(
-            [Predictor("", checkpoints)], Domain.CITYSCAPES, settings
+            [Predictor("", checkpoints)], Role.TARGET, settings
         )
 
     @torch.inference_mode()
@@ -406,7 +407,7 @@ def _statistics_of(settings: Settings) -> str | None:
     not."""
     if settings.bn_statistics != TARGET:
         return None
-    return fingerprint(unlabelled(Domain.CITYSCAPES, "train", settings))
+    return fingerprint(unlabelled(Role.TARGET, "train", settings))
 
 
 def _are_newer(results: Iterable[Path], source: Path) -> bool:

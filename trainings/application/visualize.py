@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.catalog import Domain, data_set
+from datasets.catalog import data_set
+from datasets.data_set import Role
 from datasets.loading.sets import validation_samples
 from datasets.samples import SampleDataset
 from trainings.experiment import Experiment
@@ -47,13 +48,13 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     predictors = named or found_predictors(fda, ssl_fda, settings)
     _refuse_training(predictors, settings)
     targets = [_place(predictor, settings) for predictor in predictors]  # refuses before drawing
-    samples = validation_samples(Domain.CITYSCAPES, settings)
+    samples = validation_samples(Role.TARGET, settings)
     if settings.picture_index >= len(samples):
         raise UsageError(
             f"argument --picture_index: {settings.picture_index} is not below the {len(samples)} "
             "images of the validation split"
         )
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings, doing="drawn")
+    loaded = load_predictors(predictors, Role.TARGET, settings, doing="drawn")
     device = resolve_device(settings.device)
     evaluations = evaluate_each(loaded, samples, settings, device, pictured=())
     accuracies = [list(evaluation.image_accuracy.values()) for evaluation in evaluations]
@@ -67,7 +68,7 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
             for place in of_kind[:1]:
                 places.setdefault(place, kind)
         statistics, (evaluation, *_) = settings.bn_statistics, evaluations
-        record = scoring_record(Domain.CITYSCAPES, settings, evaluation, statistics)
+        record = scoring_record(Role.TARGET, settings, evaluation, statistics)
         scores = [evaluation.scores() for evaluation in evaluations]
         compared = list(zip(predictors, scores, strict=True))
         if not named:
@@ -223,12 +224,12 @@ def _draw_one(
         for place, row in zip(places, evaluation.rows, strict=True)
     }
     path, suffix = place
-    suffix += scoring_suffix(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
+    suffix += scoring_suffix(Role.TARGET, settings, predictor.checkpoints[0])
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
         if of_kind:
             images = f"{kind}, {len(of_kind)} of {len(samples)} validation images"
-            data = data_set(Domain.CITYSCAPES, settings)
+            data = data_set(Role.TARGET, settings)
             title = f"{predictor.title}{_in_title(predictor, settings)}: {images} of {data}"
             picture = error_panel([rows[place] for place in of_kind], title=title)
             folder.save_picture(f"{kind}{suffix}.png", picture)
@@ -258,7 +259,7 @@ def _compared(first: Predictor, settings: Settings) -> str:
         names = "" if settings.select == "best" else settings.select
     elif len(names) > LONGEST_NAME:
         names = hashlib.sha256(names.encode()).hexdigest()[:12]
-    suffix = scoring_suffix(Domain.CITYSCAPES, settings, first.checkpoints[0])
+    suffix = scoring_suffix(Role.TARGET, settings, first.checkpoints[0])
     return f"{names and '_'}{names}{suffix}"
 
 
@@ -300,5 +301,5 @@ def comparison_sheet(
 
 
 def _in_title(predictor: Predictor, settings: Settings) -> str:
-    ways = unusual_scoring(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
+    ways = unusual_scoring(Role.TARGET, settings, predictor.checkpoints[0])
     return "".join(f", {way}" for way in ways)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint, labelled
+from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled, name_of
+from datasets.data_set import Role
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import (
     keeps_proportions,
@@ -145,9 +146,9 @@ def _train(
         size = "x".join(map(str, settings.image_size))
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
-    sets = [data_set(one.domain, settings) for one in seen]
+    sets = [data_set(one.role, settings) for one in seen]
     counted = {"data_set": sets.pop(), "images": len(validation)}
-    on = scored_on({"domain": experiment.validation.value, **counted})
+    on = scored_on({"domain": name_of(experiment.validation, settings), **counted})
     names = DataNames(" → ".join(sets), on)
 
     def validate(scored: BiSeNet) -> Evaluation:
@@ -160,7 +161,7 @@ def _train(
         run.close()
     record = _record(experiment, settings, data, target, last)
     if target:
-        record |= _adapted(network, target.domain, validation, settings)
+        record |= _adapted(network, target.role, validation, settings)
     _finish(run, state, record)
     processes.wait_for_all()
 
@@ -187,7 +188,7 @@ def _weights_digest(settings: Settings) -> str | None:
 
 
 def _adapted(
-    network: BiSeNet, target: Domain, validation: SampleDataset, settings: Settings
+    network: BiSeNet, target: Role, validation: SampleDataset, settings: Settings
 ) -> dict[str, Any]:
     """Scores of the last epoch's network with the target's batch-norm statistics; nothing, and a
     sentence, where there are too few images for them."""
@@ -217,12 +218,12 @@ def _announce(
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
 
-    def images(count: int, role: str, domain: Domain) -> str:
-        return f"{count} {role} images ({data_set(domain, settings)})"
+    def images(count: int, use: str, role: Role) -> str:
+        return f"{count} {use} images ({data_set(role, settings)})"
 
     of_each = [
         images(len(data.source), "training", experiment.source),
-        *([images(len(data.target), "target", target.domain)] if target else []),
+        *([images(len(data.target), "target", target.role)] if target else []),
         images(validated, "validation", experiment.validation),
     ]
     sizes = (
@@ -274,10 +275,10 @@ def _record(
     """What scores.json says beside the scores, so that a number can be traced to its making."""
     return {
         "training": {
-            "source": experiment.source.value,
+            "source": name_of(experiment.source, settings),
             "source_data_set": data_set(experiment.source, settings),
-            "target": target and target.domain.value,
-            "target_data_set": target and data_set(target.domain, settings),
+            "target": target and name_of(target.role, settings),
+            "target_data_set": target and data_set(target.role, settings),
             "images": len(data.source),
             "target_images": data.target and len(data.target),
             "steps_per_epoch": data.steps_per_epoch,

@@ -77,6 +77,9 @@ BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
+DATA_SETS = ("gta5", "cityscapes")
+"""What a source or a target can be: the rows of datasets/catalog.py."""
+
 CONTROLS = ("Cc", "Zl", "Zp")
 """Unicode's categories of control characters and of line breaks."""
 
@@ -257,6 +260,32 @@ class Settings:
         DATA,
         "folder with leftImg8bit/ and gtFine/ (official), or Cityspaces/images and "
         "Cityspaces/gtFine; looked for like --gta5_root",
+        affects_result=False,
+    )
+    source: str = flag(
+        "gta5",
+        DATA,
+        f"labelled data set to learn from: {', '.join(DATA_SETS)}, or the path of a folder",
+        choices=DATA_SETS,
+    )
+    target: str = flag(
+        "cityscapes",
+        DATA,
+        "data set to adapt to, whose training labels no adaptation reads; as --source",
+        choices=DATA_SETS,
+    )
+    source_root: Path | None = flag(
+        None,
+        DATA,
+        "folder of the source (default: --gta5_root, --cityscapes_root, or the data set's name)",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+    target_root: Path | None = flag(
+        None,
+        DATA,
+        "folder of the target, likewise",
+        metavar="FOLDER",
         affects_result=False,
     )
     image_size: tuple[int, int] = flag(

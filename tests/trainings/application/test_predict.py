@@ -13,11 +13,11 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as offic
 from PIL import Image
 
 import main
-from datasets.cityscapes import cityscapes_files
 from datasets.inputs import PICTURES, find_pictures
 from datasets.labels import CLASS_NAMES, LABEL_ID_TO_TRAIN_ID, PALETTE
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
+from tests.support.data import cityscapes_files
 from tests.support.helpers import claim_size, label_ids, picture, run_main, save
 from trainings.application import predict, video
 from trainings.application.predict import KINDS, as_seen
