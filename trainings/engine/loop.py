@@ -13,7 +13,7 @@ from datasets.loading.batches import training_batches
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
 from model.average import MovingAverage
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.engine.health import Health, Waits, fetched
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import class_curves, show_pictures
@@ -44,7 +44,7 @@ class DataNames(NamedTuple):
 def fit(
     method: Method,
     data: TrainingData,
-    validate: Callable[[BiSeNet], Evaluation],
+    validate: Callable[[Network], Evaluation],
     run: RunFolder,
     settings: Settings,
     device: torch.device,
@@ -159,7 +159,7 @@ class Training:
         self.health.saved = True
 
     def run(
-        self, batches: Iterator[Batch], validate: Callable[[BiSeNet], Evaluation]
+        self, batches: Iterator[Batch], validate: Callable[[Network], Evaluation]
     ) -> Evaluation | None:
         """Train the rounds that are left; return the evaluation of the last of them."""
         state = self.state

@@ -17,7 +17,7 @@ from datasets.loading.sets import (
     validation_samples,
 )
 from datasets.samples import SampleDataset
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.engine.loop import DataNames, fit
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import conclude, introduce
@@ -151,7 +151,7 @@ def _train(
     on = scored_on({"domain": name_of(experiment.validation, settings), **counted})
     names = DataNames(" → ".join(sets), on)
 
-    def validate(scored: BiSeNet) -> Evaluation:
+    def validate(scored: Network) -> Evaluation:
         return evaluate(scored, validation, settings, device)
 
     try:
@@ -188,7 +188,7 @@ def _weights_digest(settings: Settings) -> str | None:
 
 
 def _adapted(
-    network: BiSeNet, target: Role, validation: SampleDataset, settings: Settings
+    network: Network, target: Role, validation: SampleDataset, settings: Settings
 ) -> dict[str, Any]:
     """Scores of the last epoch's network with the target's batch-norm statistics; nothing, and a
     sentence, where there are too few images for them."""
