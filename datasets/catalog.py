@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import cityscapes, gta5
+from datasets import acdc, bdd100k, camvid, cityscapes, dark_zurich, folder, gta5, synthia
 from datasets.data_set import DataSet, Role
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
 from utils.cli.settings import DATA_SETS, Settings
+from utils.errors import UsageError
 from utils.transforms import Preparation
 from utils.utils import find_input
 
@@ -19,6 +20,12 @@ ROWS: Mapping[str, DataSet] = {
     for row in (
         gta5.ROW,
         cityscapes.ROW,
+        synthia.ROW,
+        *acdc.ROWS,
+        dark_zurich.ROW,
+        bdd100k.ROW,
+        camvid.ROW,
+        folder.ROW,
     )
 }
 """The data sets by the word after `--source` and `--target`."""
@@ -50,6 +57,8 @@ def row_of(role: Role, settings: Settings) -> DataSet:
 def root_of(role: Role, settings: Settings) -> Path:
     """Folder of the source or target. Raises UserError where it is missing."""
     flag = f"{role.value}_root"
+    if row_of(role, settings) is folder.ROW and getattr(settings, flag) is None:
+        raise UsageError(f"argument --{role.value}: name the folder itself, or give --{flag}, too")
     if getattr(settings, flag) is None:
         flag = row_of(role, settings).root_flag or flag
     return find_input(named_root(role, settings), flag)
@@ -60,7 +69,7 @@ def named_root(role: Role, settings: Settings) -> Path:
     if root := getattr(settings, f"{role.value}_root"):
         return root
     row = row_of(role, settings)
-    return getattr(settings, row.root_flag) if row.root_flag else Path(row.title)
+    return getattr(settings, row.root_flag) if row.root_flag else Path(row.home or row.title)
 
 
 def name_of(role: Role, settings: Settings) -> str:
@@ -74,7 +83,9 @@ def recorded_title(role: Role, recorded: Mapping[str, Any]) -> str:
 
 
 def title_of(name: str, root: Path | str | None) -> str:
-    """Name in print and in files of a row's data set, whose folder may be named."""
+    """Name in print and in files of a row's data set: of `folder` that of the folder itself."""
+    if name == folder.ROW.name and root is not None:
+        return Path(root).name.strip(".") or Path(root).resolve().name
     return ROWS[name].title
 
 
@@ -124,6 +135,10 @@ def preparation(role: Role, settings: Settings, *, resizes_label: bool) -> Prepa
 
 def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
     """Digest of the names of all samples, and of what else is told: equal for the same data,
-    wherever they lie."""
-    words = [part if isinstance(part, str) else [files.name for files in part] for part in parts]
+    wherever they lie. Users' own files, whose names other files may have, add their sizes."""
+    words = [part if isinstance(part, str) else [_word(one) for one in part] for part in parts]
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+
+
+def _word(files: SampleFiles) -> str | tuple[str, int]:
+    return (files.name, files.image.stat().st_size) if files.photo else files.name

@@ -55,8 +55,8 @@ class DataSet:
         name: the word after `--source` and `--target`.
         title: its name in print and in files.
         layout: where its files are, and the format of its labels.
-        root_flag: the flag of its own that names its folder; without one it is looked for under
-            its title.
+        root_flag: the flag of its own that names its folder, if there is one.
+        home: its folder where no flag names one, by default its title.
         stretch: share by which images may be stretched to the size that is asked for.
         look: what Toy City draws in its place, if it does.
     """
@@ -65,5 +65,6 @@ class DataSet:
     title: str
     layout: Layout
     root_flag: str = ""
+    home: str = ""
     stretch: float = STRETCH
     look: str = ""

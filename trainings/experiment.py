@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.catalog import TrainingFiles, unlabelled
+from datasets.catalog import TrainingFiles, has_labels, unlabelled
 from datasets.data_set import Role
 from datasets.labels import NUM_CLASSES
 from model.catalog import Design
@@ -22,10 +22,10 @@ class Experiment:
     Attributes:
         action: the word after `--action`.
         stem: what its runs are called by, as in `Settings.run_name`.
-        source: the labelled domain it trains on.
-        validation: the domain whose validation split scores it.
+        source: the role of the labelled data it trains on.
+        validation: the role whose validation split scores it, and selects its best epoch.
         method: makes the method around a network.
-        target: finds the files of the domain it adapts to, if it does.
+        target: finds the files of the target that it adapts to, if it does.
         adaptation: the settings of adaptation that its method uses.
         distinguishing: those of them that tell its runs apart.
     """
@@ -38,6 +38,12 @@ class Experiment:
     target: Callable[[Settings], TrainingFiles] | None = None
     adaptation: tuple[str, ...] = ()
     distinguishing: tuple[str, ...] = ()
+
+    def scored_role(self, settings: Settings) -> Role | None:
+        """The role whose validation split scores a run: the experiment's, the source's where that
+        one has no labels, None where neither has."""
+        roles = dict.fromkeys((self.validation, self.source))
+        return next((role for role in roles if has_labels(role, "val", settings)), None)
 
     def wanted(self, settings: Settings) -> dict[str, Any]:
         """What a run's settings must hold to be this experiment's with these settings."""

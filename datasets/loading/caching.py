@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset, Subset
 
-from datasets.cache import FORMAT, READERS, CachedPairs, Pictures, PictureStore, digest_of
+from datasets.cache import FORMAT, NO_CACHE, READERS, CachedPairs, Pictures, PictureStore, digest_of
 from datasets.labels import PSEUDO_LABELS
 from datasets.loading.batches import each_item
 from datasets.reading import SampleFiles, picture_size, read_label
@@ -26,8 +26,6 @@ MARK_EVERY = 256
 
 RESERVE = 1.1
 """Free disk that is asked for, in sizes of the cache."""
-
-NONE = Path("none")
 
 FORMAT_FILE = "format"
 """The file in a cache's folder that holds the `FORMAT` of the latest release that built there."""
@@ -75,7 +73,7 @@ def attach_cache(
     Goes on without one, and says so, where the disk is too small or cannot be written. Raises
     UserError for a file that cannot be read.
     """
-    if settings.cache_dir == NONE or not samples.files:
+    if settings.cache_dir == NO_CACHE or not samples.files:
         return
     if samples.skips_bad and len(set(sizes)) > 1:  # which one stands for a bad one is not known yet
         print(
@@ -109,7 +107,7 @@ def _pictures(
     with and without labels has its images once, unless a bad label may replace an image."""
     files, size = samples.files, (preparation.size, preparation.stretch)
     skipping = f", bad skipped, labels {files[0].label is not None}" if samples.skips_bad else ""
-    how = f"image {size}{skipping}" + ", photos" * files[0].photo
+    how = f"image {size}{skipping}" + ", photos" * any(one.photo for one in files)
     digest = digest_of([one.image for one in files], how)
     images = PictureStore(folder, digest, [(3, *size) for size in sizes])
     if files[0].label is None:

@@ -32,9 +32,10 @@ from datasets.inputs import (
 from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
+from datasets.video import VideoReader, check_video_support
 from model.ensemble import joint_scores
 from model.weights.loading import load_network
-from trainings.application.video import VideoReader, check_video_support, video_writer
+from trainings.application.video import video_writer
 from trainings.experiment import new_network
 from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
@@ -116,9 +117,8 @@ def _checkpoints(settings: Settings) -> tuple[Path, ...]:
     if settings.load_model_path:
         return (find_input(settings.load_model_path, "load_model_path"),)
     if not settings.mbt_checkpoints:
-        found = [
-            str(folder / selected(settings)) for folder in find_runs(settings, {}, alike=False)
-        ]
+        folders = find_runs(settings, {}, alike=False)
+        found = [str(folder / selected(settings, folder)) for folder in folders]
         runs = f"; found: {', '.join(found)}" if found else ""
         raise UsageError(
             "argument --load_model_path: predict needs a checkpoint, or those of an ensemble with "
@@ -202,7 +202,7 @@ class _Reader(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | str:
         path = self.pictures[index].path
         try:
-            image = read_image(path, alone=True)
+            image = read_image(path, photo=True)
             _check_proportions(path, image)
             return torch.from_numpy(image), as_seen(image, self.size)
         except UserError as error:

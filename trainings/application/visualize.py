@@ -139,7 +139,8 @@ def _at_a_size(settings: Settings) -> Settings:
     runs = find_runs(settings, {})
     if len({tuple(run["image_size"]) for run in runs.values()}) != 1:
         return settings
-    return as_trained(settings, next(iter(runs)) / selected(settings))
+    folder = next(iter(runs))
+    return as_trained(settings, folder / selected(settings, folder))
 
 
 def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Predictor]:
@@ -151,7 +152,8 @@ def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -
             f"no run of --optimizer {settings.optimizer} in {settings.save_model_path}: train one, "
             "or name a checkpoint with --load_model_path"
         )
-    checkpoints = [folder / selected(settings) for folder in _of_this_size(runs, settings)]
+    folders = _of_this_size(runs, settings)
+    checkpoints = [folder / selected(settings, folder) for folder in folders]
     predictors = [single(checkpoint) for checkpoint in checkpoints]
     with contextlib.suppress(UserError):
         members = find_members(fda, ssl_fda, 0, settings)

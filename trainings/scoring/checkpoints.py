@@ -14,7 +14,7 @@ from model.weights.loading import load_network
 from trainings.experiment import Experiment, new_network
 from trainings.scoring.batch_norm import TARGET, reestimate_statistics
 from trainings.scoring.record import STATISTICS, at_size, views_in_words
-from trainings.scoring.runs import NoRun, find_run, own_run, selected
+from trainings.scoring.runs import SELECTS, NoRun, find_run, own_run, selected
 from trainings.scoring.trained import as_trained
 from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, RunFolder
@@ -66,13 +66,13 @@ def lacks_augmentation(settings: Settings, trained: str) -> bool:
 
 def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
     """The checkpoint of a run that is scored; says how it came about, after a warning."""
-    run, checkpoint = RunFolder(folder), folder / selected(settings)
+    run, checkpoint = RunFolder(folder), folder / selected(settings, folder)
     trained = run.read_settings()["aug_method"] or NONE
     how = {
         "best": "the epoch with the highest mIoU on that run's own validation split",
         "last": "the last epoch",
         "ema": "averaged weights, of the last validation",
-    }[settings.select]
+    }[SELECTS[checkpoint.name]]
     unfinished = "" if run.has(SCORES) else "; that training has not finished"
     print(f"{warning}{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
     return checkpoint

@@ -22,7 +22,7 @@ from datasets.data_set import Role
 from datasets.loading.sets import keeps_proportions
 from datasets.reading import SampleFiles
 from trainings.scoring.batch_norm import TARGET, TRAINING
-from trainings.scoring.runs import CHECKPOINTS
+from trainings.scoring.runs import SELECTS
 from trainings.scoring.trained import SIZES, as_trained
 from trainings.val import Evaluation, scored_on
 from utils.cli.settings import Settings
@@ -166,9 +166,7 @@ def _own_select(record: Mapping[str, Any], folder: Path) -> str | None:
         return None if settings.get("mbt_checkpoints") else settings["select"]
     (checkpoint,) = checkpoints
     own = checkpoint.resolve().parent.name == folder.resolve().name
-    return (
-        {name: select for select, name in CHECKPOINTS.items()}.get(checkpoint.name) if own else None
-    )
+    return SELECTS.get(checkpoint.name) if own else None
 
 
 def scoring_record(

@@ -77,7 +77,11 @@ BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
-DATA_SETS = ("gta5", "cityscapes")
+DATA_SETS = (
+    *("gta5", "cityscapes", "synthia"),
+    *("acdc", "acdc_fog", "acdc_night", "acdc_rain", "acdc_snow", "dark_zurich"),
+    *("bdd100k", "camvid", "folder"),
+)
 """What a source or a target can be: the rows of datasets/catalog.py."""
 
 CONTROLS = ("Cc", "Zl", "Zp")
@@ -287,6 +291,12 @@ class Settings:
         "folder of the target, likewise",
         metavar="FOLDER",
         affects_result=False,
+    )
+    frame_step: int = flag(
+        10,
+        DATA,
+        "of a video that is a target, every so many-th frame is taken",
+        check=at_least(1),
     )
     image_size: tuple[int, int] = flag(
         (512, 1024),
@@ -515,6 +525,13 @@ class Settings:
         affects_result=False,
     )
 
+    watch_target: bool = flag(
+        False,
+        RUN,
+        "print indicators and draw pictures of the target after every validation also where its "
+        "labels are scored; of a target without labels that is done anyway",
+        affects_result=False,
+    )
     select: str = flag(
         "best",
         SCORING,
