@@ -15,13 +15,17 @@ from PIL import Image
 
 from datasets.check.check_data import check_data
 from datasets.data_set import Role
+from datasets.options import ToyOptions
 from model.catalog import RECORDED
+from model.options import NetworkOptions
 from trainings.application import benchmark
 from trainings.application.export import export
+from trainings.application.options import DeploymentOptions, PictureOptions, PredictionOptions
 from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
+from trainings.options import EnsembleOptions, Settings, TrainingOptions
 from trainings.reproduction.demo import make_toy_data, recipe
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, users_steps
@@ -33,10 +37,10 @@ from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from utils import processes
-from utils.cli.action import Action
+from utils.cli.action import Action, settings_type
 from utils.cli.command_line import parse_settings
+from utils.cli.common import HardwareOptions, RunOptions
 from utils.cli.flags import PROGRAM
-from utils.cli.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING, Settings
 from utils.cli.terminal import RED, Outlet, coloured, standard_streams
 from utils.errors import UserError
 from utils.signals import Stopped
@@ -48,12 +52,28 @@ SIMPLE_CITYSCAPES = Experiment(
     source=Role.TARGET,
     validation=Role.TARGET,
     method=Supervised,
+    general="train_target",
 )
 SIMPLE_GTA5 = Experiment(
     action="train_simple_gta5",
     stem="simple_gta5",
     source=Role.SOURCE,
     validation=Role.SOURCE,
+    method=Supervised,
+    general="train_source",
+)
+ON_SOURCE = Experiment(
+    action="train_source",
+    stem="source_{source}",
+    source=Role.SOURCE,
+    validation=Role.SOURCE,
+    method=Supervised,
+)
+ON_TARGET = Experiment(
+    action="train_target",
+    stem="target_{target}",
+    source=Role.TARGET,
+    validation=Role.TARGET,
     method=Supervised,
 )
 ADVERSARIAL = Experiment(
@@ -63,27 +83,22 @@ ADVERSARIAL = Experiment(
     validation=Role.TARGET,
     method=ADA,
     target=unlabelled_target,
-    adaptation=("discriminator", "disc_learning_rate", "adv_weight"),
 )
 FOURIER = Experiment(
     action="train_fda",
-    stem="fda{beta}",
+    stem="fda{fda_beta}",
     source=Role.SOURCE,
     validation=Role.TARGET,
     method=FDA,
     target=unlabelled_target,
-    adaptation=("fda_beta", "ent_weight", "ent_eta"),
-    distinguishing=("fda_beta",),
 )
 SELF_TRAINING = Experiment(
     action="train_ssl_fda",
-    stem="ssl{round}_fda{beta}",
+    stem="ssl{ssl_round}_fda{fda_beta}",
     source=Role.SOURCE,
     validation=Role.TARGET,
     method=SSLFDA,
     target=pseudo_labelled_target,
-    adaptation=("fda_beta", "ent_weight", "ent_eta", "ssl_round"),
-    distinguishing=("fda_beta", "ssl_round"),
 )
 
 TRAINING_FLAGS = (
@@ -114,13 +129,15 @@ SEARCH_READ = ("select", "optimizer", "aug_method", "save_keyword")
 SAMPLES_READ = ("image_size", "aug_method", "aug_probability", "on_bad_sample")
 """Flags of the data set that every training reads."""
 
-GTA5_READ = ("source_resize", "gta5_val_fraction")
-"""Flags that only an action reads which reads GTA5."""
+SOURCE_READ = ("source_resize", "gta5_val_fraction")
+"""Flags that only an action reads which reads the source."""
+
+PAIR = ("source", "target", "source_root", "target_root")
+"""What the help of an action shows that reads both, after the flags made for it."""
 
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", "discriminator", "disc_learning_rate", "adv_weight"),
-    *("fda_beta", "ent_weight", "ent_eta"),
+    *("clip_grad_norm", "ema_decay", *ADA.Options.own_flags(), *FDA.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 
@@ -132,11 +149,6 @@ REPRODUCTION_FLAGS = (
     "num_epochs",
     "num_steps",
     "save_keyword",
-)
-
-REPRODUCTION_READ = (
-    *(DATA, NETWORK, TRAINING, ADAPTATION, RUN, HARDWARE),
-    *("select", "bn_statistics", *VIEWS),
 )
 
 PRETRAINED = "--pretrain_path STDCNet813M_73.91.tar"
@@ -152,27 +164,42 @@ STEPS: list[Step] = [
 ]
 """The steps of `reproduce`, `demo` and `report`."""
 
+REPRODUCTION_READ = (Settings, *(step.experiment.method.Options for step in STEPS))
+
 
 def run_action(settings: Settings) -> None:
     """Run the action that the settings name."""
     ACTIONS[settings.action].run(settings)
 
 
+def _named_data(experiment: Experiment) -> tuple[str, ...]:
+    """The flags that name an experiment's data, unless it is for the usual ones."""
+    roles = () if experiment.general else experiment.roles
+    return tuple(name for role in roles for name in (role.value, f"{role.value}_root"))
+
+
 def training(
-    experiment: Experiment,
-    help: str,
-    *,
-    examples: Sequence[str] = (PRETRAINED,),
-    flags: Sequence[str] = (),
+    experiment: Experiment, help: str, *, examples: Sequence[str] = (PRETRAINED,)
 ) -> Action:
-    """The action of an experiment; `flags` are its own beside those of its method."""
-    of_gta5 = GTA5_READ if Role.SOURCE in (experiment.source, experiment.validation) else ()
+    """The action of an experiment."""
+    of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
+    of_target = ("watch_target",) if experiment.target else ()
+    options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
         help,
-        flags=(*TRAINING_FLAGS, *experiment.adaptation, *flags),
+        flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
-        reads=(NETWORK, TRAINING, RUN, HARDWARE, *SAMPLES_READ, *of_gta5),
+        reads=(
+            NetworkOptions,
+            TrainingOptions,
+            options,
+            RunOptions,
+            HardwareOptions,
+            *SAMPLES_READ,
+            *of_source,
+            *of_target,
+        ),
         reads_to_score=(*SCORING_READ, *SEARCH_READ),
         resumes=True,
     )
@@ -185,7 +212,7 @@ ACTIONS: dict[str, Action] = {
         recipe,
         flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
         examples=("", "--seeds 1 2 3", "--num_epochs 2 --toy_train 8 --toy_val 4"),
-        reads=REPRODUCTION_READ,
+        reads=(*REPRODUCTION_READ, ToyOptions),
         resumes=True,
     ),
     "reproduce": Action(
@@ -213,11 +240,11 @@ ACTIONS: dict[str, Action] = {
     ),
     "check_data": Action(
         check_data,
-        "read every file of both data sets once: what is broken, what they hold",
-        flags=("gta5_root", "cityscapes_root", "num_workers"),
-        examples=("", "--gta5_root data/GTA5 --cityscapes_root data/Cityscapes --num_workers 8"),
+        "read every file of source and target once: what is broken, what they hold",
+        flags=(*PAIR, "gta5_root", "cityscapes_root", "num_workers"),
+        examples=("", "--gta5_root data/GTA5 --target 'my dashcam' --num_workers 8"),
         alone=True,
-        reads=(*GTA5_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
+        reads=(*SOURCE_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
     ),
     "train_simple_cityscapes": training(
         SIMPLE_CITYSCAPES, "supervised on Cityscapes: what labels of the target would give"
@@ -234,28 +261,45 @@ ACTIONS: dict[str, Action] = {
         examples=("", "--aug_method C-S-HF", "--load_model_path runs/a/best.pth"),
         reads=(*SCORING_READ, *SEARCH_READ),
     ),
+    "train_source": training(
+        ON_SOURCE,
+        "supervised on --source, whatever it is",
+        examples=(f"--source synthia {PRETRAINED}", "--source synthia --source_root data/RAND"),
+    ),
+    "train_target": training(
+        ON_TARGET,
+        "supervised on --target, whatever it is: what its labels would give",
+        examples=(f"--target acdc_night {PRETRAINED}",),
+    ),
+    "val_transfer": Action(
+        partial(score_transfer, ON_SOURCE),
+        "the domain shift: score the network of train_source on --target",
+        flags=(*PAIR, "load_model_path", "select", "eval_scales", "eval_flip"),
+        examples=("--source synthia --target acdc",),
+        reads=(*SCORING_READ, *SEARCH_READ),
+    ),
     "train_ada": training(
         ADVERSARIAL,
-        "adversarial adaptation to Cityscapes (AdaptSegNet)",
+        "adversarial adaptation to the target (AdaptSegNet)",
         examples=(PRETRAINED, f"{PRETRAINED} --discriminator light --adv_weight 0.0005"),
     ),
     "train_fda": training(
         FOURIER,
         "Fourier domain adaptation: one network per --fda_beta",
-        examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.05"),
+        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target 'my dashcam' --fda_beta 0.05"),
     ),
     "val_mbt": Action(
         partial(val_mbt, FOURIER, SELF_TRAINING),
         "multi-band transfer: score the three FDA networks and their ensemble",
         lambda explicit: {"ssl_round": 0},
-        flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics"),
+        flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics", *PAIR),
         examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
-        reads=(*SCORING_READ, *SEARCH_READ),
+        reads=(EnsembleOptions, *SCORING_READ, *SEARCH_READ),
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
-        "label Cityscapes' training images with that ensemble",
-        flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path"),
+        "label the target's training images with that ensemble",
+        flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path", *PAIR),
         examples=("", "--ssl_round 2"),
         reads=(
             *(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
@@ -267,14 +311,13 @@ ACTIONS: dict[str, Action] = {
         SELF_TRAINING,
         "self-training: FDA with those pseudo-labels",
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.01 --ssl_round 2"),
-        flags=("pseudo_label_path", "accept_pseudo_labels"),
     ),
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
-        flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index"),
+        flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index", *PAIR),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
-        reads=(*SCORING_READ, *SEARCH_READ),
+        reads=(EnsembleOptions, PictureOptions, *SCORING_READ, *SEARCH_READ),
     ),
     "predict": Action(
         predict,
@@ -286,7 +329,14 @@ ACTIONS: dict[str, Action] = {
             "--load_model_path runs/a/best.pth --input drive.mp4 --output masks",
         ),
         alone=True,
-        reads=(*NETWORK_READ, *VIEWS, "bn_statistics", "save_keyword"),
+        reads=(
+            PredictionOptions,
+            EnsembleOptions,
+            *NETWORK_READ,
+            *VIEWS,
+            "bn_statistics",
+            "save_keyword",
+        ),
         resumes=True,
     ),
     "benchmark": Action(
@@ -296,6 +346,7 @@ ACTIONS: dict[str, Action] = {
         flags=("sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
         examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
         alone=True,
+        options=(DeploymentOptions,),
         reads=(*NETWORK_READ, *STEP_READ, "load_model_path", "save_keyword"),
     ),
     "export": Action(
@@ -307,10 +358,13 @@ ACTIONS: dict[str, Action] = {
             "--load_model_path runs/a/best.pth --output network.pt2 --export_output logits",
         ),
         alone=True,
+        options=(DeploymentOptions, PredictionOptions),
         reads=(*NETWORK_READ, *VIEWS, "bn_statistics"),
     ),
 }
 
+FlatSettings = settings_type(ACTIONS)
+"""The settings of a command: every flag of every room and method."""
 
 OUT_OF_MEMORY = (
     "out of memory: lower --batch_size (2 at least in training), --image_size or --base_width"

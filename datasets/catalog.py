@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 from datasets import acdc, bdd100k, camvid, cityscapes, dark_zurich, folder, gta5, synthia
 from datasets.data_set import DataSet, Role
+from datasets.options import DATA_SETS, DataSettings
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
-from utils.cli.settings import DATA_SETS, Settings
-from utils.errors import UsageError
 from utils.transforms import Preparation
 from utils.utils import find_input
 
@@ -49,22 +48,20 @@ class TrainingFiles(NamedTuple):
     note: str = ""
 
 
-def row_of(role: Role, settings: Settings) -> DataSet:
+def row_of(role: Role, settings: DataSettings) -> DataSet:
     """The row of the data set that the settings name as source or target."""
     return ROWS[getattr(settings, role.value)]
 
 
-def root_of(role: Role, settings: Settings) -> Path:
+def root_of(role: Role, settings: DataSettings) -> Path:
     """Folder of the source or target. Raises UserError where it is missing."""
     flag = f"{role.value}_root"
-    if row_of(role, settings) is folder.ROW and getattr(settings, flag) is None:
-        raise UsageError(f"argument --{role.value}: name the folder itself, or give --{flag}, too")
     if getattr(settings, flag) is None:
         flag = row_of(role, settings).root_flag or flag
     return find_input(named_root(role, settings), flag)
 
 
-def named_root(role: Role, settings: Settings) -> Path:
+def named_root(role: Role, settings: DataSettings) -> Path:
     """Folder of the source or target as the settings name it, whether it exists or not."""
     if root := getattr(settings, f"{role.value}_root"):
         return root
@@ -72,7 +69,7 @@ def named_root(role: Role, settings: Settings) -> Path:
     return getattr(settings, row.root_flag) if row.root_flag else Path(row.home or row.title)
 
 
-def name_of(role: Role, settings: Settings) -> str:
+def name_of(role: Role, settings: DataSettings) -> str:
     """Name of the source or target in print and in files, such as "Cityscapes"."""
     return title_of(getattr(settings, role.value), getattr(settings, f"{role.value}_root"))
 
@@ -89,7 +86,7 @@ def title_of(name: str, root: Path | str | None) -> str:
     return ROWS[name].title
 
 
-def data_set(role: Role, settings: Settings) -> str:
+def data_set(role: Role, settings: DataSettings) -> str:
     """Return the name of the data that lie there: the data set's, or that of Toy City."""
     seed, row = drawn_from(root_of(role, settings)), row_of(role, settings)
     if seed is None or not row.look:
@@ -98,7 +95,7 @@ def data_set(role: Role, settings: Settings) -> str:
     return f"{city}, {row.look}"
 
 
-def labelled(role: Role, split: str, settings: Settings) -> list[SampleFiles]:
+def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
     """The files of a split, "train" or "val"."""
     layout, root = row_of(role, settings).layout, root_of(role, settings)
     if count := layout.left_out(root):
@@ -106,12 +103,12 @@ def labelled(role: Role, split: str, settings: Settings) -> list[SampleFiles]:
     return layout.labelled(root, split, settings)
 
 
-def unlabelled(role: Role, split: str, settings: Settings) -> list[SampleFiles]:
+def unlabelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
     """The images of a split; their labels are not read, and need not exist."""
     return row_of(role, settings).layout.images(root_of(role, settings), split, settings)
 
 
-def has_labels(role: Role, split: str, settings: Settings) -> bool:
+def has_labels(role: Role, split: str, settings: DataSettings) -> bool:
     """Whether the images of a split should have labels."""
     return row_of(role, settings).layout.has_labels(root_of(role, settings), split, settings)
 
@@ -122,12 +119,12 @@ def note_once(text: str) -> None:
     print(text)
 
 
-def resize_size(role: Role, settings: Settings) -> tuple[int, int]:
+def resize_size(role: Role, settings: DataSettings) -> tuple[int, int]:
     """Size that images are resized to, or to cover: (height, width)."""
     return settings.source_resize if role is Role.SOURCE else settings.image_size
 
 
-def preparation(role: Role, settings: Settings, *, resizes_label: bool) -> Preparation:
+def preparation(role: Role, settings: DataSettings, *, resizes_label: bool) -> Preparation:
     """How the images of the source or target are resized, before they are cropped, if they are."""
     stretch = row_of(role, settings).stretch
     return Preparation(resize_size(role, settings), resizes_label, stretch)

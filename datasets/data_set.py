@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from datasets.labels import LabelFormat
+from datasets.options import DataSettings
 from datasets.pairing import Found
 from datasets.reading import SampleFiles
-from utils.cli.settings import Settings
 from utils.transforms import STRETCH
 
 
@@ -25,19 +25,19 @@ class Layout(Protocol):
     All raise UserError where a folder that is needed is missing.
     """
 
-    def found(self, root: Path, split: str, settings: Settings) -> Found:
+    def found(self, root: Path, split: str, settings: DataSettings) -> Found:
         """The images and labels of a split, also those without a partner."""
 
-    def labelled(self, root: Path, split: str, settings: Settings) -> list[SampleFiles]:
+    def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         """The samples of a split in the order of their names, each with its label."""
 
-    def images(self, root: Path, split: str, settings: Settings) -> list[SampleFiles]:
+    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         """The same without labels, which need not exist."""
 
     def label_format(self, label: Path) -> LabelFormat:
         """What a label file holds, by its name."""
 
-    def has_labels(self, root: Path, split: str, settings: Settings) -> bool:
+    def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:
         """Whether the split should have labels."""
 
     def no_images(self, folder: Path, split: str) -> str:

@@ -18,10 +18,10 @@ from datasets.inputs import is_video
 from datasets.labels import TRAIN_IDS, LabelFormat
 from datasets.layouts import chosen_names, in_split
 from datasets.listing import OTHER_PICTURES, PICTURES, left_out_sentences
+from datasets.options import DataSettings
 from datasets.pairing import Found, by_name, check_partners, listing, not_taken
 from datasets.reading import SampleFiles, say_once
 from datasets.video import frames_of
-from utils.cli.settings import Settings
 from utils.errors import UserError
 
 FEWEST = 2
@@ -50,7 +50,7 @@ class Places(NamedTuple):
 class Folder:
     """See `Layout`."""
 
-    def found(self, root: Path, split: str, settings: Settings) -> Found:
+    def found(self, root: Path, split: str, settings: DataSettings) -> Found:
         places = _places(root, split)
         if split == "val" and not (places.is_split or places.labels.is_dir()):
             return Found({}, {}, places.images, places.labels)
@@ -65,7 +65,7 @@ class Folder:
         )
         return found._replace(images=images, labels=labels)
 
-    def labelled(self, root: Path, split: str, settings: Settings) -> list[SampleFiles]:
+    def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         places = _places(root, split)
         if not places.labels.is_dir():
             raise UserError(
@@ -81,7 +81,7 @@ class Folder:
             names = chosen_names(names, root, split, settings.gta5_val_fraction)
         return [_sample(name, found.images[name], found.labels[name]) for name in names]
 
-    def images(self, root: Path, split: str, settings: Settings) -> list[SampleFiles]:
+    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         places = _places(root, split)
         if places.labels.is_dir() and not places.is_split:
             return [one._replace(label=None) for one in self.labelled(root, split, settings)]
@@ -98,7 +98,7 @@ class Folder:
     def label_format(self, label: Path) -> LabelFormat:
         return TRAIN_IDS
 
-    def has_labels(self, root: Path, split: str, settings: Settings) -> bool:
+    def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:
         places = _places(root, split)
         has_split = places.is_split or split == "train" or settings.gta5_val_fraction > 0
         return has_split and places.labels.is_dir()

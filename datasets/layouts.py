@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets.labels import LabelFormat
+from datasets.options import DataSettings
 from datasets.pairing import (
     Found,
     by_name,
@@ -21,7 +22,6 @@ from datasets.pairing import (
     otherwise_named,
 )
 from datasets.reading import SampleFiles, say_once
-from utils.cli.settings import Settings
 from utils.errors import UserError
 
 MAX_VAL_BLOCKS = 10
@@ -53,7 +53,7 @@ class Unsplit:
     flag: str = "source_root"
     bad: frozenset[int] = frozenset()
 
-    def found(self, root: Path, split: str, settings: Settings) -> Found:
+    def found(self, root: Path, split: str, settings: DataSettings) -> Found:
         """See `Layout`. A file without its partner counts in the split as if that were there."""
         found = self._without_bad(root)
         names = sorted(found.images.keys() | found.labels.keys())
@@ -64,7 +64,7 @@ class Unsplit:
         )
         return found._replace(images=images, labels=labels)
 
-    def labelled(self, root: Path, split: str, settings: Settings) -> list[SampleFiles]:
+    def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         """See `Layout`. Raises UserError, too, where a split would be empty."""
         found = self._without_bad(root)
         for sentence in found.left_out:
@@ -76,13 +76,13 @@ class Unsplit:
             for name in names
         ]
 
-    def images(self, root: Path, split: str, settings: Settings) -> list[SampleFiles]:
+    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         return [one._replace(label=None) for one in self.labelled(root, split, settings)]
 
     def label_format(self, label: Path) -> LabelFormat:
         return self.format
 
-    def has_labels(self, root: Path, split: str, settings: Settings) -> bool:
+    def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:
         return split == "train" or settings.gta5_val_fraction > 0
 
     def no_images(self, folder: Path, split: str) -> str:
@@ -205,14 +205,14 @@ class Split:
     ending: str = ""
     unlabelled: tuple[str, ...] = ()
 
-    def found(self, root: Path, split: str, settings: Settings) -> Found:
+    def found(self, root: Path, split: str, settings: DataSettings) -> Found:
         try:
             branches = self.branches(root, True)
         except UserError:
             branches = self.branches(root, False)
         return self._found(root, branches, split)
 
-    def labelled(self, root: Path, split: str, settings: Settings) -> list[SampleFiles]:
+    def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         found = self._found(root, self.branches(root, True), split)
         existing_folder(found.label_folder, self._label_remedy(split))
         self._check_images(found, split)
@@ -223,7 +223,7 @@ class Split:
             for label in [found.labels[one.place]]
         ]
 
-    def images(self, root: Path, split: str, settings: Settings) -> list[SampleFiles]:
+    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         found = self._found(root, self.branches(root, False), split, labels=False)
         self._check_images(found, split)
         check_doubled(found)
@@ -234,7 +234,7 @@ class Split:
             kind for ending, kind in reversed(self.formats.items()) if is_named(label, ending)
         )
 
-    def has_labels(self, root: Path, split: str, settings: Settings) -> bool:
+    def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:
         return split not in self.unlabelled
 
     def no_images(self, folder: Path, split: str) -> str:

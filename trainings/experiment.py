@@ -1,5 +1,6 @@
 """What a training action is, and the networks that actions start from."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 from datasets.catalog import TrainingFiles, has_labels, unlabelled
 from datasets.data_set import Role
 from datasets.labels import NUM_CLASSES
+from datasets.options import FOLDER
 from model.catalog import Design
 from model.network import Network
 from model.weights.loading import load_backbone, load_network
 from trainings.method import Method
-from utils.cli.settings import Settings, adaptation_fields
+from trainings.options import Settings
+from utils.cli.options import names_in
+from utils.errors import UsageError
 from utils.utils import find_input
 
 
@@ -21,23 +25,28 @@ class Experiment:
 
     Attributes:
         action: the word after `--action`.
-        stem: what its runs are called by, as in `Settings.run_name`.
+        stem: what its runs are called by, as in `Settings.run_name`; the flags in it tell apart
+            runs that are searched for.
         source: the role of the labelled data it trains on.
         validation: the role whose validation split scores it, and selects its best epoch.
-        method: makes the method around a network.
+        method: the class of the method.
         target: finds the files of the target that it adapts to, if it does.
-        adaptation: the settings of adaptation that its method uses.
-        distinguishing: those of them that tell its runs apart.
+        general: the action that does the same with other data sets, for one that is named after the
+            usual ones.
     """
 
     action: str
     stem: str
     source: Role
     validation: Role
-    method: Callable[[Network, Settings], Method]
+    method: type[Method]
     target: Callable[[Settings], TrainingFiles] | None = None
-    adaptation: tuple[str, ...] = ()
-    distinguishing: tuple[str, ...] = ()
+    general: str = ""
+
+    @property
+    def distinguishing(self) -> tuple[str, ...]:
+        """The flags that tell its runs apart."""
+        return names_in(self.stem)
 
     def scored_role(self, settings: Settings) -> Role | None:
         """The role whose validation split scores a run: the experiment's, the source's where that
@@ -48,26 +57,41 @@ class Experiment:
     def wanted(self, settings: Settings) -> dict[str, Any]:
         """What a run's settings must hold to be this experiment's with these settings."""
         chosen = {name: getattr(settings, name) for name in self.distinguishing}
+        for role in self.roles:
+            chosen[role.value] = getattr(settings, role.value)
+            if chosen[role.value] == FOLDER:
+                chosen[f"{role.value}_root"] = str(getattr(settings, f"{role.value}_root"))
         return {"action": self.action, **chosen}
 
+    @property
+    def roles(self) -> list[Role]:
+        """Source and target, as far as its data are theirs."""
+        used = {self.source, self.validation, *([Role.TARGET] if self.target else [])}
+        return [role for role in Role if role in used]
+
+    def check_pair(self, settings: Settings) -> None:
+        """Raise UsageError where it is named after the usual data sets, and the settings name
+        others."""
+        for role in Role:
+            usual = getattr(Settings, role.value)
+            if self.general and getattr(settings, role.value) != usual:
+                raise UsageError(
+                    f"argument --{role.value}: {settings.action} is for {usual}; use --action "
+                    f"{self.general}"
+                )
+
+    def own_settings(self, settings: Settings) -> Settings:
+        """The settings with the usual data set in each role that the experiment does not have."""
+        self.check_pair(settings)
+        for role in Role:
+            if role not in self.roles:
+                usual = {role.value: getattr(Settings, role.value), f"{role.value}_root": None}
+                settings = dataclasses.replace(settings, **usual)
+        return settings
+
     def make_method(self, network: Network, settings: Settings) -> Method:
-        """The method around a network."""
-        return self.method(network, _Readable(settings, self))
-
-
-class _Readable:
-    """Settings of which an experiment reads those of adaptation that it has named: by the others
-    its runs are not told apart."""
-
-    def __init__(self, settings: Settings, experiment: Experiment):
-        self._settings, self._experiment = settings, experiment
-
-    def __getattr__(self, name: str) -> Any:
-        experiment = self._experiment
-        assert name not in adaptation_fields() or name in experiment.adaptation, (
-            f"the method of {experiment.action} reads {name}: name it in `adaptation`"
-        )
-        return getattr(self._settings, name)
+        """The method around a network, which reads no other flags than its own options."""
+        return self.method(network, self.method.Options.of(settings))
 
 
 def unlabelled_target(settings: Settings) -> TrainingFiles:

@@ -27,9 +27,9 @@ from datasets.data_set import Role
 from datasets.labels import LABEL_IDS, NUM_CLASSES
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
+from datasets.options import DataSettings
 from datasets.pairing import Found, doubled_sentence
 from datasets.reading import nothing_scored
-from utils.cli.settings import Settings
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
@@ -39,7 +39,7 @@ NAME = "check_data"
 SPLITS = ("train", "val")
 
 
-def check_data(settings: Settings) -> None:
+def check_data(settings: DataSettings) -> None:
     """Reads source and target, prints what they hold and writes it into `check_data.json`.
 
     Raises UserError with the number of problems where a training would not run.
@@ -66,7 +66,7 @@ def check_data(settings: Settings) -> None:
     print("training would run with these data")
 
 
-def _read_all(settings: Settings) -> Report:
+def _read_all(settings: DataSettings) -> Report:
     report, files = Report(settings), []
     for role in Role:
         with contextlib.suppress(UserError):  # a missing folder is a finding of its own
@@ -97,7 +97,7 @@ def _read_all(settings: Settings) -> Report:
     return report
 
 
-def _ask_training(role: Role, settings: Settings) -> None:
+def _ask_training(role: Role, settings: DataSettings) -> None:
     """Raises the UserError with which a training on whole files would end: too few, mostly."""
     if role is Role.TARGET:
         unlabelled(role, "train", settings)  # no adaptation reads their labels
@@ -109,7 +109,7 @@ def _ask_training(role: Role, settings: Settings) -> None:
         labelled(role, "val", settings)
 
 
-def _unpartnered(found: Found, role: Role, split: str, settings: Settings) -> Iterator[Finding]:
+def _unpartnered(found: Found, role: Role, split: str, settings: DataSettings) -> Iterator[Finding]:
     """Images without labels and labels without images; one finding where a side has none."""
     images, labels, image_folder, label_folder, *_ = found
     if role is Role.SOURCE and not images and not labels:
@@ -135,7 +135,7 @@ def _other_files(found: Found) -> Iterator[Finding]:
         yield Finding(Kind.LEFT_OUT, found.image_folder, sentence)
 
 
-def _no_labels(folder: Path, role: Role, split: str, settings: Settings) -> Iterator[Finding]:
+def _no_labels(folder: Path, role: Role, split: str, settings: DataSettings) -> Iterator[Finding]:
     if not has_labels(role, split, settings):
         return
     if role is Role.TARGET and split == "train":
@@ -146,7 +146,7 @@ def _no_labels(folder: Path, role: Role, split: str, settings: Settings) -> Iter
         yield Finding(Kind.MISSING, folder, sentence)
 
 
-def _files(found: Found, title: str, split: str, role: Role, settings: Settings) -> list[Files]:
+def _files(found: Found, title: str, split: str, role: Role, settings: DataSettings) -> list[Files]:
     layout = row_of(role, settings).layout
     files = []
     for name in sorted(found.images.keys() | found.labels.keys()):
@@ -157,7 +157,7 @@ def _files(found: Found, title: str, split: str, role: Role, settings: Settings)
     return files
 
 
-def _nothing_scored(report: Report, role: Role, settings: Settings) -> Iterator[Finding]:
+def _nothing_scored(report: Report, role: Role, settings: DataSettings) -> Iterator[Finding]:
     """Yield a problem for each split in whose labels no pixel is scored."""
     folder, title = named_root(role, settings), report.titles[role]
     for split, frequencies in report.frequencies.items():
@@ -168,7 +168,7 @@ def _nothing_scored(report: Report, role: Role, settings: Settings) -> Iterator[
             yield Finding(Kind.NOTHING_SCORED, folder, sentence)
 
 
-def _other_proportions(report: Report, role: Role, settings: Settings) -> Iterator[Finding]:
+def _other_proportions(report: Report, role: Role, settings: DataSettings) -> Iterator[Finding]:
     """A note for each split with images that `preparation` does not resize to its size."""
     folder, title = named_root(role, settings), report.titles[role]
     prepare = preparation(role, settings, resizes_label=True)

@@ -11,7 +11,7 @@ from datasets.check.counts import Frequencies, Tally
 from datasets.check.findings import Files, Finding, Kind, Part, Reading, size_in_words
 from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES, IGNORE
-from utils.cli.settings import Settings
+from datasets.options import DataSettings
 from utils.errors import UserError
 from utils.text import markdown
 
@@ -31,7 +31,7 @@ class Report:
         names: what lies in the place of each data set, such as "Toy City, real look".
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: DataSettings) -> None:
         self.titles = {role: name_of(role, settings) for role in Role}
         if len(set(self.titles.values())) < len(Role):
             self.titles = {role: f"{name} ({role.value})" for role, name in self.titles.items()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datasets import cityscapes, gta5
 from datasets.reading import SampleFiles
-from utils.cli.settings import Settings
+from main import FlatSettings as Settings
 
 
 def gta5_files(root: Path, split: str, val_fraction: float) -> list[SampleFiles]:

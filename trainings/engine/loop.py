@@ -17,9 +17,9 @@ from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import show_pictures
 from trainings.engine.validation import Validation, measure
 from trainings.method import Method
+from trainings.options import Settings
 from trainings.val import Evaluation
 from utils import processes
-from utils.cli.settings import Settings
 from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
 from utils.signals import Stop, Stopped

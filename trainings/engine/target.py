@@ -22,8 +22,8 @@ from datasets.samples import SampleDataset
 from model.deployment.folding import folded
 from model.network import Network
 from trainings.engine.state import TrainState
+from trainings.options import Settings
 from utils import processes
-from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
 from utils.pictures.panels import label_panel
 from utils.upsampling import upsampled_max

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.reading import say_once
 from model.catalog import RECORDED
-from utils.cli.settings import Settings
+from trainings.options import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.transforms import augmentation_codes
@@ -19,6 +19,9 @@ CHECKPOINTS = {"best": BEST, "last": LATEST, "ema": EMA}
 
 SELECTS = {name: select for select, name in CHECKPOINTS.items()}
 """The `--select` of each of these files."""
+
+USUAL = {"source": Settings.source, "target": Settings.target}
+"""Settings that are not named where they are these."""
 
 CANDIDATES_SHOWN = 3
 
@@ -55,7 +58,7 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
         return _named_run(folder / settings.save_keyword, wanted, settings)
     usual = folder / settings.run_name(stem)
     if (usual / SETTINGS).exists() and _has_selected(usual, settings):
-        RunFolder(usual).read_settings()
+        RunFolder(usual).read_settings(settings)
     found = find_runs(settings, wanted)
     codes = augmentation_codes(settings.aug_method)
     equal = [path for path, run in found.items() if augmentation_codes(run["aug_method"]) == codes]
@@ -76,7 +79,7 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
 def _named_run(folder: Path, wanted: Mapping[str, Any], settings: Settings) -> Path:
     """Return the folder that `--save_keyword` names. Raise NoRun where it holds no such run."""
     run, checkpoint = RunFolder(folder), selected(settings, folder)
-    found = run.read_settings() if run.has(SETTINGS) else {}
+    found = run.read_settings(settings) if run.has(SETTINGS) else {}
     if found and found["action"] != wanted["action"]:
         raise UsageError(
             f"argument --save_keyword: {folder} is a run of {found['action']}, not of "
@@ -90,7 +93,8 @@ def _named_run(folder: Path, wanted: Mapping[str, Any], settings: Settings) -> P
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
-    return " ".join(f"--{name} {value}" for name, value in settings.items())
+    shown = (name for name, value in settings.items() if value != USUAL.get(name))
+    return " ".join(f"--{name} {settings[name]}" for name in shown)
 
 
 def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
@@ -126,7 +130,7 @@ def find_runs(
         try:
             if not _has_selected(folder, settings):
                 continue
-            run = RunFolder(folder).read_settings()
+            run = RunFolder(folder).read_settings(settings)
         except UserError as error:
             say_once(f"passed over: {error}")
             continue
