@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from model.model_stages import BiSeNet
 from trainings.engine.health import Health, Waits, fetched
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import class_curves, show_pictures
+from trainings.engine.validation import Scorer
 from trainings.method import Method
 from trainings.val import Evaluation, print_scores
 from utils import processes
@@ -44,7 +45,7 @@ class DataNames(NamedTuple):
 def fit(
     method: Method,
     data: TrainingData,
-    validate: Callable[[BiSeNet], Evaluation],
+    scorer: Scorer,
     run: RunFolder,
     settings: Settings,
     device: torch.device,
@@ -55,7 +56,7 @@ def fit(
 
     Args:
         method: on the device.
-        validate: scores a network on the validation split.
+        scorer: scores networks on the validation split.
         names: the data sets, for the titles of pictures.
 
     Returns the final state and the evaluation of its network.
@@ -92,12 +93,12 @@ def fit(
     with Stop() as stop:
         training = Training(model, state, data, run, settings, precision, stop, names)
         try:
-            evaluation = training.run(batches, validate)
+            evaluation = training.run(batches, scorer)
         except Stopped:
             training.save()
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
             raise
-    return state, evaluation or validate(processes.with_first_buffers(method.network))
+    return state, evaluation or scorer.score(method.network)
 
 
 def compile_parts(method: Method) -> None:
@@ -158,9 +159,7 @@ class Training:
         self.saved, self.saved_step = time.monotonic(), self.state.step
         self.health.saved = True
 
-    def run(
-        self, batches: Iterator[Batch], validate: Callable[[BiSeNet], Evaluation]
-    ) -> Evaluation | None:
+    def run(self, batches: Iterator[Batch], scorer: Scorer) -> Evaluation | None:
         """Train the rounds that are left; return the evaluation of the last of them."""
         state = self.state
         evaluation, warned = None, False
@@ -175,14 +174,16 @@ class Training:
                 if state.best is None:
                     self.save()  # a best.pth without a state would be that of a lost run
                 self.health.check_weights()
+                average, of_average = state.scored_average, None
                 with self.stop.immediately():
-                    shared = processes.with_first_buffers
-                    evaluation = validate(shared(state.method.network))
-                    average = state.average and validate(shared(state.average.module))
+                    evaluation = scorer.score(state.method.network)
+                    if average is not None:
+                        averaged = scorer.with_training_statistics(average)
+                        of_average = scorer.score(averaged)
                 row |= _record_validation(evaluation, state, self.folder, on=self.names.validation)
                 improved = state.best is state.last
-                if average:
-                    row |= _record_average(average, state, self.folder)
+                if of_average:
+                    row |= _record_average(of_average, averaged, state, self.folder)
             state.end_round(row)
             self.folder.write_history(state.history)
             if improved or state.length.saves_after(state.step):
@@ -316,14 +317,15 @@ def _record_validation(
     return summary
 
 
-def _record_average(evaluation: Evaluation, state: TrainState, run: RunFolder) -> dict[str, float]:
+def _record_average(
+    evaluation: Evaluation, averaged: BiSeNet, state: TrainState, run: RunFolder
+) -> dict[str, float]:
     """Print the scores of the averaged weights and save both; return the scalars of the row."""
     scores = {"epoch": state.epoch, **evaluation.scores()}
     print("with averaged weights:")
     print_scores(scores)
     state.last_average = scores
-    weights = state.average.module.state_dict()
-    run.save_checkpoint(EMA, {"network": weights, "scores": scores})
+    run.save_checkpoint(EMA, {"network": averaged.state_dict(), "scores": scores})
     summary = {f"val/ema_{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
     run.scalars(summary, state.step)
     return summary

@@ -9,23 +9,17 @@ import torch
 
 from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint, labelled
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
-from datasets.loading.sets import (
-    keeps_proportions,
-    training_samples,
-    unlabelled_samples,
-    validation_samples,
-)
-from datasets.samples import SampleDataset
-from model.model_stages import BiSeNet
+from datasets.loading.sets import keeps_proportions, training_samples
 from trainings.engine.loop import DataNames, fit
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import conclude, introduce
+from trainings.engine.validation import Scorer
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
-from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
+from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
-from trainings.val import Evaluation, evaluate, print_scores, scored_on
+from trainings.val import Evaluation, print_scores, scored_on
 from utils import processes
 from utils.cli.settings import Settings
 from utils.disk.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
@@ -44,6 +38,13 @@ from utils.utils import (
 CHECKPOINT_COPIES = 14
 """Of the weights: the latest, the one before it and the one being written hold them with up to two
 moments and an average each, the best and the average lie alone, too."""
+
+FURTHER_SCORES = {
+    "last_average": "with averaged weights",
+    "last_target_statistics": f"with {STATISTICS[TARGET]}",
+    "last_average_target_statistics": f"with averaged weights and {STATISTICS[TARGET]}",
+}
+"""Scores of the last epoch that scores.json may hold beside the network's, with their titles."""
 
 SELECTION = "best: the epoch with the highest mIoU on this same validation split"
 
@@ -125,7 +126,7 @@ def _train(
     method = synchronised(method)
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
-        validation = validation_samples(experiment.validation, settings, often=True)
+        scorer = Scorer(experiment, settings, device)
         data = TrainingData(
             training_samples(source, settings, SOURCE_STREAM),
             target and training_samples(target, settings, TARGET_STREAM),
@@ -140,27 +141,24 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.adaptation)
 
-    _announce(run, experiment, data, target, len(validation), method, settings)
+    _announce(run, experiment, data, target, len(scorer.samples), method, settings)
     if "proportions" in inputs:
         size = "x".join(map(str, settings.image_size))
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     sets = [data_set(one.domain, settings) for one in seen]
-    counted = {"data_set": sets.pop(), "images": len(validation)}
+    counted = {"data_set": sets.pop(), "images": len(scorer.samples)}
     on = scored_on({"domain": experiment.validation.value, **counted})
     names = DataNames(" → ".join(sets), on)
 
-    def validate(scored: BiSeNet) -> Evaluation:
-        return evaluate(scored, validation, settings, device)
-
     try:
-        state, last = fit(method, data, validate, run, settings, device, names=names)
+        state, last = fit(method, data, scorer, run, settings, device, names=names)
         conclude(run, state.step)
     finally:
         run.close()
     record = _record(experiment, settings, data, target, last)
     if target:
-        record |= _adapted(network, target.domain, validation, settings)
+        record |= scorer.target_scores(target.domain, network, state.scored_average)
     _finish(run, state, record)
     processes.wait_for_all()
 
@@ -184,25 +182,6 @@ def _weights_digest(settings: Settings) -> str | None:
                 return file_digest(find_input(path, name))
             return None
     return "random"
-
-
-def _adapted(
-    network: BiSeNet, target: Domain, validation: SampleDataset, settings: Settings
-) -> dict[str, Any]:
-    """Scores of the last epoch's network with the target's batch-norm statistics; nothing, and a
-    sentence, where there are too few images for them."""
-    device = resolve_device(settings.device)
-    try:
-        images = unlabelled_samples(target, settings)
-        check_enough(images)
-    except UserError as error:  # alike in every process, unlike what may happen from here on
-        print(f"not scored with {STATISTICS[TARGET]}: {error}")
-        return {}
-    adapted = with_statistics_of(network, images, settings, device)
-    print(f"the last epoch with {STATISTICS[TARGET]}:")
-    scores = evaluate(adapted, validation, settings, device).scores()
-    print_scores(scores)
-    return {"last_target_statistics": scores}
 
 
 def _announce(
@@ -251,12 +230,10 @@ def _print_finished(run: RunFolder) -> None:
     try:
         print(f"{run.path} is finished; --overwrite trains it afresh. The last epoch scored:")
         print_scores(scores["last"])
-        if average := scores.get("last_average"):
-            print("with averaged weights:")
-            print_scores(average)
-        if adapted := scores.get("last_target_statistics"):
-            print(f"with {STATISTICS[TARGET]}:")
-            print_scores(adapted)
+        for name, title in FURTHER_SCORES.items():
+            if further := scores.get(name):
+                print(f"{title}:")
+                print_scores(further)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         remedy = "bring it back, or train afresh with --overwrite"
         if run.has(LATEST) or run.has(PREVIOUS):

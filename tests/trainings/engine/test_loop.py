@@ -22,6 +22,7 @@ from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5
 from tests.support.runs import TIMES, assert_same, content
 from trainings.engine import loop
 from trainings.engine import run as training
+from trainings.engine import validation
 from trainings.engine.health import Health, Waits
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
@@ -143,7 +144,7 @@ def test_a_validation_is_not_waited_for(here, monkeypatch, where):
 
     name = f"validating_{where}"
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", validate)
+        patch.setattr(validation, "evaluate", validate)
         if where == "row":
             patch.setattr(loop.Training, "_row", row)
         assert run(name) == 128 + signal.SIGTERM
