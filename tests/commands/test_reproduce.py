@@ -209,7 +209,9 @@ def test_the_counts_of_the_images_add_up_to_the_scores(here):
 def test_the_report_has_every_table_and_picture(here):
     folder = here / "runs" / "reproduce"
     text = (folder / "results.md").read_text()
-    assert re.search("^config1: stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE)
+    assert re.search(
+        "^config1: bisenet on stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE
+    )
     scores = markdown_rows(folder / "results.md", "# reproduce")
     assert len(scores) == 2 * len(LINES)
     assert "±" not in " ".join(cell for row in scores.values() for cell in row)

@@ -13,7 +13,7 @@ from datasets.loading.batches import training_batches
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
 from model.average import MovingAverage
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.engine.health import Health, Waits, fetched
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import class_curves, show_pictures
@@ -318,7 +318,7 @@ def _record_validation(
 
 
 def _record_average(
-    evaluation: Evaluation, averaged: BiSeNet, state: TrainState, run: RunFolder
+    evaluation: Evaluation, averaged: Network, state: TrainState, run: RunFolder
 ) -> dict[str, float]:
     """Print the scores of the averaged weights and save both; return the scalars of the row."""
     scores = {"epoch": state.epoch, **evaluation.scores()}

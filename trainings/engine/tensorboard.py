@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from datasets.samples import Batch
+from model.catalog import RECORDED
 from trainings.engine.state import TrainState
 from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
@@ -14,8 +15,8 @@ from utils.pictures.panels import side_by_side
 
 COMPARED = (
     *("action", "optimizer", "learning_rate", "batch_size", "num_epochs", "aug_method", "ohem"),
-    *("image_size", "backbone", "base_width", "seed", "fda_beta", "ent_weight", "ssl_round"),
-    *("adv_weight", "discriminator"),
+    *("image_size", *RECORDED, "seed", "fda_beta", "ent_weight", "ssl_round", "adv_weight"),
+    "discriminator",
 )
 """Settings that are columns of the table of runs; TensorBoard takes them from one run for all."""
 

@@ -10,7 +10,7 @@ import torch
 
 from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch, Sample
-from model.model_stages import WHITE
+from model.network import WHITE
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from trainings.experiment import Experiment, new_network

@@ -16,7 +16,7 @@ from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples, validation_samples
 from datasets.samples import SampleDataset
 from model.average import MovingAverage
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.experiment import Experiment
 from trainings.scoring.batch_norm import TARGET, check_enough, spread, with_statistics_of
 from trainings.scoring.record import STATISTICS
@@ -40,12 +40,12 @@ class Scorer:
         self.source, self.settings, self.device = experiment.source, settings, device
         self.samples = validation_samples(experiment.validation, settings, often=True)
 
-    def score(self, network: BiSeNet) -> Evaluation:
+    def score(self, network: Network) -> Evaluation:
         """Score a network with its own statistics, those of the first process."""
         shared = processes.with_first_buffers(network)
         return evaluate(shared, self.samples, self.settings, self.device)
 
-    def with_training_statistics(self, average: MovingAverage) -> BiSeNet:
+    def with_training_statistics(self, average: MovingAverage) -> Network:
         """Return the averaged network with statistics of the source's training images."""
         return with_statistics_of(
             processes.with_first_buffers(average.module),
@@ -60,7 +60,7 @@ class Scorer:
         return images.subset(spread(len(images), STATISTICS_IMAGES))
 
     def target_scores(
-        self, target: Domain, network: BiSeNet, average: MovingAverage | None
+        self, target: Domain, network: Network, average: MovingAverage | None
     ) -> dict[str, Any]:
         """Print and return the scores of both with statistics of the target, by their names in
         scores.json; nothing, and a sentence, where it has too few images for statistics."""

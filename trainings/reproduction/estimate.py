@@ -15,8 +15,8 @@ from datasets.catalog import Domain, labelled, unlabelled
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
 from model.deployment.folding import folded
-from model.model_stages import WHITE
-from model.weights import load_network
+from model.network import WHITE
+from model.weights.loading import load_network
 from trainings.engine.length import Length
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.engine.validation import STATISTICS_IMAGES

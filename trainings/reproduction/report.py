@@ -300,7 +300,7 @@ def _recipe(config: str, lines: Sequence[Line]) -> str:
     of = runs[0].settings
     height, width = of["image_size"]
     words = [
-        f"{config}: {of['backbone']} of width {of['base_width']}",
+        f"{config}: {of['network']} on {of['backbone']} of width {of['base_width']}",
         f"{height}x{width}",
         f"{of['optimizer']} {of['learning_rate']:g}",
         f"batch {of['batch_size']}",

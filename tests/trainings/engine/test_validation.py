@@ -11,7 +11,7 @@ import main
 from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples
 from model.model_stages import BiSeNet
-from model.weights import load_network
+from model.weights.loading import load_network
 from tests.support.helpers import TINY, make_cityscapes, make_gta5
 from tests.support.methods import Taught
 from trainings.experiment import Experiment, unlabelled_cityscapes
