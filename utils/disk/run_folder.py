@@ -24,7 +24,7 @@ from PIL import Image
 from utils import processes
 from utils.cli.settings import Settings, setting_fields, takes
 from utils.disk.checkpoint import NewerFormatError, check_version, read_checkpoint, versioned
-from utils.disk.files import TEMPORARY, temporary_path
+from utils.disk.files import remove_unfinished, written_whole
 from utils.disk.lock import locked, owner
 from utils.errors import UsageError, UserError, check_is_file
 from utils.event_files import Summary, SummaryWriter
@@ -141,9 +141,7 @@ class RunFolder:
     def _remove_unfinished(self, below: Iterable[str]) -> None:
         """Removes what a process that was killed was writing; the folder may hold others' files."""
         found = [self.path.glob(".*.tmp"), *((self.path / name).rglob(".*.tmp") for name in below)]
-        for path in itertools.chain.from_iterable(found):
-            if TEMPORARY.fullmatch(path.name):
-                path.unlink()
+        remove_unfinished(itertools.chain.from_iterable(found))
 
     def begin(self, settings: Settings, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
@@ -403,22 +401,15 @@ class RunFolder:
                 f"{self.path} has gone, or lost its {SETTINGS}: bring it back, a drive may have to "
                 "be mounted again, and give the same command"
             )
-        temporary = temporary_path(path)
         try:
             self._make()
-            with temporary.open("wb") as file:
+            with written_whole(path) as temporary, temporary.open("wb") as file:
                 write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
             raise UserError(
                 f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): see to "
                 f"the folder and its free space, or name another --{self.flag}"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def _other_inputs(before: Mapping[str, Any], inputs: Mapping[str, str | None]) -> list[str]:
