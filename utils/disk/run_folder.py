@@ -27,7 +27,7 @@ from utils.disk.checkpoint import NewerFormatError, check_version, read_checkpoi
 from utils.disk.files import remove_unfinished, written_whole
 from utils.disk.lock import locked, owner
 from utils.errors import UsageError, UserError, check_is_file
-from utils.event_files import Summary, SummaryWriter
+from utils.event_files import Summary, SummaryWriter, event_writer
 
 LATEST, PREVIOUS, BEST, EMA, SCORES, SETTINGS, HISTORY = (
     "latest.pth",
@@ -75,6 +75,7 @@ class RunFolder:
         self.path, self.flag = path, flag
         self.writes = shared or processes.is_first()
         self._writer: SummaryWriter | None = None
+        self._board = contextlib.ExitStack()
         self._board_lost = False
         self._begun = False
 
@@ -363,7 +364,9 @@ class RunFolder:
             return
         with self._without_board_if_lost():
             if self._writer is None:
-                self._writer = SummaryWriter(str(self.path / TENSORBOARD), purge_step=step)
+                self._writer = self._board.enter_context(
+                    event_writer(self.path / TENSORBOARD, purge_step=step)
+                )
             add(self._writer)
 
     @contextlib.contextmanager
@@ -380,9 +383,10 @@ class RunFolder:
                 )
 
     def close(self) -> None:
-        if self._writer is not None:
-            with self._without_board_if_lost():
-                self._writer.close()
+        """Close what has been opened in TensorBoard's folder."""
+        with self._without_board_if_lost():
+            self._board.close()
+        self._writer = None
 
     def _make(self) -> None:
         try:
