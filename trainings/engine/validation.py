@@ -18,11 +18,11 @@ from datasets.samples import SampleDataset
 from model.average import MovingAverage
 from model.network import Network
 from trainings.experiment import Experiment
+from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, check_enough, spread, with_statistics_of
 from trainings.scoring.record import STATISTICS
 from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes
-from utils.cli.settings import Settings
 from utils.errors import UserError
 
 STATISTICS_IMAGES = 256

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
 """Names of files that are not whole yet."""
 
