@@ -28,6 +28,7 @@ from trainings.scoring.mbt import val_mbt
 from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -40,6 +41,9 @@ from utils.cli.terminal import RED, Outlet, coloured, standard_streams
 from utils.errors import UserError
 from utils.signals import Stopped
 from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
+
+TEACHER = ("confidence", "teacher_decay", "mask_ratio", "mask_block")
+"""Flags of the methods that have a teacher, or get one with `--mask_ratio`."""
 
 SIMPLE_CITYSCAPES = Experiment(
     action="train_simple_cityscapes",
@@ -62,7 +66,7 @@ ADVERSARIAL = Experiment(
     validation=Domain.CITYSCAPES,
     method=ADA,
     target=unlabelled_cityscapes,
-    adaptation=("discriminator", "disc_learning_rate", "adv_weight"),
+    adaptation=("discriminator", "disc_learning_rate", "adv_weight", *TEACHER),
 )
 FOURIER = Experiment(
     action="train_fda",
@@ -71,7 +75,7 @@ FOURIER = Experiment(
     validation=Domain.CITYSCAPES,
     method=FDA,
     target=unlabelled_cityscapes,
-    adaptation=("fda_beta", "ent_weight", "ent_eta"),
+    adaptation=("fda_beta", "ent_weight", "ent_eta", *TEACHER),
     distinguishing=("fda_beta",),
 )
 SELF_TRAINING = Experiment(
@@ -83,6 +87,15 @@ SELF_TRAINING = Experiment(
     target=pseudo_labelled_cityscapes,
     adaptation=("fda_beta", "ent_weight", "ent_eta", "ssl_round"),
     distinguishing=("fda_beta", "ssl_round"),
+)
+MIXING = Experiment(
+    action="train_dacs",
+    stem="dacs",
+    source=Domain.GTA5,
+    validation=Domain.CITYSCAPES,
+    method=DACS,
+    target=unlabelled_cityscapes,
+    adaptation=("mix_weight", *TEACHER),
 )
 
 TRAINING_FLAGS = (
@@ -226,6 +239,11 @@ ACTIONS: dict[str, Action] = {
         FOURIER,
         "Fourier domain adaptation: one network per --fda_beta",
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.05"),
+    ),
+    "train_dacs": training(
+        MIXING,
+        "online self-training on mixed images: a mean teacher labels the target (DACS)",
+        examples=(PRETRAINED, f"{PRETRAINED} --mask_ratio 0.7"),
     ),
     "val_mbt": Action(
         partial(val_mbt, FOURIER, SELF_TRAINING),

@@ -4,6 +4,8 @@ P   = softmax(phi(x)), at the input's size
 L   = CE(phi(x_s), y_s) + w_adv * BCE(D(P_t), source)              with D fixed
 L_D = 1/2 BCE(D(P_s), source) + 1/2 BCE(D(P_t), target)            with phi fixed
 
+With `--mask_ratio` L has the term of trainings/masked.py, too.
+
 One backward of the sum gives the gradients of the paper's four: the fooling term calls D with
 detached parameters, D's own terms see detached maps. D(P_t) is computed for each of the two, as its
 two gradients differ upstream: one graph of D could serve both only by two backward passes of its
@@ -25,6 +27,7 @@ from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
 from model.model_stages import BiSeNet
+from trainings.masked import MaskedConsistency
 from trainings.method import Losses, Method
 from utils.cli.settings import Settings
 from utils.gradients import call_with_scaled_weight_gradients, lift_of, scale_gradient
@@ -43,6 +46,7 @@ class ADA(Method):
         self.discriminator = Discriminator(NUM_CLASSES, settings.discriminator)
         self.adv_weight = settings.adv_weight
         self.ohem = settings.ohem
+        self.masked = MaskedConsistency(network, settings)
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
@@ -59,16 +63,22 @@ class ADA(Method):
         fooled = functional_call(self.discriminator, fixed, (p_target,))
         d_source = self.discriminator(p_source)
         d_target = self.discriminator(p_target.detach())
+        masked = self.masked(self.network, target.image, batch.generator)
         self.observed = {
             "disc_accuracy_source": (d_source < 0).float().mean(),
             "disc_accuracy_target": (d_target > 0).float().mean(),
+            **self.masked.observed,
         }
         return {
             "seg_source": segmentation_loss(heads, source.label, ohem=self.ohem),
             "adv_target": self.adv_weight * scale_gradient(_domain_loss(fooled, SOURCE), lift),
             "disc_source": 0.5 * _domain_loss(d_source, SOURCE),
             "disc_target": 0.5 * _domain_loss(d_target, TARGET),
+            **masked,
         }
+
+    def after_step(self) -> None:
+        self.masked.after_step(self.network)
 
     def optimizers(self, settings: Settings) -> dict[str, Optimizer]:
         rate = settings.disc_learning_rate

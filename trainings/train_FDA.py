@@ -2,12 +2,15 @@
 
 x_st = F^-1( M_b |F(x_t)| + (1 - M_b) |F(x_s)|,  arg F(x_s) )
 L    = CE(phi(x_st), y_s) + w_ent * rho_eta(H(phi(x_t)))
+
+With `--mask_ratio` L has the term of trainings/masked.py, too.
 """
 
 from torch import Tensor
 
 from datasets.samples import Batch
 from model.model_stages import BiSeNet
+from trainings.masked import MaskedConsistency
 from trainings.method import Losses, Method
 from utils.cli.settings import Settings
 from utils.fda import fourier_transfer
@@ -20,16 +23,23 @@ class FDA(Method):
         self.beta = settings.fda_beta
         self.ent_weight, self.ent_eta = settings.ent_weight, settings.ent_eta
         self.ohem = settings.ohem
+        self.masked = MaskedConsistency(network, settings)
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
         stylised = fourier_transfer(source.image, target.image, self.beta)
         heads = self.network.heads(stylised)
         entropy = robust_entropy(self.network.main_logits(target.image), self.ent_eta)
+        masked = self.masked(self.network, target.image, batch.generator)
+        self.observed = self.masked.observed
         return {
             "seg_source": segmentation_loss(heads, source.label, ohem=self.ohem),
             "ent_target": self.ent_weight * entropy,
+            **masked,
         }
+
+    def after_step(self) -> None:
+        self.masked.after_step(self.network)
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         return transfer_pictures(batch, self.beta)

@@ -25,7 +25,7 @@ DATA = "data: folders, sizes, augmentation, loading"
 TOY_CITY = "toy: Toy City, the built-in data"
 NETWORK = "network: its size, and the weights it starts from"
 TRAINING = "training: epochs, batches, optimiser, seed"
-ADAPTATION = "adaptation: ADA, FDA and self-training"
+ADAPTATION = "adaptation: ADA, FDA, DACS, masks and self-training"
 SCORING = "scoring: which checkpoint, which statistics, which pictures"
 PREDICTION = "prediction: your own images and videos"
 DEPLOYMENT = "deployment: export and benchmark"
@@ -449,6 +449,37 @@ class Settings:
     )
     ent_eta: float = flag(
         2.0, ADAPTATION, "FDA: exponent that spares confident pixels", check=above(0)
+    )
+    confidence: float = flag(
+        0.968,
+        ADAPTATION,
+        "teachers: probability from which on a pixel counts as confident; the share of such pixels "
+        "weighs the pseudo-labels",
+        check=probability,
+    )
+    teacher_decay: float = flag(
+        0.99,
+        ADAPTATION,
+        "teachers: T <- decay T + (1 - decay) network after every update, with smaller decays at "
+        "the beginning",
+        check=decay,
+    )
+    mix_weight: float = flag(
+        1.0, ADAPTATION, "DACS: weight of the mixed images' term", check=at_least(0)
+    )
+    mask_ratio: float = flag(
+        0.0,
+        ADAPTATION,
+        "ADA, FDA, DACS: share of the target image that is masked for masked consistency (MIC), "
+        "such as 0.7; 0 for none",
+        check=share,
+    )
+    mask_block: int = flag(
+        32,
+        ADAPTATION,
+        "side of a masked block in pixels where the image's shorter side is 512; in proportion "
+        "elsewhere",
+        check=at_least(1),
     )
     ssl_round: int = flag(
         1,
