@@ -48,8 +48,8 @@ class Method(nn.Module):
         return {"network": network_optimizer(self.network, settings)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """What is worth seeing of the batch of the latest forward pass, by name: images [3, H, W] of
-        0 to 255, of one size. One process of several calls it alone."""
+        """What is worth seeing of the latest forward pass's batch, by name: images [3, H, W] of 0
+        to 255, of one size. One process of several calls it alone."""
         return {}
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:
