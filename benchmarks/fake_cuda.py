@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import fda, losses
 
-
 DRAWN = 0.4
 """Stands for every number that a method draws on the CPU and uses on the host."""
 

@@ -5,9 +5,9 @@ x_m, y_m = ClassMix: half of the classes of (x_s, y_s) pasted onto (x_t, y_T)
 w_m      = 1 on pasted pixels, q on the others
 L        = CE(phi(x_s), y_s) + w_mix * mean(w_m CE(phi(jitter(x_m)), y_m))
 
-With `--mask_ratio` L has the term of trainings/masked.py, too (MIC). Source, mixed and masked images
-go through phi in passes of their own. `--ohem` concerns the source alone: among pseudo-labels the
-hardest pixels are the wrong ones.
+With `--mask_ratio` L has the term of trainings/masked.py, too (MIC). Source, mixed and masked
+images go through phi in passes of their own. `--ohem` concerns the source alone: among
+pseudo-labels the hardest pixels are the wrong ones.
 """
 
 from collections.abc import Mapping
