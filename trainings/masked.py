@@ -9,7 +9,7 @@ teacher's, see trainings/teacher.py. A ratio of 0 adds nothing.
 import torch
 from torch import Tensor, nn
 
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.method import Losses
 from trainings.teacher import PseudoLabels, Teacher
 from utils.cli.settings import Settings
@@ -24,7 +24,7 @@ class MaskedConsistency(nn.Module):
         observed: as `Method.observed`.
     """
 
-    def __init__(self, network: BiSeNet, options: Settings):
+    def __init__(self, network: Network, options: Settings):
         super().__init__()
         self.options = options
         self.observed: dict[str, Tensor] = {}
@@ -32,7 +32,7 @@ class MaskedConsistency(nn.Module):
         if options.mask_ratio:
             self.teacher = Teacher(network, options.teacher_decay)
 
-    def forward(self, network: BiSeNet, image: Tensor, generator: torch.Generator) -> Losses:
+    def forward(self, network: Network, image: Tensor, generator: torch.Generator) -> Losses:
         """Return the term of target images, uint8 [N, 3, H, W]; none at a ratio of 0."""
         if self.teacher is None:
             return {}
@@ -40,14 +40,14 @@ class MaskedConsistency(nn.Module):
         self.observed = pseudo.observed()
         return masked_term(network, image, pseudo, self.options, generator)
 
-    def after_step(self, network: BiSeNet) -> None:
+    def after_step(self, network: Network) -> None:
         """Move the teacher, if there is one."""
         if self.teacher is not None:
             self.teacher.update(network)
 
 
 def masked_term(
-    network: BiSeNet,
+    network: Network,
     image: Tensor,
     pseudo: PseudoLabels,
     options: Settings,
@@ -61,7 +61,7 @@ def masked_term(
 
 
 def masked_images(
-    network: BiSeNet, image: Tensor, options: Settings, generator: torch.Generator
+    network: Network, image: Tensor, options: Settings, generator: torch.Generator
 ) -> Tensor:
     """Return M * jitter(x) of images, uint8 [N, 3, H, W], float32."""
     height, width = image.shape[-2:]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datasets.labels import CLASS_NAMES, NUM_CLASSES
 from model.average import MovingAverage
-from model.model_stages import BiSeNet
+from model.network import Network
 from utils import processes
 from utils.upsampling import upsampled_confidence
 
@@ -55,7 +55,7 @@ class Teacher(MovingAverage):
         decay: alpha.
     """
 
-    def __init__(self, network: BiSeNet, decay: float):
+    def __init__(self, network: Network, decay: float):
         super().__init__(network, decay, batch_statistics=True, rising=True)
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datasets.labels import CLASS_NAMES, colorize
 from datasets.samples import Batch
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.masked import masked_images, masked_term
 from trainings.method import Losses, Method
 from trainings.teacher import PseudoLabels, Teacher
@@ -39,7 +39,7 @@ class DACS(Method):
 
     pseudo: PseudoLabels
 
-    def __init__(self, network: BiSeNet, options: Settings):
+    def __init__(self, network: Network, options: Settings):
         super().__init__(network)
         self.teacher = Teacher(network, options.teacher_decay)
         self.options = options

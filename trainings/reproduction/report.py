@@ -300,11 +300,11 @@ def _recipe(config: str, lines: Sequence[Line]) -> str:
     of = runs[0].settings
     height, width = of["image_size"]
     words = [
-        f"{config}: {of['backbone']} of width {of['base_width']}",
+        f"{config}: {of['network']} on {of['backbone']} of width {of['base_width']}",
         f"{height}x{width}",
         f"{of['optimizer']} {of['learning_rate']:g}",
         f"batch {of['batch_size']}",
-        f"{of['num_epochs']} epochs",
+        f"{of['num_steps']} steps" if of["num_steps"] else f"{of['num_epochs']} epochs",
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"discriminator {of['discriminator']}",
         f"weights at first: {_name(of['pretrain_path']) or 'random'}",
