@@ -30,6 +30,7 @@ from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_label
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
+from trainings.train_distill import Distillation
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -97,6 +98,15 @@ MIXING = Experiment(
     method=DACS,
     target=unlabelled_cityscapes,
     adaptation=("mix_weight", *TEACHER),
+)
+DISTILLATION = Experiment(
+    action="train_distill",
+    stem="distill",
+    source=Domain.GTA5,
+    validation=Domain.CITYSCAPES,
+    method=Distillation,
+    target=pseudo_labelled_cityscapes,
+    adaptation=("distill_weight",),
 )
 
 TRAINING_FLAGS = (
@@ -272,9 +282,12 @@ ACTIONS: dict[str, Action] = {
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
-        "label Cityscapes' training images with that ensemble",
-        flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path"),
-        examples=("", "--ssl_round 2"),
+        "label Cityscapes' training images with that ensemble, or with any network",
+        flags=(
+            *("ssl_round", "load_model_path", "mbt_checkpoints", "select"),
+            *("soft", "pseudo_label_path"),
+        ),
+        examples=("", "--ssl_round 2", "--soft --load_model_path runs/a/last.pth"),
         reads=(
             *(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
             *("optimizer", "aug_method", "overwrite"),
@@ -285,6 +298,12 @@ ACTIONS: dict[str, Action] = {
         SELF_TRAINING,
         "self-training: FDA with those pseudo-labels",
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.01 --ssl_round 2"),
+        flags=("pseudo_label_path", "accept_pseudo_labels"),
+    ),
+    "train_distill": training(
+        DISTILLATION,
+        "distillation: learn the target from the pseudo-labels of any teacher",
+        examples=(f"{PRETRAINED} --pseudo_label_path labels",),
         flags=("pseudo_label_path", "accept_pseudo_labels"),
     ),
     "visualize": Action(

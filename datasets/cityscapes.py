@@ -4,6 +4,7 @@ official: leftImg8bit/<split>/<city>/<city>_<seq>_<frame>_leftImg8bit.png
           gtFine/<split>/<city>/<city>_<seq>_<frame>_gtFine_{labelTrainIds,labelIds}.png
 subset:   Cityspaces/images/<split>/<city>/… and Cityspaces/gtFine/<split>/<city>/…
 pseudo:   <folder>/<split>/<city>/<city>_<seq>_<frame>_pseudo_labelTrainIds.png
+          soft ones with <city>_<seq>_<frame>_pseudo_probabilities.png beside it
 
 Partners have the same path below their split, but for the ending: any name in any folder will do.
 Pictures may be `.jpg` or `.PNG`, too.
@@ -24,7 +25,7 @@ from datasets.pairing import (
     not_taken,
     otherwise_named,
 )
-from datasets.reading import LabelKind, SampleFiles, say_once
+from datasets.reading import LabelKind, SampleFiles, probabilities_path, say_once
 from utils.errors import UserError
 
 LAYOUTS = (
@@ -85,7 +86,10 @@ def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
 def with_pseudo_labels(
     images: Sequence[SampleFiles], folder: Path, split: str
 ) -> list[SampleFiles]:
-    """The images with their pseudo-labels. Raises UserError for images without one."""
+    """The images with their pseudo-labels, soft where they have probabilities.
+
+    Raises UserError for images without a label, and where some have probabilities and others not.
+    """
     labels = {files.name: pseudo_label_path(folder, split, files) for files in images}
     missing = [str(path) for path in labels.values() if not path.exists()]
     if missing:
@@ -93,7 +97,15 @@ def with_pseudo_labels(
             f"{len(missing)} of {len(labels)} pseudo-labels are missing, such as {missing[0]}: the "
             "command that made them makes the missing ones, --action generate_pseudo_labels"
         )
-    return [files._replace(label=labels[files.name], kind=LabelKind.PSEUDO) for files in images]
+    soft = [probabilities_path(path).exists() for path in labels.values()]
+    if any(soft) and not all(soft):
+        hard = probabilities_path(list(labels.values())[soft.index(False)])
+        raise UserError(
+            f"{folder}: {sum(soft)} of {len(soft)} pseudo-labels have probabilities, others not: "
+            f"{hard.name} is missing; make the missing ones, or remove the others"
+        )
+    kind = LabelKind.SOFT if all(soft) else LabelKind.PSEUDO
+    return [files._replace(label=labels[files.name], kind=kind) for files in images]
 
 
 def _check_images(found: Found, split: str) -> None:

@@ -24,6 +24,9 @@ ALONE_FORMATS = (*FORMATS, "BMP", "PPM", "TIFF", "WEBP")
 DEEPER = ("I", "F")
 """What PIL's names begin with of the modes that have 16 or 32 bits a channel."""
 
+SOFT_ENDINGS = ("_labelTrainIds.png", "_probabilities.png")
+"""What the names of the two files of a soft pseudo-label end in."""
+
 
 class UnknownLabels(UserError):
     """A label holds values that stand for nothing."""
@@ -34,11 +37,13 @@ class UnequalSizes(UserError):
 
 
 class LabelKind(Enum):
-    """What a label file holds. Pseudo-labels are train ids at a size of their own."""
+    """What a label file holds. Pseudo-labels are train ids at a size of their own; soft ones are
+    several train ids a pixel with their probabilities, see `read_soft_label`."""
 
     LABEL_IDS = "label ids"
     TRAIN_IDS = "train ids"
     PSEUDO = "pseudo-labels"
+    SOFT = "soft pseudo-labels"
 
 
 class SampleFiles(NamedTuple):
@@ -64,16 +69,17 @@ def say_once(text: str) -> None:
 
 
 def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
-    """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W].
+    """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W], or soft, [2 k, H, W].
 
     Raises UserError where a file cannot be read, holds unknown values, or the sizes differ.
     """
     image = read_image(files.image)
     if files.label is None:
         return image, np.full(image.shape[:2], IGNORE, np.uint8)
-    label = read_label(files.label, holds_train_ids=files.kind is not LabelKind.LABEL_IDS)
-    if files.kind is not LabelKind.PSEUDO:
-        check_sizes(files.image, image, files.label, label)
+    if files.kind in (LabelKind.PSEUDO, LabelKind.SOFT):
+        return image, read_pseudo_label(files)
+    label = read_label(files.label, holds_train_ids=files.kind is LabelKind.TRAIN_IDS)
+    check_sizes(files.image, image, files.label, label)
     return image, label
 
 
@@ -102,6 +108,54 @@ def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:
     """Train ids, uint8 [H, W], of a PNG of train ids, or of label ids, which are mapped."""
     ids = read_ids(path, holds_train_ids=holds_train_ids)
     return ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+
+
+def read_pseudo_label(files: SampleFiles) -> np.ndarray:
+    """Train ids, uint8 [H, W], of a sample's pseudo-label, or a soft one, uint8 [2 k, H, W]."""
+    if files.kind is LabelKind.SOFT:
+        return read_soft_label(files.label)
+    return read_label(files.label, holds_train_ids=True)
+
+
+def read_soft_label(path: Path) -> np.ndarray:
+    """Read the k most probable train ids of each pixel, and their probabilities times 255.
+
+    They are the channels of two PNGs of one size, 8 bits a channel: `path`, which ends in
+    `SOFT_ENDINGS[0]`, and the file that ends in `SOFT_ENDINGS[1]` instead. k is 2 (grey with
+    alpha), 3 (RGB) or 4 (RGBA).
+
+    Returns uint8 [2 k, H, W]: the ids, most probable first, then the probabilities in that order.
+    Raises UserError where a file cannot be read, or they do not fit together.
+    """
+    ids, shares = (_read_channels(one) for one in (path, probabilities_path(path)))
+    if ids.shape != shares.shape:
+        raise UserError(
+            f"{path} holds {_layers(ids)}, {probabilities_path(path).name} beside it "
+            f"{_layers(shares)}: make both again"
+        )
+    _check_ids(path, ids, holds_train_ids=True)
+    return np.concatenate([ids, shares])
+
+
+def probabilities_path(label: Path) -> Path:
+    """Where the probabilities of a soft pseudo-label lie, whether there are any or not."""
+    ids, shares = SOFT_ENDINGS
+    return label.with_name(label.name.removesuffix(ids) + shares)
+
+
+def _read_channels(path: Path) -> np.ndarray:
+    picture = _decoded(path)
+    if picture.format != "PNG" or picture.mode not in ("LA", "RGB", "RGBA"):
+        raise UserError(
+            f"{path} is a {picture.format} picture of mode {picture.mode}, not a PNG of 2 to 4 "
+            "channels of 8 bits: see docs/methods.md for the format of soft pseudo-labels"
+        )
+    return np.array(picture).transpose(2, 0, 1)
+
+
+def _layers(layers: np.ndarray) -> str:
+    channels, height, width = layers.shape
+    return f"{channels} channels of {width}x{height} pixels"
 
 
 def read_ids(path: Path, *, holds_train_ids: bool) -> np.ndarray:
@@ -152,7 +206,10 @@ def check_scored(files: Sequence[SampleFiles], *, skips_bad: bool = False) -> No
             return
         holds_train_ids = one.kind is not LabelKind.LABEL_IDS
         try:
-            ids = read_ids(one.label, holds_train_ids=holds_train_ids)
+            if one.kind is LabelKind.SOFT:
+                ids, _ = np.split(read_soft_label(one.label), 2)
+            else:
+                ids = read_ids(one.label, holds_train_ids=holds_train_ids)
         except UserError:
             if not skips_bad:
                 raise

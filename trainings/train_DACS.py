@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from datasets.labels import CLASS_NAMES, colorize
+from datasets.labels import CLASS_NAMES
 from datasets.samples import Batch
 from model.network import Network
 from trainings.masked import masked_images, masked_term
@@ -24,6 +24,7 @@ from trainings.teacher import PseudoLabels, Teacher
 from utils.cli.settings import Settings
 from utils.losses import segmentation_loss
 from utils.mixing import WHITE, Mixed, blurred, class_mix, jittered
+from utils.pictures.panels import class_colors
 
 COLLAPSED_SHARE = 0.95
 """Share of the target's pixels that a collapsed teacher gives one class, confidently, over an
@@ -100,8 +101,3 @@ class DACS(Method):
                     "--mix_weight, or raise --confidence"
                 )
         return None
-
-
-def class_colors(label: Tensor) -> Tensor:
-    """Return the colours of train ids [H, W], uint8 [3, H, W]."""
-    return torch.from_numpy(colorize(label.cpu().numpy())).permute(2, 0, 1)

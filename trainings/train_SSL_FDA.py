@@ -3,7 +3,7 @@
 L = CE(phi(x_st), y_s) + CE(phi(x_t), pseudo_t) + w_ent * rho_eta(H(phi(x_t)))
 
 x_st is the source in the target's style as in FDA, pseudo_t comes from the ensemble of the round
-before; the network starts afresh in every round.
+before, or from any other teacher, hard or soft; the network starts afresh in every round.
 """
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from trainings.method import Losses, Method
 from trainings.train_FDA import transfer_pictures
 from utils.cli.settings import Settings
 from utils.fda import fourier_transfer
-from utils.losses import robust_entropy, segmentation_loss
+from utils.losses import pseudo_label_loss, robust_entropy, segmentation_loss
 
 
 class SSLFDA(Method):
@@ -32,7 +32,7 @@ class SSLFDA(Method):
         entropy = robust_entropy(target_heads[0], self.ent_eta)
         return {
             "seg_source": segmentation_loss(source_heads, source.label, ohem=self.ohem),
-            "seg_target": segmentation_loss(target_heads, target.label, ohem=self.ohem),
+            "seg_target": pseudo_label_loss(target_heads, target.label, ohem=self.ohem),
             "ent_target": self.ent_weight * entropy,
         }
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset
 
 from datasets.cache import FORMAT, READERS, CachedPairs, Pictures, PictureStore, digest_of
 from datasets.loading.batches import each_item
-from datasets.reading import LabelKind, SampleFiles, picture_size, read_label
+from datasets.reading import LabelKind, SampleFiles, picture_size, read_pseudo_label
 from datasets.samples import SampleDataset, as_tv_tensors
 from utils.cli.settings import Settings
 from utils.disk.lock import locked
@@ -75,6 +75,9 @@ def attach_cache(
     """
     if settings.cache_dir == NONE or not samples.files:
         return
+    if samples.skips_bad and samples.files[0].kind is LabelKind.SOFT:
+        print("no cache: with --on_bad_sample skip there is none of soft pseudo-labels")
+        return
     if samples.skips_bad and len(set(sizes)) > 1:  # which one stands for a bad one is not known yet
         print(
             "no cache: with --on_bad_sample skip all pictures must have the same proportions for "
@@ -111,7 +114,8 @@ def _pictures(
     images = PictureStore(folder, digest, [(3, *size) for size in sizes])
     if files[0].label is None:
         return images, None
-    if files[0].kind is LabelKind.PSEUDO and not samples.skips_bad:
+    pseudo = files[0].kind in (LabelKind.PSEUDO, LabelKind.SOFT)
+    if pseudo and not samples.skips_bad:
         return images, _PseudoLabels(files)
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
     digest = digest_of([one.label for one in files], f"{how} {[one.kind.value for one in files]}")
@@ -126,8 +130,8 @@ class _PseudoLabels:
         self.files = files
 
     def read(self, place: int) -> np.ndarray:
-        """A label, uint8 [h, w]. Raises UserError where it cannot be read."""
-        return read_label(self.files[place].label, holds_train_ids=True)
+        """A label, uint8 [h, w] or [2 k, h, w]. Raises UserError where it cannot be read."""
+        return read_pseudo_label(self.files[place])
 
 
 @contextmanager

@@ -502,6 +502,16 @@ class Settings:
         "round before (0 is FDA), train_ssl_fda trains on them, val_mbt scores it (its default: 0)",
         check=at_least(0),
     )
+    soft: bool = flag(
+        False,
+        ADAPTATION,
+        "generate_pseudo_labels: keep the probabilities of the three best classes of each pixel, "
+        "and no thresholds",
+        affects_result=False,
+    )
+    distill_weight: float = flag(
+        1.0, ADAPTATION, "distillation: weight of the pseudo-labels' term", check=at_least(0)
+    )
     pseudo_label_path: Path | None = flag(
         None,
         ADAPTATION,
