@@ -6,15 +6,37 @@ M replaces square blocks by the mean colour, each with probability `--mask_ratio
 teacher's, see trainings/teacher.py. A ratio of 0 adds nothing.
 """
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
 from model.network import Network
 from trainings.method import Losses
-from trainings.teacher import PseudoLabels, Teacher
-from utils.cli.settings import Settings
+from trainings.teacher import PseudoLabels, Teacher, TeacherOptions
+from utils.cli.checks import at_least, share
+from utils.cli.options import flag
 from utils.losses import segmentation_loss
 from utils.mixing import block_side, jittered, masked
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskOptions(TeacherOptions):
+    """Flags of masked consistency, and of the teacher that it needs."""
+
+    mask_ratio: float = flag(
+        0.0,
+        "share of the target image that is masked for masked consistency (MIC), such as 0.7; 0 for "
+        "none",
+        check=share,
+    )
+    mask_block: int = flag(
+        32,
+        "side of a masked block in pixels where the image's shorter side is 512; in proportion "
+        "elsewhere",
+        check=at_least(1),
+        only_with="mask_ratio",
+    )
 
 
 class MaskedConsistency(nn.Module):
@@ -24,7 +46,7 @@ class MaskedConsistency(nn.Module):
         observed: as `Method.observed`.
     """
 
-    def __init__(self, network: Network, options: Settings):
+    def __init__(self, network: Network, options: MaskOptions):
         super().__init__()
         self.options = options
         self.observed: dict[str, Tensor] = {}
@@ -50,7 +72,7 @@ def masked_term(
     network: Network,
     image: Tensor,
     pseudo: PseudoLabels,
-    options: Settings,
+    options: MaskOptions,
     generator: torch.Generator,
 ) -> Losses:
     """Return L_mask of target images, uint8 [N, 3, H, W], by its name; none at a ratio of 0."""
@@ -61,7 +83,7 @@ def masked_term(
 
 
 def masked_images(
-    network: Network, image: Tensor, options: Settings, generator: torch.Generator
+    network: Network, image: Tensor, options: MaskOptions, generator: torch.Generator
 ) -> Tensor:
     """Return M * jitter(x) of images, uint8 [N, 3, H, W], float32."""
     height, width = image.shape[-2:]

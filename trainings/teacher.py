@@ -8,6 +8,7 @@ q   = share of the batch's pixels with max softmax(T(x)) >= tau
 normalises with the statistics of the batch that it labels.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -16,8 +17,29 @@ from torch import Tensor
 from datasets.labels import CLASS_NAMES, NUM_CLASSES
 from model.average import MovingAverage
 from model.network import Network
+from trainings.options import MethodOptions
 from utils import processes
+from utils.cli.checks import probability, share
+from utils.cli.options import flag
 from utils.upsampling import upsampled_confidence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherOptions(MethodOptions):
+    """Flags of the methods that have a teacher."""
+
+    confidence: float = flag(
+        0.968,
+        "teachers: probability from which on a pixel counts as confident; the share of such pixels "
+        "weighs the pseudo-labels",
+        check=probability,
+    )
+    teacher_decay: float = flag(
+        0.99,
+        "teachers: T <- decay T + (1 - decay) network after every update, with smaller decays at "
+        "the beginning",
+        check=share,
+    )
 
 
 class PseudoLabels(NamedTuple):
@@ -62,10 +84,10 @@ class Teacher(MovingAverage):
     def pseudo_labels(self, image: Tensor, threshold: float) -> PseudoLabels:
         """Label images [N, 3, H, W]; `threshold` is tau."""
         logits = self.module.main_logits(image)
-        probability, label = upsampled_confidence(logits, image.shape[-2:])
-        confident = probability >= threshold
-        share = processes.total(confident.float().mean()) / processes.count()
-        return PseudoLabels(label, confident, probability, share, logits.argmax(1))
+        best, label = upsampled_confidence(logits, image.shape[-2:])
+        confident = best >= threshold
+        weight = processes.total(confident.float().mean()) / processes.count()
+        return PseudoLabels(label, confident, best, weight, logits.argmax(1))
 
     @staticmethod
     @torch.no_grad()

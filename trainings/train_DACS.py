@@ -10,6 +10,7 @@ images go through phi in passes of their own. `--ohem` concerns the source alone
 pseudo-labels the hardest pixels are the wrong ones.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -18,10 +19,11 @@ from torch import Tensor
 from datasets.labels import CLASS_NAMES
 from datasets.samples import Batch
 from model.network import Network
-from trainings.masked import masked_images, masked_term
+from trainings.masked import MaskOptions, masked_images, masked_term
 from trainings.method import Losses, Method
 from trainings.teacher import PseudoLabels, Teacher
-from utils.cli.settings import Settings
+from utils.cli.checks import at_least
+from utils.cli.options import flag
 from utils.losses import segmentation_loss
 from utils.mixing import WHITE, Mixed, blurred, class_mix, jittered
 from utils.pictures.panels import class_colors
@@ -31,6 +33,13 @@ COLLAPSED_SHARE = 0.95
 epoch; roads fill a third of a street scene."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DACSOptions(MaskOptions):
+    """Flags of online self-training."""
+
+    mix_weight: float = flag(1.0, "DACS: weight of the mixed images' term", check=at_least(0))
+
+
 class DACS(Method):
     """The method of the equations above.
 
@@ -38,12 +47,13 @@ class DACS(Method):
         pseudo: the teacher's labels in the latest forward pass.
     """
 
+    Options = DACSOptions
+    options: DACSOptions
     pseudo: PseudoLabels
 
-    def __init__(self, network: Network, options: Settings):
-        super().__init__(network)
+    def __init__(self, network: Network, options: DACSOptions):
+        super().__init__(network, options)
         self.teacher = Teacher(network, options.teacher_decay)
-        self.options = options
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch

@@ -7,20 +7,31 @@ pixel's best classes. The teacher may be wider, deeper, or an ensemble. `train_s
 the same labels with the source in the target's style and an entropy term.
 """
 
+import dataclasses
+
 from torch import Tensor
 
 from datasets.samples import Batch
-from model.network import Network
 from trainings.method import Losses, Method
-from utils.cli.settings import Settings
+from trainings.options import PseudoLabelOptions
+from utils.cli.checks import at_least
+from utils.cli.options import flag
 from utils.losses import pseudo_label_loss, segmentation_loss
 from utils.pictures.panels import class_colors
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillOptions(PseudoLabelOptions):
+    """Flags of distillation."""
+
+    distill_weight: float = flag(
+        1.0, "distillation: weight of the pseudo-labels' term", check=at_least(0)
+    )
+
+
 class Distillation(Method):
-    def __init__(self, network: Network, options: Settings):
-        super().__init__(network)
-        self.options = options
+    Options = DistillOptions
+    options: DistillOptions
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch

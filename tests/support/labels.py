@@ -7,12 +7,12 @@ import torch
 
 from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples
+from main import FlatSettings as Settings
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_cityscapes
 from trainings.scoring import pseudo_labels
 from trainings.scoring.pseudo_labels import label_folder
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.disk.run_folder import RunFolder
 
 IDENTITY = {
@@ -31,15 +31,13 @@ class Toy:
         self.root = make_cityscapes(folder / "Cityscapes", train=5)
         for label in (self.root / "gtFine").glob("train/*/*"):
             label.unlink()  # they must never be read
-        self.settings = with_derived_defaults(
-            Settings(
-                cityscapes_root=self.root,
-                save_model_path=folder / "runs",
-                image_size=(64, 96),
-                num_workers=0,
-                precision="fp32",
-                **changes,
-            )
+        self.settings = Settings(
+            cityscapes_root=self.root,
+            save_model_path=folder / "runs",
+            image_size=(64, 96),
+            num_workers=0,
+            precision="fp32",
+            **changes,
         )
         torch.manual_seed(0)
         networks = [BiSeNet(base=8).eval() for _ in range(3)]

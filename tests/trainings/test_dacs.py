@@ -10,12 +10,12 @@ from torchvision.transforms.v2 import functional as tv
 
 from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
 from datasets.samples import Batch, Sample
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from trainings.teacher import Teacher
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.mixing import JITTER_STRENGTH
 
 CONFIDENCE = 0.1
@@ -25,9 +25,7 @@ SIZE = (64, 96)
 
 
 def options(**chosen) -> Settings:
-    return with_derived_defaults(
-        Settings(optimizer="adam", **{"confidence": CONFIDENCE, "mix_weight": 0.5, **chosen})
-    )
+    return Settings(optimizer="adam", **{"confidence": CONFIDENCE, "mix_weight": 0.5, **chosen})
 
 
 def sample(seed: int, size=SIZE) -> Sample:

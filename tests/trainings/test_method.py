@@ -36,7 +36,6 @@ def add(monkeypatch):
             validation=Domain.CITYSCAPES,
             method=method,
             target=unlabelled_cityscapes,
-            adaptation=main.MIXING.adaptation,
         )
         monkeypatch.setitem(main.ACTIONS, "train_new", main.training(experiment, "a new method"))
 

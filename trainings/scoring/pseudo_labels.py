@@ -35,16 +35,17 @@ from datasets.reading import (
 from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
+from trainings.options import EnsembleOptions, Settings, SoftOptions
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.mbt import find_members
+from trainings.scoring.provenance import comparable, differences, made_with
 from trainings.scoring.record import refuse_views
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from trainings.scoring.trained import as_trained
+from trainings.train_SSL_FDA import SSLFDAOptions
 from utils import processes
 from utils.background import Background
-from utils.cli.settings import Settings
 from utils.disk.machine import versions
-from utils.disk.provenance import comparable, differences, made_with
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import label_panel
@@ -72,16 +73,17 @@ WRITERS = 2
 
 def label_folder(settings: Settings) -> Path:
     """Where the labels of a round lie, made by networks of one optimiser."""
-    if settings.pseudo_label_path:
-        return settings.pseudo_label_path
-    suffix = settings.round_suffix() and f"_round{settings.round_suffix()}"
+    options = SSLFDAOptions.of(settings)
+    if options.pseudo_label_path:
+        return options.pseudo_label_path
+    suffix = "" if options.ssl_round == 1 else f"_round{options.ssl_round}"
     return settings.save_model_path / f"pseudo_labels_{settings.optimizer}{suffix}"
 
 
 def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Label Cityscapes' training images with `--load_model_path`, or with the ensemble of the round
     before; continue what an earlier attempt has left."""
-    if settings.ssl_round < 1:
+    if SSLFDAOptions.of(settings).ssl_round < 1:
         raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
     refuse_views(settings)
     members = _teachers(fda, ssl_fda, settings)
@@ -106,8 +108,8 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
 def _teachers(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Path]:
     """Return the checkpoints of the networks that label."""
     if not settings.load_model_path:
-        return find_members(fda, ssl_fda, settings.ssl_round - 1, settings)
-    if settings.mbt_checkpoints:
+        return find_members(fda, ssl_fda, SSLFDAOptions.of(settings).ssl_round - 1, settings)
+    if EnsembleOptions.of(settings).mbt_checkpoints:
         raise UsageError(
             "argument --load_model_path: it names one teacher, --mbt_checkpoints the members of an "
             "ensemble; give one of the two"
@@ -123,7 +125,7 @@ def _identity(
         **made_with(members, settings),
         "images": len(files),
         "data": fingerprint(files),
-        **({"soft": SOFT_CLASSES} if settings.soft else {}),
+        **({"soft": SOFT_CLASSES} if SoftOptions.of(settings).soft else {}),
     }
 
 
@@ -357,15 +359,16 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
     or unfinished. It is a problem, unless they are accepted all the same, where ours were made at
     another size or their checkpoints have changed since.
     """
-    if settings.ssl_round < 1:
+    options = SSLFDAOptions.of(settings)
+    if options.ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
     folder = RunFolder(label_folder(settings))
-    foreign = settings.pseudo_label_path and (folder.path / SPLIT).is_dir()
+    foreign = options.pseudo_label_path and (folder.path / SPLIT).is_dir()
     if not folder.has(SUMMARY) and (folder.has(PROGRESS) or not foreign):
         raise UserError(
             f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): make them with "
             f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
-            f"--ssl_round {settings.ssl_round}"
+            f"--ssl_round {options.ssl_round}"
         )
     root = find_input(settings.cityscapes_root, "cityscapes_root")
     files = with_pseudo_labels(cityscapes_images(root, SPLIT), folder.path, SPLIT)
@@ -384,7 +387,7 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
         Domain.CITYSCAPES,
         files,
         origin=origin,
-        problem=None if settings.accept_pseudo_labels else problem,
+        problem=None if options.accept_pseudo_labels else problem,
         note=f"{files[0].kind.value}: {len(files)} in {folder.path / SPLIT}",
     )
 
