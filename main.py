@@ -28,7 +28,7 @@ from trainings.experiment import Experiment, unlabelled_cityscapes
 from trainings.options import EnsembleOptions, Settings, SoftOptions, TrainingOptions
 from trainings.reproduction.demo import make_toy_data, recipe
 from trainings.reproduction.reproduce import demo, report, reproduce
-from trainings.reproduction.steps import Step, users_steps
+from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
 from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
 from trainings.scoring.score import score_transfer
@@ -171,6 +171,13 @@ STEPS: list[Step] = [
     ),
     Step("4", "DACS", MIXING),
     Step("5", "MIC", MASKED_MIXING),
+    Step(
+        "6",
+        "Distillation of MIC",
+        DISTILLATION,
+        (Work.LABEL, Work.TRAIN, Work.SCORE),
+        teacher=MASKED_MIXING,
+    ),
 ]
 """The steps of `reproduce`, `demo` and `report`."""
 
