@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples
 from main import FlatSettings as Settings
 from model.ensemble import Ensemble
@@ -44,7 +44,7 @@ class Toy:
         for network in networks:  # sure of something
             network.conv_out.conv_out.weight.data *= 30
         self.ensemble = Ensemble(networks)
-        self.samples = unlabelled_samples(Domain.CITYSCAPES, self.settings)
+        self.samples = unlabelled_samples(Role.TARGET, self.settings)
         self.folder = RunFolder(label_folder(self.settings))
 
     def making(self, **identity):

@@ -20,18 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint
-from datasets.cityscapes import PSEUDO, cityscapes_images, pseudo_label_path, with_pseudo_labels
-from datasets.labels import CLASS_NAMES, IGNORE
+from datasets.catalog import TrainingFiles, data_set, fingerprint, unlabelled
+from datasets.data_set import Role
+from datasets.labels import CLASS_NAMES, IGNORE, PSEUDO_LABELS, SOFT_LABELS
 from datasets.loading.batches import batches_of
 from datasets.loading.sets import unlabelled_samples
-from datasets.reading import (
-    LabelKind,
-    SampleFiles,
-    probabilities_path,
-    read_label,
-    read_soft_label,
-)
+from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
+from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
@@ -77,18 +72,18 @@ def label_folder(settings: Settings) -> Path:
     if options.pseudo_label_path:
         return options.pseudo_label_path
     suffix = "" if options.ssl_round == 1 else f"_round{options.ssl_round}"
-    return settings.save_model_path / f"pseudo_labels_{settings.optimizer}{suffix}"
+    return settings.save_model_path / f"pseudo_labels{settings.pair()}_{settings.optimizer}{suffix}"
 
 
 def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
-    """Label Cityscapes' training images with `--load_model_path`, or with the ensemble of the round
-    before; continue what an earlier attempt has left."""
+    """Label the target's training images with `--load_model_path`, or with the ensemble of the
+    round before; continue what an earlier attempt has left."""
     if SSLFDAOptions.of(settings).ssl_round < 1:
         raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
     refuse_views(settings)
     members = _teachers(fda, ssl_fda, settings)
     settings = as_trained(settings, members[0])
-    samples = unlabelled_samples(Domain.CITYSCAPES, settings, whole=True)
+    samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
     with folder.alone(below=(SPLIT,)):
@@ -98,7 +93,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
             print(f"{folder.path} is finished; --overwrite makes it afresh")
         else:
             networks = load_checkpoints(
-                members, Domain.CITYSCAPES, settings, doing="labelled", seen=samples.files
+                members, Role.TARGET, settings, doing="labelled", seen=samples.files
             )
             making.run(Ensemble(networks), settings)
             processes.wait_for_all()
@@ -161,7 +156,7 @@ class _Making:
             return
         for name in (SUMMARY, PROGRESS):
             (self.folder.path / name).unlink(missing_ok=True)
-        for path in self.folder.path.glob(f"{SPLIT}/**/*{PSEUDO}"):
+        for path in self.folder.path.glob(f"{SPLIT}/**/*{ENDING}"):
             probabilities_path(path).unlink(missing_ok=True)
             path.unlink()
 
@@ -186,7 +181,7 @@ class _Making:
         processes.wait_for_all()
         if not self.folder.writes:
             return
-        self._draw(data_set(Domain.CITYSCAPES, settings))
+        self._draw(data_set(Role.TARGET, settings))
         self.folder.write_json(SUMMARY, self._summary(settings))
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
@@ -253,7 +248,7 @@ class _Making:
     def _best_classes(self, files: SampleFiles) -> np.ndarray:
         """Return the train ids of a label, uint8 [H, W], of a soft one the most probable ones."""
         path = self._path(files)
-        return read_soft_label(path)[0] if self.soft else read_label(path, holds_train_ids=True)
+        return read_label(path, SOFT_LABELS)[0] if self.soft else read_label(path, PSEUDO_LABELS)
 
     def _path(self, files: SampleFiles) -> Path:
         return pseudo_label_path(self.folder.path, SPLIT, files)
@@ -286,7 +281,7 @@ class _Making:
     def _summary(self, settings: Settings) -> dict[str, Any]:
         return {
             **self.identity,
-            "data_set": data_set(Domain.CITYSCAPES, settings),
+            "data_set": data_set(Role.TARGET, settings),
             **({} if self.soft else {"classes": self._classes()}),
             "settings": settings.to_json(),
             "versions": versions(),
@@ -352,7 +347,7 @@ def _print_summary(folder: RunFolder) -> None:
     print(f"{summary['images']} {kind}{of} in {folder.path / SPLIT}", flush=True)
 
 
-def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
+def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
     """The target of self-training and distillation: the training images with their pseudo-labels.
 
     `--pseudo_label_path` may hold labels of any origin. Raises UserError where labels are missing
@@ -370,8 +365,7 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
             f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
             f"--ssl_round {options.ssl_round}"
         )
-    root = find_input(settings.cityscapes_root, "cityscapes_root")
-    files = with_pseudo_labels(cityscapes_images(root, SPLIT), folder.path, SPLIT)
+    files = with_pseudo_labels(unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT)
     problem = None
     if folder.has(SUMMARY):
         summary = folder.read_json(SUMMARY)
@@ -384,11 +378,11 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
             "--overwrite, or train on them all the same with --accept_pseudo_labels True"
         )
     return TrainingFiles(
-        Domain.CITYSCAPES,
+        Role.TARGET,
         files,
         origin=origin,
         problem=None if options.accept_pseudo_labels else problem,
-        note=f"{files[0].kind.value}: {len(files)} in {folder.path / SPLIT}",
+        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}",
     )
 
 
@@ -396,8 +390,8 @@ def _contents(files: Iterable[SampleFiles]) -> str:
     """Return a digest of what the labels hold."""
     digest = hashlib.sha256()
     for one in files:
-        soft = one.kind is LabelKind.SOFT
-        for path in (one.label, *((probabilities_path(one.label),) if soft else ())):
+        soft = [probabilities_path(one.label)] if one.kind.soft else []
+        for path in (one.label, *soft):
             digest.update(file_digest(path).encode())
     return digest.hexdigest()
 

@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from datasets.cityscapes import pseudo_label_path
-from datasets.labels import IGNORE, NUM_CLASSES
+from datasets.labels import IGNORE, NUM_CLASSES, SOFT_LABELS
 from datasets.loading.pairs import TARGET_STREAM
 from datasets.loading.sets import training_samples
-from datasets.reading import LabelKind, check_scored, probabilities_path, read_pair
+from datasets.pseudo_labels import pseudo_label_path
+from datasets.reading import check_scored, probabilities_path, read_pair
 from model.model_stages import BiSeNet
 from tests.support.helpers import save
 from tests.support.labels import Toy
 from trainings.scoring import pseudo_labels
-from trainings.scoring.pseudo_labels import PROGRESS, SUMMARY, pseudo_labelled_cityscapes
+from trainings.scoring.pseudo_labels import PROGRESS, SUMMARY, pseudo_labelled_target
 from utils.errors import UsageError, UserError
 from utils.losses import pseudo_label_loss, segmentation_loss
 from utils.transforms import Preparation, train_transform
@@ -37,8 +37,8 @@ def probabilities(toy, index):
 def test_soft_labels_round_trip(toy):
     """What training reads are the teacher's probabilities of the three best classes, to 8 bits."""
     toy.make(**SOFT)
-    found = pseudo_labelled_cityscapes(toy.settings)
-    assert {one.kind for one in found.files} == {LabelKind.SOFT}
+    found = pseudo_labelled_target(toy.settings)
+    assert {one.kind for one in found.files} == {SOFT_LABELS}
     for index, files in enumerate(found.files):
         image, label = read_pair(files)
         assert image.shape == (72, 104, 3) and label.shape == (6, 64, 96)
@@ -75,10 +75,10 @@ def test_soft_labels_go_on_where_they_stopped(tmp_path, monkeypatch):
             toy.make(**SOFT)
     assert toy.folder.has(PROGRESS) and len(toy.labels()) == 2 * 2
     with pytest.raises(UserError, match="no finished pseudo-labels"):
-        pseudo_labelled_cityscapes(toy.settings)
+        pseudo_labelled_target(toy.settings)
     object.__setattr__(toy.settings, "pseudo_label_path", toy.folder.path)
     with pytest.raises(UserError, match="no finished pseudo-labels"):
-        pseudo_labelled_cityscapes(toy.settings)
+        pseudo_labelled_target(toy.settings)
     assert toy.make(**SOFT) == whole and len(whole) == 2 * 5
 
 
@@ -118,7 +118,7 @@ def soft(number, path, channels=2):
 @pytest.mark.parametrize("write, planes", [(hard, ()), (soft, (4,))])
 def test_labels_of_any_origin_are_trained_on(toy, tmp_path, write, planes):
     with_foreign_labels(toy, tmp_path, write)
-    found = pseudo_labelled_cityscapes(toy.settings)
+    found = pseudo_labelled_target(toy.settings)
     assert found.problem is None
     samples = training_samples(found, toy.settings, TARGET_STREAM)
     for index in range(5):
@@ -129,11 +129,11 @@ def test_labels_of_any_origin_are_trained_on(toy, tmp_path, write, planes):
 
 def test_other_labels_of_the_same_names_are_another_run(toy, tmp_path):
     folder = with_foreign_labels(toy, tmp_path, soft)
-    before = pseudo_labelled_cityscapes(toy.settings).origin
-    assert pseudo_labelled_cityscapes(toy.settings).origin == before
+    before = pseudo_labelled_target(toy.settings).origin
+    assert pseudo_labelled_target(toy.settings).origin == before
     path = next(folder.rglob("*_probabilities.png"))
     save(np.full((32, 48, 2), 99, np.uint8), path)
-    assert pseudo_labelled_cityscapes(toy.settings).origin != before
+    assert pseudo_labelled_target(toy.settings).origin != before
 
 
 @pytest.mark.parametrize(
@@ -155,20 +155,20 @@ def test_broken_probabilities_end_in_a_sentence(toy, tmp_path, change, sentence)
     folder = with_foreign_labels(toy, tmp_path, soft)
     change(sorted(folder.rglob("*_probabilities.png"))[0])
     with pytest.raises(UserError, match=sentence):
-        check_scored(pseudo_labelled_cityscapes(toy.settings).files)
+        read_pair(pseudo_labelled_target(toy.settings).files[0])
 
 
 def test_soft_labels_of_unknown_classes_end_in_a_sentence(toy, tmp_path):
     folder = with_foreign_labels(toy, tmp_path, soft)
     save(np.full((32, 48, 2), 19, np.uint8), sorted(folder.rglob("*_labelTrainIds.png"))[0])
-    with pytest.raises(UserError, match="should hold train ids"):
-        check_scored(pseudo_labelled_cityscapes(toy.settings).files)
+    with pytest.raises(UserError, match=r"should hold soft pseudo-labels \(0 to 18, 255\) but holds 19"):
+        check_scored(pseudo_labelled_target(toy.settings).files)
 
 
 def test_image_and_soft_label_move_together(toy, tmp_path):
     """Classes and probabilities, too; pixels from beyond the picture have no class."""
     with_foreign_labels(toy, tmp_path, soft)
-    (first, *_) = pseudo_labelled_cityscapes(toy.settings).files
+    (first, *_) = pseudo_labelled_target(toy.settings).files
     image = np.zeros((72, 104, 3), np.uint8)
     image[:, :52] = 255
     save(image, first.image)
