@@ -87,9 +87,7 @@ def fit(
             training.save()
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
             raise
-    if validation.evaluate and evaluation is None:
-        evaluation = validation.evaluate(processes.with_first_buffers(method.network))
-    return state, evaluation
+    return state, evaluation or validation.scorer.score(method.network)
 
 
 def compile_parts(method: Method) -> None:
