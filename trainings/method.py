@@ -54,7 +54,8 @@ class Method(nn.Module):
         return {"network": network_optimizer(self.network, self.options)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """What is worth seeing of a batch, by name: images [3, H, W] of 0 to 255, of one size."""
+        """What is worth seeing of the latest forward pass's batch, by name: images [3, H, W] of 0
+        to 255, of one size. One process of several calls it alone."""
         return {}
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:

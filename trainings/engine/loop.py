@@ -193,7 +193,7 @@ class Training:
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
                 if state.steps_left == 0:
-                    show_pictures(parts[0], state, self.folder, on=self.on)
+                    show_pictures(parts[-1], state, self.folder, on=self.on)
                 bar.update(self.data.batch_size)
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:
