@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.network import Network
+from model.network import Network, SegmentationHead
 from model.stdcnet import BACKBONES, FOLDING_PAIRS, STAGE_WIDTHS, ConvX, STDCNet
 from model.weights.official import NETWORK_SURPLUS, comes_from_inplace_abn, from_inplace_abn
 
@@ -76,18 +76,6 @@ class FeatureFusion(nn.Module):
         features = self.convblk(torch.cat([spatial, context], dim=1))
         attention = self.conv2(self.conv1(_global_average(features)).relu()).sigmoid()
         return features * attention + features
-
-
-class SegmentationHead(nn.Module):
-    """[N, C, H, W] -> logits [N, num_classes, H, W]."""
-
-    def __init__(self, channels: int, mid_channels: int, num_classes: int):
-        super().__init__()
-        self.conv = ConvX(channels, mid_channels)
-        self.conv_out = nn.Conv2d(mid_channels, num_classes, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.conv(x))
 
 
 class BiSeNet(Network):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.stdcnet import STDCNet
+from model.stdcnet import ConvX, STDCNet
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -102,6 +102,18 @@ class Network(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith(f"{self.backbone_name}."):
                 nn.init.kaiming_normal_(module.weight, a=1)
+
+
+class SegmentationHead(nn.Module):
+    """[N, C, H, W] -> logits [N, num_classes, H, W]."""
+
+    def __init__(self, channels: int, mid_channels: int, num_classes: int):
+        super().__init__()
+        self.conv = ConvX(channels, mid_channels)
+        self.conv_out = nn.Conv2d(mid_channels, num_classes, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_out(self.conv(x))
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

@@ -336,7 +336,12 @@ class Settings:
         affects_result=False,
     )
 
-    network: str = flag("bisenet", NETWORK, "the network: STDC-BiSeNet", choices=("bisenet",))
+    network: str = flag(
+        "bisenet",
+        NETWORK,
+        "STDC-BiSeNet or PP-LiteSeg, both on --backbone; a trained run is read with its own",
+        choices=("bisenet", "pp_liteseg"),
+    )
     backbone: str = flag("stdc1", NETWORK, "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
     base_width: int = flag(
         64, NETWORK, "channels that all widths follow from; 64 is the paper's", check=width

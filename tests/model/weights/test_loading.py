@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import os
 import pickle
 import socket
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from model.catalog import NETWORKS, Design
 from model.model_stages import BiSeNet
-from model.stdcnet import ConvX
+from model.stdcnet import BACKBONES, ConvX
 from model.weights.loading import load_backbone, load_network
 from model.weights.reading import read_state_dict
 from utils.errors import UserError
@@ -177,6 +179,41 @@ def test_the_other_backbone_is_refused_whole(tmp_path, ours, theirs):
         with pytest.raises(UserError, match=f"another network.*--backbone {theirs}"):
             load(net, file)
     assert same(net, network(2, backbone=ours))
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_the_flags_that_fit(tmp_path):
+    designs = [Design(*one, 8) for one in itertools.product(NETWORKS, BACKBONES)]
+    designs.append(Design("pp_liteseg", "stdc2", 10))
+    ours = Design("bisenet", "stdc1", 8)
+    net = network(2)
+    for theirs in designs:
+        flags = [
+            f"--{name} {wanted}"
+            for name, own, wanted in zip(Design._fields, ours, theirs, strict=True)
+            if own != wanted
+        ]
+        file = saved({"network": theirs.build().state_dict()}, tmp_path / "a.pth")
+        for to_train in (False, True):
+            if flags:
+                with pytest.raises(UserError, match=f"; use {' '.join(flags)}$"):
+                    load_network(net, file, to_train=to_train)
+                assert same(net, network(2))
+
+
+def test_imagenet_weights_fill_the_backbone_of_every_network(tmp_path):
+    file = backbone_file(network(1), tmp_path / "STDC.tar")
+    other = backbone_file(network(1, backbone="stdc2"), tmp_path / "STDC2.tar")
+    for name in NETWORKS:
+        net = Design(name, "stdc1", 8).build()
+        assert load_backbone(net, file).missing == []
+        filled = net.backbone.state_dict()
+        expected = network(1).backbone.state_dict()
+        assert all(torch.equal(filled[name], expected[name]) for name in expected)
+        with pytest.raises(UserError, match=r"; use --backbone stdc2$"):
+            load_backbone(net, other)
+        whole = saved(net.state_dict(), tmp_path / "whole.pth")
+        with pytest.raises(UserError, match="use --load_model_path"):
+            load_backbone(network(2), whole)
 
 
 def test_other_classes_and_widths_are_refused(tmp_path):
