@@ -87,7 +87,15 @@ SELF_TRAINING = Experiment(
 )
 
 TRAINING_FLAGS = (
-    *("pretrain_path", "num_epochs", "batch_size", "optimizer", "learning_rate", "aug_method"),
+    *(
+        "pretrain_path",
+        "num_epochs",
+        "num_steps",
+        "batch_size",
+        "optimizer",
+        "learning_rate",
+        "aug_method",
+    ),
     *("image_size", "save_model_path", "save_keyword", "overwrite", "validation_only"),
 )
 SCORING_FLAGS = ("load_model_path", "select", "bn_statistics")
@@ -116,7 +124,15 @@ STEP_READ = (
 )
 """Flags that a single training step of all methods reads."""
 
-REPRODUCTION_FLAGS = ("configs", "seeds", "dry_run", "aug_method", "num_epochs", "save_keyword")
+REPRODUCTION_FLAGS = (
+    "configs",
+    "seeds",
+    "dry_run",
+    "aug_method",
+    "num_epochs",
+    "num_steps",
+    "save_keyword",
+)
 
 REPRODUCTION_READ = (
     *(DATA, NETWORK, TRAINING, ADAPTATION, RUN, HARDWARE),

@@ -289,7 +289,7 @@ def _record(
 
 def _finish(run: RunFolder, state: TrainState, record: dict[str, Any]) -> None:
     seconds = [row["train_seconds"] for row in state.history]
-    timing = {"mean_epoch_seconds": sum(seconds) / len(seconds)}
+    timing = {"mean_epoch_seconds": sum(seconds) / state.length.epochs}
     scores = {"last": state.last, "best": state.best, "selection": SELECTION}
     if state.last_average:
         scores["last_average"] = state.last_average

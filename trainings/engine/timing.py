@@ -59,9 +59,10 @@ def training_step(
     precision = resolve_precision(settings.precision, device)
     method = experiment.make_method(new_network(settings), settings)
     method = method.to(device, memory_format=torch.channels_last).train()
+    length = dict.fromkeys(("num_steps", "validation_steps", "checkpoint_steps"), STEPS)
     state = TrainState(
         method,
-        replace(settings, num_epochs=1, warmup_steps=None),
+        replace(settings, warmup_steps=None, **length),
         steps_per_epoch=STEPS,
         scale_loss=precision == torch.float16,
     )

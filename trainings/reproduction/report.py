@@ -304,7 +304,7 @@ def _recipe(config: str, lines: Sequence[Line]) -> str:
         f"{height}x{width}",
         f"{of['optimizer']} {of['learning_rate']:g}",
         f"batch {of['batch_size']}",
-        f"{of['num_epochs']} epochs",
+        f"{of['num_steps']} steps" if of["num_steps"] else f"{of['num_epochs']} epochs",
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"discriminator {of['discriminator']}",
         f"weights at first: {_name(of['pretrain_path']) or 'random'}",

@@ -189,8 +189,8 @@ class RunFolder:
             if before[name] != value
         ]
         differing += _other_inputs(before, inputs)
-        if before["num_epochs"] != now["num_epochs"]:
-            differing.append("the learning rate falls over all epochs, so that none can be added")
+        if any(before[name] != now.get(name, before[name]) for name in ("num_epochs", "num_steps")):
+            differing.append("the learning rate follows a schedule over the whole length")
         self._refuse(differing)
 
     def check_inputs(self, inputs: Mapping[str, str | None]) -> None:
@@ -252,7 +252,7 @@ class RunFolder:
         return Settings().to_json() | found
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """One row per epoch; a column that only some epochs fill stays empty in the others."""
+        """Write one row per round; columns that only some rounds fill are empty in the others."""
         text = io.StringIO()
         columns = list(dict.fromkeys(name for row in rows for name in row))
         writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -422,7 +422,7 @@ def test_more_epochs_are_refused_with_the_reason(tmp_path):
     run = RunFolder(tmp_path)
     run.begin(Settings(num_epochs=2), INPUTS)
     run.write_text(LATEST, "")
-    with pytest.raises(UserError, match="--num_epochs was 2, is 3; the learning rate falls over"):
+    with pytest.raises(UserError, match="--num_epochs was 2, is 3; the learning rate follows"):
         run.finished(Settings(num_epochs=3), INPUTS)
 
 
