@@ -293,8 +293,11 @@ ACTIONS: dict[str, Action] = {
         partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
-        flags=("sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
-        examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
+        flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
+        examples=(
+            "--networks bisenet pp_liteseg",
+            "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled",
+        ),
         alone=True,
         reads=(*NETWORK_READ, *STEP_READ, "load_model_path", "save_keyword"),
     ),

@@ -16,8 +16,8 @@ from model.network import Network, SegmentationHead
 from model.stdcnet import BACKBONES, FOLDING_PAIRS, STAGE_WIDTHS, ConvX, STDCNet
 
 DECODER_WIDTHS = {"stdc1": (1, 2, 4), "stdc2": (2, 3, 4)}
-"""Channels of the decoder at strides 8, 16 and 32, in units of base / 2: PP-LiteSeg-T has 32, 64 and
-128, PP-LiteSeg-B 64, 96 and 128."""
+"""Channels of the decoder at strides 8, 16 and 32, in units of base / 2: PP-LiteSeg-T has 32, 64
+and 128, PP-LiteSeg-B 64, 96 and 128."""
 
 BINS = (1, 2, 4)
 """Sides of the pyramid's average pools."""

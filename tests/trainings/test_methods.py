@@ -11,10 +11,12 @@ from torch import nn
 import main
 from datasets.labels import IGNORE
 from datasets.samples import Batch, Sample
+from model.catalog import NETWORKS
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests.support import distributed_worker
 from trainings.engine.loop import compile_parts
+from trainings.experiment import Experiment, new_network
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_SSL_FDA import SSLFDA
@@ -37,9 +39,30 @@ def sample(seed: int, size=(64, 96)) -> Sample:
 BATCH = Batch(sample(1), sample(2))
 
 
+def distinct_methods():
+    """One experiment for each method that an action trains."""
+    return list({e.method: e for e in vars(main).values() if isinstance(e, Experiment)}.values())
+
+
 def tiny(method, settings=SETTINGS):
     torch.manual_seed(0)
     return method(BiSeNet(base=8), settings).train()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "experiment", distinct_methods(), ids=lambda experiment: experiment.method.__name__
+)
+def test_every_method_trains_every_network(experiment, network):
+    """Each term is finite, and together they reach every weight."""
+    torch.manual_seed(0)
+    settings = with_derived_defaults(Settings(network=network, base_width=8))
+    method = experiment.make_method(new_network(settings), settings).train()
+    losses = method(BATCH)
+    assert all(term.isfinite() for term in losses.values())
+    sum(losses.values()).backward()
+    for name, gradient in gradients(method.network).items():
+        assert gradient is not None and gradient.any(), name
 
 
 def gradients(module):

@@ -72,6 +72,9 @@ SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
 
 MIN_IMAGE_SIDE = 64
 
+NETWORKS = ("bisenet", "pp_liteseg")
+"""What `--network` can be; `model/catalog.py` builds them."""
+
 BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
 """What the benchmark can run a network with."""
 
@@ -347,7 +350,7 @@ class Settings:
         "bisenet",
         NETWORK,
         "STDC-BiSeNet or PP-LiteSeg, both on --backbone; a trained run is read with its own",
-        choices=("bisenet", "pp_liteseg"),
+        choices=NETWORKS,
     )
     backbone: str = flag("stdc1", NETWORK, "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
     base_width: int = flag(
@@ -576,6 +579,15 @@ class Settings:
         "benchmark: sizes of the image, such as 512x1024 768x1536 (default: --image_size)",
         check=image_size_word,
         metavar="HxW",
+        affects_result=False,
+    )
+    networks: tuple[str, ...] = flag(
+        (),
+        DEPLOYMENT,
+        f"benchmark: networks to measure side by side, of {', '.join(NETWORKS)} (default: that of "
+        "--network)",
+        check=one_of(*NETWORKS),
+        metavar="NAME",
         affects_result=False,
     )
     precisions: tuple[str, ...] = flag(
