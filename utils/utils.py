@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 from utils import processes
-from utils.cli.settings import REPOSITORY
 from utils.cli.terminal import LogLines
+from utils.disk.files import REPOSITORY
 from utils.errors import UsageError, UserError, check_is_file
 
 LOG_FILE_INTERVAL = 15.0

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 import main
 from datasets.catalog import Domain
 from datasets.labels import CLASS_NAMES
+from main import FlatSettings as Settings
 from tests.support.helpers import TINY, chart_texts
 from trainings.reproduction.estimate import data_sizes, duration, epochs_made, toy_sizes
 from trainings.reproduction.plan import PlannedStep
@@ -22,7 +23,6 @@ from trainings.reproduction.results import KINDS
 from trainings.scoring import record
 from trainings.scoring.record import find_scores
 from utils.cli.command_line import parse_settings
-from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
 
 TOY = ("--toy_train", "4", "--toy_val", "3", "--toy_size", "64", "96")

@@ -14,16 +14,17 @@ from PIL import Image
 from datasets.catalog import Domain, labelled, unlabelled
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
+from datasets.options import ToyOptions
 from model.deployment.folding import folded
 from model.network import WHITE
 from model.weights.loading import load_network
 from trainings.engine.length import Length
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
+from trainings.options import Settings
 from trainings.reproduction.plan import Command, PlannedStep
 from trainings.val import PANEL_ROWS
 from utils import processes
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, RunFolder
 from utils.metrics import ConfusionMatrix
 from utils.pictures.panels import PanelRow, panel
@@ -77,12 +78,13 @@ def data_sizes(settings: Settings) -> DataSizes:
 
 def toy_sizes(settings: Settings) -> DataSizes:
     """Return the sizes of a Toy City that is not drawn yet."""
+    toy = ToyOptions.of(settings)
     return DataSizes(
-        source=settings.toy_train,
-        source_validation=math.ceil(settings.toy_train / 4),
-        target=settings.toy_train,
-        target_validation=settings.toy_val,
-        label_size=settings.toy_size,
+        source=toy.toy_train,
+        source_validation=math.ceil(toy.toy_train / 4),
+        target=toy.toy_train,
+        target_validation=toy.toy_val,
+        label_size=toy.toy_size,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets.catalog import Domain
 from datasets.labels import CLASS_NAMES
+from trainings.options import Settings
 from trainings.reproduction.differences import DRAWS, Difference, paired_difference
 from trainings.reproduction.figures import draw_figures
 from trainings.reproduction.lines import ADAPTED, HEADINGS, LAST, Line, listed
@@ -24,7 +25,6 @@ from trainings.reproduction.results import (
 from trainings.reproduction.steps import Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.val import scored_on
-from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
 from utils.text import markdown
@@ -60,7 +60,7 @@ def write_report(steps: Sequence[Step], folder: Path, settings: Settings) -> Non
 
     A config is in the tables if one of its runs is of a row. Raises UserError where no config is.
     """
-    results = read_results(folder, steps)
+    results = read_results(folder, steps, settings)
     of_rows = rows(results, steps)
     configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
     if not configs:

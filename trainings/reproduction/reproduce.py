@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 
+from trainings.options import Settings
 from trainings.reproduction.demo import demo_steps, make_toy_data, recipe, refuse_other_data
 from trainings.reproduction.estimate import DataSizes, data_sizes, plan_table, toy_sizes
 from trainings.reproduction.plan import PlannedStep, make_plan, plan_folder
 from trainings.reproduction.report import write_report
 from trainings.reproduction.steps import Step
 from utils import processes
-from utils.cli.settings import Settings
 
 Runner = Callable[[Settings], None]
 """Runs the command that settings mean, as `main.py` would."""
