@@ -118,7 +118,8 @@ GTA5_READ = ("source_resize", "gta5_val_fraction")
 
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", *ADA.Options.own_flags(), *FDA.Options.own_flags()),
+    *("clip_grad_norm", "ema_decay", "detail_guidance"),
+    *(*ADA.Options.own_flags(), *FDA.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 

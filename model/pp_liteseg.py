@@ -84,7 +84,7 @@ class PPLiteSeg(Network):
     head_weights: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
     backbone_name: ClassVar[str] = "encoder"
     head_names: ClassVar[tuple[str, ...]] = ("fuse16", "fuse8", "head8", "head16", "head32")
-    training_only: ClassVar[str] = r"head(16|32)\."
+    training_only: ClassVar[str] = r"(head(16|32)|conv_out_sp8)\."
     folding_pairs: ClassVar[tuple[tuple[str, str], ...]] = FOLDING_PAIRS
 
     def __init__(self, num_classes: int = 19, backbone: str = "stdc1", base: int = 64):
@@ -100,19 +100,19 @@ class PPLiteSeg(Network):
         self.head32 = SegmentationHead(width32, base, num_classes)
         self._initialise_decoder()
 
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        d8, d16, d32 = self._decode(x)
-        return self.head8(d8), self.head16(d16), self.head32(d32)
-
-    def main_logits(self, x: Tensor) -> Tensor:
-        return self.head8(self._decode(x)[0])
-
-    def _decode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the decoder's maps at strides 8, 16 and 32."""
+    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
         x8, x16, x32 = self.encoder(self._normalise(x))
         d32 = self.pooling(x32)
         d16 = self.fuse16(x16, d32)
-        return self.fuse8(x8, d16), d16, d32
+        return x8, self.fuse8(x8, d16), d16, d32
+
+    def _main_head(self, features: tuple[Tensor, ...]) -> Tensor:
+        _, d8, _, _ = features
+        return self.head8(d8)
+
+    def _auxiliary_heads(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        _, _, d16, d32 = features
+        return self.head16(d16), self.head32(d32)
 
 
 def _enlarge_to(target: Tensor, x: Tensor) -> Tensor:

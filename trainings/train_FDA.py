@@ -14,7 +14,7 @@ from trainings.options import MethodOptions
 from utils.cli.checks import above, at_least
 from utils.cli.options import flag
 from utils.fda import fourier_transfer
-from utils.losses import robust_entropy, segmentation_loss
+from utils.losses import robust_entropy
 
 
 def half_of_spectrum(value: float) -> None:
@@ -51,12 +51,9 @@ class FDA(Method):
         source, target = batch
         options = self.options
         stylised = fourier_transfer(source.image, target.image, options.fda_beta)
-        heads = self.network.heads(stylised)
+        _, terms = self.on_source(stylised, source.label)
         entropy = robust_entropy(self.network.main_logits(target.image), options.ent_eta)
-        return {
-            "seg_source": segmentation_loss(heads, source.label, ohem=options.ohem),
-            "ent_target": options.ent_weight * entropy,
-        }
+        return {**terms, "ent_target": options.ent_weight * entropy}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         return transfer_pictures(batch, self.options.fda_beta)

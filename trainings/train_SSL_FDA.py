@@ -17,7 +17,7 @@ from trainings.train_FDA import FDAOptions, transfer_pictures
 from utils.cli.checks import at_least
 from utils.cli.options import flag
 from utils.fda import fourier_transfer
-from utils.losses import robust_entropy, segmentation_loss
+from utils.losses import robust_entropy
 
 
 def number_in_name(ssl_round: int) -> str:
@@ -58,12 +58,12 @@ class SSLFDA(Method):
         source, target = batch
         options = self.options
         stylised = fourier_transfer(source.image, target.image, options.fda_beta)
-        source_heads = self.network.heads(stylised)
+        _, terms = self.on_source(stylised, source.label)
         target_heads = self.network.heads(target.image)
         entropy = robust_entropy(target_heads[0], options.ent_eta)
         return {
-            "seg_source": segmentation_loss(source_heads, source.label, ohem=options.ohem),
-            "seg_target": segmentation_loss(target_heads, target.label, ohem=options.ohem),
+            **terms,
+            "seg_target": self.segmentation(target_heads, target.label),
             "ent_target": options.ent_weight * entropy,
         }
 

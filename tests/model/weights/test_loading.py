@@ -81,6 +81,43 @@ def test_the_official_names_and_shapes_are_the_official_ones():
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL_LIST
 
 
+DETAIL_HEAD = {
+    "conv_out_sp8.conv.conv.weight": (64, 256, 3, 3),
+    "conv_out_sp8.conv.bn.weight": (64,),
+    "conv_out_sp8.conv.bn.bias": (64,),
+    "conv_out_sp8.conv.bn.running_mean": (64,),
+    "conv_out_sp8.conv.bn.running_var": (64,),
+    "conv_out_sp8.conv_out.weight": (1, 64, 1, 1),
+}
+"""Names and shapes of the detail head in the official checkpoints."""
+
+
+def test_a_detail_head_is_saved_and_loaded_under_the_official_names(tmp_path):
+    net = BiSeNet()
+    names = set(net.state_dict())
+    net.add_detail_head()
+    own = {
+        name: tuple(tensor.shape)
+        for name, tensor in net.state_dict().items()
+        if name not in names and not name.endswith("num_batches_tracked")
+    }
+    assert own == DETAIL_HEAD
+    head = {name: torch.rand(shape) for name, shape in DETAIL_HEAD.items()}
+    file = saved({**BiSeNet().state_dict(), **head}, tmp_path / "official.pth")
+    assert load_network(net, file, to_train=True).missing == []
+    assert all(torch.equal(net.state_dict()[name], head[name]) for name in head)
+    report = load_network(BiSeNet(), file)
+    assert report.missing == report.unexpected == [], "a network that scores needs no such head"
+
+
+def test_a_network_that_trains_may_get_its_detail_head_later(tmp_path):
+    file = saved(network(1).state_dict(), tmp_path / "a.pth")
+    net = network(2)
+    net.add_detail_head()
+    report = load_network(net, file, to_train=True)
+    assert report.missing and all(name.startswith("conv_out_sp8.") for name in report.missing)
+
+
 def test_official_names_are_all_accepted(tmp_path):
     detail_head = {"conv_out_sp8.conv.conv.weight": torch.ones(3)}
     file = saved(official_names(network(1)) | detail_head, tmp_path / "official.pth")
