@@ -14,11 +14,9 @@ from datasets.loading.sets import (
     keeps_proportions,
     training_samples,
     unlabelled_samples,
-    validation_samples,
 )
-from datasets.samples import SampleDataset
-from model.network import Network
 from trainings.engine.loop import fit
+from trainings.engine.scorer import Scorer
 from trainings.engine.state import TrainState
 from trainings.engine.target import TargetWatch
 from trainings.engine.tensorboard import conclude, introduce
@@ -26,10 +24,10 @@ from trainings.engine.validation import Validation
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
 from trainings.options import Settings
-from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
+from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
-from trainings.val import Evaluation, evaluate, print_scores, scored_on
+from trainings.val import Evaluation, print_scores, scored_on
 from utils import processes
 from utils.disk.run_folder import LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
 from utils.errors import UserError
@@ -47,6 +45,13 @@ from utils.utils import (
 CHECKPOINT_COPIES = 14
 """Of the weights: the latest, the one before it and the one being written hold them with up to two
 moments and an average each, the best and the average lie alone, too."""
+
+FURTHER_SCORES = {
+    "last_average": "with averaged weights",
+    "last_target_statistics": f"with {STATISTICS[TARGET]}",
+    "last_average_target_statistics": f"with averaged weights and {STATISTICS[TARGET]}",
+}
+"""Scores of the last epoch that scores.json may hold beside the network's, with their titles."""
 
 BEST_EPOCH = "best: the epoch with the highest mIoU on this same validation split"
 
@@ -146,7 +151,7 @@ def _train(
     method = synchronised(method)
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
-        validated = scored and validation_samples(scored.role, settings, often=True)
+        scorer = Scorer(scored and scored.role, experiment.source, settings, device)
         data = TrainingData(
             training_samples(source, settings, SOURCE_STREAM),
             target and training_samples(target, settings, TARGET_STREAM),
@@ -161,13 +166,14 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.method.Options.own_flags())
 
-    _announce(run, experiment, data, target, validated and len(validated), method, settings)
+    validated = scorer.samples and len(scorer.samples)
+    _announce(run, experiment, data, target, validated, method, settings)
     if "proportions" in inputs:
         size = "x".join(map(str, settings.image_size))
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
-    validation = _validation(experiment, settings, source, target, validated)
+    validation = _validation(experiment, settings, source, target, scorer)
     if not selects:
         print(UNSELECTED[validated is not None], flush=True)
     try:
@@ -176,8 +182,8 @@ def _train(
     finally:
         run.close()
     record = _record(experiment, settings, data, target, last)
-    if target and validated and selects:
-        record |= _adapted(network, target.role, validated, settings)
+    if target and selects:
+        record |= scorer.target_scores(target.role, network, state.scored_average)
     _finish(run, state, record, selects=selects)
     processes.wait_for_all()
 
@@ -187,29 +193,23 @@ def _validation(
     settings: Settings,
     source: TrainingFiles,
     target: TrainingFiles | None,
-    samples: SampleDataset | None,
+    scorer: Scorer,
 ) -> Validation:
     """How the run is measured: on a validation split, if there is one with labels, and by looking
     at a target that is not scored."""
-    device, role = resolve_device(settings.device), experiment.scored_role(settings)
-    watch = evaluating = None
-    on = ""
-    if role and samples:
-        counted = {"data_set": data_set(role, settings), "images": len(samples)}
+    role, watch, on = experiment.scored_role(settings), None, ""
+    if role and scorer.samples:
+        counted = {"data_set": data_set(role, settings), "images": len(scorer.samples)}
         on = scored_on({"domain": name_of(role, settings), **counted})
-
-        def evaluating(scored: Network) -> Evaluation:
-            return evaluate(scored, samples, settings, device)
-
     if target and (settings.watch_target or role is not target.role):
         watch = TargetWatch(
             unlabelled_samples(target.role, settings, whole=True),
             source.files,
             settings,
-            device,
+            scorer.device,
             on=data_set(target.role, settings),
         )
-    return Validation(evaluating, on, selects=role is experiment.validation, watch=watch)
+    return Validation(scorer, on, selects=role is experiment.validation, watch=watch)
 
 
 def _check_room(run: RunFolder, method: Method) -> None:
@@ -231,25 +231,6 @@ def _weights_digest(settings: Settings) -> str | None:
                 return file_digest(find_input(path, name))
             return None
     return "random"
-
-
-def _adapted(
-    network: Network, target: Role, validation: SampleDataset, settings: Settings
-) -> dict[str, Any]:
-    """Scores of the last epoch's network with the target's batch-norm statistics; nothing, and a
-    sentence, where there are too few images for them."""
-    device = resolve_device(settings.device)
-    try:
-        images = unlabelled_samples(target, settings)
-        check_enough(images)
-    except UserError as error:  # alike in every process, unlike what may happen from here on
-        print(f"not scored with {STATISTICS[TARGET]}: {error}")
-        return {}
-    adapted = with_statistics_of(network, images, settings, device)
-    print(f"the last epoch with {STATISTICS[TARGET]}:")
-    scores = evaluate(adapted, validation, settings, device).scores()
-    print_scores(scores)
-    return {"last_target_statistics": scores}
 
 
 def _announce(
@@ -303,12 +284,10 @@ def _print_finished(run: RunFolder) -> None:
             print(scores["selection"])
         else:
             print_scores(scores["last"])
-        if average := scores.get("last_average"):
-            print("with averaged weights:")
-            print_scores(average)
-        if adapted := scores.get("last_target_statistics"):
-            print(f"with {STATISTICS[TARGET]}:")
-            print_scores(adapted)
+        for name, title in FURTHER_SCORES.items():
+            if further := scores.get(name):
+                print(f"{title}:")
+                print_scores(further)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         remedy = "bring it back, or train afresh with --overwrite"
         if run.has(LATEST) or run.has(PREVIOUS):

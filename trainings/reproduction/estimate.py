@@ -20,6 +20,7 @@ from model.deployment.folding import folded
 from model.network import WHITE
 from model.weights.loading import load_network
 from trainings.engine.length import Length
+from trainings.engine.scorer import STATISTICS_IMAGES
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
@@ -121,8 +122,11 @@ class Estimator:
         done = 0 if settings.overwrite else min(own.epochs, length.epochs)
         left = length.epochs - done
         validations = length.validations_from(round(done * length.steps_per_epoch))
-        if settings.ema_decay:
-            validations *= 2  # of the averaged weights, too
+        if settings.ema_decay:  # the average is scored, too, after its statistics are measured
+            statistics_images = min(STATISTICS_IMAGES, sizes.trained(command.trains))
+            images += images + validations * statistics_images
+            validations *= 2
+            scorings *= 2
         images += validations * sizes.validated(command.trains)
         scorings += validations + 1  # the network that training starts from is loaded as well
         return left * epoch + images * self._image(settings) + scorings * self._scoring(settings)
