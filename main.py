@@ -280,7 +280,7 @@ ACTIONS: dict[str, Action] = {
         check_data,
         "read every file of source and target once: what is broken, what they hold",
         flags=(*PAIR, "gta5_root", "cityscapes_root", "num_workers"),
-        examples=("", "--gta5_root data/GTA5 --target 'my dashcam' --num_workers 8"),
+        examples=("", "--gta5_root data/GTA5 --target photos/street --num_workers 8"),
         alone=True,
         reads=(*SOURCE_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
     ),
@@ -324,7 +324,7 @@ ACTIONS: dict[str, Action] = {
     "train_fda": training(
         FOURIER,
         "Fourier domain adaptation: one network per --fda_beta",
-        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target 'my dashcam' --fda_beta 0.05"),
+        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target photos/street --fda_beta 0.05"),
     ),
     "train_dacs": training(
         MIXING,
