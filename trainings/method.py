@@ -20,8 +20,8 @@ class Method(nn.Module):
 
     Everything that a method owns and that changes in training, such as a discriminator or a
     teacher (`model.average.MovingAverage`), is a child module or a buffer: it is then saved,
-    resumed and moved to the device with the method. A `MovingAverage` that is called `teacher` is
-    also scored and saved beside the network, as ema.pth.
+    resumed and moved to the device with the method. A `MovingAverage` is also
+    scored and saved beside the network, as ema.pth.
 
     Attributes:
         Options: the dataclass of the flags that the method reads.

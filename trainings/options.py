@@ -1,14 +1,27 @@
 """The flags of training and scoring, and the settings that most of this room reads."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.options import BatchOptions, DataSettings
+from datasets.options import FOLDER, BatchOptions, DataSettings
 from model.options import NetworkOptions
 from utils.cli.checks import above, at_least, share
-from utils.cli.options import ADAPTATION, SCORING, TRAINING, Follows, Options, flag, flags_of
+from utils.cli.options import (
+    ADAPTATION,
+    SCORING,
+    TRAINING,
+    Follows,
+    Options,
+    flag,
+    flags_of,
+    names_in,
+)
+
+NAMED = frozenset(("source", "target"))
+"""Flags that name data sets."""
 
 
 class OptimizerDefaults(NamedTuple):
@@ -116,6 +129,12 @@ class ScoringOptions(Options, group=SCORING):
         choices=("best", "last", "ema"),
         affects_result=False,
     )
+    watch_target: bool = flag(
+        False,
+        "print indicators and draw pictures of the target after every validation, although its "
+        "labels are scored; of a target without labels that is done anyway",
+        affects_result=False,
+    )
     bn_statistics: str = flag(
         "training",
         "batch-norm statistics of a network that is scored: those of its training, or target: "
@@ -148,12 +167,31 @@ class Settings(DataSettings, ScoringOptions, TrainingOptions, NetworkOptions):
     def run_name(self, stem: str) -> str:
         """Return the name of the run, such as `fda01_adam_aug` for the stem `fda{fda_beta}`.
 
-        A stem may hold the name of any flag, as it is written in names (`flag(in_name=...)`).
+        A stem may hold the name of any flag, as it is written in names (`flag(in_name=...)`). One
+        that holds neither source nor target gets both, unless they are the usual ones.
         """
         if self.save_keyword:
             return self.save_keyword
         augmented = "aug" if self.aug_method else "noaug"
-        return f"{self.filled(stem)}_{self.optimizer}_{augmented}"
+        pair = "" if NAMED & {*names_in(stem)} else self.pair()
+        return f"{self.filled(stem)}{pair}_{self.optimizer}_{augmented}"
+
+    def filled(self, stem: str) -> str:
+        names = {role: self.short_name(role) for role in NAMED}
+        for role, name in names.items():
+            stem = stem.replace(f"{{{role}}}", name)
+        return super().filled(stem)
+
+    def pair(self) -> str:
+        """Return the end of a name that tells source and target; empty for the usual ones."""
+        if (self.source, self.target) == (Settings.source, Settings.target):
+            return ""
+        return f"_{self.short_name('source')}_to_{self.short_name('target')}"
+
+    def short_name(self, role: str) -> str:
+        """Return the name of the source or target: of a folder that of the folder itself."""
+        name, root = getattr(self, role), getattr(self, f"{role}_root")
+        return re.sub(r"[^\w-]+", "_", root.resolve().stem) if name == FOLDER else name
 
     def scored_plainly(self) -> "Settings":
         """Return the same, with validation of one view of each image, at `--image_size`."""

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import main
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from tests.support.helpers import TINY, make_cityscapes, make_gta5
 from tests.support.methods import Drawing, Killed, Taught
 from tests.support.runs import assert_same, content
-from trainings.experiment import Experiment, unlabelled_cityscapes
+from trainings.experiment import Experiment, unlabelled_target
 from utils.disk.run_folder import LATEST
 
 PASSES = 2
@@ -32,10 +32,10 @@ def add(monkeypatch):
         experiment = Experiment(
             action="train_new",
             stem="new",
-            source=Domain.GTA5,
-            validation=Domain.CITYSCAPES,
+            source=Role.SOURCE,
+            validation=Role.TARGET,
             method=method,
-            target=unlabelled_cityscapes,
+            target=unlabelled_target,
         )
         monkeypatch.setitem(main.ACTIONS, "train_new", main.training(experiment, "a new method"))
 

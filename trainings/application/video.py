@@ -1,4 +1,4 @@
-"""Videos, frame by frame: PyAV decodes and encodes, and memory does not grow with the length."""
+"""Writing videos, frame by frame, by PyAV."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -19,56 +19,7 @@ CODECS = ("libx264", "mpeg4")
 """The first one that this PyAV has."""
 
 OPTIONS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
-USUAL_RATE = Fraction(25)  # of files that do not say theirs
 FINEST_TICK = 65535  # MPEG-4's, in parts of a second
-
-
-def check_video_support(path: Path) -> None:
-    """Raises UserError where there is no PyAV."""
-    if av is None:
-        raise UserError(f"--input {path}: videos need PyAV: pip install av")
-
-
-class VideoReader:
-    """The frames of a video, RGB uint8 [H, W, 3], turned as players turn them.
-
-    Attributes:
-        rate: frames per second.
-        length: number of frames, None where the file does not tell.
-        decoded: number of frames so far.
-        problem: a sentence, once the frames have ended before the end.
-    """
-
-    def __init__(self, path: Path):
-        self.path, self.decoded, self.problem = path, 0, ""
-        try:
-            self._container = av.open(str(path))
-            self._stream = self._container.streams.video[0]
-        except (av.FFmpegError, OSError, IndexError) as error:
-            raise UserError(f"{path} cannot be read as a video ({error}): replace it") from error
-        self._stream.thread_type = "AUTO"
-        self.rate = self._stream.average_rate or self._stream.guessed_rate or USUAL_RATE
-        self.length = self._stream.frames or None
-
-    def __enter__(self) -> "VideoReader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._container.close()
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        try:
-            for frame in self._container.decode(self._stream):
-                self.decoded += 1
-                image = frame.to_ndarray(format="rgb24")
-                rotation = getattr(frame, "rotation", 0)  # PyAV 12 does not tell
-                yield np.ascontiguousarray(np.rot90(image, rotation // 90))
-        except (av.FFmpegError, OSError) as error:
-            self.problem = (
-                f"{self.path} cannot be decoded after frame {self.decoded} ({error}): replace it"
-            )
-        if self.decoded == 0:
-            self.problem = self.problem or f"{self.path} holds no frames: replace it"
 
 
 @contextlib.contextmanager

@@ -7,23 +7,33 @@ from typing import Any
 
 import torch
 
-from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint, labelled
+from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled, name_of
+from datasets.data_set import Role
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
-from datasets.loading.sets import keeps_proportions, training_samples
-from trainings.engine.loop import DataNames, fit
-from trainings.engine.state import TrainState
+from datasets.loading.sets import (
+    keeps_proportions,
+    training_samples,
+    unlabelled_samples,
+    validation_samples,
+)
+from datasets.samples import SampleDataset
+from model.network import Network
+from trainings.engine.loop import fit
+from trainings.engine.state import TrainState, average_of
+from trainings.engine.statistics import SourceStatistics, target_scores
+from trainings.engine.target import TargetWatch
 from trainings.engine.tensorboard import conclude, introduce
-from trainings.engine.validation import Scorer
+from trainings.engine.validation import Validation
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
 from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
-from trainings.val import Evaluation, print_scores, scored_on
+from trainings.val import Evaluation, evaluate, print_scores, scored_on
 from utils import processes
-from utils.disk.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
-from utils.errors import UserError
+from utils.disk.run_folder import EMA, LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
+from utils.errors import UsageError, UserError
 from utils.shared_norm import synchronised
 from utils.utils import (
     arithmetic,
@@ -46,11 +56,18 @@ FURTHER_SCORES = {
 }
 """Scores of the last epoch that scores.json may hold beside the network's, with their titles."""
 
-SELECTION = "best: the epoch with the highest mIoU on this same validation split"
+BEST_EPOCH = "best: the epoch with the highest mIoU on this same validation split"
+
+UNSELECTED = {
+    True: "none: the target has no labels; the scores are those of the source's validation split",
+    False: "none: there is no validation split with labels, so nothing is scored",
+}
+"""What is said of a run whose best epoch is not known, by whether it is scored at all."""
 
 
 def run_experiment(experiment: Experiment, settings: Settings) -> None:
     """Trains, or with `--validation_only True` scores on the experiment's validation split."""
+    settings = experiment.own_settings(settings)
     if settings.validation_only:
         score(experiment, settings)
     else:
@@ -98,9 +115,16 @@ def _inputs(
     """Source, target, and the digests of all that the run depends on beside its settings."""
     source = TrainingFiles(experiment.source, labelled(experiment.source, "train", settings))
     target = experiment.target and experiment.target(settings)
-    scored = labelled(experiment.validation, "val", settings)
-    parts = (source.files, *((target.files, target.origin) if target else ()), scored)
+    scored = _scored(experiment, settings)
+    parts = [source.files, *((target.files, target.origin) if target else ())]
+    parts += [scored.files] if scored else []
     return source, target, {"data": fingerprint(*parts), "weights": _weights_digest(settings)}
+
+
+def _scored(experiment: Experiment, settings: Settings) -> TrainingFiles | None:
+    """The validation split, None where there is none with labels."""
+    role = experiment.scored_role(settings)
+    return role and TrainingFiles(role, labelled(role, "val", settings))
 
 
 def _train(
@@ -111,10 +135,13 @@ def _train(
     source: TrainingFiles,
     target: TrainingFiles | None,
 ) -> None:
-    scored = TrainingFiles(experiment.validation, labelled(experiment.validation, "val", settings))
-    seen = (source, *([target] if target else []), scored)
+    scored = _scored(experiment, settings)
+    seen = [one for one in (source, target, scored) if one]
     if any(keeps_proportions(one, settings) for one in seen):
         inputs = {**inputs, "proportions": "kept"}
+    selects = scored is not None and scored.role is experiment.validation
+    if not selects:
+        inputs = {**inputs, SELECTION: LAST}
     if run.continues(settings):
         run.check_inputs(inputs)
     device = resolve_device(settings.device)
@@ -123,10 +150,15 @@ def _train(
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
     method = experiment.make_method(network, settings).to(device, memory_format=torch.channels_last)
+    if settings.ema_decay and average_of(method):
+        raise UsageError(
+            f"argument --ema_decay: the teacher of {experiment.action} is such an average, which "
+            f"is scored and saved as {EMA}: leave the flag out"
+        )
     method = synchronised(method)
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
-        scorer = Scorer(experiment, settings, device)
+        validated = scored and validation_samples(scored.role, settings, often=True)
         data = TrainingData(
             training_samples(source, settings, SOURCE_STREAM),
             target and training_samples(target, settings, TARGET_STREAM),
@@ -141,26 +173,58 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.method.Options.own_flags())
 
-    _announce(run, experiment, data, target, len(scorer.samples), method, settings)
+    _announce(run, experiment, data, target, validated and len(validated), method, settings)
     if "proportions" in inputs:
         size = "x".join(map(str, settings.image_size))
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
-    sets = [data_set(one.domain, settings) for one in seen]
-    counted = {"data_set": sets.pop(), "images": len(scorer.samples)}
-    on = scored_on({"domain": experiment.validation.value, **counted})
-    names = DataNames(" → ".join(sets), on)
-
+    on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
+    validation = _validation(experiment, settings, source, target, validated)
+    if not selects:
+        print(UNSELECTED[validated is not None], flush=True)
     try:
-        state, last = fit(method, data, scorer, run, settings, device, names=names)
+        state, last = fit(method, data, validation, run, settings, device, on=on)
         conclude(run, state.step)
     finally:
         run.close()
     record = _record(experiment, settings, data, target, last)
-    if target:
-        record |= scorer.target_scores(target.domain, network, state.scored_average)
-    _finish(run, state, record)
+    if target and validated and selects:
+        average = state.scored_average
+        record |= target_scores(target.role, validated, network, average, settings, device)
+    _finish(run, state, record, selects=selects)
     processes.wait_for_all()
+
+
+def _validation(
+    experiment: Experiment,
+    settings: Settings,
+    source: TrainingFiles,
+    target: TrainingFiles | None,
+    samples: SampleDataset | None,
+) -> Validation:
+    """How the run is measured: on a validation split, if there is one with labels, and by looking
+    at a target that is not scored."""
+    device, role = resolve_device(settings.device), experiment.scored_role(settings)
+    watch = evaluating = None
+    on = ""
+    if role and samples:
+        counted = {"data_set": data_set(role, settings), "images": len(samples)}
+        on = scored_on({"domain": name_of(role, settings), **counted})
+
+        def evaluating(scored: Network) -> Evaluation:
+            return evaluate(scored, samples, settings, device)
+
+    if target and (settings.watch_target or role is not target.role):
+        watch = TargetWatch(
+            unlabelled_samples(target.role, settings, whole=True),
+            source.files,
+            settings,
+            device,
+            on=data_set(target.role, settings),
+        )
+    statistics = SourceStatistics(experiment.source, settings, device)
+    selects = role is experiment.validation
+    return Validation(evaluating, on, selects=selects, watch=watch, statistics=statistics)
 
 
 def _check_room(run: RunFolder, method: Method) -> None:
@@ -189,21 +253,23 @@ def _announce(
     experiment: Experiment,
     data: TrainingData,
     target: TrainingFiles | None,
-    validated: int,
+    validated: int | None,
     method: Method,
     settings: Settings,
 ) -> None:
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
 
-    def images(count: int, role: str, domain: Domain) -> str:
-        return f"{count} {role} images ({data_set(domain, settings)})"
+    def images(count: int, use: str, role: Role) -> str:
+        return f"{count} {use} images ({data_set(role, settings)})"
 
     of_each = [
         images(len(data.source), "training", experiment.source),
-        *([images(len(data.target), "target", target.domain)] if target else []),
-        images(validated, "validation", experiment.validation),
+        *([images(len(data.target), "target", target.role)] if target else []),
     ]
+    role = experiment.scored_role(settings)
+    if role and validated:
+        of_each.append(images(validated, "validation", role))
     sizes = (
         f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters"
         for name, part in method.named_children()
@@ -229,7 +295,10 @@ def _print_finished(run: RunFolder) -> None:
     scores = run.read_json(SCORES)
     try:
         print(f"{run.path} is finished; --overwrite trains it afresh. The last epoch scored:")
-        print_scores(scores["last"])
+        if scores["last"] is None:
+            print(scores["selection"])
+        else:
+            print_scores(scores["last"])
         for name, title in FURTHER_SCORES.items():
             if further := scores.get(name):
                 print(f"{title}:")
@@ -246,36 +315,41 @@ def _record(
     settings: Settings,
     data: TrainingData,
     target: TrainingFiles | None,
-    last: Evaluation,
+    last: Evaluation | None,
 ) -> dict[str, Any]:
     """What scores.json says beside the scores, so that a number can be traced to its making."""
+    role = experiment.scored_role(settings)
     return {
         "training": {
-            "source": experiment.source.value,
+            "source": name_of(experiment.source, settings),
             "source_data_set": data_set(experiment.source, settings),
-            "target": target and target.domain.value,
-            "target_data_set": target and data_set(target.domain, settings),
+            "target": target and name_of(target.role, settings),
+            "target_data_set": target and data_set(target.role, settings),
             "images": len(data.source),
             "target_images": data.target and len(data.target),
             "steps_per_epoch": data.steps_per_epoch,
             "image_size": settings.image_size,
         },
-        **scoring_record(experiment.validation, settings, last, TRAINING),
+        **(scoring_record(role, settings, last, TRAINING) if role and last else {}),
     }
 
 
-def _finish(run: RunFolder, state: TrainState, record: dict[str, Any]) -> None:
+def _finish(run: RunFolder, state: TrainState, record: dict[str, Any], *, selects: bool) -> None:
     seconds = [row["train_seconds"] for row in state.history]
     timing = {"mean_epoch_seconds": sum(seconds) / state.length.epochs}
-    scores = {"last": state.last, "best": state.best, "selection": SELECTION}
+    selection = BEST_EPOCH if selects else UNSELECTED[state.last is not None]
+    scores = {"last": state.last, "best": state.best, "selection": selection}
     if state.last_average:
         scores["last_average"] = state.last_average
     run.write_json(SCORES, {**scores, **timing, **record})
-    print(
-        f"mIoU last {_percent(state.last)}, best {_percent(state.best)} (epoch "
-        f"{state.best['epoch']}, selected on this validation split); "
-        f"{timing['mean_epoch_seconds']:.1f} s an epoch; all in {run.path}"
-    )
+    found = "no scores"
+    if state.last:
+        found = f"mIoU last {_percent(state.last)}"
+        found += "" if selects else " on the source's validation split"
+    if state.best:
+        found += f", best {_percent(state.best)} (epoch {state.best['epoch']}, selected on this "
+        found += "validation split)"
+    print(f"{found}; {timing['mean_epoch_seconds']:.1f} s an epoch; all in {run.path}")
 
 
 def _percent(scores: dict[str, Any]) -> str:

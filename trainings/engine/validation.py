@@ -1,83 +1,111 @@
-"""What a training is scored with: images, and the batch-norm statistics of moving averages.
+"""What a run is measured by between two rounds: a validation split, an unlabelled target."""
 
-The average of a network's norm statistics does not fit the average of its weights as long as they
-move. After 360 updates on Toy City the average of decay 0.999 scored 6.2 mIoU with its averaged
-statistics, 6.0 with those of the network, and 12.6 with statistics measured anew on the source's
-images; at 0.99, after 120 updates, the three were 9.2, 11.2 and 15.8. So they are measured anew for
-each score (Izmailov et al., "Averaging Weights Leads to Wider Optima", UAI 2018, section 3.2).
-"""
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from functools import cached_property
-from typing import Any
-
-import torch
-
-from datasets.catalog import Domain
-from datasets.loading.sets import unlabelled_samples, validation_samples
-from datasets.samples import SampleDataset
 from model.average import MovingAverage
 from model.network import Network
-from trainings.experiment import Experiment
-from trainings.options import Settings
-from trainings.scoring.batch_norm import TARGET, check_enough, spread, with_statistics_of
-from trainings.scoring.record import STATISTICS
-from trainings.val import Evaluation, evaluate, print_scores
+from trainings.engine.state import TrainState
+from trainings.engine.tensorboard import class_curves
+from trainings.val import Evaluation, print_scores
 from utils import processes
-from utils.errors import UserError
+from utils.disk.run_folder import BEST, EMA, RunFolder
+from utils.pictures.panels import panel
+from utils.signals import Stop
 
-STATISTICS_IMAGES = 256
-"""Training images of the source, at most, that the statistics of an average are measured on."""
+Watch = Callable[[Network, Network | None, TrainState, RunFolder], Mapping[str, float]]
+"""Looks at the images of a target with a network and its moving average, where there is one; gives
+scalars of the round's row."""
 
 
-class Scorer:
-    """Scores networks on the validation split of an experiment, whose cache it builds.
+class Validation(NamedTuple):
+    """How a run is measured.
 
     Attributes:
-        samples: the validation split.
+        evaluate: scores a network on a validation split; None where there is none with labels.
+        on: that split in words: the data set and the number of its images.
+        selects: whether the round with the highest mIoU is kept. The split of the source selects
+            nothing for a target.
+        watch: what is done with a target whose labels are not scored.
+        statistics: gives a moving average the norm statistics that it is scored and saved with.
     """
 
-    def __init__(self, experiment: Experiment, settings: Settings, device: torch.device):
-        self.source, self.settings, self.device = experiment.source, settings, device
-        self.samples = validation_samples(experiment.validation, settings, often=True)
+    evaluate: Callable[[Network], Evaluation] | None
+    on: str = ""
+    selects: bool = True
+    watch: Watch | None = None
+    statistics: Callable[[MovingAverage], Network] | None = None
 
-    def score(self, network: Network) -> Evaluation:
-        """Score a network with its own statistics, those of the first process."""
-        shared = processes.with_first_buffers(network)
-        return evaluate(shared, self.samples, self.settings, self.device)
 
-    def with_training_statistics(self, average: MovingAverage) -> Network:
-        """Return the averaged network with statistics of the source's training images."""
-        return with_statistics_of(
-            processes.with_first_buffers(average.module),
-            self._source_images,
-            self.settings,
-            self.device,
-        )
+class Measured(NamedTuple):
+    """The scalars of a round's row, the evaluation of the network, and whether it is the best."""
 
-    @cached_property
-    def _source_images(self) -> SampleDataset:
-        images = unlabelled_samples(self.source, self.settings)
-        return images.subset(spread(len(images), STATISTICS_IMAGES))
+    row: dict[str, float]
+    evaluation: Evaluation | None
+    improved: bool
 
-    def target_scores(
-        self, target: Domain, network: Network, average: MovingAverage | None
-    ) -> dict[str, Any]:
-        """Print and return the scores of both with statistics of the target, by their names in
-        scores.json; nothing, and a sentence, where it has too few images for statistics."""
-        try:
-            images = unlabelled_samples(target, self.settings)
-            check_enough(images)
-        except UserError as error:  # alike in every process, unlike what may happen from here on
-            print(f"not scored with {STATISTICS[TARGET]}: {error}")
-            return {}
-        scores = {}
-        for name, title, one in (
-            ("last", "the last epoch", network),
-            ("last_average", "averaged weights", average and average.module),
-        ):
-            if one is not None:
-                adapted = with_statistics_of(one, images, self.settings, self.device)
-                print(f"{title} with {STATISTICS[TARGET]}:")
-                scores[f"{name}_target_statistics"] = self.score(adapted).scores()
-                print_scores(scores[f"{name}_target_statistics"])
-        return scores
+
+def measure(validation: Validation, state: TrainState, run: RunFolder, stop: Stop) -> Measured:
+    """Measure the network as it is, print what is found, and save what it is found for."""
+    shared = processes.with_first_buffers
+    network, average = shared(state.method.network), state.scored_average
+    averaged: Network | None = None
+    evaluation = of_average = None
+    row: dict[str, float] = {}
+    with stop.immediately():
+        if average is not None and validation.statistics:
+            averaged = validation.statistics(average)
+        if validation.evaluate:
+            evaluation = validation.evaluate(network)
+            of_average = averaged and validation.evaluate(averaged)
+    if evaluation:
+        row |= record_validation(evaluation, state, run, validation)
+    if averaged:
+        row |= _record_average(averaged, of_average, state, run)
+    if validation.watch:
+        with stop.immediately():
+            row |= validation.watch(network, averaged, state, run)
+    improved = evaluation is not None and validation.selects and state.best is state.last
+    return Measured(row, evaluation, improved)
+
+
+def record_validation(
+    evaluation: Evaluation, state: TrainState, run: RunFolder, validation: Validation
+) -> dict[str, float]:
+    """Print and draw the scores and keep the best; return the scalars of the round's row."""
+    epoch = state.epoch
+    scores = {"epoch": epoch, **evaluation.scores()}
+    print(f"{run.path.name} after epoch {epoch}:")
+    print_scores(scores)
+    best = state.best["mIoU"] if state.best else math.nan
+    if validation.selects and (math.isnan(best) or scores["mIoU"] > best):
+        state.best = scores
+        weights = state.method.network.state_dict()
+        run.save_checkpoint(BEST, {"network": weights, "scores": scores})
+    state.last = scores
+    picture = panel(evaluation.rows, title=f"{run.path.name}, epoch {epoch}: {validation.on}")
+    run.save_picture("validation.png", picture)
+    run.show("validation", picture, state.step)
+    summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
+    run.scalars(summary | class_curves(scores["class_IoU"]), state.step)
+    return summary
+
+
+def _record_average(
+    averaged: Network, evaluation: Evaluation | None, state: TrainState, run: RunFolder
+) -> dict[str, float]:
+    """Save the averaged network; print and save their scores, where there are any, and return the
+    scalars of the row."""
+    scores: dict[str, Any] | None = None
+    if evaluation:
+        scores = {"epoch": state.epoch, **evaluation.scores()}
+        print("with averaged weights:")
+        print_scores(scores)
+    state.last_average = scores
+    run.save_checkpoint(EMA, {"network": averaged.state_dict(), "scores": scores})
+    if scores is None:
+        return {}
+    summary = {f"val/ema_{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
+    run.scalars(summary, state.step)
+    return summary

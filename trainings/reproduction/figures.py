@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets.catalog import Domain, data_set
+from datasets.catalog import data_set
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_sheet
@@ -45,7 +46,7 @@ def draw_figures(
 
 
 def _draw_charts(out: RunFolder, config: str, lines: Sequence[Line]) -> Iterator[str]:
-    on_target = [line for line in lines if line.row.domain is Domain.CITYSCAPES]
+    on_target = [line for line in lines if line.row.domain is Role.TARGET]
     order = [line.row.name for line in on_target]
     trained = {
         line.row.name: [*line.runs.values()]
@@ -158,14 +159,14 @@ def _draw_sheet(
     trained = next(iter(shown.values())).settings
     chosen = _as_trained(trained, predictors[0].checkpoints[0], settings)
     try:
-        samples = validation_samples(Domain.CITYSCAPES, chosen)
+        samples = validation_samples(Role.TARGET, chosen)
         several = _loaded(predictors, chosen)
     except UserError as error:
         print(f"{out.path / name} is not drawn, everything else is: {error}")
         return None
     shares = (part / (SHEET_ROWS - 1) for part in range(SHEET_ROWS))
     places = {round(share * (len(samples) - 1)): "" for share in shares}
-    data = f"{data_set(Domain.CITYSCAPES, chosen)}, {len(samples)} validation images"
+    data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
     title = f"{data}: {config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
     out.save_picture(name, comparison_sheet(several, places, samples, chosen, title=title))
     return name
@@ -176,7 +177,7 @@ def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:
     target = {
         row: run
         for row, run in shown.items()
-        if row.domain is Domain.CITYSCAPES and row.statistics == TRAINING
+        if row.domain is Role.TARGET and row.statistics == TRAINING
     }
     paths = {row: run.folder / LATEST for row, run in target.items() if not run.is_ensemble}
     paths = {row: path for row, path in paths.items() if path.exists()}
@@ -209,12 +210,12 @@ def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings
 
 def _loaded(predictors: Sequence[Predictor], settings: Settings) -> list[LoadedPredictors]:
     """Return all predictors, and after source-only the same one with the target's statistics."""
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
+    loaded = load_predictors(predictors, Role.TARGET, settings)
     for place, predictor in enumerate(predictors):
         if predictor.title == SOURCE_ONLY:
             adapted = predictor._replace(title=ADAPTED_SOURCE_ONLY)
             chosen = replace(settings, bn_statistics=TARGET)
-            beside = load_predictors([adapted], Domain.CITYSCAPES, chosen)
+            beside = load_predictors([adapted], Role.TARGET, chosen)
             first, rest = range(place + 1), range(place + 1, len(predictors))
             return [loaded.only(*first), beside, loaded.only(*rest)]
     return [loaded]

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from trainings.reproduction.results import Row, Run, Scores
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        where = ", on the source" if self.row.domain is Domain.GTA5 else ""
+        where = ", on the source" if self.row.domain is Role.SOURCE else ""
         beta = "" if self.row.beta is None else f"{self.row.beta:g}"
         return self.row.number, f"{self.row.title}{where}", self.config, beta
 

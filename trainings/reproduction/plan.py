@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.catalog import Domain, resize_size
+from datasets.catalog import name_of, resize_size
+from datasets.data_set import Role
 from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
@@ -87,8 +88,8 @@ class Command(NamedTuple):
 
     def _scores(self) -> list[Path | None]:
         """Return the file of each score, at the size that the command asks for."""
-        size = resize_size(Domain.CITYSCAPES, self.settings)
-        found = find_scores(self.folder, Domain.CITYSCAPES, size)
+        size = resize_size(Role.TARGET, self.settings)
+        found = find_scores(self.folder, name_of(Role.TARGET, self.settings), size)
         at_size = {kind: file for kind, (file, one) in found.items() if scored_size(one) == size}
         return [at_size.get(kind) for kind in self.scores]
 
@@ -154,6 +155,8 @@ def make_plan(
             f"argument --{single[0]}: {settings.action} decides it step by step; leave it out, or "
             "run the step by its own action"
         )
+    for step in table:
+        step.experiment.check_pair(settings)
     if settings.select == "ema" and not settings.ema_decay:
         raise UsageError("argument --select: no step makes averaged weights without --ema_decay")
     flags = {**(recipe or {}), **explicit}
@@ -235,7 +238,7 @@ class _Planner:
         folder = own_folder(experiment, self.settings(**changes)).path
         if work is Work.TRAIN:
             yield self._command(experiment.action, changes, folder, trains=experiment)
-        elif work is Work.SCORE and experiment.validation is Domain.CITYSCAPES:
+        elif work is Work.SCORE and experiment.validation is Role.TARGET:
             for select, statistics in SCORED:
                 chosen = {"validation_only": True, "select": select, "bn_statistics": statistics}
                 yield self._command(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from trainings.options import Settings
 from trainings.reproduction.differences import DRAWS, Difference, paired_difference
@@ -99,7 +99,7 @@ def _score_table(lines: Sequence[Line], warnings: Sequence[str]) -> str:
         cells = [cell for kind in HEADINGS for cell in _score_cells(line, kind)]
         body.append((*line.identity, *cells[:2], _seconds(line), *cells[2:]))
     several = any(len(line.runs) > 1 for line in lines)
-    on_source = listed(line.data(LAST) for line in lines if line.row.domain is Domain.GTA5)
+    on_source = listed(line.data(LAST) for line in lines if line.row.domain is Role.SOURCE)
     source_note = f" On the source: {on_source}." if on_source else ""
     note = f"{NOTE}{source_note} {SEEDS_NOTE}" if several else f"{NOTE}{source_note}"
     warned = "".join(f"- {warning}.\n" for warning in warnings)
@@ -144,7 +144,7 @@ def _records(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
                     p.relative_to(folder).as_posix() for p in (run.folder, scores.file)
                 )
                 shares = (_exact(scores.accuracy), _exact(scores.miou))
-                domain = line.row.domain.value
+                domain = run.title(line.row.domain)
                 data = scored_on(scores.validation)
                 where = (run_folder, file, data)
                 yield (*line.identity, seed, domain, *kind, *shares, seconds, *where)
@@ -190,7 +190,7 @@ def _differences(lines: Sequence[Line], source_only: Row) -> Differences:
     both have."""
     base = {line.config: line for line in lines if line.row == source_only}
     compared = [
-        line for line in lines if line.row != source_only and line.row.domain is Domain.CITYSCAPES
+        line for line in lines if line.row != source_only and line.row.domain is Role.TARGET
     ]
     found: dict[tuple[Row, str], dict[tuple[str, str], Difference]] = {}
     for line in compared:
@@ -252,9 +252,9 @@ def _difference_records(lines: Sequence[Line], differences: Differences) -> Iter
 def _data(lines: Sequence[Line]) -> str:
     """Return in words what the trainings adapt from and what the scores are of, as in "GTA5 →
     Cityscapes, 500 validation images"."""
-    records = [run.record().get("training", {}) for line in lines for run in line.runs.values()]
-    sources = {record.get("source_data_set"): record.get("source") for record in records}
-    source = listed(name for name, domain in sources.items() if domain == Domain.GTA5.value)
+    runs = [run for line in lines for run in line.runs.values()]
+    records = [(run.record().get("training", {}), run.title(Role.SOURCE)) for run in runs]
+    source = listed(one["source_data_set"] for one, title in records if one.get("source") == title)
     target = _target_data(lines)
     city, _, look = source.partition(", ")
     return (
@@ -263,7 +263,7 @@ def _data(lines: Sequence[Line]) -> str:
 
 
 def _target_data(lines: Sequence[Line]) -> str:
-    on_target = [line for line in lines if line.row.domain is Domain.CITYSCAPES]
+    on_target = [line for line in lines if line.row.domain is Role.TARGET]
     return listed(line.data(kind) for line in on_target for kind in HEADINGS) or "no scores"
 
 

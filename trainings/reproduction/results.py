@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.catalog import Domain
+from datasets.catalog import ROWS, recorded_title
+from datasets.data_set import Role
 from trainings.options import Settings
 from trainings.reproduction.steps import Step, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -41,7 +42,7 @@ class Row(NamedTuple):
     title: str
     beta: float | None
     key: Key
-    domain: Domain
+    domain: Role
     statistics: str
 
     def kind(self, column: Kind) -> Kind:
@@ -89,15 +90,20 @@ class Run(NamedTuple):
     folder: Path
     settings: Mapping[str, Any]
     is_ensemble: bool
-    validates_on: Domain = Domain.CITYSCAPES
+    validates_on: Role = Role.TARGET
 
-    def scores(self, domain: Domain) -> dict[Kind, Scores]:
+    def scores(self, domain: Role) -> dict[Kind, Scores]:
         """Return all scores on that data set's validation split."""
-        if domain is Domain.GTA5:
+        if domain is Role.SOURCE:
             return self._own_scores()
-        found = find_scores(self.folder, domain, tuple(self.settings["image_size"]))
+        size = tuple(self.settings["image_size"])
+        found = find_scores(self.folder, self.title(domain), size)
         present = ((kind, *found[kind]) for kind in KINDS if kind in found)
         return {kind: _scores(record, file, record["validation"]) for kind, file, record in present}
+
+    def title(self, domain: Role) -> str:
+        """Return the name of that data set."""
+        return recorded_title(domain, self.settings)
 
     def _own_scores(self) -> dict[Kind, Scores]:
         """Return the scores that the training itself wrote, on the split that it validates on."""
@@ -113,8 +119,10 @@ class Run(NamedTuple):
     @property
     def validation_folder(self) -> tuple[str, str]:
         """Folder of the data set that a training validates on, and the share that splits it."""
-        root = self.settings[f"{self.validates_on.value.lower()}_root"]
-        split = self.settings["gta5_val_fraction"] if self.validates_on is Domain.GTA5 else ""
+        role = self.validates_on
+        row = ROWS[self.settings[role.value]]
+        root = self.settings[f"{role.value}_root"] or self.settings.get(row.root_flag, row.title)
+        split = self.settings["gta5_val_fraction"] if self.validates_on is Role.SOURCE else ""
         return str(root), str(split)
 
     def record(self) -> Mapping[str, Any]:
@@ -323,7 +331,7 @@ def odd_scores(results: Results, of_rows: Sequence[Row]) -> list[str]:
         f"of {config} {usual.text(found)}: score it again (remove the file and "
         f"give the command of the reproduction again){'' if found.same_images(usual) else UNPAIRED}"
         for config in results.configs
-        for domain in Domain
+        for domain in Role
         for file, found, usual in _odd(_scored(results, of_rows, config, domain))
     ]
 
@@ -331,9 +339,9 @@ def odd_scores(results: Results, of_rows: Sequence[Row]) -> list[str]:
 def odd_means(results: Results, of_rows: Sequence[Row]) -> list[str]:
     """Return a sentence for each config and domain whose mIoU average over different classes."""
     return [
-        f"{config} on {domain.value}: {sentence}"
+        f"{config} on {_title(results, config, domain)}: {sentence}"
         for config in results.configs
-        for domain in Domain
+        for domain in Role
         if (
             sentence := different_classes(
                 scores.class_iou for scores in _scored(results, of_rows, config, domain)
@@ -342,8 +350,14 @@ def odd_means(results: Results, of_rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _title(results: Results, config: str, domain: Role) -> str:
+    """Return the name of a data set in the runs of a config."""
+    runs = next(runs for (name, _), runs in results.runs.items() if name == config)
+    return next(iter(runs.values())).title(domain)
+
+
 def _scored(
-    results: Results, of_rows: Iterable[Row], config: str, domain: Domain
+    results: Results, of_rows: Iterable[Row], config: str, domain: Role
 ) -> Iterator[Scores]:
     """Yield all scores of a config on a domain."""
     for row in of_rows:

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint
-from datasets.cityscapes import PSEUDO, cityscapes_images, pseudo_label_path, with_pseudo_labels
-from datasets.labels import CLASS_NAMES, IGNORE
+from datasets.catalog import TrainingFiles, data_set, fingerprint, unlabelled
+from datasets.data_set import Role
+from datasets.labels import CLASS_NAMES, IGNORE, PSEUDO_LABELS
 from datasets.loading.batches import batches_of
 from datasets.loading.sets import unlabelled_samples
+from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
 from datasets.reading import SampleFiles, read_label
 from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
@@ -44,7 +45,6 @@ from utils.upsampling import upsampled_max
 from utils.utils import (
     autocast,
     file_digest,
-    find_input,
     progress,
     resolve_device,
     resolve_precision,
@@ -65,11 +65,11 @@ def label_folder(settings: Settings) -> Path:
     if options.pseudo_label_path:
         return options.pseudo_label_path
     suffix = "" if options.ssl_round == 1 else f"_round{options.ssl_round}"
-    return settings.save_model_path / f"pseudo_labels_{settings.optimizer}{suffix}"
+    return settings.save_model_path / f"pseudo_labels{settings.pair()}_{settings.optimizer}{suffix}"
 
 
 def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
-    """Labels Cityscapes' training images with the ensemble of the round before; continues what an
+    """Labels the target's training images with the ensemble of the round before; continues what an
     earlier attempt has left."""
     ssl_round = SSLFDAOptions.of(settings).ssl_round
     if ssl_round < 1:
@@ -77,7 +77,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     refuse_views(settings)
     members = find_members(fda, ssl_fda, ssl_round - 1, settings)
     settings = as_trained(settings, members[0])
-    samples = unlabelled_samples(Domain.CITYSCAPES, settings, whole=True)
+    samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     folder = RunFolder(label_folder(settings))
     making = _Making(folder, samples, _identity(members, samples.files, settings))
     with folder.alone(below=(SPLIT,)):
@@ -87,7 +87,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
             print(f"{folder.path} is finished; --overwrite makes it afresh")
         else:
             networks = load_checkpoints(
-                members, Domain.CITYSCAPES, settings, doing="labelled", seen=samples.files
+                members, Role.TARGET, settings, doing="labelled", seen=samples.files
             )
             making.run(Ensemble(networks), settings)
             processes.wait_for_all()
@@ -135,7 +135,7 @@ class _Making:
             return
         for name in (SUMMARY, PROGRESS):
             (self.folder.path / name).unlink(missing_ok=True)
-        for path in self.folder.path.glob(f"{SPLIT}/**/*{PSEUDO}"):
+        for path in self.folder.path.glob(f"{SPLIT}/**/*{ENDING}"):
             path.unlink()
 
     def _refuse_other(self, before: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ class _Making:
         processes.wait_for_all()
         if not self.folder.writes:
             return
-        self._draw(data_set(Domain.CITYSCAPES, settings))
+        self._draw(data_set(Role.TARGET, settings))
         self.folder.write_json(SUMMARY, self._summary(settings))
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
@@ -204,7 +204,7 @@ class _Making:
             (
                 self.samples.files[place].name,
                 self.samples[0, place].image.permute(1, 2, 0).numpy(),
-                read_label(self._path(self.samples.files[place]), holds_train_ids=True),
+                read_label(self._path(self.samples.files[place]), PSEUDO_LABELS),
             )
             for place in places
         ]
@@ -245,7 +245,7 @@ class _Making:
         pixels = self.histogram.counts.sum(1).tolist()
         return {
             **self.identity,
-            "data_set": data_set(Domain.CITYSCAPES, settings),
+            "data_set": data_set(Role.TARGET, settings),
             "classes": {
                 name: {"threshold": threshold, "kept_share": kept, "predicted_pixels": count}
                 for (name, threshold, kept), count in zip(by_class, pixels, strict=True)
@@ -282,7 +282,7 @@ def _print_summary(folder: RunFolder) -> None:
     print(f"{summary['images']} pseudo-labels{of} in {folder.path / SPLIT}", flush=True)
 
 
-def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
+def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
     """The target of self-training: the training images with the labels of this round.
 
     Raises UserError where they are missing or unfinished. Unless they are accepted all the same, it
@@ -305,10 +305,10 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
             f"{folder.path}: {problem}; make them again with --action generate_pseudo_labels "
             "--overwrite, or train on them all the same with --accept_pseudo_labels True"
         )
-    root = find_input(settings.cityscapes_root, "cityscapes_root")
-    files = with_pseudo_labels(cityscapes_images(root, SPLIT), folder.path, SPLIT)
+    images = unlabelled(Role.TARGET, SPLIT, settings)
+    files = with_pseudo_labels(images, folder.path, SPLIT)
     return TrainingFiles(
-        Domain.CITYSCAPES,
+        Role.TARGET,
         files,
         origin=json.dumps(_comparable(summary)),
         problem=None if options.accept_pseudo_labels else problem,

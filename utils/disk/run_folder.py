@@ -51,18 +51,22 @@ HISTORY_COLUMNS = ("epoch", "loss", "train_seconds")
 PRECISION = "precision"
 """The one column of `HISTORY` that holds words."""
 
+SELECTION, LAST = "selection", "last"
+"""The one of the `INPUTS` that says that no epoch is selected, and what it then is."""
+
 USED_PRECISIONS = "precisions_used"
 """In settings.json of a run that has gone on in another `--precision`: all of them, in order."""
 
 INPUTS = {
     "data": "the images or their pseudo-labels",
     "weights": "the weights it starts from",
+    SELECTION: "the labels of the validation split, by which an epoch is selected,",
     "proportions": "the sizes of pictures of other proportions, which older releases stretched,",
 }
 """What a run depends on beside its settings, by the names of the digests in settings.json."""
 
-OLDER_INPUTS = {"proportions": "stretched"}
-"""Digests of runs that have recorded none, of a release before there was one."""
+OLDER_INPUTS = {"proportions": "stretched", SELECTION: "best"}
+"""Digests of runs that have recorded none: of a release before there was one, or as usual."""
 
 
 class RunFolder:
@@ -213,6 +217,10 @@ class RunFolder:
                 f"{self.path} holds another run ({'; '.join(differing)}): give the same again to "
                 "continue it, choose another --save_keyword, or start afresh with --overwrite"
             )
+
+    def selects(self) -> bool:
+        """Whether the run keeps its best epoch: not without labels of what it is scored on."""
+        return not self.has(SETTINGS) or self.read_json(SETTINGS).get(SELECTION) != LAST
 
     def has(self, name: str) -> bool:
         return (self.path / name).exists()

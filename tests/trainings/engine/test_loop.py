@@ -272,8 +272,8 @@ def test_a_training_from_a_backbone_alone_says_what_is_random(here, capsys):
 
 
 def test_of_equal_scores_the_first_is_best(here, monkeypatch):
-    monkeypatch.setattr(loop, "panel", lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr(loop, "print_scores", lambda scores: None)
+    monkeypatch.setattr(validation, "panel", lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(validation, "print_scores", lambda scores: None)
     evaluation = SimpleNamespace(
         rows=[], scores=lambda: {"mIoU": 0.5, "pixel_accuracy": 0.5, "class_IoU": {}}
     )
@@ -281,7 +281,9 @@ def test_of_equal_scores_the_first_is_best(here, monkeypatch):
     state = SimpleNamespace(best=None, step=1, epoch=0, method=SimpleNamespace(network=network))
     for epoch in (1, 2):
         state.epoch = epoch
-        loop._record_validation(evaluation, state, RunFolder(here / "equal"), on="data")
+        validation.record_validation(
+            evaluation, state, RunFolder(here / "equal"), validation.Validation(None, "data")
+        )
     assert state.best["epoch"] == 1 and state.last["epoch"] == 2
 
 

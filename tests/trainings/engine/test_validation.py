@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 import main
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples
 from model.model_stages import BiSeNet
 from model.weights.loading import load_network
 from tests.support.helpers import TINY, make_cityscapes, make_gta5
 from tests.support.methods import Taught
-from trainings.experiment import Experiment, unlabelled_cityscapes
-from trainings.scoring.batch_norm import TARGET, spread
+from trainings.experiment import Experiment, unlabelled_target
+from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.record import STATISTICS
 from utils.cli.command_line import parse_settings
 from utils.disk.run_folder import EMA, LATEST, SCORES, RunFolder
@@ -48,7 +48,7 @@ def assert_statistics_of_source(checkpoint: Path) -> None:
     network = BiSeNet(base=8)
     load_network(network, checkpoint)
     saved = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    samples = unlabelled_samples(Domain.GTA5, parse_settings(AVERAGED, main.ACTIONS))
+    samples = unlabelled_samples(Role.SOURCE, parse_settings(AVERAGED, main.ACTIONS))
     images = torch.stack([samples[0, place].image for place in range(len(samples))])
     inputs = {}
     for name, module in network.named_modules():
@@ -99,10 +99,10 @@ def test_a_teacher_is_scored_and_saved_as_an_average_is(here, monkeypatch, capsy
     experiment = Experiment(
         action="train_new",
         stem="new",
-        source=Domain.GTA5,
-        validation=Domain.CITYSCAPES,
+        source=Role.SOURCE,
+        validation=Role.TARGET,
         method=Taught,
-        target=unlabelled_cityscapes,
+        target=unlabelled_target,
     )
     monkeypatch.setitem(main.ACTIONS, "train_new", main.training(experiment, "a new method"))
     monkeypatch.setattr(Taught, "killed_in", None)
@@ -117,11 +117,4 @@ def test_a_teacher_is_scored_and_saved_as_an_average_is(here, monkeypatch, capsy
     assert {"last_average", "last_average_target_statistics"} <= scores.keys()
     capsys.readouterr()
     assert main.main([*words, "--save_keyword", "both", "--ema_decay", "0.9"]) == 2
-    assert "the teacher of this method is such an average" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("count", "at_most"), [(1, 4), (7, 3), (8, 8), (9, 8), (1000, 256)])
-def test_numbers_are_spread_over_all_and_no_more_than_asked_for(count, at_most):
-    found = spread(count, at_most)
-    assert len(found) == min(count, at_most) and found == sorted(set(found))
-    assert found[0] == 0 and (count == 1 or found[-1] == count - 1)
+    assert "the teacher of train_new is such an average" in capsys.readouterr().err
