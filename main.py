@@ -25,14 +25,16 @@ from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
-from trainings.options import EnsembleOptions, Settings, TrainingOptions
+from trainings.options import EnsembleOptions, Settings, SoftOptions, TrainingOptions
 from trainings.reproduction.demo import make_toy_data, recipe
 from trainings.reproduction.reproduce import demo, report, reproduce
-from trainings.reproduction.steps import Step, users_steps
+from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
 from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_target
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
+from trainings.train_distill import Distillation
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -100,6 +102,31 @@ SELF_TRAINING = Experiment(
     method=SSLFDA,
     target=pseudo_labelled_target,
 )
+MIXING = Experiment(
+    action="train_dacs",
+    stem="dacs",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=DACS,
+    target=unlabelled_target,
+)
+MASKED_MIXING = Experiment(
+    action="train_mic",
+    stem="mic",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=DACS,
+    target=unlabelled_target,
+    defaults=(("mask_ratio", 0.7),),
+)
+DISTILLATION = Experiment(
+    action="train_distill",
+    stem="distill",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=Distillation,
+    target=pseudo_labelled_target,
+)
 
 TRAINING_FLAGS = (
     *(
@@ -161,6 +188,15 @@ STEPS: list[Step] = [
         fda=FOURIER,
         ssl_fda=SELF_TRAINING,
     ),
+    Step("4", "DACS", MIXING),
+    Step("5", "MIC", MASKED_MIXING),
+    Step(
+        "6",
+        "Distillation of MIC",
+        DISTILLATION,
+        (Work.LABEL, Work.TRAIN, Work.SCORE),
+        teacher=MASKED_MIXING,
+    ),
 ]
 """The steps of `reproduce`, `demo` and `report`."""
 
@@ -188,6 +224,7 @@ def training(
     return Action(
         partial(run_experiment, experiment),
         help,
+        lambda explicit: dict(experiment.defaults),
         flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
         reads=(
@@ -288,6 +325,16 @@ ACTIONS: dict[str, Action] = {
         "Fourier domain adaptation: one network per --fda_beta",
         examples=(f"{PRETRAINED} --fda_beta 0.01", "--target 'my dashcam' --fda_beta 0.05"),
     ),
+    "train_dacs": training(
+        MIXING,
+        "online self-training on mixed images: a mean teacher labels the target (DACS)",
+        examples=(PRETRAINED, f"{PRETRAINED} --confidence 0.9"),
+    ),
+    "train_mic": training(
+        MASKED_MIXING,
+        "train_dacs with masked consistency (MIC)",
+        examples=(PRETRAINED, f"{PRETRAINED} --mask_ratio 0.5"),
+    ),
     "val_mbt": Action(
         partial(val_mbt, FOURIER, SELF_TRAINING),
         "multi-band transfer: score the three FDA networks and their ensemble",
@@ -298,19 +345,28 @@ ACTIONS: dict[str, Action] = {
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
-        "label the target's training images with that ensemble",
-        flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path", *PAIR),
-        examples=("", "--ssl_round 2"),
+        "label the target's training images with that ensemble, or with any network",
+        flags=(
+            *("ssl_round", "load_model_path", "mbt_checkpoints", "select"),
+            *("soft", "pseudo_label_path", *PAIR),
+        ),
+        examples=("", "--ssl_round 2", "--soft --load_model_path runs/a/latest.pth"),
         reads=(
             *(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
             *("optimizer", "aug_method", "overwrite"),
         ),
+        options=(SoftOptions,),
         resumes=True,
     ),
     "train_ssl_fda": training(
         SELF_TRAINING,
         "self-training: FDA with those pseudo-labels",
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.01 --ssl_round 2"),
+    ),
+    "train_distill": training(
+        DISTILLATION,
+        "distillation: learn the target from the pseudo-labels of any teacher",
+        examples=(f"{PRETRAINED} --pseudo_label_path labels",),
     ),
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),

@@ -101,6 +101,36 @@ class MethodOptions(StepOptions, group=ADAPTATION):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PseudoLabelOptions(MethodOptions):
+    """Where pseudo-labels lie, for the methods that learn from them."""
+
+    pseudo_label_path: Path | None = flag(
+        None,
+        "folder of the pseudo-labels, made or trained on (default: pseudo_labels_<optimizer> under "
+        "--save_model_path, for later rounds with the round); labels of any origin will do",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+    accept_pseudo_labels: bool = flag(
+        False,
+        "train on pseudo-labels of another size, or whose checkpoints have changed since",
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftOptions(Options, group=ADAPTATION):
+    """The form of pseudo-labels, where they are made."""
+
+    soft: bool = flag(
+        False,
+        "generate_pseudo_labels: keep the probabilities of the three best classes of each pixel, "
+        "and no thresholds",
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions(StepOptions, BatchOptions, LengthOptions, group=TRAINING):
     """A training beside its method and its data."""
 

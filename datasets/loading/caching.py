@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.data import Dataset, Subset
 
 from datasets.cache import FORMAT, NO_CACHE, READERS, CachedPairs, Pictures, PictureStore, digest_of
-from datasets.labels import PSEUDO_LABELS
+from datasets.labels import PSEUDO_LABELS, SOFT_LABELS
 from datasets.loading.batches import each_item
 from datasets.options import DataSettings
 from datasets.reading import SampleFiles, picture_size, read_label
@@ -75,6 +75,9 @@ def attach_cache(
     """
     if settings.cache_dir == NO_CACHE or not samples.files:
         return
+    if samples.skips_bad and samples.files[0].kind.soft:
+        print("no cache: with --on_bad_sample skip there is none of soft pseudo-labels")
+        return
     if samples.skips_bad and len(set(sizes)) > 1:  # which one stands for a bad one is not known yet
         print(
             "no cache: with --on_bad_sample skip all pictures must have the same proportions for "
@@ -112,7 +115,7 @@ def _pictures(
     images = PictureStore(folder, digest, [(3, *size) for size in sizes])
     if files[0].label is None:
         return images, None
-    if files[0].kind == PSEUDO_LABELS and not samples.skips_bad:
+    if files[0].kind in (PSEUDO_LABELS, SOFT_LABELS) and not samples.skips_bad:
         return images, _PseudoLabels(files)
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
     digest = digest_of([one.label for one in files], f"{how} {[one.kind.name for one in files]}")
@@ -127,8 +130,8 @@ class _PseudoLabels:
         self.files = files
 
     def read(self, place: int) -> np.ndarray:
-        """A label, uint8 [h, w]. Raises UserError where it cannot be read."""
-        return read_label(self.files[place].label, PSEUDO_LABELS)
+        """A label, uint8 [h, w] or [2 k, h, w]. Raises UserError where it cannot be read."""
+        return read_label(self.files[place].label, self.files[place].kind)
 
 
 @contextmanager

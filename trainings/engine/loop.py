@@ -87,9 +87,7 @@ def fit(
             training.save()
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
             raise
-    if validation.evaluate and evaluation is None:
-        evaluation = validation.evaluate(processes.with_first_buffers(method.network))
-    return state, evaluation
+    return state, evaluation or validation.scorer.score(method.network)
 
 
 def compile_parts(method: Method) -> None:
@@ -195,7 +193,7 @@ class Training:
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
                 if state.steps_left == 0:
-                    show_pictures(parts[0], state, self.folder, on=self.on)
+                    show_pictures(parts[-1], state, self.folder, on=self.on)
                 bar.update(self.data.batch_size)
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:

@@ -14,13 +14,10 @@ from datasets.loading.sets import (
     keeps_proportions,
     training_samples,
     unlabelled_samples,
-    validation_samples,
 )
-from datasets.samples import SampleDataset
-from model.network import Network
 from trainings.engine.loop import fit
-from trainings.engine.state import TrainState, average_of
-from trainings.engine.statistics import SourceStatistics, target_scores
+from trainings.engine.scorer import Scorer
+from trainings.engine.state import TrainState
 from trainings.engine.target import TargetWatch
 from trainings.engine.tensorboard import conclude, introduce
 from trainings.engine.validation import Validation
@@ -30,10 +27,10 @@ from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
-from trainings.val import Evaluation, evaluate, print_scores, scored_on
+from trainings.val import Evaluation, print_scores, scored_on
 from utils import processes
-from utils.disk.run_folder import EMA, LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
-from utils.errors import UsageError, UserError
+from utils.disk.run_folder import LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
+from utils.errors import UserError
 from utils.shared_norm import synchronised
 from utils.utils import (
     arithmetic,
@@ -150,15 +147,10 @@ def _train(
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
     method = experiment.make_method(network, settings).to(device, memory_format=torch.channels_last)
-    if settings.ema_decay and average_of(method):
-        raise UsageError(
-            f"argument --ema_decay: the teacher of {experiment.action} is such an average, which "
-            f"is scored and saved as {EMA}: leave the flag out"
-        )
     method = synchronised(method)
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
-        validated = scored and validation_samples(scored.role, settings, often=True)
+        scorer = Scorer(scored and scored.role, experiment.source, settings, device)
         data = TrainingData(
             training_samples(source, settings, SOURCE_STREAM),
             target and training_samples(target, settings, TARGET_STREAM),
@@ -173,13 +165,14 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.method.Options.own_flags())
 
-    _announce(run, experiment, data, target, validated and len(validated), method, settings)
+    validated = scorer.samples and len(scorer.samples)
+    _announce(run, experiment, data, target, validated, method, settings)
     if "proportions" in inputs:
         size = "x".join(map(str, settings.image_size))
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
-    validation = _validation(experiment, settings, source, target, validated)
+    validation = _validation(experiment, settings, source, target, scorer)
     if not selects:
         print(UNSELECTED[validated is not None], flush=True)
     try:
@@ -188,9 +181,8 @@ def _train(
     finally:
         run.close()
     record = _record(experiment, settings, data, target, last)
-    if target and validated and selects:
-        average = state.scored_average
-        record |= target_scores(target.role, validated, network, average, settings, device)
+    if target and selects:
+        record |= scorer.target_scores(target.role, network, state.scored_average)
     _finish(run, state, record, selects=selects)
     processes.wait_for_all()
 
@@ -200,31 +192,23 @@ def _validation(
     settings: Settings,
     source: TrainingFiles,
     target: TrainingFiles | None,
-    samples: SampleDataset | None,
+    scorer: Scorer,
 ) -> Validation:
     """How the run is measured: on a validation split, if there is one with labels, and by looking
     at a target that is not scored."""
-    device, role = resolve_device(settings.device), experiment.scored_role(settings)
-    watch = evaluating = None
-    on = ""
-    if role and samples:
-        counted = {"data_set": data_set(role, settings), "images": len(samples)}
+    role, watch, on = experiment.scored_role(settings), None, ""
+    if role and scorer.samples:
+        counted = {"data_set": data_set(role, settings), "images": len(scorer.samples)}
         on = scored_on({"domain": name_of(role, settings), **counted})
-
-        def evaluating(scored: Network) -> Evaluation:
-            return evaluate(scored, samples, settings, device)
-
     if target and (settings.watch_target or role is not target.role):
         watch = TargetWatch(
             unlabelled_samples(target.role, settings, whole=True),
             source.files,
             settings,
-            device,
+            scorer.device,
             on=data_set(target.role, settings),
         )
-    statistics = SourceStatistics(experiment.source, settings, device)
-    selects = role is experiment.validation
-    return Validation(evaluating, on, selects=selects, watch=watch, statistics=statistics)
+    return Validation(scorer, on, selects=role is experiment.validation, watch=watch)
 
 
 def _check_room(run: RunFolder, method: Method) -> None:

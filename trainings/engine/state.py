@@ -65,6 +65,11 @@ class TrainState:
         )
         self.clip_grad_norm = settings.clip_grad_norm
         decay = settings.ema_decay
+        if decay and self.scored_average is not None:
+            raise UsageError(
+                "argument --ema_decay: the teacher of this method is such an average, which is "
+                "scored and saved as ema.pth: leave the flag out"
+            )
         if decay:
             self.average = MovingAverage(method.network, decay)
         self.step = 0
@@ -86,8 +91,9 @@ class TrainState:
     @property
     def scored_average(self) -> MovingAverage | None:
         """Return the average that is scored and saved beside the network: that of `--ema_decay`,
-        or the method's teacher."""
-        return average_of(self.method) if self.average is None else self.average
+        or the method's `teacher`."""
+        own = dict(self.method.named_children()).get("teacher")
+        return own if self.average is None else self.average
 
     @property
     def rounds(self) -> int:
@@ -197,11 +203,6 @@ class TrainState:
         self.seconds, self.latest_rate = state["seconds"], state["latest_rate"]
         self.history, self.best, self.last = state["history"], state["best"], state["last"]
         self.last_average = state.get("last_average")
-
-
-def average_of(method: Method) -> MovingAverage | None:
-    """Return the moving average of its network that a method owns, such as a teacher."""
-    return next((one for one in method.children() if isinstance(one, MovingAverage)), None)
 
 
 def _flat(average: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from model.average import MovingAverage
 from model.network import Network
+from trainings.engine.scorer import Scorer
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import class_curves
 from trainings.val import Evaluation, print_scores
-from utils import processes
 from utils.disk.run_folder import BEST, EMA, RunFolder
 from utils.pictures.panels import panel
 from utils.signals import Stop
@@ -23,19 +22,17 @@ class Validation(NamedTuple):
     """How a run is measured.
 
     Attributes:
-        evaluate: scores a network on a validation split; None where there is none with labels.
+        scorer: scores networks on a validation split, if there is one with labels.
         on: that split in words: the data set and the number of its images.
         selects: whether the round with the highest mIoU is kept. The split of the source selects
             nothing for a target.
         watch: what is done with a target whose labels are not scored.
-        statistics: gives a moving average the norm statistics that it is scored and saved with.
     """
 
-    evaluate: Callable[[Network], Evaluation] | None
+    scorer: Scorer
     on: str = ""
     selects: bool = True
     watch: Watch | None = None
-    statistics: Callable[[MovingAverage], Network] | None = None
 
 
 class Measured(NamedTuple):
@@ -48,21 +45,17 @@ class Measured(NamedTuple):
 
 def measure(validation: Validation, state: TrainState, run: RunFolder, stop: Stop) -> Measured:
     """Measure the network as it is, print what is found, and save what it is found for."""
-    shared = processes.with_first_buffers
-    network, average = shared(state.method.network), state.scored_average
-    averaged: Network | None = None
-    evaluation = of_average = None
+    network, averaged, of_average = state.method.network, None, None
     row: dict[str, float] = {}
     with stop.immediately():
-        if average is not None and validation.statistics:
-            averaged = validation.statistics(average)
-        if validation.evaluate:
-            evaluation = validation.evaluate(network)
-            of_average = averaged and validation.evaluate(averaged)
-    if evaluation:
+        evaluation = validation.scorer.score(network)
+        if state.scored_average is not None:
+            averaged = validation.scorer.with_training_statistics(state.scored_average)
+            of_average = validation.scorer.score(averaged)
+    if evaluation is not None:
         row |= record_validation(evaluation, state, run, validation)
-    if averaged:
-        row |= _record_average(averaged, of_average, state, run)
+    if averaged is not None:
+        row |= _record_average(of_average, averaged, state, run)
     if validation.watch:
         with stop.immediately():
             row |= validation.watch(network, averaged, state, run)
@@ -93,9 +86,9 @@ def record_validation(
 
 
 def _record_average(
-    averaged: Network, evaluation: Evaluation | None, state: TrainState, run: RunFolder
+    evaluation: Evaluation | None, averaged: Network, state: TrainState, run: RunFolder
 ) -> dict[str, float]:
-    """Save the averaged network; print and save their scores, where there are any, and return the
+    """Save the averaged network; print and save its scores, where there are any, and return the
     scalars of the row."""
     scores: dict[str, Any] | None = None
     if evaluation:

@@ -20,7 +20,7 @@ from model.deployment.folding import folded
 from model.network import WHITE
 from model.weights.loading import load_network
 from trainings.engine.length import Length
-from trainings.engine.statistics import STATISTICS_IMAGES
+from trainings.engine.scorer import STATISTICS_IMAGES
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings

@@ -21,7 +21,7 @@ from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5
 from tests.support.runs import TIMES, assert_same, content
-from trainings.engine import loop, validation
+from trainings.engine import loop, scorer, validation
 from trainings.engine import run as training
 from trainings.engine.health import Health, Waits
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
@@ -143,7 +143,7 @@ def test_a_validation_is_not_waited_for(here, monkeypatch, where):
 
     name = f"validating_{where}"
     with monkeypatch.context() as patch:
-        patch.setattr(validation, "evaluate", validate)
+        patch.setattr(scorer, "evaluate", validate)
         if where == "row":
             patch.setattr(loop.Training, "_row", row)
         assert run(name) == 128 + signal.SIGTERM
@@ -156,7 +156,7 @@ class Killed(Exception):
     pass
 
 
-def kill(*_):
+def kill(*_, **__):
     raise Killed
 
 
