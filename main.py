@@ -115,7 +115,9 @@ STEP_READ = (
 )
 """Flags that a single training step of all methods reads."""
 
-REPRODUCTION_FLAGS = ("configs", "seeds", "dry_run", "aug_method", "num_epochs", "save_keyword")
+REPRODUCTION_FLAGS = (
+    *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "save_keyword"),
+)
 
 REPRODUCTION_READ = (
     *(DATA, NETWORK, TRAINING, ADAPTATION, RUN, HARDWARE),
@@ -184,8 +186,8 @@ ACTIONS: dict[str, Action] = {
         partial(report, STEPS),
         "those tables and pictures again, from the run folders alone (the sheet of predictions "
         "where the data set is there)",
-        flags=("save_model_path", "save_keyword", "cityscapes_root"),
-        examples=("", "--save_keyword demo"),
+        flags=("save_model_path", "save_keyword", "cityscapes_root", "runs"),
+        examples=("", "--save_keyword demo", "--runs checkpoints/*"),
     ),
     "make_toy_data": Action(
         make_toy_data,

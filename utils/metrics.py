@@ -30,6 +30,14 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
     return np.divide(total, present, out=np.full_like(total, np.nan), where=present > 0)
 
 
+def picture_iou(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Mean IoU of one picture, 0 to 1, over the classes in its truth or prediction; both are train
+    ids [H, W]. NaN where no pixel has a truth."""
+    matrix = ConfusionMatrix()
+    matrix.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+    return matrix.mean_iou()
+
+
 class ConfusionMatrix:
     """Counts of (truth, prediction), int64 [C, C]; pixels whose truth is ignore are left out."""
 

@@ -39,7 +39,7 @@ def demo(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
 
 def report(steps: Sequence[Step], settings: Settings) -> None:
     """Write the report from what lies in the run folders alone."""
-    write_report(steps, plan_folder(settings), settings)
+    write_report(steps, settings)
 
 
 def _show(plan: Sequence[PlannedStep], sizes: DataSizes, settings: Settings) -> None:

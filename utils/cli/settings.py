@@ -229,6 +229,21 @@ class Settings:
         "reproduce, demo: print the plan with estimated times, and do nothing",
         affects_result=False,
     )
+    runs: tuple[Path, ...] = flag(
+        (),
+        ACTION,
+        "report: run folders typed by hand, such as checkpoints/*, whose tables are written into "
+        "--save_model_path, report/ or --save_keyword (default: the folder of a reproduction)",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+    verbose: bool = flag(
+        False,
+        ACTION,
+        "reproduce, demo: print all that the steps print, which otherwise goes into log.txt of "
+        "each run's folder",
+        affects_result=False,
+    )
     validation_only: bool = flag(
         False,
         ACTION,
