@@ -15,6 +15,7 @@ from PIL import Image
 
 from datasets.catalog import Domain
 from datasets.check.check_data import check_data
+from model.catalog import RECORDED
 from trainings.application import benchmark
 from trainings.application.export import export
 from trainings.application.predict import predict
@@ -86,14 +87,22 @@ SELF_TRAINING = Experiment(
 )
 
 TRAINING_FLAGS = (
-    *("pretrain_path", "num_epochs", "batch_size", "optimizer", "learning_rate", "aug_method"),
+    *(
+        "pretrain_path",
+        "num_epochs",
+        "num_steps",
+        "batch_size",
+        "optimizer",
+        "learning_rate",
+        "aug_method",
+    ),
     *("image_size", "save_model_path", "save_keyword", "overwrite", "validation_only"),
 )
 SCORING_FLAGS = ("load_model_path", "select", "bn_statistics")
 """What the help of a training, and of a scoring, action shows before its own."""
 
 VIEWS = ("eval_scales", "eval_flip")
-NETWORK_READ = ("backbone", "base_width", "image_size")
+NETWORK_READ = (*RECORDED, "image_size")
 """Flags that an action reads which loads a network."""
 
 SCORING_READ = (*NETWORK_READ, *VIEWS, "bn_statistics", "batch_size", "on_bad_sample")
@@ -116,7 +125,8 @@ STEP_READ = (
 """Flags that a single training step of all methods reads."""
 
 REPRODUCTION_FLAGS = (
-    *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "save_keyword"),
+    *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
+    "save_keyword",
 )
 
 REPRODUCTION_READ = (
@@ -278,7 +288,7 @@ ACTIONS: dict[str, Action] = {
         partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
-        flags=("sizes", "precisions", "backends", "batch_size", "backbone", "device"),
+        flags=("sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
         examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
         alone=True,
         reads=(*NETWORK_READ, *STEP_READ, "load_model_path", "save_keyword"),

@@ -38,7 +38,7 @@ from torch.utils.flop_counter import flop_registry
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.samples import Batch
-from model.model_stages import BiSeNet
+from model.catalog import Design
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from utils import losses, upsampling
@@ -207,7 +207,7 @@ def counted(kind: str, form: str, batch_size: int, size: tuple[int, int], width:
     """A step of a method in bfloat16, the second one: the first one fills caches."""
     settings = with_derived_defaults(Settings(fda_beta=0.05))
     with form_of_losses(form):
-        method = METHODS[kind](BiSeNet(base=width), settings)
+        method = METHODS[kind](Design(base_width=width).build(), settings)
         _set_channels_last(method)
         batch = Batch(*(sample(batch_size, size, "cuda") for _ in range(2)))
         state = TrainState(method, settings, steps_per_epoch=9, scale_loss=False)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import main as command_line
 from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples, validation_samples
-from model.weights import load_network
+from model.weights.loading import load_network
 from trainings.experiment import new_network
 from trainings.scoring.batch_norm import with_statistics_of
 from trainings.val import evaluate

@@ -16,28 +16,29 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from model.catalog import Design
 from model.deployment.folding import folded
-from model.model_stages import BiSeNet
+from model.network import Network
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, resolve_precision
 
 
-def plain(network: BiSeNet, image: Tensor) -> Tensor:
+def plain(network: Network, image: Tensor) -> Tensor:
     """As the network comes from training: all heads are computed, the main one is used."""
     return enlarged(network.heads(image)[0], image.shape[-2:]).argmax(1)
 
 
-def main_head(network: BiSeNet, image: Tensor) -> Tensor:
+def main_head(network: Network, image: Tensor) -> Tensor:
     return enlarged(network.main_logits(image), image.shape[-2:]).argmax(1)
 
 
-def in_bands(network: BiSeNet, image: Tensor, precision: torch.dtype) -> Tensor:
+def in_bands(network: Network, image: Tensor, precision: torch.dtype) -> Tensor:
     with autocast(image.device, precision):
         logits = network.main_logits(image)
     return upsampled_max(logits[0], image.shape[-2:])[1]
 
 
-def alone(network: BiSeNet, image: Tensor, precision: torch.dtype) -> Tensor:
+def alone(network: Network, image: Tensor, precision: torch.dtype) -> Tensor:
     with autocast(image.device, precision):
         return network.main_logits(image)
 
@@ -52,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     precision = resolve_precision(args.precision, torch.device(args.device))
     torch.manual_seed(0)
-    network = BiSeNet().eval().to(args.device)
+    network = Design().build().eval().to(args.device)
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)
     image = torch.randint(0, 256, (1, 3, *args.size), dtype=torch.uint8, device=args.device)
     calls = {

@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.samples import Batch, Sample
-from model.model_stages import BiSeNet
+from model.catalog import Design
+from model.network import Network
 from trainings.method import Method
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
@@ -42,7 +43,7 @@ def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(logits, size, mode="bilinear", align_corners=True)
 
 
-def plain_segmentation(network: BiSeNet, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def plain_segmentation(network: Network, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     heads = [enlarged(logits, images.shape[-2:]) for logits in network.heads(images)]
     return sum(F.cross_entropy(h, label.long(), ignore_index=IGNORE) for h in heads), heads[0]
 
@@ -128,7 +129,7 @@ def step(run, module: nn.Module, *arguments) -> None:
 
 def made(kind: str, device: str, memory_format: torch.memory_format) -> Method:
     torch.manual_seed(0)
-    return METHODS[kind](BiSeNet(), SETTINGS).to(device, memory_format=memory_format).train()
+    return METHODS[kind](Design().build(), SETTINGS).to(device, memory_format=memory_format).train()
 
 
 def main() -> None:

@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.samples import Sample
+from model.catalog import Design
 from model.deployment.folding import folded
 from model.ensemble import Ensemble
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.scoring.pseudo_labels import predict
 from utils.metrics import ConfusionMatrix
 from utils.upsampling import upsampled_max
@@ -37,19 +38,19 @@ def plain_counts(prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
     return np.bincount(codes, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
 
 
-def plain_validation(network: BiSeNet, image: Tensor, label: Tensor) -> None:
+def plain_validation(network: Network, image: Tensor, label: Tensor) -> None:
     main = enlarged(network.heads(image)[0], label.shape)
     plain_counts(main.argmax(1)[0].cpu().numpy(), label.cpu().numpy())
 
 
-def our_validation(network: BiSeNet, image: Tensor, label: Tensor, precision: torch.dtype) -> None:
+def our_validation(network: Network, image: Tensor, label: Tensor, precision: torch.dtype) -> None:
     with autocast(image.device, precision):
         logits = network.main_logits(image)
     _, prediction = upsampled_max(logits[0], label.shape)
     ConfusionMatrix().update(prediction, label)
 
 
-def plain_pseudo_label(networks: list[BiSeNet], image: Tensor) -> None:
+def plain_pseudo_label(networks: list[Network], image: Tensor) -> None:
     size = image.shape[-2:]
     maps = [enlarged(network.heads(image)[0], size).softmax(1) for network in networks]
     torch.stack(maps).mean(0).max(1)
@@ -66,7 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     precision = resolve_precision(args.precision, torch.device(args.device))
     torch.manual_seed(0)
-    plain = [BiSeNet().eval().to(args.device) for _ in range(3)]
+    plain = [Design().build().eval().to(args.device) for _ in range(3)]
     ours = [folded(network).to(memory_format=torch.channels_last) for network in plain]
     ensemble = Ensemble(ours)
     image = torch.randint(0, 256, (1, 3, *args.size), dtype=torch.uint8, device=args.device)
@@ -115,7 +116,7 @@ def main() -> None:
         )
 
 
-def network_alone(networks: list[BiSeNet], image: Tensor, precision: torch.dtype) -> None:
+def network_alone(networks: list[Network], image: Tensor, precision: torch.dtype) -> None:
     with autocast(image.device, precision):
         networks[0].main_logits(image)
 

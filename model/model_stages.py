@@ -5,14 +5,16 @@ Modules carry the names of the official checkpoints. All widths are multiples of
 paper's 64 they are the paper's.
 """
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.stdcnet import BACKBONES, STAGE_WIDTHS, ConvX, STDCNet
+from model.network import Network
+from model.stdcnet import BACKBONES, FOLDING_PAIRS, STAGE_WIDTHS, ConvX, STDCNet
+from model.weights.official import NETWORK_SURPLUS, comes_from_inplace_abn, from_inplace_abn
 
 CONTEXT_WIDTH = 2
 """Channels of the context path, in units of `base`; likewise the next three."""
@@ -20,13 +22,6 @@ FUSION_WIDTH = 4
 MAIN_HEAD_WIDTH = 4
 AUX_HEAD_WIDTH = 1
 ATTENTION_REDUCTION = 4
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-WHITE = 255
-
-BACKBONE_PREFIX = "cp.backbone."
-"""What the backbone's names begin with in the state dict of a `BiSeNet`."""
 
 
 class AttentionRefinement(nn.Module):
@@ -95,69 +90,48 @@ class SegmentationHead(nn.Module):
         return self.conv_out(self.conv(x))
 
 
-class BiSeNet(nn.Module):
-    """The segmentation network.
+class BiSeNet(Network):
+    """STDC-BiSeNet; see `Network` for what it takes and gives.
 
-    It takes RGB images [N, 3, H, W] in 0..255, uint8 or floating, of any size from 64 pixels a
-    side, and normalises them itself. In training mode a batch needs two images or more, because
-    batch norm meets maps of one pixel.
-
-    Args:
-        num_classes: channels of the logits; the default is Cityscapes'.
-        backbone: a key of `BACKBONES`.
-        base: the unit of all widths, an even number.
+    `heads` are the main one and, from the context path, an auxiliary one each at strides 8 and 16.
     """
 
+    title: ClassVar[str] = "STDC-BiSeNet"
+    head_weights: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
+    backbone_name: ClassVar[str] = "cp.backbone"
+    head_names: ClassVar[tuple[str, ...]] = ("ffm", "conv_out", "conv_out16", "conv_out32")
+    training_only: ClassVar[str] = r"conv_out(16|32)\."
+    folding_pairs: ClassVar[tuple[tuple[str, str], ...]] = (
+        *FOLDING_PAIRS,
+        ("conv_atten", "bn_atten"),
+    )
+    official_surplus: ClassVar[str] = NETWORK_SURPLUS
+
     def __init__(self, num_classes: int = 19, backbone: str = "stdc1", base: int = 64):
-        super().__init__()
+        super().__init__(num_classes, backbone, base)
         context, fused = CONTEXT_WIDTH * base, FUSION_WIDTH * base
         self.cp = ContextPath(STDCNet(BACKBONES[backbone], base))
         self.ffm = FeatureFusion(STAGE_WIDTHS[0] * base + context, fused)
         self.conv_out = SegmentationHead(fused, MAIN_HEAD_WIDTH * base, num_classes)
         self.conv_out16 = SegmentationHead(context, AUX_HEAD_WIDTH * base, num_classes)
         self.conv_out32 = SegmentationHead(context, AUX_HEAD_WIDTH * base, num_classes)
-        # Not in the state dict: they are constants, and official checkpoints have no such names.
-        self.register_buffer("mean", _per_channel(IMAGENET_MEAN), persistent=False)
-        self.register_buffer("std", _per_channel(IMAGENET_STD), persistent=False)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """The paper's choice outside the backbone, which has initialised itself."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.startswith(BACKBONE_PREFIX):
-                nn.init.kaiming_normal_(module.weight, a=1)
+        self._initialise_decoder()
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of the main head at 1/8 of the input's size and of the auxiliary heads at 1/8 and
-        1/16, sizes rounded up."""
         x8, context8, context16 = self.cp(self._normalise(x))
         main = self.conv_out(self.ffm(x8, context8))
         return main, self.conv_out16(context8), self.conv_out32(context16)
 
     def main_logits(self, x: Tensor) -> Tensor:
-        """Logits of the main head alone, [N, num_classes, ceil(H / 8), ceil(W / 8)]."""
         x8, context8, _ = self.cp(self._normalise(x))
         return self.conv_out(self.ffm(x8, context8))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Main logits at the input's size, [N, num_classes, H, W]."""
-        logits = self.main_logits(x)
-        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=True)
-
-    def head_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that the paper trains at ten times the learning rate."""
-        modules = (self.ffm, self.conv_out, self.conv_out16, self.conv_out32)
-        return chain.from_iterable(module.parameters() for module in modules)
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        # The buffers' type is float32 unless the whole network was cast, also under autocast,
-        # which leaves sums and quotients in the type they have.
-        return (x.to(self.mean.dtype) - self.mean) / self.std
-
-
-def _per_channel(values: tuple[float, float, float]) -> Tensor:
-    """ImageNet statistics of 0..1 as those of 0..255, [3, 1, 1]."""
-    return WHITE * torch.tensor(values).view(3, 1, 1)
+    @classmethod
+    def from_official(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        backbone = f"{cls.backbone_name}."
+        if comes_from_inplace_abn(tensors, backbone):
+            return from_inplace_abn(tensors, backbone)
+        return dict(tensors)
 
 
 def _global_average(x: Tensor) -> Tensor:

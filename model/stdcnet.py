@@ -20,6 +20,9 @@ BACKBONES = {"stdc1": (2, 2, 2), "stdc2": (4, 5, 3)}
 STAGE_WIDTHS = (4, 8, 16)
 """Channels of those stages, in units of `base`."""
 
+FOLDING_PAIRS = (("conv", "bn"), ("0", "1"))
+"""Names under which a convolution and its norm lie in one module of the backbone."""
+
 
 class ConvX(nn.Module):
     """Convolution without bias, batch norm, ReLU; the size becomes ceil(size / stride)."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from datasets.catalog import Domain, TrainingFiles, unlabelled
 from datasets.labels import NUM_CLASSES
-from model.model_stages import BiSeNet
-from model.weights import load_backbone, load_network
+from model.catalog import Design
+from model.network import Network
+from model.weights.loading import load_backbone, load_network
 from trainings.method import Method
 from utils.cli.settings import Settings, adaptation_fields
 from utils.utils import find_input
@@ -32,7 +33,7 @@ class Experiment:
     stem: str
     source: Domain
     validation: Domain
-    method: Callable[[BiSeNet, Settings], Method]
+    method: Callable[[Network, Settings], Method]
     target: Callable[[Settings], TrainingFiles] | None = None
     adaptation: tuple[str, ...] = ()
     distinguishing: tuple[str, ...] = ()
@@ -42,7 +43,7 @@ class Experiment:
         chosen = {name: getattr(settings, name) for name in self.distinguishing}
         return {"action": self.action, **chosen}
 
-    def make_method(self, network: BiSeNet, settings: Settings) -> Method:
+    def make_method(self, network: Network, settings: Settings) -> Method:
         """The method around a network."""
         return self.method(network, _Readable(settings, self))
 
@@ -67,12 +68,12 @@ def unlabelled_cityscapes(settings: Settings) -> TrainingFiles:
     return TrainingFiles(Domain.CITYSCAPES, unlabelled(Domain.CITYSCAPES, "train", settings))
 
 
-def new_network(settings: Settings) -> BiSeNet:
+def new_network(settings: Settings) -> Network:
     """The network of the settings, with random weights."""
-    return BiSeNet(NUM_CLASSES, backbone=settings.backbone, base=settings.base_width)
+    return Design(settings.network, settings.backbone, settings.base_width).build(NUM_CLASSES)
 
 
-def build_network(settings: Settings, *, continued: bool = False) -> BiSeNet:
+def build_network(settings: Settings, *, continued: bool = False) -> Network:
     """The network of the settings with the weights they name, saying which were loaded.
 
     `continued`: its weights come from the run's own checkpoint, so none are read here.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.samples import Batch
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.optimisers import network_optimizer
 from utils.cli.settings import Settings
 
@@ -26,7 +26,7 @@ class Method(nn.Module):
         observed: scalars of the latest forward that are logged and not minimised.
     """
 
-    def __init__(self, network: BiSeNet):
+    def __init__(self, network: Network):
         super().__init__()
         self.network = network
         self.observed: dict[str, Tensor] = {}

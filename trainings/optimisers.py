@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, optim
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from model.model_stages import BiSeNet
+from model.network import Network
 from utils.cli.settings import Settings
 
 MOMENTUM = 0.9
@@ -18,7 +18,7 @@ MANY_STEPS = 1e6
 """After so many steps the factor 1 - 0.99^t of Adam's bias correction is 1."""
 
 
-def network_optimizer(network: BiSeNet, settings: Settings) -> Optimizer:
+def network_optimizer(network: Network, settings: Settings) -> Optimizer:
     """The optimiser of `--optimizer`, heads at their own rate, norms and biases without decay."""
     groups = parameter_groups(
         network, settings.learning_rate, settings.head_lr_mult, settings.weight_decay
@@ -87,7 +87,7 @@ def _with_momenta(optimizer: SGD) -> SGD:
 
 
 def parameter_groups(
-    network: BiSeNet, learning_rate: float, head_lr_mult: float, weight_decay: float
+    network: Network, learning_rate: float, head_lr_mult: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Four groups: backbone and context or heads, decayed or not; the first is the backbone's."""
     heads = {id(parameter) for parameter in network.head_parameters()}

@@ -24,7 +24,7 @@ from torch.optim import Adam, Optimizer
 from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.method import Losses, Method
 from utils.cli.settings import Settings
 from utils.gradients import call_with_scaled_weight_gradients, lift_of, scale_gradient
@@ -38,7 +38,7 @@ one has a loss of 0.2 to 0.5."""
 
 
 class ADA(Method):
-    def __init__(self, network: BiSeNet, settings: Settings):
+    def __init__(self, network: Network, settings: Settings):
         super().__init__(network)
         self.discriminator = Discriminator(NUM_CLASSES, settings.discriminator)
         self.adv_weight = settings.adv_weight

@@ -7,7 +7,7 @@ L    = CE(phi(x_st), y_s) + w_ent * rho_eta(H(phi(x_t)))
 from torch import Tensor
 
 from datasets.samples import Batch
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.method import Losses, Method
 from utils.cli.settings import Settings
 from utils.fda import fourier_transfer
@@ -15,7 +15,7 @@ from utils.losses import robust_entropy, segmentation_loss
 
 
 class FDA(Method):
-    def __init__(self, network: BiSeNet, settings: Settings):
+    def __init__(self, network: Network, settings: Settings):
         super().__init__(network)
         self.beta = settings.fda_beta
         self.ent_weight, self.ent_eta = settings.ent_weight, settings.ent_eta

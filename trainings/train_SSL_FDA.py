@@ -9,7 +9,7 @@ before; the network starts afresh in every round.
 from torch import Tensor
 
 from datasets.samples import Batch
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.method import Losses, Method
 from trainings.train_FDA import transfer_pictures
 from utils.cli.settings import Settings
@@ -18,7 +18,7 @@ from utils.losses import robust_entropy, segmentation_loss
 
 
 class SSLFDA(Method):
-    def __init__(self, network: BiSeNet, settings: Settings):
+    def __init__(self, network: Network, settings: Settings):
         super().__init__(network)
         self.beta = settings.fda_beta
         self.ent_weight, self.ent_eta = settings.ent_weight, settings.ent_eta

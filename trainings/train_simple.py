@@ -1,17 +1,17 @@
-"""Supervised training (Fan et al., "Rethinking BiSeNet", CVPR 2021), the baseline of every method.
+"""Supervised training (Fan et al., CVPR 2021), the baseline of every method.
 
 L = sum over the three heads of CE(phi_head(x_s), y_s)
 """
 
 from datasets.samples import Batch
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.method import Losses, Method
 from utils.cli.settings import Settings
 from utils.losses import segmentation_loss
 
 
 class Supervised(Method):
-    def __init__(self, network: BiSeNet, settings: Settings):
+    def __init__(self, network: Network, settings: Settings):
         super().__init__(network)
         self.ohem = settings.ohem
 

@@ -12,7 +12,7 @@ from datasets.loading.batches import scaled_batches
 from datasets.samples import SampleDataset
 from model.deployment.folding import folded
 from model.ensemble import joint_scores
-from model.model_stages import BiSeNet
+from model.network import Network
 from utils import processes
 from utils.cli.settings import Settings
 from utils.metrics import ConfusionMatrix
@@ -110,7 +110,7 @@ class Views(NamedTuple):
 
 
 def evaluate(
-    network: BiSeNet, samples: SampleDataset, settings: Settings, device: torch.device
+    network: Network, samples: SampleDataset, settings: Settings, device: torch.device
 ) -> Evaluation:
     """Scores the main head, in evaluation mode, on every sample; the network stays as it is."""
     scored = folded(network)

@@ -1,6 +1,10 @@
-"""Tables in Markdown."""
+"""Tables in Markdown, and lists in sentences."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
+
+SHOWN = 3
+"""Items of a list that a sentence shows."""
 
 
 def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
@@ -20,3 +24,10 @@ def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) ->
     ]
     head, *body = [f"| {line} |" for line in lines]
     return "\n".join([head, f"|{'|'.join(rules)}|", *body]) + "\n"
+
+
+def first_few(items: Sequence[Any]) -> str:
+    """Return the first few items as text, and how many more there are."""
+    shown = ", ".join(map(str, items[:SHOWN])) or "none"
+    more = len(items) - SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

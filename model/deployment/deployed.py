@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from model.model_stages import BiSeNet
+from model.network import Network
 from utils.errors import UserError
 
 CLASSES, LOGITS = "classes", "logits"
@@ -40,7 +40,7 @@ class Deployed(nn.Module):
         output: `CLASSES` or `LOGITS`.
     """
 
-    def __init__(self, network: BiSeNet, output: str = CLASSES):
+    def __init__(self, network: Network, output: str = CLASSES):
         super().__init__()
         self.network, self.output = network, output
 

@@ -5,17 +5,14 @@ import copy
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.model_stages import BiSeNet
-
-PAIRS = (("conv", "bn"), ("conv_atten", "bn_atten"), ("0", "1"))
-"""Names under which a convolution and its norm lie in one module."""
+from model.network import Network
 
 
-def folded(network: BiSeNet) -> BiSeNet:
+def folded(network: Network) -> Network:
     """A copy in evaluation mode that computes the same, but for rounding, without batch norms."""
     result = copy.deepcopy(network).eval()
     for module in list(result.modules()):
-        for convolution, norm in PAIRS:
+        for convolution, norm in network.folding_pairs:
             if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
                 fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
                 setattr(module, convolution, fused)

@@ -19,7 +19,7 @@ from PIL import ImageDraw
 import main
 from datasets.labels import CLASS_NAMES
 from model.model_stages import BiSeNet
-from model.weights import load_network
+from model.weights.loading import load_network
 from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5, run_main
 from tests.support.runs import ROOTS, make_toy
 from trainings.engine import loop

@@ -15,7 +15,7 @@ import main
 from datasets.catalog import Domain
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY, chart_texts
-from trainings.reproduction.estimate import data_sizes, duration, epoch_seconds, toy_sizes
+from trainings.reproduction.estimate import data_sizes, duration, epochs_made, toy_sizes
 from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.reproduce import carry_out
 from trainings.reproduction.results import KINDS
@@ -209,7 +209,9 @@ def test_the_counts_of_the_images_add_up_to_the_scores(here):
 def test_the_report_has_every_table_and_picture(here):
     folder = here / "runs" / "reproduce"
     text = (folder / "results.md").read_text()
-    assert re.search("^config1: stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE)
+    assert re.search(
+        "^config1: bisenet on stdc1 of width 8, .*, 1 epochs, seed 0, disc", text, re.MULTILINE
+    )
     scores = markdown_rows(folder / "results.md", "# reproduce")
     assert len(scores) == 2 * len(LINES)
     assert "±" not in " ".join(cell for row in scores.values() for cell in row)
@@ -691,7 +693,7 @@ def test_a_city_has_the_sizes_it_was_planned_with(here):
 def test_times_are_those_of_the_epochs_that_were_made(here):
     run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
     record = json.loads((run / "scores.json").read_text())
-    assert epoch_seconds(run) == [record["mean_epoch_seconds"]]
+    assert epochs_made(run) == (1, record["mean_epoch_seconds"])
     assert [duration(s) for s in (12.2, 90, 3600 * 3.5, 3600 * 50)] == [
         *("13 s", "2 min", "3 h 30 min", "2 d 2 h"),
     ]

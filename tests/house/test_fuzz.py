@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from datasets.reading import picture_size, read_image, read_label
-from model.weights import read_state_dict
+from model.weights.reading import read_state_dict
 from tests.support.helpers import claim_size, label_ids, picture
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError

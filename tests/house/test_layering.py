@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from model.catalog import NETWORKS
+
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("datasets", "model", "trainings", "utils")
 ALLOWED = {
@@ -63,3 +65,19 @@ def test_tests_mirror_the_rooms():
     for room in ROOMS:
         for path in (ROOT / "tests" / room).rglob("test_*.py"):
             assert (ROOT / path.relative_to(ROOT / "tests").parent).is_dir(), path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(path for path in FILES if "model" not in path.relative_to(ROOT).parts),
+        *(ROOT / "benchmarks").rglob("*.py"),
+        ROOT / "main.py",
+    ],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_only_the_table_of_networks_names_one(path):
+    names = {
+        node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)
+    }
+    assert not names & {kind.__name__ for kind in NETWORKS.values()}

@@ -36,53 +36,6 @@ def test_heads_at_an_eighth_and_a_sixteenth(size):
     assert net(images(size)).shape == (2, 19, *size)
 
 
-def test_main_logits_are_the_first_head():
-    net = BiSeNet(base=8).eval()
-    assert torch.equal(net.main_logits(images()), net.heads(images())[0])
-
-
-def test_main_logits_leave_the_auxiliary_heads_alone():
-    net = BiSeNet(base=8).eval()
-    for head in (net.conv_out16, net.conv_out32):
-        head.register_forward_pre_hook(lambda *_: pytest.fail("an auxiliary head was computed"))
-    net.main_logits(images())
-    net(images())
-
-
-def test_bytes_and_floats_are_the_same_picture():
-    net = BiSeNet(base=8).eval()
-    assert torch.equal(net(images()), net(images().float()))
-
-
-def test_it_normalises_with_imagenets_statistics():
-    seen = []
-    net = BiSeNet(base=8)
-    net.cp.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    net.heads(images())
-    mean, std = (
-        torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    )
-    torch.testing.assert_close(seen[0], (images() / 255 - mean) / std, atol=1e-5, rtol=1e-5)
-    assert not {"mean", "std"} & set(net.state_dict())
-
-
-def test_it_normalises_in_float32_under_autocast():
-    seen = []
-    net = BiSeNet(base=8)
-    net.cp.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert net.main_logits(images()).dtype == torch.bfloat16
-    net.main_logits(images())
-    assert torch.equal(seen[0], seen[1]) and seen[0].dtype == torch.float32
-
-
-def test_every_parameter_gets_a_gradient():
-    net = BiSeNet(base=8)
-    sum(logits.square().mean() for logits in net.heads(images((64, 128)))).backward()
-    for name, p in net.named_parameters():
-        assert p.grad is not None and p.grad.abs().sum() > 0, name
-
-
 def test_head_parameters_are_fusion_and_heads():
     net = BiSeNet(base=8)
     heads = {id(p) for p in net.head_parameters()}

@@ -18,8 +18,8 @@ from datasets.loading.pairs import check_batch_size
 from model.deployment.deployed import Deployed, onnx_file
 from model.deployment.folding import folded
 from model.deployment.runtimes import Runtime, is_installed, onnx_runtime, openvino, require
-from model.model_stages import WHITE, BiSeNet
-from model.weights import load_network
+from model.network import WHITE, Network
+from model.weights.loading import load_network
 from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
 from utils.cli.settings import Settings
@@ -133,7 +133,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     print(f"\n{report(record)}\ntables and numbers: {folder.path}/benchmark.{{md,json}}")
 
 
-def _network(settings: Settings) -> BiSeNet:
+def _network(settings: Settings) -> Network:
     """As it is deployed, on the CPU; its speed does not depend on its weights."""
     network = new_network(settings)
     if settings.load_model_path:
@@ -175,18 +175,18 @@ def _version(package: str) -> str:
         return getattr(importlib.import_module(package), "__version__", "unknown")
 
 
-def _description(network: BiSeNet, sizes: Sequence[Size], settings: Settings) -> dict[str, Any]:
-    main_head = [network.cp, network.ffm, network.conv_out]
+def _description(network: Network, sizes: Sequence[Size], settings: Settings) -> dict[str, Any]:
     return {
+        "network": network.title,
         "backbone": settings.backbone,
         "base_width": settings.base_width,
-        "parameters": sum(p.numel() for part in main_head for p in part.parameters()),
+        "parameters": sum(p.numel() for p in network.deployed_parameters()),
         "training_parameters": sum(p.numel() for p in new_network(settings).parameters()),
         "GFLOPs": {_in_words(size): flops(network, size) / 1e9 for size in sizes},
     }
 
 
-def flops(network: BiSeNet, size: Size) -> int:
+def flops(network: Network, size: Size) -> int:
     """Of the main head on one image, a multiply-add counted as 2."""
     counted = copy.deepcopy(network).to("meta")  # only the shapes are computed
     with FlopCounterMode(display=False) as counter:
@@ -195,7 +195,7 @@ def flops(network: BiSeNet, size: Size) -> int:
 
 
 def _measurements(
-    network: BiSeNet,
+    network: Network,
     sizes: Sequence[Size],
     experiments: Sequence[Experiment],
     settings: Settings,
@@ -227,7 +227,7 @@ def _measurements(
 class Forms:
     """A network as each backend runs it."""
 
-    def __init__(self, network: BiSeNet, device: torch.device):
+    def __init__(self, network: Network, device: torch.device):
         self.device = device
         self.network = network
         self.on_device = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
@@ -341,7 +341,7 @@ def report(record: Mapping[str, Any]) -> str:
     cpu = () if record["cpu"] in record["machine"] else (f"CPU {record['cpu']}",)
     lines = [
         ", ".join([record["machine"], *packages, *cpu]),
-        f"STDC-BiSeNet, {network['backbone']} of width {network['base_width']}: "
+        f"{network['network']}, {network['backbone']} of width {network['base_width']}: "
         f"{network['parameters'] / 1e6:.2f} M parameters as deployed, "
         f"{network['training_parameters'] / 1e6:.2f} M in training; GFLOPs {gflops} "
         f"({included['FLOPs']}).",

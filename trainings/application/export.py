@@ -14,6 +14,7 @@ from datasets.catalog import Domain, unlabelled
 from datasets.labels import CLASS_NAMES, NUM_CLASSES, PALETTE
 from datasets.reading import read_image
 from datasets.toy_city import draw_scene
+from model.catalog import RECORDED
 from model.deployment.deployed import (
     CLASSES,
     IMAGE,
@@ -31,7 +32,7 @@ from model.deployment.runtimes import (
     require,
     torch_export,
 )
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.record import refuse_views
 from trainings.scoring.trained import as_trained
@@ -139,8 +140,7 @@ def _metadata(checkpoint: Path, settings: Settings) -> dict[str, str]:
         "checkpoint": f"{checkpoint.resolve().parent.name}/{checkpoint.name}",
         "checkpoint_sha256": file_digest(checkpoint),
         "bn_statistics": settings.bn_statistics,
-        "backbone": settings.backbone,
-        "base_width": str(settings.base_width),
+        **{name: str(getattr(settings, name)) for name in RECORDED},
         "versions": json.dumps(versions()),
         "git_revision": git_revision() or "",
     }
@@ -182,7 +182,7 @@ def _runtimes(suffix: str, content: bytes) -> dict[str, Runtime]:
 
 def _verify(
     runtimes: Mapping[str, Runtime],
-    network: BiSeNet,
+    network: Network,
     batches: Sequence[Tensor],
     output: str,
 ) -> None:

@@ -32,7 +32,7 @@ from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
 from model.ensemble import joint_scores
-from model.weights import load_network
+from model.weights.loading import load_network
 from trainings.application.video import VideoReader, check_video_support, video_writer
 from trainings.experiment import new_network
 from trainings.scoring.batch_norm import TARGET

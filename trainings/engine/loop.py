@@ -13,7 +13,7 @@ from datasets.loading.batches import training_batches
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
 from model.average import MovingAverage
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.engine.health import Health, Waits, fetched
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import class_curves, show_pictures
@@ -44,21 +44,21 @@ class DataNames(NamedTuple):
 def fit(
     method: Method,
     data: TrainingData,
-    validate: Callable[[BiSeNet], Evaluation],
+    validate: Callable[[Network], Evaluation],
     run: RunFolder,
     settings: Settings,
     device: torch.device,
     *,
     names: DataNames,
 ) -> tuple[TrainState, Evaluation]:
-    """Trains to the last epoch, from the run's latest checkpoint where there is one.
+    """Train to the last step, from the run's latest checkpoint where there is one.
 
     Args:
         method: on the device.
         validate: scores a network on the validation split.
         names: the data sets, for the titles of pictures.
 
-    Returns the final state and the evaluation of the last epoch.
+    Returns the final state and the evaluation of its network.
     Raises UserError where a loss is not finite, and Stopped after a signal, with all saved.
     """
     precision = resolve_precision(settings.precision, device)
@@ -75,8 +75,8 @@ def fit(
         if (before := saved.get("precision")) not in (None, now):
             print(f"until now in {before}, from here in {now}: --precision decides")
         print(
-            f"continuing {run.path} after epoch {state.epoch} of {settings.num_epochs} and "
-            f"{state.step} of {state.total_steps} steps"
+            f"continuing {run.path} after {state.length.round_name} {state.rounds} of "
+            f"{state.length.rounds} and {state.step} of {state.total_steps} steps"
         )
     batches = training_batches(
         data,
@@ -159,20 +159,19 @@ class Training:
         self.health.saved = True
 
     def run(
-        self, batches: Iterator[Batch], validate: Callable[[BiSeNet], Evaluation]
+        self, batches: Iterator[Batch], validate: Callable[[Network], Evaluation]
     ) -> Evaluation | None:
-        """The epochs that are left; the evaluation of the last of them."""
-        state, settings = self.state, self.settings
+        """Train the rounds that are left; return the evaluation of the last of them."""
+        state = self.state
         evaluation, warned = None, False
         while not state.finished:
-            self._train_epoch(batches)
+            self._train_round(batches)
             row, means = self._row()
             if not warned and (problem := state.method.diagnose(means)):
                 print(f"warning: {problem}", flush=True)
                 warned = True
-            epoch = state.epoch + 1
-            last = epoch == settings.num_epochs
-            if last or epoch % settings.validation_step == 0:
+            improved = False
+            if state.length.validates_after(state.step):
                 if state.best is None:
                     self.save()  # a best.pth without a state would be that of a lost run
                 self.health.check_weights()
@@ -181,20 +180,20 @@ class Training:
                     evaluation = validate(shared(state.method.network))
                     average = state.average and validate(shared(state.average.module))
                 row |= _record_validation(evaluation, state, self.folder, on=self.names.validation)
+                improved = state.best is state.last
                 if average:
                     row |= _record_average(average, state, self.folder)
-            improved = state.best is not None and state.best["epoch"] == epoch
-            state.end_epoch(row)
+            state.end_round(row)
             self.folder.write_history(state.history)
-            if last or improved or epoch % settings.checkpoint_step == 0:
+            if improved or state.length.saves_after(state.step):
                 self.save()
         return evaluation
 
-    def _train_epoch(self, batches: Iterator[Batch]) -> None:
-        """The steps that are left of one pass over the source."""
+    def _train_round(self, batches: Iterator[Batch]) -> None:
+        """Train the steps that are left of a round."""
         state, settings = self.state, self.settings
-        title = f"epoch {state.epoch + 1}/{settings.num_epochs}"
-        images = state.steps_per_epoch * self.data.batch_size
+        title = f"{state.length.round_name} {state.rounds + 1}/{state.length.rounds}"
+        images = self._steps_of_round() * self.data.batch_size
         done = images - state.steps_left * self.data.batch_size
         start = time.perf_counter() - state.seconds
         with progress(None, title, total=images, unit="image", initial=done) as bar:
@@ -227,23 +226,28 @@ class Training:
             if self.stop.requested is None:
                 raise
         minutes = (time.monotonic() - self.saved) / 60
-        due = minutes > self.settings.checkpoint_minutes and self.state.step > self.saved_step
-        signum, due = processes.largest(self.stop.requested or 0, due)
+        step = self.state.step
+        due = minutes > self.settings.checkpoint_minutes or self.state.length.saves_after(step)
+        signum, due = processes.largest(self.stop.requested or 0, due and step > self.saved_step)
         if signum:
             raise Stopped(signum)
         if due:
             self.save()
         return parts
 
-    def _row(self) -> tuple[dict[str, Any], dict[str, float]]:
-        """The epoch's row of scalars, and the means of those that the method gave."""
+    def _steps_of_round(self) -> int:
+        """Return the number of steps in the unfinished round."""
         state = self.state
-        images = state.steps_per_epoch * self.data.batch_size
-        speed = images / state.seconds
+        return state.length.end_of_round(state.rounds) - state.rounds * state.length.steps_per_round
+
+    def _row(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """Return the round's row of scalars, and the means of those that the method gave."""
+        state, steps = self.state, self._steps_of_round()
+        speed = steps * self.data.batch_size / state.seconds
         self.folder.scalars({"images_per_second": speed}, state.step)
-        means = state.means()
+        means = state.means(steps)
         row = {
-            "epoch": state.epoch + 1,
+            "epoch": state.epoch,
             "step": state.step,
             "learning_rate": state.latest_rate,
             "precision": self.arithmetic,
@@ -290,11 +294,11 @@ def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None
 def _record_validation(
     evaluation: Evaluation, state: TrainState, run: RunFolder, *, on: str
 ) -> dict[str, float]:
-    """Print and draw the scores and keep the best; return the scalars of the epoch's row.
+    """Print and draw the scores and keep the best; return the scalars of the round's row.
 
     `on` names the data set and the number of its images.
     """
-    epoch = state.epoch + 1
+    epoch = state.epoch
     scores = {"epoch": epoch, **evaluation.scores()}
     print(f"{run.path.name} after epoch {epoch}:")
     print_scores(scores)
@@ -313,8 +317,8 @@ def _record_validation(
 
 
 def _record_average(evaluation: Evaluation, state: TrainState, run: RunFolder) -> dict[str, float]:
-    """Prints the scores of the averaged weights and saves both; the scalars of the epoch's row."""
-    scores = {"epoch": state.epoch + 1, **evaluation.scores()}
+    """Print the scores of the averaged weights and save both; return the scalars of the row."""
+    scores = {"epoch": state.epoch, **evaluation.scores()}
     print("with averaged weights:")
     print_scores(scores)
     state.last_average = scores

@@ -16,7 +16,7 @@ from datasets.loading.sets import (
     validation_samples,
 )
 from datasets.samples import SampleDataset
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.engine.loop import DataNames, fit
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import conclude, introduce
@@ -150,7 +150,7 @@ def _train(
     on = scored_on({"domain": experiment.validation.value, **counted})
     names = DataNames(" → ".join(sets), on)
 
-    def validate(scored: BiSeNet) -> Evaluation:
+    def validate(scored: Network) -> Evaluation:
         return evaluate(scored, validation, settings, device)
 
     try:
@@ -187,7 +187,7 @@ def _weights_digest(settings: Settings) -> str | None:
 
 
 def _adapted(
-    network: BiSeNet, target: Domain, validation: SampleDataset, settings: Settings
+    network: Network, target: Domain, validation: SampleDataset, settings: Settings
 ) -> dict[str, Any]:
     """Scores of the last epoch's network with the target's batch-norm statistics; nothing, and a
     sentence, where there are too few images for them."""
@@ -289,7 +289,7 @@ def _record(
 
 def _finish(run: RunFolder, state: TrainState, record: dict[str, Any]) -> None:
     seconds = [row["train_seconds"] for row in state.history]
-    timing = {"mean_epoch_seconds": sum(seconds) / len(seconds)}
+    timing = {"mean_epoch_seconds": sum(seconds) / state.length.epochs}
     scores = {"last": state.last, "best": state.best, "selection": SELECTION}
     if state.last_average:
         scores["last_average"] = state.last_average

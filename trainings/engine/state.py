@@ -8,6 +8,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from model.average import MovingAverage
+from trainings.engine.length import Length
 from trainings.method import Method
 from trainings.optimisers import Schedule, default_warmup, poly
 from utils.cli.settings import Settings
@@ -25,10 +26,11 @@ class TrainState:
     Attributes:
         average: the network's moving average (`--ema_decay`); None without one.
         step: updates done; the only clock.
-        history: one row of scalars per finished epoch.
-        sums: of the unfinished epoch's scalars by name, on the device.
+        length: total steps, rounds and epochs.
+        history: one row of scalars per finished round.
+        sums: sums of the unfinished round's scalars by name, on the device.
         skipped: how many of its steps the sums leave out, on the device.
-        seconds: that its steps have taken.
+        seconds: time that the steps of the unfinished round have taken.
         latest_rate: the learning rate of the latest step, of the network's backbone.
         best: scores of the best validation so far, with its epoch; None before the first.
         last: scores of the latest validation, likewise.
@@ -39,8 +41,8 @@ class TrainState:
         self, method: Method, settings: Settings, *, steps_per_epoch: int, scale_loss: bool
     ):
         self.method = method
-        self.steps_per_epoch = steps_per_epoch
-        self.total_steps = steps_per_epoch * settings.num_epochs
+        self.length = Length.of(settings, steps_per_epoch)
+        self.total_steps = self.length.total_steps
         warmup = settings.warmup_steps
         warmup = default_warmup(self.total_steps) if warmup is None else warmup
         if warmup >= self.total_steps:
@@ -75,35 +77,41 @@ class TrainState:
         self.last_average: dict[str, Any] | None = None
 
     @property
-    def epoch(self) -> int:
-        """Epochs finished, their validation included."""
+    def epoch(self) -> float:
+        """Return the epochs trained, an int at the end of one."""
+        return self.length.epoch_at(self.step)
+
+    @property
+    def rounds(self) -> int:
+        """Return the number of finished rounds, whose validation is over, too."""
         return len(self.history)
 
     @property
     def steps_left(self) -> int:
-        """In the unfinished epoch."""
-        return (self.epoch + 1) * self.steps_per_epoch - self.step
+        """Return the steps that are left in the unfinished round."""
+        return self.length.end_of_round(self.rounds) - self.step
 
     @property
     def finished(self) -> bool:
-        return self.epoch * self.steps_per_epoch >= self.total_steps
+        return self.rounds >= self.length.rounds
 
     def add(self, scalars: Mapping[str, torch.Tensor]) -> None:
-        """Add the scalars of a step to the epoch's sums, unless the loss scale made it overflow."""
+        """Add the scalars of a step to the round's sums, unless the loss scale made it overflow."""
         if self.scaler.is_enabled():
             counts = scalars["loss"].isfinite()
             self.skipped = self.skipped + (~counts).long()
             scalars = {name: torch.where(counts, value, 0) for name, value in scalars.items()}
         self.sums = {name: self.sums.get(name, 0) + value for name, value in scalars.items()}
 
-    def means(self) -> dict[str, float]:
-        """Return the epoch's mean of each scalar; NaN where every step overflowed."""
-        steps = self.steps_per_epoch - int(self.skipped)
+    def means(self, steps: int) -> dict[str, float]:
+        """Return the means of the scalars over a round of `steps`; NaN where all overflowed."""
+        counted = steps - int(self.skipped)
         return {
-            name: value.item() / steps if steps else math.nan for name, value in self.sums.items()
+            name: value.item() / counted if counted else math.nan
+            for name, value in self.sums.items()
         }
 
-    def end_epoch(self, row: dict[str, Any]) -> None:
+    def end_round(self, row: dict[str, Any]) -> None:
         self.history.append(row)
         self.sums, self.skipped, self.seconds = {}, 0, 0.0
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from datasets.samples import Batch
+from model.catalog import RECORDED
 from trainings.engine.state import TrainState
 from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
@@ -14,8 +15,8 @@ from utils.pictures.panels import side_by_side
 
 COMPARED = (
     *("action", "optimizer", "learning_rate", "batch_size", "num_epochs", "aug_method", "ohem"),
-    *("image_size", "backbone", "base_width", "seed", "fda_beta", "ent_weight", "ssl_round"),
-    *("adv_weight", "discriminator"),
+    *("image_size", *RECORDED, "seed", "fda_beta", "ent_weight", "ssl_round", "adv_weight"),
+    "discriminator",
 )
 """Settings that are columns of the table of runs; TensorBoard takes them from one run for all."""
 
@@ -29,10 +30,10 @@ def class_curves(class_iou: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -> None:
-    """Draws what the method makes of a batch, after the epochs 1, 2, 4, 8 and so on: it differs by
-    its images more than by the epoch. `on` names the data sets."""
-    epoch = state.epoch + 1
-    if not run.writes or epoch & (epoch - 1):
+    """Draw the pictures that the method makes of a batch, at the end of rounds 1, 2, 4, 8 and so
+    on: they differ by the images more than by the time. `on` names the data sets."""
+    number = state.rounds + 1
+    if not run.writes or number & (number - 1):
         return
     with torch.no_grad():
         pictures = state.method.pictures(batch)
@@ -41,7 +42,7 @@ def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -
             name: image.clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
             for name, image in pictures.items()
         }
-        sheet = side_by_side(arrays, title=f"{run.path.name}, epoch {epoch}: {on}")
+        sheet = side_by_side(arrays, title=f"{run.path.name}, epoch {state.epoch}: {on}")
         run.show("training", sheet, state.step)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch, Sample
-from model.model_stages import WHITE
+from model.network import WHITE
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from trainings.experiment import Experiment, new_network
@@ -59,9 +59,10 @@ def training_step(
     precision = resolve_precision(settings.precision, device)
     method = experiment.make_method(new_network(settings), settings)
     method = method.to(device, memory_format=torch.channels_last).train()
+    length = dict.fromkeys(("num_steps", "validation_steps", "checkpoint_steps"), STEPS)
     state = TrainState(
         method,
-        replace(settings, num_epochs=1, warmup_steps=None),
+        replace(settings, warmup_steps=None, **length),
         steps_per_epoch=STEPS,
         scale_loss=precision == torch.float16,
     )

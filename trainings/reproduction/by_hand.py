@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from trainings.experiment import Experiment
 from trainings.reproduction.lines import Line
-from trainings.reproduction.results import Key, Run, read_json, row_of
+from trainings.reproduction.results import Key, Run, ensemble_record, row_of
 from trainings.reproduction.steps import Step
 from trainings.scoring.record import scored_checkpoints
 from utils.cli.settings import Settings
@@ -88,15 +88,12 @@ def _read(folder: Path, experiments: Mapping[str, Experiment]) -> Group | None:
             return None
         read = Run(folder, settings, False, experiment.validation)
         return _group(experiment, None, settings, read)
-    for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        record = read_json(file)
-        if "members" in record and scored_checkpoints(record):
-            settings = record["settings"]
-            member = _member_settings(scored_checkpoints(record), folder)
-            experiment = experiments.get(member.get("action", ""))
-            if experiment:
-                read = Run(folder, settings, True)
-                return _group(experiment, settings["ssl_round"], member | {BETA: None}, read)
+    if not run.has(SETTINGS) and (record := ensemble_record(folder)):
+        settings = Settings().to_json() | record["settings"]
+        member = _member_settings(scored_checkpoints(record), folder)
+        if experiment := experiments.get(member.get("action", "")):
+            read = Run(folder, settings, True)
+            return _group(experiment, settings["ssl_round"], member | {BETA: None}, read)
     return None
 
 
@@ -155,7 +152,8 @@ def _line(step: Step, group: Group, all_of_step: Sequence[Group]) -> Line:
             *(w for w in words if not w.startswith(AUGMENTATION)),
         ]
     title = ", ".join([step.title, *words])
-    key = Key(group.action, tuple(group.settings.items()), group.ensemble_round)
+    flags = tuple((name, str(value)) for name, value in group.settings.items())
+    key = Key(group.action, flags, group.ensemble_round)
     return Line(row_of(step, title, beta, key), config, dict(sorted(group.runs.items())))
 
 

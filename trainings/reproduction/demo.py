@@ -31,6 +31,8 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
     toy_root = explicit.get("toy_root", Settings.toy_root)
     image_size = explicit.get("image_size", explicit.get("toy_size", Settings.toy_size))
     chosen = {"optimizer", "config", "configs"} & set(explicit)
+    length = {} if "num_steps" in explicit else {"num_epochs": 15}
+    validation = {} if "validation_steps" in explicit else {"validation_step": 15}
     optimizer = {} if chosen else {"optimizer": "adamw", "learning_rate": 2e-3}
     return {
         **optimizer,
@@ -39,8 +41,8 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
         "source_resize": image_size,
         "base_width": 32,
         "batch_size": 4,
-        "num_epochs": 15,
-        "validation_step": 15,
+        **length,
+        **validation,
         "discriminator": "light",
         "select": "last",
     }

@@ -15,8 +15,9 @@ from datasets.catalog import Domain, labelled, unlabelled
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
 from model.deployment.folding import folded
-from model.model_stages import WHITE
-from model.weights import load_network
+from model.network import WHITE
+from model.weights.loading import load_network
+from trainings.engine.length import Length
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.reproduction.plan import Command, PlannedStep
@@ -93,11 +94,13 @@ class Estimator:
         self._known: dict[str, float] = {}
         self._image_seconds: float | None = None
         self._scoring_seconds: float | None = None
-        made: dict[str, list[float]] = {}
+        made: dict[str, list[Made]] = {}
         for command, folder in ((c, step.folder) for step in plan for c in step.commands):
             if command.trains:
-                made.setdefault(command.trains.action, []).extend(epoch_seconds(folder))
-        self._known = {action: statistics.mean(s) for action, s in made.items() if s}
+                made.setdefault(command.trains.action, []).append(epochs_made(folder))
+        for action, runs in made.items():
+            if epochs := sum(run.epochs for run in runs):
+                self._known[action] = sum(run.seconds for run in runs) / epochs
 
     def seconds(self, step: PlannedStep) -> float:
         """Return the seconds that are left of a step."""
@@ -106,13 +109,15 @@ class Estimator:
     def _of_command(self, command: Command, folder: Path) -> float:
         sizes, passes = self.sizes, command.passes
         images = passes.validation * sizes.target_validation + passes.training * sizes.target
-        settings, own = command.settings, epoch_seconds(folder)
+        settings, own = command.settings, epochs_made(folder)
         scorings = max(passes)
         if not command.trains:
             return images * self._image(settings) + scorings * self._scoring(settings)
-        epoch = statistics.mean(own) if own else self._epoch(command.trains, settings)
-        left = max(0, settings.num_epochs - (0 if settings.overwrite else len(own)))
-        validations = math.ceil(left / settings.validation_step)
+        epoch = own.seconds / own.epochs if own.epochs else self._epoch(command.trains, settings)
+        length = Length.of(settings, max(1, self._steps_per_epoch(command.trains, settings)))
+        done = 0 if settings.overwrite else min(own.epochs, length.epochs)
+        left = length.epochs - done
+        validations = length.validations_from(round(done * length.steps_per_epoch))
         if settings.ema_decay:
             validations *= 2  # of the averaged weights, too
         images += validations * sizes.validated(command.trains)
@@ -121,10 +126,12 @@ class Estimator:
 
     def _epoch(self, experiment: Experiment, settings: Settings) -> float:
         if experiment.action not in self._known:
-            images = settings.batch_size * settings.accumulate_steps
-            steps = self.sizes.trained(experiment) // images
+            steps = self._steps_per_epoch(experiment, settings)
             self._known[experiment.action] = steps * step_seconds(experiment, settings)
         return self._known[experiment.action]
+
+    def _steps_per_epoch(self, experiment: Experiment, settings: Settings) -> int:
+        return self.sizes.trained(experiment) // (settings.batch_size * settings.accumulate_steps)
 
     def _image(self, settings: Settings) -> float:
         if self._image_seconds is None:
@@ -137,9 +144,18 @@ class Estimator:
         return self._scoring_seconds
 
 
-def epoch_seconds(folder: Path) -> list[float]:
-    """Return the seconds of every epoch that a run has finished."""
-    return [float(row["train_seconds"]) for row in RunFolder(folder).read_history()]
+class Made(NamedTuple):
+    """Epochs that a run has made, and the seconds that they took."""
+
+    epochs: float
+    seconds: float
+
+
+def epochs_made(folder: Path) -> Made:
+    """Read how far a run has come; 0 epochs if there is none."""
+    rows = RunFolder(folder).read_history()
+    seconds = sum(float(row["train_seconds"]) for row in rows)
+    return Made(float(rows[-1]["epoch"]) if rows else 0.0, seconds)
 
 
 def step_seconds(experiment: Experiment, settings: Settings) -> float:

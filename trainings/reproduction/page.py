@@ -28,6 +28,7 @@ from trainings.reproduction.missing import not_measured
 from trainings.reproduction.page_charts import svg_chart
 from trainings.reproduction.results import Run
 from trainings.reproduction.summary import Entry, Spread, interval, points, reading
+from trainings.reproduction.tables import length
 from trainings.reproduction.viewer import viewer
 from utils.cli.repeat import repeating_command
 from utils.pictures.charts import cell_text
@@ -282,9 +283,10 @@ def _conditions(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
     optimizer = (
         f"{of['optimizer']}, learning rate {of['learning_rate']:g}, batch {of['batch_size']}"
     )
+    network = f"{of['network']} on {of['backbone']} of width {of['base_width']}"
     found = {
-        "Network": f"{of['backbone']} of width {of['base_width']}, at {_by(of['image_size'])}",
-        "Trained with": f"{optimizer}, {of['num_epochs']} epochs",
+        "Network": f"{network}, at {_by(of['image_size'])}",
+        "Trained with": f"{optimizer}, {length(of)}",
         "Augmentation": of["aug_method"] or "none",
         "Weights at first": Path(of["pretrain_path"]).name if of["pretrain_path"] else "random",
     }

@@ -10,6 +10,7 @@ from datasets.catalog import Domain
 from trainings.reproduction.steps import Step, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind, find_scores, scored_checkpoints
+from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
@@ -206,11 +207,18 @@ def _read_run(folder: Path, steps: Sequence[Step]) -> tuple[Key, Run] | None:
             return None
         flags = tuple((name, settings[name]) for name in run_flags(steps, experiment))
         return Key(experiment.action, flags), Run(folder, settings, False, experiment.validation)
+    if record := ensemble_record(folder):
+        settings = Settings().to_json() | record["settings"]
+        return Key(ensemble_round=settings["ssl_round"]), Run(folder, settings, True)
+    return None
+
+
+def ensemble_record(folder: Path) -> dict[str, Any] | None:
+    """Return a record of scores of an ensemble's own folder, None for any other folder."""
     for file in sorted(folder.glob("*.json")):
         record = read_json(file)
         if "members" in record and scored_checkpoints(record):
-            settings = record["settings"]
-            return Key(ensemble_round=settings["ssl_round"]), Run(folder, settings, True)
+            return record
     return None
 
 

@@ -258,11 +258,11 @@ def recipe(lines: Sequence[Line]) -> str:
     of = runs[0].settings
     height, width = of["image_size"]
     words = [
-        f"{lines[0].config}: {of['backbone']} of width {of['base_width']}",
+        f"{lines[0].config}: {of['network']} on {of['backbone']} of width {of['base_width']}",
         f"{height}x{width}",
         f"{of['optimizer']} {of['learning_rate']:g}",
         f"batch {of['batch_size']}",
-        f"{of['num_epochs']} epochs",
+        length(of),
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"discriminator {of['discriminator']}",
         f"weights at first: {_name(of['pretrain_path']) or 'random'}",
@@ -273,6 +273,12 @@ def recipe(lines: Sequence[Line]) -> str:
             words += _made(record)
             break
     return ", ".join(words) + "."
+
+
+def length(settings: Mapping[str, Any]) -> str:
+    """Return how long a run is trained."""
+    steps, epochs = settings["num_steps"], settings["num_epochs"]
+    return f"{steps} steps" if steps else f"{epochs} epochs"
 
 
 def _name(path: str | None) -> str:

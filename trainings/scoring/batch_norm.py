@@ -14,7 +14,7 @@ from torch import nn
 
 from datasets.loading.batches import batches_of
 from datasets.samples import SampleDataset
-from model.model_stages import BiSeNet
+from model.network import Network
 from utils import processes
 from utils.cli.settings import Settings
 from utils.errors import UserError
@@ -29,7 +29,7 @@ TRAINING, TARGET = "training", "target"
 
 @torch.no_grad()
 def reestimate_statistics(
-    networks: Sequence[BiSeNet], samples: SampleDataset, settings: Settings, device: torch.device
+    networks: Sequence[Network], samples: SampleDataset, settings: Settings, device: torch.device
 ) -> None:
     """Replaces the running statistics of networks, in place, by those of the samples.
 
@@ -78,7 +78,7 @@ def check_enough(samples: SampleDataset) -> None:
 
 
 @contextlib.contextmanager
-def _averaging(networks: Sequence[BiSeNet]) -> Iterator[None]:
+def _averaging(networks: Sequence[Network]) -> Iterator[None]:
     """Inside, every norm averages the statistics of the batches it meets, from nothing on."""
     norms = [m for network in networks for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms, "a folded network has no norms"
@@ -98,8 +98,8 @@ def _averaging(networks: Sequence[BiSeNet]) -> Iterator[None]:
 
 
 def with_statistics_of(
-    network: BiSeNet, samples: SampleDataset, settings: Settings, device: torch.device
-) -> BiSeNet:
+    network: Network, samples: SampleDataset, settings: Settings, device: torch.device
+) -> Network:
     """A copy of the network, in evaluation mode, with the samples' statistics."""
     adapted = separated(network)
     reestimate_statistics([adapted], samples, settings, device)

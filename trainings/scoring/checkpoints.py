@@ -9,8 +9,8 @@ from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples
 from datasets.reading import SampleFiles
 from model.deployment.folding import folded
-from model.model_stages import BiSeNet
-from model.weights import load_network
+from model.network import Network
+from model.weights.loading import load_network
 from trainings.experiment import Experiment, new_network
 from trainings.scoring.batch_norm import TARGET, reestimate_statistics
 from trainings.scoring.record import STATISTICS, at_size, views_in_words
@@ -85,7 +85,7 @@ def load_checkpoints(
     *,
     doing: str = "",
     seen: Sequence[SampleFiles] | None = None,
-) -> list[BiSeNet]:
+) -> list[Network]:
     """Load the checkpoints, apply --bn_statistics, fold, and move to the device.
 
     Args:

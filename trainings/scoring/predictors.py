@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from datasets.catalog import Domain
-from model.model_stages import BiSeNet
+from model.network import Network
 from trainings.scoring.checkpoints import load_checkpoints
 from utils.cli.settings import Settings
 
@@ -23,7 +23,7 @@ class LoadedPredictors:
     """The `ScoreMaps` of several predictors; a checkpoint that some of them share is loaded and run
     once."""
 
-    def __init__(self, predictors: Sequence[Predictor], networks: Mapping[Path, BiSeNet]):
+    def __init__(self, predictors: Sequence[Predictor], networks: Mapping[Path, Network]):
         self.predictors, self.networks = list(predictors), networks
 
     def __call__(self, images: Tensor) -> list[list[Tensor]]:

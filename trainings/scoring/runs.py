@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets.reading import say_once
+from model.catalog import RECORDED
 from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.transforms import augmentation_codes
 
-ALIKE = ("optimizer", "backbone", "base_width")
+ALIKE = ("optimizer", *RECORDED)
 """Settings in which a run that is searched for must equal the command's."""
 
 CHECKPOINTS = {"best": BEST, "last": LATEST, "ema": EMA}

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from model.catalog import RECORDED
 from utils.cli.settings import Settings, with_derived_defaults
 from utils.disk.run_folder import SETTINGS, RunFolder
 
-NETWORK = ("backbone", "base_width")
 SIZES = ("image_size", "source_resize")
 
 
@@ -19,7 +19,7 @@ def trained_with(checkpoint: Path) -> dict[str, Any]:
         return {}
     found = run.read_settings()
     sizes = {name: found[name] and tuple(found[name]) for name in SIZES}
-    return {**{name: found[name] for name in NETWORK}, **sizes}
+    return {**{name: found[name] for name in RECORDED}, **sizes}
 
 
 def as_trained(settings: Settings, checkpoint: Path) -> Settings:

@@ -11,6 +11,7 @@ from utils.cli.flags import FlagParser, nearest
 from utils.cli.help import help_text, version
 from utils.cli.settings import (
     FOLLOWS_FROM,
+    IN_STEPS,
     PRESETS,
     Settings,
     derived_defaults,
@@ -39,6 +40,9 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settin
     if "version" in explicit:
         print(version())
         parser.exit()
+    for epochs, steps in IN_STEPS.items():
+        if epochs in explicit and steps in explicit:
+            parser.error(f"argument --{steps}: it replaces --{epochs}; give one of them")
     if "help" in explicit:
         _show_help(parser, explicit["help"] or explicit.get("action", ""), actions)
     if path := explicit.get("config_file"):
@@ -113,6 +117,9 @@ def _of_file(
     changed = {n for n, of in FOLLOWS_FROM.items() if of in settings and of in explicit}
     before = derived_defaults(Settings(**settings))
     left_out = {n for n in changed if settings.get(n) == before[n]}
+    for pair in IN_STEPS.items():
+        if not explicit.keys().isdisjoint(pair):
+            left_out |= set(pair)
     left_out |= set(PRESETS.get(explicit.get("config"), {}))
     if settings.get("action") and explicit.get("action", settings["action"]) != settings["action"]:
         fields = {field.name: field.default for field in setting_fields()}

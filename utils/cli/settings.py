@@ -60,6 +60,13 @@ FOLLOWS_FROM: Mapping[str, str] = {
 }
 """The settings whose default is another one's consequence, each with that one."""
 
+IN_STEPS: Mapping[str, str] = {
+    "num_epochs": "num_steps",
+    "validation_step": "validation_steps",
+    "checkpoint_step": "checkpoint_steps",
+}
+"""Settings that count epochs, each with the one that says the same in steps and replaces it."""
+
 SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
 """FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
 
@@ -351,6 +358,7 @@ class Settings:
         affects_result=False,
     )
 
+    network: str = flag("bisenet", NETWORK, "the network: STDC-BiSeNet", choices=("bisenet",))
     backbone: str = flag("stdc1", NETWORK, "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
     base_width: int = flag(
         64, NETWORK, "channels that all widths follow from; 64 is the paper's", check=width
@@ -375,6 +383,12 @@ class Settings:
 
     num_epochs: int = flag(
         50, TRAINING, "passes over the source's training split", check=at_least(1)
+    )
+    num_steps: int | None = flag(
+        None,
+        TRAINING,
+        "updates of the whole training, in place of --num_epochs; 40000 in many papers",
+        check=at_least(1),
     )
     batch_size: int = flag(
         8,
@@ -612,6 +626,13 @@ class Settings:
     checkpoint_step: int = flag(
         1, RUN, "epochs between checkpoints", check=at_least(1), affects_result=False
     )
+    checkpoint_steps: int | None = flag(
+        None,
+        RUN,
+        "updates between checkpoints, in place of --checkpoint_step",
+        check=at_least(1),
+        affects_result=False,
+    )
     checkpoint_minutes: float = flag(
         10.0,
         RUN,
@@ -621,6 +642,13 @@ class Settings:
     )
     validation_step: int = flag(
         1, RUN, "epochs between validations; the last epoch is always one", check=at_least(1)
+    )
+    validation_steps: int | None = flag(
+        None,
+        RUN,
+        "updates between validations, in place of --validation_step; history.csv then has a row "
+        "for each validation instead of each epoch",
+        check=at_least(1),
     )
     log_every: int = flag(
         10, RUN, "steps between log entries", check=at_least(1), affects_result=False
@@ -709,6 +737,7 @@ class Settings:
         ones that are named."""
         values = self.to_json()
         unused = adaptation_fields() - set(adaptation)
+        unused |= {epochs for epochs, steps in IN_STEPS.items() if getattr(self, steps)}
         if not self.aug_method:
             unused.add("aug_probability")
         return {

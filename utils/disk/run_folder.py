@@ -12,7 +12,6 @@ import math
 import os
 import reprlib
 import shutil
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +23,7 @@ from PIL import Image
 
 from utils import processes
 from utils.cli.settings import Settings, setting_fields, takes
+from utils.disk.checkpoint import NewerFormatError, check_version, read_checkpoint, versioned
 from utils.disk.files import TEMPORARY, temporary_path
 from utils.disk.lock import locked, owner
 from utils.errors import UsageError, UserError, check_is_file
@@ -189,8 +189,8 @@ class RunFolder:
             if before[name] != value
         ]
         differing += _other_inputs(before, inputs)
-        if before["num_epochs"] != now["num_epochs"]:
-            differing.append("the learning rate falls over all epochs, so that none can be added")
+        if any(before[name] != now.get(name, before[name]) for name in ("num_epochs", "num_steps")):
+            differing.append("the learning rate follows a schedule over the whole length")
         self._refuse(differing)
 
     def check_inputs(self, inputs: Mapping[str, str | None]) -> None:
@@ -252,7 +252,7 @@ class RunFolder:
         return Settings().to_json() | found
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """One row per epoch; a column that only some epochs fill stays empty in the others."""
+        """Write one row per round; columns that only some rounds fill are empty in the others."""
         text = io.StringIO()
         columns = list(dict.fromkeys(name for row in rows for name in row))
         writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -285,19 +285,13 @@ class RunFolder:
         return rows
 
     def save_checkpoint(self, name: str, value: Mapping[str, Any]) -> None:
-        self._write(name, lambda file: torch.save(dict(value), file))
+        self._write(name, lambda file: torch.save(versioned(value), file))
 
     def load_checkpoint(self, name: str) -> dict[str, Any]:
         path = self.path / name
         check_is_file(path)
         try:
-            with zipfile.ZipFile(path) as parts:
-                if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
-                    raise zipfile.BadZipFile("torch packs nothing, this is packed")
-                # torch does not compare the sums itself.
-                if damaged := parts.testzip():
-                    raise zipfile.BadZipFile(f"{damaged} in it is damaged")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = read_checkpoint(path)
         except Exception as error:  # torch raises many kinds for a broken file
             forbidden = isinstance(error, UnpicklingError)  # torch would say how to run it
             reason = "it is damaged, or holds objects that could run code" if forbidden else error
@@ -305,12 +299,14 @@ class RunFolder:
                 f"{path} cannot be read as a checkpoint ({reason}): remove it, or start afresh "
                 "with --overwrite"
             ) from error
+        check_version(content, path)
+        return content
 
     def save_latest(self, value: Mapping[str, Any]) -> None:
         """Saves a run's latest checkpoint; the one before it stays as `PREVIOUS`."""
 
         def write(file: BinaryIO) -> None:
-            torch.save(dict(value), file)
+            torch.save(versioned(value), file)
             if self.has(LATEST):
                 file.flush()
                 os.fsync(file.fileno())
@@ -322,6 +318,8 @@ class RunFolder:
         """The latest checkpoint that is whole. Raises UserError where there is none."""
         try:
             return self.load_checkpoint(LATEST)
+        except NewerFormatError:
+            raise
         except UserError as error:
             if not self.has(PREVIOUS):
                 raise

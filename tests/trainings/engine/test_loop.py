@@ -168,6 +168,43 @@ def test_at_most_checkpoint_minutes_are_lost(here, monkeypatch):
     assert saved(here, "often")["step"] == STEPS + 2
 
 
+def history(here, name):
+    return [(row["epoch"], row["step"]) for row in RunFolder(here / name).read_history()]
+
+
+def train_for(name, *length):
+    words = ("--action", "train_simple_gta5", "--save_model_path", "runs", "--save_keyword", name)
+    return main.main([*words, *length, *TINY])
+
+
+def test_a_length_in_steps_is_the_same_training(here):
+    assert train_for("steps", "--num_steps", str(2 * STEPS)) == 0
+    assert_same(content(here / "steps"), content(here / "whole"))
+    assert history(here, "steps") == history(here, "whole") == [("1", "4"), ("2", "8")]
+
+
+def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys):
+    """Of 3 steps, in a training of an epoch and three quarters; killed in the second round."""
+    length = ("--num_steps", "7", "--validation_steps", "3", "--checkpoint_steps", "2")
+    assert train_for("rounds", *length) == 0
+    assert history(here, "rounds") == [("0.75", "3"), ("1.5", "6"), ("1.75", "7")]
+    scored = json.loads((here / "rounds" / SCORES).read_text())["last"]
+    assert scored["epoch"] == 1.75 and all(
+        row["val/mIoU"] for row in saved(here, "rounds")["history"]
+    )
+    step = loop.train_step
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            loop, "train_step", lambda m, s, *p: kill() if s.step == 5 else step(m, s, *p)
+        )
+        with pytest.raises(Killed):
+            train_for("killed_round", *length)
+    assert saved(here, "killed_round")["step"] == 4
+    assert train_for("killed_round", *length) == 0
+    assert "after round 1 of 3 and 4 of 7 steps" in capsys.readouterr().out
+    assert_same(content(here / "killed_round"), content(here / "rounds"))
+
+
 def test_what_is_best_can_be_gone_on_from(here, monkeypatch):
     """However rarely it is saved, the state does not fall behind best.pth."""
     rarely = ("--checkpoint_step", "100")
@@ -242,7 +279,7 @@ def test_of_equal_scores_the_first_is_best(here, monkeypatch):
     )
     network = torch.nn.Linear(1, 1)
     state = SimpleNamespace(best=None, step=1, epoch=0, method=SimpleNamespace(network=network))
-    for epoch in (0, 1):
+    for epoch in (1, 2):
         state.epoch = epoch
         loop._record_validation(evaluation, state, RunFolder(here / "equal"), on="data")
     assert state.best["epoch"] == 1 and state.last["epoch"] == 2

@@ -93,11 +93,11 @@ def test_the_means_of_an_epoch_leave_out_steps_that_overflowed():
         state.add({"loss": torch.tensor(loss), "other": torch.tensor(other)})
     again = TrainState(Supervised(BiSeNet(base=8), chosen), chosen, steps_per_epoch=3, scale_loss=0)
     again.load_state_dict(state.state_dict())
-    assert state.means() == again.means() == {"loss": 2, "other": 6}
-    state.end_epoch({"epoch": 1})
+    assert state.means(3) == again.means(3) == {"loss": 2, "other": 6}
+    state.end_round({"epoch": 1})
     for _ in range(3):
         state.add({"loss": torch.tensor(float("nan"))})
-    assert math.isnan(state.means()["loss"])
+    assert math.isnan(state.means(3)["loss"])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -132,7 +132,7 @@ def test_a_state_loads_what_it_saved():
     for step in range(5):
         if step == 4:
             assert state.steps_left == 0
-            state.end_epoch({"epoch": 1})
+            state.end_round({"epoch": 1})
         loss = state.method.network.heads(image)[0].square().mean()
         state.backward(loss)
         state.update()
@@ -140,7 +140,7 @@ def test_a_state_loads_what_it_saved():
     state.seconds, state.best, state.last = 1.5, {"mIoU": 0.5}, {"mIoU": 0.25}
     other = fresh()
     other.load_state_dict(copy.deepcopy(state.state_dict()))
-    assert (other.step, other.epoch, other.learning_rate) == (5, 1, state.learning_rate)
+    assert (other.step, other.rounds, other.learning_rate) == (5, 1, state.learning_rate)
     assert other.sums == {"loss": loss} and other.steps_left == 3 and not other.finished
     assert other.latest_rate == state.latest_rate != state.learning_rate
     assert (other.seconds, other.best, other.last) == (1.5, {"mIoU": 0.5}, {"mIoU": 0.25})

@@ -12,6 +12,7 @@ from trainings.reproduction.demo import demo_steps, recipe
 from trainings.reproduction.plan import make_plan
 from utils import processes
 from utils.cli.command_line import parse_settings
+from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError
 
 TINY_STEP = ("--action", "train_fda", *TINY, "--batch_size", "4", "--device", "cpu")
@@ -48,6 +49,7 @@ def test_the_steps_are_the_users_in_their_order_for_each_config_and_seed():
         plan("--config", "config1", "--batch_size", "6", "--seed", "4", "--ohem"),
         demo_plan("--toy_root", "there", "--toy_size", "64", "128"),
         demo_plan("--configs", "config2", "--learning_rate", "0.1"),
+        demo_plan("--num_steps", "40", "--validation_steps", "20", "--checkpoint_steps", "10"),
     ],
 )
 def test_a_step_is_what_its_command_means(steps):
@@ -100,6 +102,32 @@ def test_the_recipe_is_the_demos_only_with_its_own_optimiser():
     for words in (("--optimizer", "sgd"), ("--config", "config2"), ("--configs", "config2")):
         assert trained(*words) == ("sgd", 0.01)
     assert trained("--learning_rate", "0.1") == ("adamw", 0.1)
+
+
+def test_a_length_in_steps_goes_on_to_every_training():
+    words = ("--num_steps", "40", "--validation_steps", "20")
+    for made in (plan(*words), demo_plan(*words)):
+        trainings = [c.settings for step in made for c in step.commands if c.trains]
+        assert {(s.num_steps, s.validation_steps) for s in trainings} == {(40, 20)}
+
+
+def test_the_time_of_a_training_follows_from_its_steps(tmp_path):
+    """Half an epoch of ten steps was made in 40 seconds."""
+    words = ("--config", "config1", *TINY, "--batch_size", "4", "--validation_step", "1000")
+
+    def seconds(*length):
+        made = plan(*words, "--save_model_path", str(tmp_path), *length)
+        row = {"epoch": 0.5, "step": 5, "loss": 1.0, "train_seconds": 40.0}
+        RunFolder(made[0].folder).write_history([row])
+        sizes = estimate.DataSizes(40, 0, 40, 0, label_size=(64, 96))
+        return estimate.Estimator(made, sizes).seconds(made[0])
+
+    two_epochs, twenty_steps, forty_steps = (
+        seconds(*length)
+        for length in (("--num_epochs", "2"), ("--num_steps", "20"), ("--num_steps", "40"))
+    )
+    assert twenty_steps == pytest.approx(two_epochs, abs=20)  # what loading takes is measured
+    assert forty_steps == pytest.approx(two_epochs + 160, abs=20)
 
 
 def test_the_demo_keeps_to_one_beta_of_self_training():

@@ -283,6 +283,23 @@ def test_flags_beat_the_file_and_the_file_the_presets_and_the_action(config_file
     assert parse_file(file, "--action", "train_ada").action == "train_ada"
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps"),
+    [
+        ("num_epochs", "num_steps"),
+        ("validation_step", "validation_steps"),
+        ("checkpoint_step", "checkpoint_steps"),
+    ],
+)
+def test_a_time_is_given_in_epochs_or_in_steps(config_file, capsys, epochs, steps):
+    error = refused(capsys, "--action", "train_ada", f"--{epochs}", "3", f"--{steps}", "40")
+    assert f"argument --{steps}: it replaces --{epochs}; give one of them" in error
+    file = config_file(**parse(f"--{steps}", "40").to_json())
+    assert getattr(parse_file(file), steps) == 40
+    in_epochs = parse_file(file, f"--{epochs}", "3")
+    assert (getattr(in_epochs, epochs), getattr(in_epochs, steps)) == (3, None)
+
+
 def test_what_followed_from_a_changed_setting_follows_again(config_file):
     file = config_file(**parse("--weight_decay", "0.1").to_json())
     adam = parse_file(file, "--optimizer", "adam")

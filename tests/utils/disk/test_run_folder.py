@@ -392,6 +392,18 @@ def test_a_checkpoint_that_would_run_code_is_refused_in_a_line(tmp_path):
     assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
 
 
+def test_a_checkpoint_names_its_format_and_a_newer_one_is_no_damage(tmp_path):
+    run = RunFolder(tmp_path)
+    run.save_latest({"step": 1})
+    run.save_latest({"step": 2})
+    assert run.load_latest() == {"format_version": 1, "step": 2}
+    torch.save({"step": 3, "format_version": 2}, tmp_path / LATEST)
+    with pytest.raises(UserError, match=r"latest\.pth has checkpoint format 2.* newer release"):
+        run.load_latest()  # not the one before it
+    torch.save({"step": 3}, tmp_path / LATEST)
+    assert run.load_latest() == {"step": 3}
+
+
 def test_a_packed_checkpoint_is_refused_unpacked(tmp_path):
     """It may become a thousand times as large."""
     run = RunFolder(tmp_path)
@@ -410,7 +422,7 @@ def test_more_epochs_are_refused_with_the_reason(tmp_path):
     run = RunFolder(tmp_path)
     run.begin(Settings(num_epochs=2), INPUTS)
     run.write_text(LATEST, "")
-    with pytest.raises(UserError, match="--num_epochs was 2, is 3; the learning rate falls over"):
+    with pytest.raises(UserError, match="--num_epochs was 2, is 3; the learning rate follows"):
         run.finished(Settings(num_epochs=3), INPUTS)
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from model.model_stages import BiSeNet
 from model.stdcnet import ConvX
-from model.weights import load_backbone, load_network, read_state_dict
+from model.weights.loading import load_backbone, load_network
+from model.weights.reading import read_state_dict
 from utils.errors import UserError
 from utils.utils import file_digest
 
@@ -289,6 +290,19 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
         with pytest.raises(UserError, match="is a folder: name a file in it"):
             read(tmp_path)
     server.close()
+
+
+def test_a_checkpoint_of_a_newer_release_is_refused_in_a_sentence(tmp_path):
+    weights = {"network": network(1).state_dict()}
+    newer = saved({**weights, "format_version": 10**6}, tmp_path / "newer.pth")
+    net = network(2)
+    with pytest.raises(
+        UserError, match=r"newer\.pth has checkpoint format 1000000.* newer release"
+    ):
+        load_network(net, newer)
+    assert same(net, network(2))
+    for content in (weights, {**weights, "format_version": 1}):
+        assert not load_network(network(2), saved(content, tmp_path / "a.pth")).missing
 
 
 def test_nothing_of_a_network_is_refused(tmp_path):

@@ -1,0 +1,190 @@
+"""Loading weights into a network: our own checkpoints, plain state dicts, and official files.
+
+A file either fits and is loaded, or is refused with the network left as it was.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from model.catalog import NETWORKS, Design, design_of
+from model.network import NOTHING, Network
+from model.stdcnet import BACKBONES
+from model.weights.official import BACKBONE_SURPLUS, COUNTER
+from model.weights.reading import read_state_dict
+from utils.errors import UserError
+from utils.text import first_few
+
+FIRST_LAYER = "features.0.conv.weight"
+"""A name that every backbone of ours has: it tells a backbone from a network."""
+
+STEM_SHARE = 2
+"""The first layer's channels are the base width divided by this."""
+
+
+class LoadReport(NamedTuple):
+    """How many tensors were loaded, and the names that the file lacks or has too many."""
+
+    loaded: int
+    missing: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        counts = f"missing {len(self.missing)}, unexpected {len(self.unexpected)}"
+        names = f"; missing: {first_few(self.missing)}" if self.missing else ""
+        return f"loaded {self.loaded}, {counts}{names}"
+
+
+def load_backbone(network: Network, path: str | Path) -> LoadReport:
+    """Load ImageNet weights, in the official naming, into the backbone.
+
+    Raises:
+        UserError: the file cannot be read, lacks a tensor of the backbone, has one that cannot be
+            used (see `_check_tensors`), or belongs to another network.
+    """
+    tensors = read_state_dict(path)
+    if any(f"{kind.backbone_name}.{FIRST_LAYER}" in tensors for kind in NETWORKS.values()):
+        raise UserError(
+            f"{path} holds a whole segmentation network, not an ImageNet backbone: "
+            "use --load_model_path for it"
+        )
+    backbone = network.backbone
+    _check_tensors(backbone, tensors, path)
+    remedy = _Remedy(network, lambda design: design.build(network.num_classes).backbone)
+    return _load(backbone, tensors, path, BACKBONE_SURPLUS, remedy)
+
+
+def load_network(network: Network, path: str | Path, *, to_train: bool = False) -> LoadReport:
+    """Load a checkpoint of ours, a plain state dict or an official one into the network.
+
+    The auxiliary heads may be missing, since only training uses them. A network that is going
+    `to_train` may start from the backbone alone.
+
+    Raises:
+        UserError: the file cannot be read, lacks another tensor, has one that cannot be used (see
+            `_check_tensors`), or belongs to another network.
+    """
+    tensors = read_state_dict(path)
+    if FIRST_LAYER in tensors:
+        raise UserError(
+            f"{path} holds a backbone alone, not a segmentation network: use --pretrain_path for it"
+        )
+    _check_tensors(network, tensors, path)
+    tensors = network.from_official(tensors)
+    outside_backbone = rf"(?!{re.escape(network.backbone_name)}\.)"
+    may_lack = outside_backbone if to_train else network.training_only
+    remedy = _Remedy(network, lambda design: design.build(network.num_classes))
+    return _load(network, tensors, path, network.official_surplus, remedy, may_lack)
+
+
+def _check_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise UserError that names the module's tensors which no network can compute with."""
+    problems = (
+        (name, _problem(name, tensors[name])) for name in module.state_dict() if name in tensors
+    )
+    if bad := [f"{name} {problem}" for name, problem in problems if problem]:
+        raise UserError(
+            f"{path}: {first_few(bad)}: give a checkpoint whose tensors hold finite real numbers"
+        )
+
+
+def _problem(name: str, tensor: Tensor) -> str | None:
+    """Why a network cannot compute with a tensor, if so."""
+    if tensor.device.type != "cpu":  # every other device was mapped to it
+        return f"has no values (device {tensor.device})"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "is sparse or nested"
+    if tensor.is_quantized:
+        return "is quantised"
+    if name.endswith(COUNTER):
+        return None
+    if not tensor.is_floating_point():
+        return f"is of {tensor.dtype}".replace("torch.", "")
+    values = tensor.float()  # what float32 cannot hold becomes infinite
+    if not values.isfinite().all():
+        return "holds NaN or infinity"
+    if name.endswith("running_var") and (values < 0).any():
+        return "holds a variance below 0"
+    return None
+
+
+class _Remedy:
+    """The flags with which a file would fit, found by building other networks without memory."""
+
+    def __init__(self, network: Network, build: Callable[[Design], nn.Module]):
+        self.own, self.build = design_of(network), build
+
+    def __call__(self, tensors: Mapping[str, Tensor]) -> str:
+        """Return what to do with a file of these tensors, which do not fit, in a clause."""
+        stems = (tensor for name, tensor in tensors.items() if name.endswith(FIRST_LAYER))
+        width = max((STEM_SHARE * len(stem) for stem in stems if stem.ndim), default=0)
+        others = itertools.starmap(Design, itertools.product(NETWORKS, BACKBONES, [width]))
+        for other in sorted(others, key=lambda other: len(self._flags(other))):
+            if width and other != self.own and self._fits(other, tensors):
+                return f"use {' '.join(self._flags(other))}"
+        return "give a checkpoint of this network"
+
+    def _flags(self, other: Design) -> list[str]:
+        differing = zip(Design._fields, self.own, other, strict=True)
+        return [f"--{name} {value}" for name, own, value in differing if own != value]
+
+    def _fits(self, design: Design, tensors: Mapping[str, Tensor]) -> bool:
+        with torch.device("meta"):
+            needed = self.build(design).state_dict()
+        ignored = rf"{NETWORKS[design.network].training_only}|.*{COUNTER}$"
+        return all(
+            name in tensors and tensors[name].shape == tensor.shape
+            for name, tensor in needed.items()
+            if not re.match(ignored, name)
+        )
+
+
+def _check_shapes(
+    module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path, remedy: _Remedy
+) -> None:
+    needed = module.state_dict()
+    wrong = [n for n in needed if n in tensors and tensors[n].shape != needed[n].shape]
+    if wrong:
+        differences = [
+            f"{name} is {_size(tensors[name])} and not {_size(needed[name])}" for name in wrong
+        ]
+        raise UserError(
+            f"{path} is a checkpoint of another network: {first_few(differences)}; "
+            f"{remedy(tensors)}"
+        )
+
+
+def _load(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: str | Path,
+    surplus: str,
+    remedy: _Remedy,
+    may_lack: str = NOTHING,
+) -> LoadReport:
+    """Load all or nothing. `surplus` matches names that may be left over, `may_lack` names of the
+    module that the file need not hold."""
+    _check_shapes(module, tensors, path, remedy)
+    needed = module.state_dict()
+    usable = {name: tensor for name, tensor in tensors.items() if name in needed}
+    # Batches are counted for nothing but averages without a momentum, which nobody uses here.
+    missing = [n for n in needed if n not in usable and not n.endswith(COUNTER)]
+    unexpected = [n for n in tensors if n not in needed and not re.match(surplus, n)]
+    if not all(re.match(may_lack, name) for name in missing):
+        lacking = "1 tensor" if len(missing) == 1 else f"{len(missing)} tensors"
+        others = f" and holds others ({first_few(unexpected)})" if unexpected else ""
+        raise UserError(
+            f"{path} lacks {lacking} of this network: {first_few(missing)}{others}; "
+            f"{remedy(tensors)}"
+        )
+    module.load_state_dict(usable, strict=False)
+    return LoadReport(len(usable), missing, unexpected)
+
+
+def _size(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a single number"
