@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ FLAGS = (
     *("--remote-debugging-pipe", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+KEY_CODES = {"ArrowLeft": 37, "ArrowRight": 39}
 COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
 
 
@@ -29,9 +31,8 @@ class Browser:
 
     def __init__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="chromium_")
-        ours, theirs = zip(os.pipe(), reversed(os.pipe()), strict=True)
-        (read_commands, write_commands) = ours[0], theirs[0]
-        (write_answers, read_answers) = ours[1], theirs[1]
+        read_commands, write_commands = os.pipe()
+        read_answers, write_answers = os.pipe()
 
         def take_pipes() -> None:  # Chromium reads from 3 and writes to 4
             spare = [os.dup(one) for one in (read_commands, write_answers)]
@@ -88,11 +89,18 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def wait_for(self, condition: str, seconds: float = 10) -> None:
+        """Return once a condition of the page holds; it fails after so many seconds."""
+        end = time.monotonic() + seconds
+        while not self.run(condition):
+            assert time.monotonic() < end, condition
+            time.sleep(0.05)
+
     def press(self, key: str) -> None:
         """Press and release a key."""
-        text = {"text": key} if len(key) == 1 else {}
-        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **text)
-        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
+        more = {"text": key} if len(key) == 1 else {"windowsVirtualKeyCode": KEY_CODES[key]}
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **more)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, **more)
 
     def mouse(self, kind: str, x: float, y: float) -> None:
         """Move, press or release the mouse at a place in the window."""

@@ -10,10 +10,13 @@ from trainings.reproduction.results import Key, Run, ensemble_record, row_of
 from trainings.reproduction.steps import Step
 from trainings.scoring.record import scored_checkpoints
 from utils.cli.settings import Settings
-from utils.disk.run_folder import INPUTS, SCORES, SETTINGS, RunFolder
+from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
 BETA, AUGMENTATION = "fda_beta", "aug_method"
+WEIGHTS, DATA = "weights", "data"
+"""Beside settings: the digest of the weights that a run starts from, and its data in words."""
+
 DIGEST_SHOWN = 6
 
 
@@ -109,11 +112,24 @@ def _member_settings(checkpoints: Iterable[Path], folder: Path) -> Mapping[str, 
 def _group(
     experiment: Experiment, ensemble_round: int | None, settings: Mapping[str, Any], run: Run
 ) -> Group:
-    names = [*Settings().result_settings(experiment.adaptation), *INPUTS]
+    names = [*Settings().result_settings(experiment.adaptation), WEIGHTS]
     relevant = {name: settings.get(name) for name in names if name not in ("seed", "action")}
     if ensemble_round is not None:
-        relevant |= dict.fromkeys(INPUTS)
-    return Group(experiment.action, ensemble_round, relevant, {settings["seed"]: run})
+        relevant[WEIGHTS] = None
+    return Group(
+        experiment.action, ensemble_round, {**relevant, DATA: _data(run)}, {settings["seed"]: run}
+    )
+
+
+def _data(run: Run) -> str:
+    """Return in words what a training was trained on; pseudo-labels may differ."""
+    training = run.record.get("training", {})
+    sets = [
+        f"{training[count]} of {training.get(f'{role}_data_set') or training[role]}"
+        for role, count in (("source", "images"), ("target", "target_images"))
+        if training.get(role)
+    ]
+    return " and ".join(sets)
 
 
 def _is_of(group: Group, step: Step, steps: Sequence[Step]) -> bool:
@@ -158,7 +174,9 @@ def _line(step: Step, group: Group, all_of_step: Sequence[Group]) -> Line:
 
 
 def _in_words(name: str, value: Any) -> str:
-    if name in INPUTS:
-        return f"{name} {str(value)[:DIGEST_SHOWN]}"
+    if name == WEIGHTS:
+        return f"weights {str(value)[:DIGEST_SHOWN]}"
+    if name == DATA:
+        return str(value)
     shown = " ".join(map(str, value)) if isinstance(value, list) else value
     return f"{name} {shown or 'none'}"

@@ -34,7 +34,7 @@ def _scores(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
     yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores", "Data")
     for line in lines:
         for seed, run in line.runs.items():
-            record = run.record()
+            record = run.record
             seconds = f"{record['mean_epoch_seconds']:.3f}" if record else ""
             for kind, scores in run.scores(line.row.domain).items():
                 shares = (_exact(scores.accuracy), _exact(scores.miou))

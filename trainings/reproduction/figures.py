@@ -85,7 +85,7 @@ def curve_charts(config: str, lines: Sequence[Line]) -> list[LineChart]:
     seeds = " to ".join(map(str, dict.fromkeys((*counts[:1], *counts[-1:]))))
     summed_up = f", mean and range over {seeds} seeds" if counts[-1:] > [1] else ""
     on = listed(
-        run.record().get("training", {}).get(f"{role}_data_set")
+        run.record.get("training", {}).get(f"{role}_data_set")
         for runs in trained.values()
         for run in runs
         for role in ("source", "target")
@@ -118,12 +118,12 @@ def _by_validation(
     ended training with the same validation folder.
     """
     runs = [run for several in trained.values() for run in several]
-    known = {run.validation_folder: run.record()["validation"] for run in runs if run.record()}
+    known = {run.validation_folder: run.record["validation"] for run in runs if run.record}
     found: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for name, several in trained.items():
         for run in several:
             folder = run.validation_folder
-            if validation := run.record().get("validation") or known.get(folder):
+            if validation := run.record.get("validation") or known.get(folder):
                 data = scored_on(validation), validation.get("fingerprint", "")
             else:
                 data = f"{folder[0]}, where no training has ended yet", folder[1]

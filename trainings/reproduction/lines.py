@@ -91,7 +91,7 @@ def all_runs(lines: Iterable[Line]) -> Iterator[tuple[Line, int, Run]]:
 def data_of(lines: Sequence[Line]) -> str:
     """Return in words what the trainings adapt from and what the scores are of, as in "GTA5 →
     Cityscapes, 500 validation images"."""
-    records = [run.record().get("training", {}) for _, _, run in all_runs(lines)]
+    records = [run.record.get("training", {}) for _, _, run in all_runs(lines)]
     domains = {line.row.domain.value for line in lines if line.row.on_target}
     sources = {record.get("source_data_set"): record.get("source") for record in records}
     source = listed(name for name, domain in sources.items() if domain not in domains)

@@ -51,7 +51,7 @@ def not_measured(entries: Sequence[Entry]) -> list[str]:
             f"Intervals of {_names(unpaired)}: the counts of each image are not recorded. Scoring "
             "the run with --validation_only True records them."
         )
-    records = [record for _, _, run in all_runs(lines) if (record := run.record())]
+    records = [record for _, _, run in all_runs(lines) if (record := run.record)]
     devices = sorted({f"{record['device']} in {record['precision']}" for record in records})
     if devices:
         sentences.append(

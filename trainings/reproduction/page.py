@@ -264,7 +264,7 @@ def _class_cell(share: float | None, top: float) -> Context:
 
 def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
     """Return a run's command, its scores in short and its conditions."""
-    record, scores = run.record(), run.scores(line.row.domain).get(line.row.kind(LAST))
+    record, scores = run.record, run.scores(line.row.domain).get(line.row.kind(LAST))
     miou = None if scores is None else scores.miou
     return {
         "name": line.row.name,

@@ -45,7 +45,7 @@ def write_report(steps: Sequence[Step], settings: Settings) -> None:
     entries = summarise(lines)
     for name, text in csv_files(entries, folder).items():
         out.write_text(name, text)
-    again = [report_command(settings)]
+    again = [report_command(settings, folder)]
     whole = again if settings.runs else recorded_commands(folder) or again
     out.write_text("results.tex", latex_tables(entries, whole))
     of_methods = method_looks(lines, steps)
@@ -69,14 +69,30 @@ def write_report(steps: Sequence[Step], settings: Settings) -> None:
     print(f"\n{tables}\ntables and pictures: {', '.join([f'{folder}/results.md', *pictures])}")
 
 
-def report_command(settings: Settings) -> str:
-    """Return the command of this report as a user would type it."""
+def report_command(settings: Settings, folder: Path) -> str:
+    """Return the command of this report, which is written into a folder, as a user would type
+    it."""
     given = {name: value for name, value in settings.explicit().items() if name != "action"}
     if settings.action != "report":
         places = ("save_model_path", "save_keyword")
         given = {name: value for name, value in given.items() if name in places}
         given.setdefault("save_keyword", plan_folder(settings).name)
-    return shlex.join(["python", "main.py", *words({"action": "report", **given})])
+    runs = " ".join(["--runs", *_globs(given.pop("runs"), folder)]) if settings.runs else ""
+    command = shlex.join(["python", "main.py", *words({"action": "report", **given})])
+    return f"{command} {runs}".rstrip()
+
+
+def _globs(paths: Sequence[Path], report: Path) -> list[str]:
+    """Return the paths as words, those that are all of a folder's but the report as FOLDER/*."""
+    found: dict[Path, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.parent, []).append(path)
+    shown = []
+    for parent, own in found.items():
+        everything = {path for path in parent.glob("*") if not path.name.startswith(".")}
+        whole = len(own) > 1 and everything <= {*own, report}
+        shown += [f"{shlex.quote(str(parent))}/*"] if whole else [shlex.quote(str(p)) for p in own]
+    return shown
 
 
 def record_command(settings: Settings) -> None:

@@ -1,6 +1,8 @@
 """The runs of a reproduction and the rows of its tables, read from its run folders alone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,17 +99,27 @@ class Scores(NamedTuple):
             ) from error
 
 
-class Run(NamedTuple):
-    """The folder of a training or an ensemble; a training scores itself on `validates_on`."""
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The folder of a training or an ensemble; a training scores itself on `validates_on`.
+
+    Its files are read once.
+    """
 
     folder: Path
     settings: Mapping[str, Any]
     is_ensemble: bool
     validates_on: Domain = Domain.CITYSCAPES
+    _scores: dict[Domain, dict[Kind, Scores]] = field(default_factory=dict, repr=False)
 
     def scores(self, domain: Domain) -> dict[Kind, Scores]:
         """Return all scores on that data set's validation split: those of a scoring afterwards,
         which has the counts of each image, else those that the training itself wrote."""
+        if domain not in self._scores:
+            self._scores[domain] = self._read_scores(domain)
+        return self._scores[domain]
+
+    def _read_scores(self, domain: Domain) -> dict[Kind, Scores]:
         own = self._own_scores() if domain is self.validates_on else {}
         if domain is Domain.GTA5:
             return own
@@ -120,7 +132,7 @@ class Run(NamedTuple):
 
     def _own_scores(self) -> dict[Kind, Scores]:
         """Return the scores that the training itself wrote, on the split that it validates on."""
-        record, file = self.record(), self.folder / SCORES
+        record, file = self.record, self.folder / SCORES
         return {
             kind: _scores(record[name], file, record["validation"])
             for kind, name in OWN_SCORES.items()
@@ -134,6 +146,7 @@ class Run(NamedTuple):
         split = self.settings["gta5_val_fraction"] if self.validates_on is Domain.GTA5 else ""
         return str(root), str(split)
 
+    @cached_property
     def record(self) -> Mapping[str, Any]:
         """Return the record that the training wrote when it finished; empty before."""
         file = self.folder / SCORES

@@ -80,7 +80,7 @@ def summarise(lines: Sequence[Line]) -> list[Entry]:
 
 def _entry(line: Line, comparisons: Comparisons) -> Entry:
     last, adapted = line.scores(LAST).values(), line.scores(ADAPTED).values()
-    records = [] if line.row.is_ensemble else [run.record() for run in line.runs.values()]
+    records = [] if line.row.is_ensemble else [run.record for run in line.runs.values()]
     return Entry(
         line,
         accuracy=_percent([scores.accuracy for scores in last]),
@@ -126,21 +126,14 @@ def _against_free(entries: Sequence[Entry], methods: Sequence[Entry]) -> list[st
     if free is None:
         return []
     what = f"source-only with target statistics ({free.miou.text()}), which costs nothing"
-    found = [
-        (difference, entry, how)
-        for entry in methods
-        for kind, how in (
-            (WITH_FREE, "as trained,"),
-            (BOTH_ADAPTED, "with target statistics, too,"),
-        )
-        if (difference := entry.comparisons.get(kind))
-    ]
-    winners = [one for one in found if one[0].clear and one[0].value > 0]
-    if winners:
-        difference, entry, how = max(winners, key=lambda one: one[0].value)
-        return [f"{entry.name}, {how} beats {what}, by {points(difference)[1:]} points."]
-    if found and found[0][0].images < FEWEST_IMAGES:
-        return [f"{found[0][0].images} images are too few to compare with {what}."]
+    for kind, how in ((WITH_FREE, "as trained,"), (BOTH_ADAPTED, "with target statistics, too,")):
+        found = [(entry.comparisons[kind], entry) for entry in methods if kind in entry.comparisons]
+        if found and found[0][0].images < FEWEST_IMAGES:
+            return [f"{found[0][0].images} images are too few to compare with {what}."]
+        winners = [one for one in found if one[0].clear and one[0].value > 0]
+        if winners:
+            difference, entry = max(winners, key=lambda one: one[0].value)
+            return [f"{entry.name}, {how} beats {what}, by {points(difference)[1:]} points."]
     return [f"No method is shown to beat {what}."]
 
 

@@ -268,7 +268,7 @@ def recipe(lines: Sequence[Line]) -> str:
         f"weights at first: {_name(of['pretrain_path']) or 'random'}",
         *(["OHEM"] if of["ohem"] else []),
     ]
-    for record in (run.record() for run in runs):
+    for record in (run.record for run in runs):
         if record and record["training"]["target"]:
             words += _made(record)
             break
