@@ -15,14 +15,19 @@ from PIL import Image
 
 from datasets.catalog import Domain
 from datasets.check.check_data import check_data
+from datasets.options import ToyOptions
 from model.catalog import RECORDED
+from model.options import NetworkOptions
 from trainings.application import benchmark
 from trainings.application.export import export
+from trainings.application.options import DeploymentOptions, PictureOptions, PredictionOptions
 from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_cityscapes
+from trainings.options import EnsembleOptions, Settings, TrainingOptions
 from trainings.reproduction.demo import make_toy_data, recipe
+from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, users_steps
 from trainings.scoring.mbt import val_mbt
@@ -33,10 +38,10 @@ from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from utils import processes
-from utils.cli.action import Action
+from utils.cli.action import Action, settings_type
 from utils.cli.command_line import parse_settings
+from utils.cli.common import HardwareOptions, RunOptions
 from utils.cli.flags import PROGRAM
-from utils.cli.settings import ADAPTATION, DATA, HARDWARE, NETWORK, RUN, TRAINING, Settings
 from utils.cli.terminal import RED, Outlet, coloured, standard_streams
 from utils.errors import UserError
 from utils.signals import Stopped
@@ -63,27 +68,22 @@ ADVERSARIAL = Experiment(
     validation=Domain.CITYSCAPES,
     method=ADA,
     target=unlabelled_cityscapes,
-    adaptation=("discriminator", "disc_learning_rate", "adv_weight"),
 )
 FOURIER = Experiment(
     action="train_fda",
-    stem="fda{beta}",
+    stem="fda{fda_beta}",
     source=Domain.GTA5,
     validation=Domain.CITYSCAPES,
     method=FDA,
     target=unlabelled_cityscapes,
-    adaptation=("fda_beta", "ent_weight", "ent_eta"),
-    distinguishing=("fda_beta",),
 )
 SELF_TRAINING = Experiment(
     action="train_ssl_fda",
-    stem="ssl{round}_fda{beta}",
+    stem="ssl{ssl_round}_fda{fda_beta}",
     source=Domain.GTA5,
     validation=Domain.CITYSCAPES,
     method=SSLFDA,
     target=pseudo_labelled_cityscapes,
-    adaptation=("fda_beta", "ent_weight", "ent_eta", "ssl_round"),
-    distinguishing=("fda_beta", "ssl_round"),
 )
 
 TRAINING_FLAGS = (
@@ -119,19 +119,13 @@ GTA5_READ = ("source_resize", "gta5_val_fraction")
 
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", "discriminator", "disc_learning_rate", "adv_weight"),
-    *("fda_beta", "ent_weight", "ent_eta"),
+    *("clip_grad_norm", "ema_decay", *ADA.Options.own_flags(), *FDA.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 
 REPRODUCTION_FLAGS = (
     *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
     "save_keyword",
-)
-
-REPRODUCTION_READ = (
-    *(DATA, NETWORK, TRAINING, ADAPTATION, RUN, HARDWARE),
-    *("select", "bn_statistics", *VIEWS),
 )
 
 PRETRAINED = "--pretrain_path STDCNet813M_73.91.tar"
@@ -147,6 +141,8 @@ STEPS: list[Step] = [
 ]
 """The steps of `reproduce`, `demo` and `report`."""
 
+REPRODUCTION_READ = (Settings, *(step.experiment.method.Options for step in STEPS))
+
 
 def run_action(settings: Settings) -> None:
     """Run the action that the settings name."""
@@ -154,20 +150,25 @@ def run_action(settings: Settings) -> None:
 
 
 def training(
-    experiment: Experiment,
-    help: str,
-    *,
-    examples: Sequence[str] = (PRETRAINED,),
-    flags: Sequence[str] = (),
+    experiment: Experiment, help: str, *, examples: Sequence[str] = (PRETRAINED,)
 ) -> Action:
-    """The action of an experiment; `flags` are its own beside those of its method."""
+    """The action of an experiment."""
     of_gta5 = GTA5_READ if Domain.GTA5 in (experiment.source, experiment.validation) else ()
+    options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
         help,
-        flags=(*TRAINING_FLAGS, *experiment.adaptation, *flags),
+        flags=(*TRAINING_FLAGS, *options.own_flags()),
         examples=tuple(examples),
-        reads=(NETWORK, TRAINING, RUN, HARDWARE, *SAMPLES_READ, *of_gta5),
+        reads=(
+            NetworkOptions,
+            TrainingOptions,
+            options,
+            RunOptions,
+            HardwareOptions,
+            *SAMPLES_READ,
+            *of_gta5,
+        ),
         reads_to_score=(*SCORING_READ, *SEARCH_READ),
         resumes=True,
     )
@@ -180,7 +181,8 @@ ACTIONS: dict[str, Action] = {
         recipe,
         flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
         examples=("", "--seeds 1 2 3", "--num_epochs 2 --toy_train 8 --toy_val 4"),
-        reads=REPRODUCTION_READ,
+        options=(ReproductionOptions,),
+        reads=(*REPRODUCTION_READ, ToyOptions),
         resumes=True,
     ),
     "reproduce": Action(
@@ -189,6 +191,7 @@ ACTIONS: dict[str, Action] = {
         "and pictures",
         flags=("pretrain_path", "gta5_root", "cityscapes_root", *REPRODUCTION_FLAGS),
         examples=(f"{PRETRAINED} --dry_run", f"{PRETRAINED} --seeds 0 1 2"),
+        options=(ReproductionOptions,),
         reads=REPRODUCTION_READ,
         resumes=True,
     ),
@@ -198,6 +201,7 @@ ACTIONS: dict[str, Action] = {
         "where the data set is there)",
         flags=("save_model_path", "save_keyword", "cityscapes_root", "runs"),
         examples=("", "--save_keyword demo", "--runs checkpoints/*"),
+        options=(ReproductionOptions,),
     ),
     "make_toy_data": Action(
         make_toy_data,
@@ -245,7 +249,7 @@ ACTIONS: dict[str, Action] = {
         lambda explicit: {"ssl_round": 0},
         flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics"),
         examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
-        reads=(*SCORING_READ, *SEARCH_READ),
+        reads=(EnsembleOptions, *SCORING_READ, *SEARCH_READ),
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
@@ -262,14 +266,13 @@ ACTIONS: dict[str, Action] = {
         SELF_TRAINING,
         "self-training: FDA with those pseudo-labels",
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.01 --ssl_round 2"),
-        flags=("pseudo_label_path", "accept_pseudo_labels"),
     ),
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
         flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index"),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
-        reads=(*SCORING_READ, *SEARCH_READ),
+        reads=(EnsembleOptions, PictureOptions, *SCORING_READ, *SEARCH_READ),
     ),
     "predict": Action(
         predict,
@@ -281,7 +284,14 @@ ACTIONS: dict[str, Action] = {
             "--load_model_path runs/a/best.pth --input drive.mp4 --output masks",
         ),
         alone=True,
-        reads=(*NETWORK_READ, *VIEWS, "bn_statistics", "save_keyword"),
+        reads=(
+            PredictionOptions,
+            EnsembleOptions,
+            *NETWORK_READ,
+            *VIEWS,
+            "bn_statistics",
+            "save_keyword",
+        ),
         resumes=True,
     ),
     "benchmark": Action(
@@ -291,6 +301,7 @@ ACTIONS: dict[str, Action] = {
         flags=("sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
         examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
         alone=True,
+        options=(DeploymentOptions,),
         reads=(*NETWORK_READ, *STEP_READ, "load_model_path", "save_keyword"),
     ),
     "export": Action(
@@ -302,10 +313,13 @@ ACTIONS: dict[str, Action] = {
             "--load_model_path runs/a/best.pth --output network.pt2 --export_output logits",
         ),
         alone=True,
+        options=(DeploymentOptions, PredictionOptions),
         reads=(*NETWORK_READ, *VIEWS, "bn_statistics"),
     ),
 }
 
+FlatSettings = settings_type(ACTIONS)
+"""The settings of a command: every flag of every room and method."""
 
 OUT_OF_MEMORY = (
     "out of memory: lower --batch_size (2 at least in training), --image_size or --base_width"

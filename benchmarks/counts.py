@@ -38,11 +38,11 @@ from torch.utils.flop_counter import flop_registry
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.samples import Batch
+from main import FlatSettings as Settings
 from model.catalog import Design
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from utils import losses, upsampling
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.text import markdown
 
 FORMS = ("bands", "library", "fused")
@@ -205,7 +205,7 @@ def form_of_losses(form: str) -> Iterator[None]:
 
 def counted(kind: str, form: str, batch_size: int, size: tuple[int, int], width: int) -> Count:
     """A step of a method in bfloat16, the second one: the first one fills caches."""
-    settings = with_derived_defaults(Settings(fda_beta=0.05))
+    settings = Settings(fda_beta=0.05)
     with form_of_losses(form):
         method = METHODS[kind](Design(base_width=width).build(), settings)
         _set_channels_last(method)

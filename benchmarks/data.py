@@ -25,7 +25,7 @@ from datasets.catalog import Domain, TrainingFiles, labelled
 from datasets.loading.sets import training_samples
 from datasets.samples import SampleDataset, as_tv_tensors
 from datasets.toy_city import make_toy_city
-from utils.cli.settings import Settings, with_derived_defaults
+from main import FlatSettings as Settings
 from utils.transforms import AUGMENTATIONS, JointTransform, augmentation_codes
 
 SIZE = (1024, 2048)
@@ -54,12 +54,10 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         make_toy_city(folder, train=args.pairs, val=1, size=SIZE, seed=0)
-        settings = with_derived_defaults(
-            Settings(
-                cityscapes_root=folder / "Cityscapes",
-                cache_dir=Path("none"),
-                num_workers=0,
-            )
+        settings = Settings(
+            cityscapes_root=folder / "Cityscapes",
+            cache_dir=Path("none"),
+            num_workers=0,
         )
         files = labelled(Domain.CITYSCAPES, "train", settings)
         data = TrainingFiles(Domain.CITYSCAPES, files)

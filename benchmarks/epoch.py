@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from datasets.labels import LABEL_ID_TO_TRAIN_ID
 from datasets.samples import Batch, Sample
 from datasets.toy_city import make_toy_city
+from main import FlatSettings as Settings
 from model.catalog import Design
 from trainings.train_FDA import FDA
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.utils import bf16_instructions
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
@@ -65,7 +65,7 @@ def decoded(path: Path) -> Tensor:
 
 def plain_epochs(city: Path) -> tuple[list[float], float]:
     """Seconds of each epoch, and of the data alone."""
-    settings = with_derived_defaults(Settings(fda_beta=0.05))
+    settings = Settings(fda_beta=0.05)
     method = FDA(Design().build(), settings).train()
     optimizer = torch.optim.SGD(method.parameters(), lr=1e-3, momentum=0.9, foreach=False)
     loader = DataLoader(

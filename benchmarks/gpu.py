@@ -40,11 +40,12 @@ from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import training_samples
 from datasets.samples import Batch
 from datasets.toy_city import make_toy_city
+from main import FlatSettings as Settings
 from trainings.engine.loop import compile_parts, train_step
 from trainings.engine.state import TrainState
 from trainings.experiment import new_network, unlabelled_cityscapes
 from trainings.method import Method
-from utils.cli.settings import PRECISIONS, Settings, with_derived_defaults
+from utils.cli.common import PRECISIONS
 from utils.text import markdown
 from utils.utils import autocast, float32_products, resolve_precision, seed_everything
 
@@ -104,7 +105,7 @@ class Bench:
         places |= {"cityscapes_root": city / "Cityscapes", "cache_dir": self.work / "cache"}
         sizes = {"image_size": size, "source_resize": size, "base_width": args.width}
         recipe = {"batch_size": args.batch, "num_epochs": 1, "fda_beta": 0.05}
-        return with_derived_defaults(Settings(**{**places, **sizes, **recipe, **changes}))
+        return Settings(**{**places, **sizes, **recipe, **changes})
 
     def state(self, kind: str, precision: torch.dtype, settings: Settings) -> TrainState:
         """A method on the device, at its start."""

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.samples import Batch, Sample
+from main import FlatSettings as Settings
 from model.catalog import Design
 from model.network import Network
 from trainings.method import Method
@@ -31,11 +32,10 @@ from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.losses import robust_entropy
 from utils.utils import autocast, precision_name, resolve_precision
 
-SETTINGS = with_derived_defaults(Settings(fda_beta=0.05))
+SETTINGS = Settings(fda_beta=0.05)
 METHODS = {"supervised": Supervised, "fda": FDA, "ada": ADA, "ssl_fda": SSLFDA}
 
 
@@ -54,7 +54,7 @@ def plain_supervised(method: Supervised, batch: Batch) -> None:
 
 def plain_fda(method: FDA, batch: Batch) -> None:
     source, target = batch
-    stylised = torch_rfft(source.image, target.image, method.beta)
+    stylised = torch_rfft(source.image, target.image, method.options.fda_beta)
     loss, _ = plain_segmentation(method.network, stylised, source.label)
     entropy = robust_entropy(method.network.heads(target.image)[0], method.ent_eta)
     (loss + method.ent_weight * entropy).backward()
@@ -62,7 +62,7 @@ def plain_fda(method: FDA, batch: Batch) -> None:
 
 def plain_ssl_fda(method: SSLFDA, batch: Batch) -> None:
     source, target = batch
-    stylised = torch_rfft(source.image, target.image, method.beta)
+    stylised = torch_rfft(source.image, target.image, method.options.fda_beta)
     loss, _ = plain_segmentation(method.network, stylised, source.label)
     loss_target, main = plain_segmentation(method.network, target.image, target.label)
     entropy = robust_entropy(main, method.ent_eta)
@@ -77,7 +77,7 @@ def plain_ada(method: ADA, batch: Batch) -> None:
     loss.backward()
     p_target = enlarged(method.network.heads(target.image)[0], target.image.shape[-2:]).softmax(1)
     fooled = judge(p_target)
-    (method.adv_weight * bce(fooled, torch.zeros_like(fooled))).backward()
+    (method.options.adv_weight * bce(fooled, torch.zeros_like(fooled))).backward()
     judge.requires_grad_(True)
     for maps, label in ((main.detach().softmax(1), 0.0), (p_target.detach(), 1.0)):
         output = judge(maps)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from datasets.cityscapes import cityscapes_files, cityscapes_images
 from datasets.gta5 import gta5_files, left_out
+from datasets.options import DataSettings
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
-from utils.cli.settings import Settings
 from utils.transforms import STRETCH, Preparation
 from utils.utils import find_input
 
@@ -46,17 +46,17 @@ class TrainingFiles(NamedTuple):
     note: str = ""
 
 
-def root_of(domain: Domain, settings: Settings) -> Path:
+def root_of(domain: Domain, settings: DataSettings) -> Path:
     """Folder of a domain. Raises UserError where it is missing."""
     return find_input(named_root(domain, settings), f"{domain.value.lower()}_root")
 
 
-def named_root(domain: Domain, settings: Settings) -> Path:
+def named_root(domain: Domain, settings: DataSettings) -> Path:
     """Folder of a domain as the settings name it, whether it exists or not."""
     return settings.gta5_root if domain is Domain.GTA5 else settings.cityscapes_root
 
 
-def data_set(domain: Domain, settings: Settings) -> str:
+def data_set(domain: Domain, settings: DataSettings) -> str:
     """Return the name of the data set in a domain's folder: the domain's, or that of Toy City."""
     seed = drawn_from(root_of(domain, settings))
     if seed is None:
@@ -65,7 +65,7 @@ def data_set(domain: Domain, settings: Settings) -> str:
     return f"{city}, {LOOKS[domain]}"
 
 
-def labelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles]:
+def labelled(domain: Domain, split: str, settings: DataSettings) -> list[SampleFiles]:
     """The files of a split, "train" or "val"."""
     if domain is Domain.CITYSCAPES:
         return cityscapes_files(root_of(domain, settings), split)
@@ -75,7 +75,7 @@ def labelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles
     return gta5_files(root, split, settings.gta5_val_fraction)
 
 
-def unlabelled(domain: Domain, split: str, settings: Settings) -> list[SampleFiles]:
+def unlabelled(domain: Domain, split: str, settings: DataSettings) -> list[SampleFiles]:
     """The images of a split; their labels are not read, and Cityscapes' need not exist."""
     if domain is Domain.CITYSCAPES:
         return cityscapes_images(root_of(domain, settings), split)
@@ -88,12 +88,12 @@ def note_once(text: str) -> None:
     print(text)
 
 
-def resize_size(domain: Domain, settings: Settings) -> tuple[int, int]:
+def resize_size(domain: Domain, settings: DataSettings) -> tuple[int, int]:
     """Size that images are resized to, or to cover: (height, width)."""
     return settings.source_resize if domain is Domain.GTA5 else settings.image_size
 
 
-def preparation(domain: Domain, settings: Settings, *, resizes_label: bool) -> Preparation:
+def preparation(domain: Domain, settings: DataSettings, *, resizes_label: bool) -> Preparation:
     """How the images of a domain are resized, before they are cropped, if they are."""
     return Preparation(resize_size(domain, settings), resizes_label, STRETCHES[domain])
 

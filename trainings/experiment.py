@@ -10,7 +10,8 @@ from model.catalog import Design
 from model.network import Network
 from model.weights.loading import load_backbone, load_network
 from trainings.method import Method
-from utils.cli.settings import Settings, adaptation_fields
+from trainings.options import Settings
+from utils.cli.options import names_in
 from utils.utils import find_input
 
 
@@ -20,23 +21,25 @@ class Experiment:
 
     Attributes:
         action: the word after `--action`.
-        stem: what its runs are called by, as in `Settings.run_name`.
+        stem: what its runs are called by, as in `Settings.run_name`; the flags in it tell apart
+            runs that are searched for.
         source: the labelled domain it trains on.
         validation: the domain whose validation split scores it.
-        method: makes the method around a network.
+        method: the class of the method.
         target: finds the files of the domain it adapts to, if it does.
-        adaptation: the settings of adaptation that its method uses.
-        distinguishing: those of them that tell its runs apart.
     """
 
     action: str
     stem: str
     source: Domain
     validation: Domain
-    method: Callable[[Network, Settings], Method]
+    method: type[Method]
     target: Callable[[Settings], TrainingFiles] | None = None
-    adaptation: tuple[str, ...] = ()
-    distinguishing: tuple[str, ...] = ()
+
+    @property
+    def distinguishing(self) -> tuple[str, ...]:
+        """The flags that tell its runs apart."""
+        return names_in(self.stem)
 
     def wanted(self, settings: Settings) -> dict[str, Any]:
         """What a run's settings must hold to be this experiment's with these settings."""
@@ -44,23 +47,8 @@ class Experiment:
         return {"action": self.action, **chosen}
 
     def make_method(self, network: Network, settings: Settings) -> Method:
-        """The method around a network."""
-        return self.method(network, _Readable(settings, self))
-
-
-class _Readable:
-    """Settings of which an experiment reads those of adaptation that it has named: by the others
-    its runs are not told apart."""
-
-    def __init__(self, settings: Settings, experiment: Experiment):
-        self._settings, self._experiment = settings, experiment
-
-    def __getattr__(self, name: str) -> Any:
-        experiment = self._experiment
-        assert name not in adaptation_fields() or name in experiment.adaptation, (
-            f"the method of {experiment.action} reads {name}: name it in `adaptation`"
-        )
-        return getattr(self._settings, name)
+        """The method around a network, which reads no other flags than its own options."""
+        return self.method(network, self.method.Options.of(settings))
 
 
 def unlabelled_cityscapes(settings: Settings) -> TrainingFiles:

@@ -1,6 +1,7 @@
 """A training method: a module whose `forward` returns its weighted loss terms by name."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -8,7 +9,7 @@ from torch.optim import Optimizer
 from datasets.samples import Batch
 from model.network import Network
 from trainings.optimisers import network_optimizer
-from utils.cli.settings import Settings
+from trainings.options import MethodOptions
 
 Losses = dict[str, Tensor]
 """Weighted scalar terms; the loop minimises their sum."""
@@ -22,13 +23,17 @@ class Method(nn.Module):
     resumed and moved to the device with the method.
 
     Attributes:
+        Options: the dataclass of the flags that the method reads.
+        options: their values.
         network: the network that is validated and saved.
         observed: scalars of the latest forward that are logged and not minimised.
     """
 
-    def __init__(self, network: Network):
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+
+    def __init__(self, network: Network, options: MethodOptions):
         super().__init__()
-        self.network = network
+        self.network, self.options = network, options
         self.observed: dict[str, Tensor] = {}
 
     def forward(self, batch: Batch) -> Losses:
@@ -43,9 +48,9 @@ class Method(nn.Module):
         has is known on the device alone, and the weights are then those of before.
         """
 
-    def optimizers(self, settings: Settings) -> dict[str, Optimizer]:
+    def optimizers(self) -> dict[str, Optimizer]:
         """One optimiser per separately trained part, by name."""
-        return {"network": network_optimizer(self.network, settings)}
+        return {"network": network_optimizer(self.network, self.options)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """What is worth seeing of a batch, by name: images [3, H, W] of 0 to 255, of one size."""

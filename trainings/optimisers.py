@@ -8,7 +8,7 @@ from torch import Tensor, optim
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from model.network import Network
-from utils.cli.settings import Settings
+from trainings.options import StepOptions
 
 MOMENTUM = 0.9
 POLY_POWER = 0.9
@@ -18,16 +18,16 @@ MANY_STEPS = 1e6
 """After so many steps the factor 1 - 0.99^t of Adam's bias correction is 1."""
 
 
-def network_optimizer(network: Network, settings: Settings) -> Optimizer:
+def network_optimizer(network: Network, options: StepOptions) -> Optimizer:
     """The optimiser of `--optimizer`, heads at their own rate, norms and biases without decay."""
     groups = parameter_groups(
-        network, settings.learning_rate, settings.head_lr_mult, settings.weight_decay
+        network, options.learning_rate, options.head_lr_mult, options.weight_decay
     )
-    if settings.optimizer == "rmsprop":
+    if options.optimizer == "rmsprop":
         return RMSprop(groups)
-    if settings.optimizer == "sgd":
+    if options.optimizer == "sgd":
         return _with_momenta(SGD(groups, momentum=MOMENTUM, fused=True))
-    return {"adam": Adam, "adamw": AdamW}[settings.optimizer](groups, fused=True)
+    return {"adam": Adam, "adamw": AdamW}[options.optimizer](groups, fused=True)
 
 
 class RMSprop(optim.RMSprop):

@@ -14,6 +14,7 @@ Under float16 autocast w_adv joins the fooling term's gradient at phi's weights 
 utils/gradients.py.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch.nn.functional as F
@@ -26,7 +27,9 @@ from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
 from model.network import Network
 from trainings.method import Losses, Method
-from utils.cli.settings import Settings
+from trainings.options import MethodOptions
+from utils.cli.checks import above, at_least
+from utils.cli.options import flag
 from utils.gradients import call_with_scaled_weight_gradients, lift_of, scale_gradient
 from utils.losses import segmentation_loss
 from utils.upsampling import upsampled_softmax
@@ -37,19 +40,36 @@ COLLAPSED_ACCURACY, COLLAPSED_LOSS = 0.99, 0.02
 one has a loss of 0.2 to 0.5."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ADAOptions(MethodOptions):
+    """Flags of adversarial adaptation."""
+
+    discriminator: str = flag(
+        "conv",
+        "ADA: five convolutions, or light: the middle three depthwise-separable",
+        choices=("conv", "light"),
+    )
+    disc_learning_rate: float = flag(
+        1e-4, "ADA: learning rate of the discriminator's Adam", check=above(0)
+    )
+    adv_weight: float = flag(1e-3, "ADA: weight of the adversarial term", check=at_least(0))
+
+
 class ADA(Method):
-    def __init__(self, network: Network, settings: Settings):
-        super().__init__(network)
-        self.discriminator = Discriminator(NUM_CLASSES, settings.discriminator)
-        self.adv_weight = settings.adv_weight
-        self.ohem = settings.ohem
+    Options = ADAOptions
+    options: ADAOptions
+
+    def __init__(self, network: Network, options: ADAOptions):
+        super().__init__(network, options)
+        self.discriminator = Discriminator(NUM_CLASSES, options.discriminator)
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
         heads = self.network.heads(source.image)
         size = source.image.shape[-2:]
         p_source = upsampled_softmax(heads[0].detach(), size)
-        lift = lift_of(self.adv_weight, target.image.device)
+        weight = self.options.adv_weight
+        lift = lift_of(weight, target.image.device)
         logits_target = call_with_scaled_weight_gradients(
             self.network, "main_logits", target.image, 1 / lift
         )
@@ -64,16 +84,16 @@ class ADA(Method):
             "disc_accuracy_target": (d_target > 0).float().mean(),
         }
         return {
-            "seg_source": segmentation_loss(heads, source.label, ohem=self.ohem),
-            "adv_target": self.adv_weight * scale_gradient(_domain_loss(fooled, SOURCE), lift),
+            "seg_source": segmentation_loss(heads, source.label, ohem=self.options.ohem),
+            "adv_target": weight * scale_gradient(_domain_loss(fooled, SOURCE), lift),
             "disc_source": 0.5 * _domain_loss(d_source, SOURCE),
             "disc_target": 0.5 * _domain_loss(d_target, TARGET),
         }
 
-    def optimizers(self, settings: Settings) -> dict[str, Optimizer]:
-        rate = settings.disc_learning_rate
+    def optimizers(self) -> dict[str, Optimizer]:
+        rate = self.options.disc_learning_rate
         discriminator = Adam(self.discriminator.parameters(), lr=rate, betas=ADAM_BETAS, fused=True)
-        return {**super().optimizers(settings), "discriminator": discriminator}
+        return {**super().optimizers(), "discriminator": discriminator}
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:
         accuracy = min(means["disc_accuracy_source"], means["disc_accuracy_target"])

@@ -6,35 +6,66 @@ x_st is the source in the target's style as in FDA, pseudo_t comes from the ense
 before; the network starts afresh in every round.
 """
 
+import dataclasses
+from pathlib import Path
+
 from torch import Tensor
 
 from datasets.samples import Batch
-from model.network import Network
 from trainings.method import Losses, Method
-from trainings.train_FDA import transfer_pictures
-from utils.cli.settings import Settings
+from trainings.train_FDA import FDAOptions, transfer_pictures
+from utils.cli.checks import at_least
+from utils.cli.options import flag
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
 
 
+def number_in_name(ssl_round: int) -> str:
+    """Return a round as the names of runs have it: nothing for the first."""
+    return "" if ssl_round == 1 else str(ssl_round)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SSLFDAOptions(FDAOptions):
+    """Flags of FDA and of its self-training."""
+
+    ssl_round: int = flag(
+        1,
+        "round of self-training: generate_pseudo_labels makes its labels with the networks of the "
+        "round before (0 is FDA), train_ssl_fda trains on them, val_mbt scores it (its default: 0)",
+        check=at_least(0),
+        in_name=number_in_name,
+    )
+    pseudo_label_path: Path | None = flag(
+        None,
+        "folder of the pseudo-labels, made or trained on (default: pseudo_labels_<optimizer> under "
+        "--save_model_path, for later rounds with the round)",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+    accept_pseudo_labels: bool = flag(
+        False,
+        "train on pseudo-labels of another size, or whose checkpoints have changed since",
+        affects_result=False,
+    )
+
+
 class SSLFDA(Method):
-    def __init__(self, network: Network, settings: Settings):
-        super().__init__(network)
-        self.beta = settings.fda_beta
-        self.ent_weight, self.ent_eta = settings.ent_weight, settings.ent_eta
-        self.ohem = settings.ohem
+    Options = SSLFDAOptions
+    options: SSLFDAOptions
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
-        stylised = fourier_transfer(source.image, target.image, self.beta)
+        options = self.options
+        stylised = fourier_transfer(source.image, target.image, options.fda_beta)
         source_heads = self.network.heads(stylised)
         target_heads = self.network.heads(target.image)
-        entropy = robust_entropy(target_heads[0], self.ent_eta)
+        entropy = robust_entropy(target_heads[0], options.ent_eta)
         return {
-            "seg_source": segmentation_loss(source_heads, source.label, ohem=self.ohem),
-            "seg_target": segmentation_loss(target_heads, target.label, ohem=self.ohem),
-            "ent_target": self.ent_weight * entropy,
+            "seg_source": segmentation_loss(source_heads, source.label, ohem=options.ohem),
+            "seg_target": segmentation_loss(target_heads, target.label, ohem=options.ohem),
+            "ent_target": options.ent_weight * entropy,
         }
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        return transfer_pictures(batch, self.beta)
+        return transfer_pictures(batch, self.options.fda_beta)

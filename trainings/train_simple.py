@@ -4,18 +4,12 @@ L = sum over the three heads of CE(phi_head(x_s), y_s)
 """
 
 from datasets.samples import Batch
-from model.network import Network
 from trainings.method import Losses, Method
-from utils.cli.settings import Settings
 from utils.losses import segmentation_loss
 
 
 class Supervised(Method):
-    def __init__(self, network: Network, settings: Settings):
-        super().__init__(network)
-        self.ohem = settings.ohem
-
     def forward(self, batch: Batch) -> Losses:
         source = batch.source
         heads = self.network.heads(source.image)
-        return {"seg_source": segmentation_loss(heads, source.label, ohem=self.ohem)}
+        return {"seg_source": segmentation_loss(heads, source.label, ohem=self.options.ohem)}

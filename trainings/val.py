@@ -13,8 +13,8 @@ from datasets.samples import SampleDataset
 from model.deployment.folding import folded
 from model.ensemble import joint_scores
 from model.network import Network
+from trainings.options import Settings
 from utils import processes
-from utils.cli.settings import Settings
 from utils.metrics import ConfusionMatrix
 from utils.pictures.panels import PanelRow
 from utils.text import markdown

@@ -32,9 +32,11 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 
 def picture_iou(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Mean IoU of one picture, 0 to 1, over the classes in its truth or prediction; both are train
-    ids [H, W]. NaN where no pixel has a truth."""
+    ids [H, W]. Pixels that either ignores are left out; NaN where none is left."""
     matrix = ConfusionMatrix()
-    matrix.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+    scored = np.where(prediction == IGNORE, IGNORE, truth)
+    classes = np.where(scored == IGNORE, 0, prediction)
+    matrix.update(torch.from_numpy(classes), torch.from_numpy(scored))
     return matrix.mean_iou()
 
 

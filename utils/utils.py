@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 from utils import processes
-from utils.cli.settings import REPOSITORY
 from utils.cli.terminal import LogLines
+from utils.disk.files import REPOSITORY
 from utils.errors import UsageError, UserError, check_is_file
 
 LOG_FILE_INTERVAL = 15.0
@@ -216,6 +216,7 @@ def progress(items: Iterable, description: str, **options) -> tqdm:
     if not processes.is_first():
         options["disable"] = True
     sys.stdout.flush()  # in a log, what was printed before stands before
+    description = getattr(sys.stderr, "prefix", "") + description
     if sys.stderr.isatty():
         return tqdm(items, desc=description, dynamic_ncols=True, **options)
     lines = LogLines(sys.stderr)

@@ -25,12 +25,12 @@ from datasets.gta5 import found_gta5, gta5_files, left_out
 from datasets.labels import NUM_CLASSES
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
+from datasets.options import DataSettings
 from datasets.pairing import Found, doubled_sentence
 from datasets.reading import (
     LabelKind,
     nothing_scored,
 )
-from utils.cli.settings import Settings
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
@@ -40,7 +40,7 @@ NAME = "check_data"
 SPLITS = ("train", "val")
 
 
-def check_data(settings: Settings) -> None:
+def check_data(settings: DataSettings) -> None:
     """Reads both data sets, prints what they hold and writes it into `check_data.json`.
 
     Raises UserError with the number of problems where a training would not run.
@@ -67,7 +67,7 @@ def check_data(settings: Settings) -> None:
     print("training would run with these data")
 
 
-def _read_all(settings: Settings) -> "Report":
+def _read_all(settings: DataSettings) -> "Report":
     report, files = Report(), []
     for domain in Domain:
         with contextlib.suppress(UserError):  # a missing folder is a finding of its own
@@ -94,14 +94,14 @@ def _read_all(settings: Settings) -> "Report":
     return report
 
 
-def _find(domain: Domain, split: str, settings: Settings) -> Found:
+def _find(domain: Domain, split: str, settings: DataSettings) -> Found:
     root = root_of(domain, settings)
     if domain is Domain.GTA5:
         return found_gta5(root, split, settings.gta5_val_fraction)
     return found_cityscapes(root, split)
 
 
-def _ask_training(domain: Domain, settings: Settings) -> None:
+def _ask_training(domain: Domain, settings: DataSettings) -> None:
     """Raises the UserError with which a training on whole files would end: too few, mostly."""
     root = root_of(domain, settings)
     if domain is Domain.GTA5:
@@ -165,7 +165,7 @@ def _sample(name: str, image: Path | None, label: Path | None, domain: Domain, s
     return Files(Part(domain.value, split, city), image, label, kind)
 
 
-def _nothing_scored(report: "Report", domain: Domain, settings: Settings) -> Iterator[Finding]:
+def _nothing_scored(report: "Report", domain: Domain, settings: DataSettings) -> Iterator[Finding]:
     """Yield a problem for each split in whose labels no pixel is scored."""
     folder = named_root(domain, settings)
     for split, frequencies in report.frequencies.items():
@@ -175,7 +175,9 @@ def _nothing_scored(report: "Report", domain: Domain, settings: Settings) -> Ite
             yield Finding(Kind.NOTHING_SCORED, folder, sentence)
 
 
-def _other_proportions(report: "Report", domain: Domain, settings: Settings) -> Iterator[Finding]:
+def _other_proportions(
+    report: "Report", domain: Domain, settings: DataSettings
+) -> Iterator[Finding]:
     """A note for each split with images that `preparation` does not resize to its size."""
     folder = named_root(domain, settings)
     prepare = preparation(domain, settings, resizes_label=True)

@@ -10,7 +10,7 @@ from datasets.catalog import Domain, named_root
 from datasets.check.counts import Frequencies, Tally
 from datasets.check.findings import Files, Finding, Kind, Part, Reading, size_in_words
 from datasets.labels import CLASS_NAMES, IGNORE
-from utils.cli.settings import Settings
+from datasets.options import DataSettings
 from utils.errors import UserError
 from utils.text import markdown
 
@@ -45,7 +45,7 @@ class Report:
         self.note(data_set, [one for one in findings if one not in self.findings[data_set]])
 
     @contextlib.contextmanager
-    def noting(self, kind: Kind, domain: Domain, settings: Settings) -> Iterator[None]:
+    def noting(self, kind: Kind, domain: Domain, settings: DataSettings) -> Iterator[None]:
         """Makes a finding of a folder that cannot be used; once, whatever is looked for in it."""
         try:
             yield

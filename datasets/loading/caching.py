@@ -12,9 +12,9 @@ from torch.utils.data import Dataset, Subset
 
 from datasets.cache import FORMAT, READERS, CachedPairs, Pictures, PictureStore, digest_of
 from datasets.loading.batches import each_item
+from datasets.options import DataSettings
 from datasets.reading import LabelKind, SampleFiles, picture_size, read_label
 from datasets.samples import SampleDataset, as_tv_tensors
-from utils.cli.settings import Settings
 from utils.disk.lock import locked
 from utils.errors import UserError
 from utils.transforms import Preparation, Size
@@ -59,7 +59,7 @@ def attach_cache(
     samples: SampleDataset,
     preparation: Preparation,
     sizes: Sequence[Size],
-    settings: Settings,
+    settings: DataSettings,
     *,
     build: bool,
 ) -> None:
@@ -162,7 +162,7 @@ def _build(
     samples: SampleDataset,
     preparation: Preparation,
     stores: Sequence[PictureStore],
-    settings: Settings,
+    settings: DataSettings,
 ) -> bool:
     """Builds what is missing in the stores of images and labels; whether they are whole."""
     missing = [set(store.missing()) for store in stores]

@@ -6,16 +6,16 @@ from torchvision.transforms import v2
 
 from datasets.catalog import Domain, TrainingFiles, labelled, note_once, preparation, unlabelled
 from datasets.loading.caching import attach_cache, prepared_sizes
+from datasets.options import DataSettings
 from datasets.reading import check_scored
 from datasets.samples import SampleDataset
-from utils.cli.settings import Settings
 from utils.transforms import Preparation, Size, train_transform
 
 SKIP = "skip"
 """The `--on_bad_sample` that takes the next sample."""
 
 
-def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> SampleDataset:
+def training_samples(data: TrainingFiles, settings: DataSettings, stream: int) -> SampleDataset:
     """Raises UserError where no pixel of the labels is scored."""
     if data.note:
         print(data.note)
@@ -33,7 +33,9 @@ def training_samples(data: TrainingFiles, settings: Settings, stream: int) -> Sa
     return samples
 
 
-def validation_samples(domain: Domain, settings: Settings, *, often: bool = False) -> SampleDataset:
+def validation_samples(
+    domain: Domain, settings: DataSettings, *, often: bool = False
+) -> SampleDataset:
     """Whole images as `preparation` resizes them, labels at their own resolution; `often` is
     whether they are going to be read so often that a cache pays.
 
@@ -50,7 +52,9 @@ def validation_samples(domain: Domain, settings: Settings, *, often: bool = Fals
     return samples
 
 
-def unlabelled_samples(domain: Domain, settings: Settings, *, whole: bool = False) -> SampleDataset:
+def unlabelled_samples(
+    domain: Domain, settings: DataSettings, *, whole: bool = False
+) -> SampleDataset:
     """The training images as validation would see them, without labels. Unless they are to be
     `whole`, those of other proportions lose what is beyond the middle, so that all stack."""
     prepare = preparation(domain, settings, resizes_label=True)
@@ -61,7 +65,7 @@ def unlabelled_samples(domain: Domain, settings: Settings, *, whole: bool = Fals
     return samples
 
 
-def keeps_proportions(data: TrainingFiles, settings: Settings) -> bool:
+def keeps_proportions(data: TrainingFiles, settings: DataSettings) -> bool:
     """Whether pictures of a training keep their proportions, as its size would stretch them."""
     prepare = preparation(data.domain, settings, resizes_label=True)
     return _of_other_proportions(prepared_sizes(data.files, prepare), prepare) > 0
@@ -75,7 +79,7 @@ def _attach(
     samples: SampleDataset,
     domain: Domain,
     prepare: Preparation,
-    settings: Settings,
+    settings: DataSettings,
     *,
     build: bool,
 ) -> None:

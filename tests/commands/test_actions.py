@@ -18,12 +18,12 @@ from PIL import ImageDraw
 
 import main
 from datasets.labels import CLASS_NAMES
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from model.weights.loading import load_network
 from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5, run_main
 from tests.support.runs import ROOTS, make_toy
 from trainings.engine import loop
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST
 
 SECOND_ROW = "last_target_statistics"

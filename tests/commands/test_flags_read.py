@@ -1,8 +1,6 @@
 """Each action lists the flags that it reads; here it runs, and what it reads is recorded."""
 
-import dataclasses
 import sys
-from typing import ClassVar
 
 import pytest
 
@@ -10,36 +8,31 @@ import main
 from tests.support.helpers import make_cityscapes, make_gta5
 from utils.cli.action import EVERYWHERE
 from utils.cli.command_line import parse_settings
-from utils.cli.settings import Settings, setting_fields
+from utils.cli.options import Options, flags_of
 
-FIELDS = {field.name for field in setting_fields()}
-COPIES = {"replace", "_replace", "to_json", "derived_defaults", "with_derived_defaults"}
-"""Functions that read every field, or those that others follow from, only to copy them."""
-
-
-class Recorded(Settings):
-    """Settings that note which of the command's own values are read."""
-
-    own: ClassVar[dict] = {}
-    read: ClassVar[set] = set()
-
-    def __getattribute__(self, name):
-        value = super().__getattribute__(name)
-        if name in FIELDS and value == Recorded.own[name]:
-            frame = sys._getframe(1)
-            callers = {frame.f_code.co_name, frame.f_back.f_code.co_name}
-            if not callers & COPIES:
-                Recorded.read.add(name)
-        return value
+FIELDS = {field.name for field in flags_of(main.FlatSettings)}
+COPIES = {"replace", "_replace", "of", "values", "__post_init__"}
+"""Functions that read fields only to copy them, or to derive the defaults of others."""
 
 
 def read_by(action, *words):
-    """Run an action; return the names of the flags whose values it read."""
+    """Run an action; return the names of the flags whose values it read, from the settings or from
+    the options of a method."""
     settings = parse_settings(["--action", action, *map(str, words)], main.ACTIONS)
-    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    Recorded.own, Recorded.read = values, set()
-    main.ACTIONS[action].run(Recorded(**values))
-    return Recorded.read - set(EVERYWHERE)
+    own, read, plain = settings.values(), set(), Options.__getattribute__
+
+    def recorded(options, name):
+        value = plain(options, name)
+        if name in FIELDS and value == own[name]:
+            frame = sys._getframe(1)
+            if not {frame.f_code.co_name, frame.f_back.f_code.co_name} & COPIES:
+                read.add(name)
+        return value
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Options, "__getattribute__", recorded)
+        main.ACTIONS[action].run(settings)
+    return read - set(EVERYWHERE)
 
 
 ROOTS = (

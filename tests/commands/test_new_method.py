@@ -16,6 +16,13 @@ ROOMS = ("datasets", "model", "trainings", "utils")
 ACTIONS, STEPS = "ACTIONS: dict[str, Action] = {\n", "STEPS: list[Step] = [\n"
 
 
+def python(folder, *words):
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_a_method_is_one_file_and_an_entry_of_each_table(tmp_path):
     page = (ROOT / "docs" / "extend.md").read_text()
     section = page[page.index("## Adding a method") :]
@@ -34,11 +41,12 @@ def test_a_method_is_one_file_and_an_entry_of_each_table(tmp_path):
     make_cityscapes(tmp_path / "Cityscapes")
 
     def run(*words):
-        command = [sys.executable, str(copy / "main.py"), "--action", *words]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return python(tmp_path, str(copy / "main.py"), "--action", *words)
 
+    assert "  --minent_weight X" in run("train_minent", "--help")
+    assert "  --minent_weight X" in run("train_minent", "--help", "adaptation")
+    page = python(copy, "-m", "utils.cli.flags_page")
+    assert "| `--minent_weight X` | MinEnt: weight of the entropy (default: 0.001) |" in page
     short = ("--num_epochs", "1", *TINY)
     plan = run(
         "reproduce", "--configs", "config2", "--save_model_path", "runs", *short, "--dry_run"
@@ -52,10 +60,13 @@ def test_a_method_is_one_file_and_an_entry_of_each_table(tmp_path):
         "config2",
         "--save_model_path",
         "runs/reproduce/config2/seed0",
+        "--minent_weight",
+        "0.002",
         *short,
     )
     trained = tmp_path / "runs" / "reproduce" / folder
     assert json.loads((trained / "scores.json").read_text())["training"]["target"] == "Cityscapes"
+    assert json.loads((trained / "settings.json").read_text())["minent_weight"] == 0.002
     with (trained / "history.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["seg_source"]) > 0 and 0 < float(row["ent_target"]) < 0.005

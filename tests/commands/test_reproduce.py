@@ -22,7 +22,6 @@ from trainings.reproduction.results import KINDS
 from trainings.scoring import record
 from trainings.scoring.record import find_scores
 from utils.cli.command_line import parse_settings
-from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
 
 TOY = ("--toy_train", "4", "--toy_val", "3", "--toy_size", "64", "96")
@@ -665,7 +664,7 @@ def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
     words += ["--base_width", "8", "--num_workers", "0", "--num_epochs", "1"]
     assert main.main(words) == 0
     output = capsys.readouterr().out
-    assert "demo 1/11" in output and "demo 11/11" in output
+    assert " 1/11  1.A Supervised" in output and "11/11  3.C SSL-FDA 0.05" in output
     folder = work / "runs" / "demo"
     rows = markdown_rows(folder / "results.md", "# demo")
     one_beta = [line for line in LINES if "SSL-FDA" not in line[1] or line[2] == "0.05"]
@@ -716,5 +715,5 @@ def test_a_step_is_done_again_once_what_it_was_made_from_is_newer():
         for number, one in enumerate((training, scoring))
     ]
     for _ in range(2):
-        carry_out(plan, lambda run: run(), Settings(action="reproduce"))
+        carry_out(plan, lambda run: run(), "reproduce")
     assert ran == ["train", "score"]

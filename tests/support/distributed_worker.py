@@ -17,6 +17,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch, Sample
+from main import FlatSettings as Settings
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests.support.methods import Taught
@@ -28,7 +29,6 @@ from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from utils import processes
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 
 METHODS = {"simple": Supervised, "ada": ADA, "fda": FDA, "ssl_fda": SSLFDA}
@@ -45,9 +45,7 @@ def train(
 ) -> dict[str, Any]:
     """Weights and the last step's scalars after some steps with batch norm in evaluation mode."""
     torch.manual_seed(0)
-    settings = with_derived_defaults(
-        Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=0.5)
-    )
+    settings = Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=0.5)
     method = {**METHODS, TAUGHT: Taught}[kind](BiSeNet(base=8), settings)
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -77,7 +75,7 @@ def adversarial_gradient(discriminator: str, passes: int, precision: torch.dtype
     """The gradient of a step of ADA for a network of full width. No source pixel has a label, so
     that the adversarial term alone reaches the network."""
     torch.manual_seed(0)
-    settings = with_derived_defaults(Settings(num_epochs=1, discriminator=discriminator))
+    settings = Settings(num_epochs=1, discriminator=discriminator)
     method = ADA(BiSeNet(), settings).eval()  # norms of two images are not those of four
     state = Recorded(method, settings, steps_per_epoch=STEPS, scale_loss=False)
     batch = global_batch(0, ignored=False)
@@ -89,7 +87,7 @@ def adversarial_gradient(discriminator: str, passes: int, precision: torch.dtype
 def teach() -> dict[str, Any]:
     """The names of the parameters whose gradients two processes average, and each one's teacher."""
     torch.manual_seed(0)
-    settings = with_derived_defaults(Settings(num_epochs=1))
+    settings = Settings(num_epochs=1)
     method = synchronised(Taught(BiSeNet(base=8), settings)).train()
     state = TrainState(method, settings, steps_per_epoch=STEPS, scale_loss=False)
     model = processes.averaging(method)

@@ -13,12 +13,12 @@ import torch
 
 from datasets.loading.batches import to_device
 from datasets.samples import Batch
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.distributed_worker import METHODS, global_batch, own_parts
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from utils import processes
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 from utils.utils import float32_products
 
@@ -30,7 +30,7 @@ def started(
 ) -> tuple[TrainState, Callable[[list[Batch]], dict[str, torch.Tensor]]]:
     """A training of a method on a device, and what makes a step of it."""
     torch.manual_seed(0)
-    settings = with_derived_defaults(Settings(**RECIPE, **changes))
+    settings = Settings(**RECIPE, **changes)
     method = METHODS[kind](BiSeNet(base=width), settings)
     method = method.to(device, memory_format=torch.channels_last).train()
     method = synchronised(method)

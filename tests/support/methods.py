@@ -8,7 +8,7 @@ from datasets.samples import Batch
 from model.average import MovingAverage
 from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
-from utils.cli.settings import Settings
+from trainings.options import MethodOptions
 from utils.losses import segmentation_loss
 
 
@@ -39,8 +39,8 @@ class Killable(Method):
 class Taught(Killable):
     """L = CE(phi(x_s), y_s) + mean |phi(x_t) - T(x_t)|^2, with T the moving average of phi."""
 
-    def __init__(self, network: BiSeNet, settings: Settings):
-        super().__init__(network)
+    def __init__(self, network: BiSeNet, options: MethodOptions):
+        super().__init__(network, options)
         self.teacher = MovingAverage(network, decay=0.75, batch_statistics=True)
 
     def losses(self, batch: Batch) -> Losses:
@@ -59,9 +59,6 @@ class Taught(Killable):
 
 class Drawing(Killable):
     """L = CE(phi(x_s + n), y_s), with n noise of the batch's generator, up to 9 grey levels."""
-
-    def __init__(self, network: BiSeNet, settings: Settings):
-        super().__init__(network)
 
     def losses(self, batch: Batch) -> Losses:
         image = batch.source.image.float()

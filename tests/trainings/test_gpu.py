@@ -9,11 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.fake_cuda import fake_cuda
 from datasets.samples import Batch, Sample
+from main import FlatSettings as Settings
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from trainings.engine.health import Health
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
+from trainings.options import OPTIMIZERS
 from trainings.scoring.pseudo_labels import predict
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
@@ -21,7 +23,6 @@ from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from trainings.val import Views
 from utils import processes
-from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
 from utils.shared_norm import synchronised
 from utils.utils import autocast
 
@@ -51,7 +52,7 @@ def sample() -> Sample:
 @pytest.mark.parametrize("ohem", [False, True])
 @pytest.mark.parametrize("method", [Supervised, ADA, FDA, SSLFDA])
 def test_the_losses_of_a_method_stay_on_the_gpu(method, ohem, precision, gpu):
-    settings = with_derived_defaults(Settings(optimizer="adam", fda_beta=0.05, ohem=ohem))
+    settings = Settings(optimizer="adam", fda_beta=0.05, ohem=ohem)
     made = method(BiSeNet(base=8), settings).train()
     with autocast(gpu, precision):
         losses = made(Batch(sample(), sample()))
@@ -106,7 +107,7 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
     chosen = Settings(
         optimizer=optimizer, fda_beta=0.05, ema_decay=0.5, clip_grad_norm=clip, num_epochs=1
     )
-    settings = with_derived_defaults(chosen)
+    settings = chosen
     made = synchronised(method(BiSeNet(base=8), settings)).train()
     state = TrainState(made, settings, steps_per_epoch=9, scale_loss=True)
     assert state.scaler.is_enabled()

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import main
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support import gpu_worker
 from tests.support.distributed_worker import METHODS, global_batch
 from tests.support.helpers import MAIN, TINY, run_main
 from tests.support.runs import OFTEN, ROOTS, TORCHRUN, fda_command, make_toy, signalled
-from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
+from trainings.options import OPTIMIZERS
 from utils.disk.run_folder import LATEST
 from utils.utils import autocast, float32_products
 
@@ -42,7 +43,7 @@ def gradients(kind: str, device: torch.device, name: str, *, statistics: str) ->
     float32 can be compared with them.
     """
     torch.manual_seed(0)
-    settings = with_derived_defaults(Settings(**gpu_worker.RECIPE))
+    settings = Settings(**gpu_worker.RECIPE)
     method = METHODS[kind](BiSeNet(), settings).to(device, memory_format=torch.channels_last)
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):

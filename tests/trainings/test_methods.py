@@ -1,7 +1,6 @@
 """The adaptation methods' equations."""
 
 import copy
-import dataclasses
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 import main
 from datasets.labels import IGNORE
 from datasets.samples import Batch, Sample
+from main import FlatSettings as Settings
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests.support import distributed_worker
@@ -18,13 +18,12 @@ from trainings.engine.loop import compile_parts
 from trainings.train_ADA import ADA
 from trainings.train_FDA import FDA
 from trainings.train_SSL_FDA import SSLFDA
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
 from utils.upsampling import upsampled_softmax
 from utils.utils import autocast
 
-SETTINGS = with_derived_defaults(Settings(optimizer="adam", adv_weight=0.5, fda_beta=0.05))
+SETTINGS = Settings(optimizer="adam", adv_weight=0.5, fda_beta=0.05)
 
 
 def sample(seed: int, size=(64, 96)) -> Sample:
@@ -80,7 +79,7 @@ def test_ada_in_float16_keeps_the_gradient_that_fools_the_discriminator(kind):
     """At a loss scale of 2^12, in the one backward of all terms; without labels that gradient is
     all that the network gets. Scaled down to 8 images of 512x1024, whose means are over 4096
     patches."""
-    settings = with_derived_defaults(Settings(discriminator=kind))
+    settings = Settings(discriminator=kind)
     source, target = (crowd(seed) for seed in (1, 2))
     batch = Batch(source._replace(label=torch.full_like(source.label, IGNORE)), target)
     scale = 2**12 * (8 * 2 * 2) / 4096
@@ -158,8 +157,8 @@ def test_ada_accuracy_is_the_share_of_patches_told_right():
 
 def test_ada_the_discriminators_optimiser_is_adam_whatever_the_networks_is():
     for optimizer in ("sgd", "adamw", "rmsprop"):
-        settings = with_derived_defaults(Settings(optimizer=optimizer))
-        made = tiny(ADA, settings).optimizers(settings)
+        settings = Settings(optimizer=optimizer)
+        made = tiny(ADA, settings).optimizers()
         (group,) = made["discriminator"].param_groups
         assert type(made["discriminator"]) is torch.optim.Adam
         assert (group["lr"], group["betas"]) == (1e-4, (0.9, 0.99))
@@ -216,12 +215,12 @@ def test_ssl_trains_on_where_no_pixel_has_a_pseudo_label():
     assert found["network.cp.backbone.features.0.conv.weight"].any()
 
 
-def test_a_method_reads_the_settings_of_adaptation_that_its_runs_are_compared_by():
+def test_a_method_reads_no_flag_of_another_method():
     """Else the same command with another value would answer that the run is finished."""
-    assert main.FOURIER.make_method(BiSeNet(base=8), SETTINGS).beta == 0.05
-    careless = dataclasses.replace(main.FOURIER, adaptation=("fda_beta", "ent_eta"))
-    with pytest.raises(AssertionError, match="train_fda reads ent_weight: name it"):
-        careless.make_method(BiSeNet(base=8), SETTINGS)
+    options = main.FOURIER.make_method(BiSeNet(base=8), SETTINGS).options
+    assert (options.fda_beta, options.optimizer) == (0.05, "adam")
+    for name in ("adv_weight", "ssl_round", "num_epochs"):
+        assert not hasattr(options, name)
 
 
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA])
@@ -229,7 +228,7 @@ def test_ohem_reaches_every_segmentation_term(method):
     """With a confident network, whose easy pixels are left out of the mean."""
 
     def losses(ohem: bool):
-        settings = with_derived_defaults(Settings(optimizer="adam", fda_beta=0.05, ohem=ohem))
+        settings = Settings(optimizer="adam", fda_beta=0.05, ohem=ohem)
         made = tiny(method, settings)
         for head in (made.network.conv_out, made.network.conv_out16, made.network.conv_out32):
             head.conv_out.weight.data *= 100

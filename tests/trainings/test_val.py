@@ -6,6 +6,7 @@ from tqdm import tqdm
 
 from datasets.gta5 import gta5_files
 from datasets.samples import SampleDataset
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_gta5
 from trainings import val
@@ -17,12 +18,11 @@ from trainings.val import (
     scored_on,
     scores_table,
 )
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.metrics import ConfusionMatrix
 from utils.transforms import Preparation
 from utils.upsampling import upsample
 
-SETTINGS = with_derived_defaults(Settings(precision="fp32", batch_size=3, num_workers=0))
+SETTINGS = Settings(precision="fp32", batch_size=3, num_workers=0)
 CPU = torch.device("cpu")
 
 

@@ -16,10 +16,10 @@ from datasets.loading.batches import scaled_batches
 from datasets.loading.sets import validation_samples
 from datasets.reading import LabelKind, SampleFiles
 from datasets.samples import SampleDataset
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import TINY, enlarge_by, label_ids, make_cityscapes, picture, save
 from trainings.val import evaluate, evaluate_each
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.metrics import ConfusionMatrix
 from utils.transforms import resize
 from utils.upsampling import upsampled_mean_max
@@ -36,14 +36,12 @@ def settings(tmp_path):
         name = f"ulm/ulm_{index:06d}_000019"
         save(picture(index, size), root / "leftImg8bit/val" / f"{name}_leftImg8bit.png")
         save(label_ids(index, size), root / "gtFine/val" / f"{name}_gtFine_labelIds.png")
-    return with_derived_defaults(
-        Settings(
-            cityscapes_root=root,
-            image_size=(64, 96),
-            precision="fp32",
-            batch_size=3,
-            num_workers=0,
-        )
+    return Settings(
+        cityscapes_root=root,
+        image_size=(64, 96),
+        precision="fp32",
+        batch_size=3,
+        num_workers=0,
     )
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from datasets.catalog import Domain
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import MAIN
 from trainings.application.benchmark import benchmark
 from trainings.scoring.checkpoints import load_checkpoints
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UsageError
 from utils.processes import usable_cores
 from utils.utils import (
@@ -124,7 +124,7 @@ def test_whatever_computes_in_slow_bf16_says_so_first(card, use, tmp_path, capsy
     path = tmp_path / "network.pth"
     torch.save(BiSeNet(base=8).state_dict(), path)
     words = {"precision": "bf16", "precisions": ("fp32", "bf16"), "base_width": 8}
-    settings = with_derived_defaults(Settings(**words, save_model_path=tmp_path))
+    settings = Settings(**words, save_model_path=tmp_path)
     with pytest.raises((AssertionError, RuntimeError)):  # there is no card
         use(path, settings)
     assert capsys.readouterr().out.count("has no instructions for bf16") == 1

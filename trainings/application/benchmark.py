@@ -20,9 +20,10 @@ from model.deployment.folding import folded
 from model.deployment.runtimes import Runtime, is_installed, onnx_runtime, openvino, require
 from model.network import WHITE, Network
 from model.weights.loading import load_network
+from trainings.application.options import DeploymentOptions
 from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
-from utils.cli.settings import Settings
+from trainings.options import Settings
 from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
@@ -101,7 +102,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     """
     device = resolve_device(settings.device)
     check_batch_size(settings.batch_size, 1, settings.batch_size)
-    for precision in settings.precisions:
+    for precision in DeploymentOptions.of(settings).precisions:
         if note := slow_precision(precision, device):
             print(note)
     seed_everything(settings.seed)
@@ -143,13 +144,14 @@ def _network(settings: Settings) -> Network:
 
 
 def _sizes(settings: Settings) -> list[Size]:
-    if not settings.sizes:
-        return [settings.image_size]
-    return [tuple(map(int, word.split("x"))) for word in dict.fromkeys(settings.sizes)]
+    if words := DeploymentOptions.of(settings).sizes:
+        return [tuple(map(int, word.split("x"))) for word in dict.fromkeys(words)]
+    return [settings.image_size]
 
 
 def _precisions(settings: Settings, device: torch.device) -> list[str]:
-    return list(dict.fromkeys(settings.precisions or ("fp32", _precision("auto", device))))
+    named = DeploymentOptions.of(settings).precisions
+    return list(dict.fromkeys(named or ("fp32", _precision("auto", device))))
 
 
 def _precision(name: str, device: torch.device) -> str:
@@ -160,7 +162,7 @@ def _precision(name: str, device: torch.device) -> str:
 
 def _backends(settings: Settings) -> list[str]:
     usual = [name for name, packages in RUNTIMES.items() if all(map(is_installed, packages))]
-    return list(dict.fromkeys(settings.backends or ("eager", *usual)))
+    return list(dict.fromkeys(DeploymentOptions.of(settings).backends or ("eager", *usual)))
 
 
 def _package_versions() -> dict[str, str]:

@@ -33,10 +33,11 @@ from model.deployment.runtimes import (
     torch_export,
 )
 from model.network import Network
+from trainings.application.options import DeploymentOptions, PredictionOptions
+from trainings.options import Settings
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.record import refuse_views
 from trainings.scoring.trained import as_trained
-from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
@@ -93,11 +94,12 @@ def export(settings: Settings) -> None:
         require("--action export", "onnx", "onnxscript", "onnxruntime")
     (network,) = load_checkpoints([checkpoint], Domain.CITYSCAPES, settings)
     network = network.to("cpu", memory_format=torch.contiguous_format)
-    deployed = Deployed(network, settings.export_output)
+    output = DeploymentOptions.of(settings).export_output
+    deployed = Deployed(network, output)
     print(f"exporting to {path.suffix}, which takes a while", flush=True)
     content = _writer(path)(deployed, _metadata(checkpoint, settings))
     batches = _batches(_pictures(settings), settings.image_size)
-    _verify(_runtimes(path.suffix, content), network, batches, settings.export_output)
+    _verify(_runtimes(path.suffix, content), network, batches, output)
     RunFolder(path.parent, "output").write_bytes(path.name, content)
     print(
         f"{path} ({len(content) / 1e6:.1f} MB): {IMAGE}, uint8 RGB [batch, 3, height, width] -> "
@@ -113,7 +115,7 @@ def _paths(settings: Settings) -> tuple[Path, Path]:
             "checkpoints/ada_sgd_noaug/best.pth"
         )
     checkpoint = find_input(settings.load_model_path, "load_model_path")
-    path = settings.output or checkpoint.with_suffix(ONNX)
+    path = PredictionOptions.of(settings).output or checkpoint.with_suffix(ONNX)
     if path.suffix not in (ONNX, PT2):
         raise UsageError(f"argument --output: {path} must end in {ONNX} or {PT2}")
     return checkpoint, path
@@ -124,9 +126,10 @@ def _writer(path: Path) -> Callable[[Deployed, Mapping[str, str]], bytes]:
 
 
 def _output_in_words(settings: Settings) -> str:
-    if settings.export_output == CLASSES:
+    output = DeploymentOptions.of(settings).export_output
+    if output == CLASSES:
         return f"{CLASSES}, uint8 [batch, height, width]"
-    return f"{settings.export_output}, float32 [batch, {NUM_CLASSES}, height, width]"
+    return f"{output}, float32 [batch, {NUM_CLASSES}, height, width]"
 
 
 def _metadata(checkpoint: Path, settings: Settings) -> dict[str, str]:

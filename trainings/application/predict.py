@@ -33,17 +33,18 @@ from datasets.loading.batches import each_item
 from datasets.reading import read_image
 from model.ensemble import joint_scores
 from model.weights.loading import load_network
+from trainings.application.options import PredictionOptions
 from trainings.application.video import VideoReader, check_video_support, video_writer
 from trainings.experiment import new_network
+from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.scoring.provenance import comparable, differences, made_with
 from trainings.scoring.record import refuse_views
 from trainings.scoring.runs import find_runs, selected
 from trainings.scoring.trained import as_trained, trained_with
 from utils.background import Background
-from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions
-from utils.disk.provenance import comparable, differences, made_with
 from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import overlay
@@ -93,7 +94,7 @@ def predict(settings: Settings) -> None:
     if not folder.path.exists():  # a command that cannot work leaves no folder behind
         for checkpoint in checkpoints:
             load_network(new_network(as_trained(settings, checkpoint)), checkpoint)
-    usual = settings.image_size == trained_with(checkpoints[0]).get("image_size")
+    usual = settings.image_size == trained_with(checkpoints[0], settings).get("image_size")
     size = "x".join(map(str, settings.image_size))
     print(
         f"predicting at {size}{', as trained' if usual else ''}; pictures of "
@@ -110,11 +111,12 @@ def predict(settings: Settings) -> None:
 
 def _checkpoints(settings: Settings) -> tuple[Path, ...]:
     """Those that are named. Raises UsageError where none is, with the runs there are."""
-    if settings.load_model_path and settings.mbt_checkpoints:
+    ensemble = EnsembleOptions.of(settings).mbt_checkpoints
+    if settings.load_model_path and ensemble:
         raise UsageError("--load_model_path and --mbt_checkpoints: name one network or an ensemble")
     if settings.load_model_path:
         return (find_input(settings.load_model_path, "load_model_path"),)
-    if not settings.mbt_checkpoints:
+    if not ensemble:
         found = [
             str(folder / selected(settings)) for folder in find_runs(settings, {}, alike=False)
         ]
@@ -123,27 +125,26 @@ def _checkpoints(settings: Settings) -> tuple[Path, ...]:
             "argument --load_model_path: predict needs a checkpoint, or those of an ensemble with "
             f"--mbt_checkpoints{runs}"
         )
-    return tuple(find_input(path, "mbt_checkpoints") for path in settings.mbt_checkpoints)
+    return tuple(find_input(path, "mbt_checkpoints") for path in ensemble)
 
 
 def _input(settings: Settings) -> Path:
-    if settings.input is None:
+    named = PredictionOptions.of(settings).input
+    if named is None:
         raise UsageError(
             "argument --input: predict needs an image, a folder, a quoted glob or a video"
         )
-    if str(settings.input).startswith(("http:/", "https:/")):
-        raise UsageError(
-            f"argument --input: {settings.input}: addresses are not fetched: download it first"
-        )
-    path = settings.input if is_glob(settings.input) else find_input(settings.input, "input")
+    if str(named).startswith(("http:/", "https:/")):
+        raise UsageError(f"argument --input: {named}: addresses are not fetched: download it first")
+    path = named if is_glob(named) else find_input(named, "input")
     if is_video(path):
         check_video_support(path)
     return Path(os.path.abspath(path))  # noqa: PTH100 - folds `..`, and keeps the names of links
 
 
 def _output(checkpoints: Sequence[Path], path: Path, settings: Settings) -> Path:
-    if settings.output:
-        return settings.output
+    if output := PredictionOptions.of(settings).output:
+        return output
     runs = [
         own.name if checkpoint.name == BEST else f"{own.name}_{checkpoint.stem}"
         for checkpoint in checkpoints

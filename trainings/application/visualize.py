@@ -13,14 +13,15 @@ import numpy as np
 from datasets.catalog import Domain, data_set
 from datasets.loading.sets import validation_samples
 from datasets.samples import SampleDataset
+from trainings.application.options import PictureOptions
 from trainings.experiment import Experiment
+from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
 from trainings.scoring.runs import find_runs, selected
 from trainings.scoring.trained import as_trained
 from trainings.val import Evaluation, evaluate_each, in_percent, scored_on, scores_table
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel
@@ -48,9 +49,10 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     _refuse_training(predictors, settings)
     targets = [_place(predictor, settings) for predictor in predictors]  # refuses before drawing
     samples = validation_samples(Domain.CITYSCAPES, settings)
-    if settings.picture_index >= len(samples):
+    index = PictureOptions.of(settings).picture_index
+    if index >= len(samples):
         raise UsageError(
-            f"argument --picture_index: {settings.picture_index} is not below the {len(samples)} "
+            f"argument --picture_index: {index} is not below the {len(samples)} "
             "images of the validation split"
         )
     loaded = load_predictors(predictors, Domain.CITYSCAPES, settings, doing="drawn")
@@ -120,14 +122,14 @@ def _compare(
 
 def named_predictors(settings: Settings) -> list[Predictor]:
     """What the command names: a checkpoint, checkpoints to compare, the members of an ensemble."""
-    named = [find_input(path, "compare") for path in settings.compare]
+    named = [find_input(path, "compare") for path in PictureOptions.of(settings).compare]
     if settings.load_model_path:
         named.insert(0, find_input(settings.load_model_path, "load_model_path"))
     predictors = [single(path) for path in named]
     if len({predictor.title for predictor in predictors}) < len(predictors):
         predictors = [Predictor(str(path), (path,)) for path in named]
-    if settings.mbt_checkpoints:
-        members = [find_input(path, "mbt_checkpoints") for path in settings.mbt_checkpoints]
+    if ensemble := EnsembleOptions.of(settings).mbt_checkpoints:
+        members = [find_input(path, "mbt_checkpoints") for path in ensemble]
         predictors.append(Predictor(ENSEMBLE, tuple(members)))
     return predictors
 
@@ -200,7 +202,7 @@ def telling_images(accuracy: Sequence[float], settings: Settings) -> dict[str, l
         key=lambda place: accuracy[place],
     )
     return {
-        "fixed": [settings.picture_index],
+        "fixed": [PictureOptions.of(settings).picture_index],
         "random": [int(np.random.default_rng(settings.seed).integers(len(accuracy)))],
         "worst": order[:EXTREMES],
         "best": order[::-1][:EXTREMES],
@@ -252,7 +254,8 @@ def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
 def _compared(first: Predictor, settings: Settings) -> str:
     """What tells a sheet of these checkpoints from that of every run's best; its size is compared
     with that of the first one's run."""
-    named = (settings.load_model_path, *settings.compare, *settings.mbt_checkpoints)
+    ensemble = EnsembleOptions.of(settings).mbt_checkpoints
+    named = (settings.load_model_path, *PictureOptions.of(settings).compare, *ensemble)
     names = "_".join(f"{p.resolve().parent.name}_{p.stem}" for p in named if p)
     if not names:
         names = "" if settings.select == "best" else settings.select

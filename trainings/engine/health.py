@@ -11,8 +11,8 @@ from torch import Tensor
 
 from datasets.samples import Batch
 from trainings.engine.state import TrainState
+from trainings.options import Settings
 from utils import processes
-from utils.cli.settings import Settings
 from utils.errors import UserError
 from utils.utils import precision_name
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from utils.cli.settings import Settings
+from trainings.options import Settings
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from trainings.engine.health import Health, Waits, fetched
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import class_curves, show_pictures
 from trainings.method import Method
+from trainings.options import Settings
 from trainings.val import Evaluation, print_scores
 from utils import processes
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, RunFolder
 from utils.errors import UserError
 from utils.pictures.panels import panel

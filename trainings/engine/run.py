@@ -22,12 +22,12 @@ from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import conclude, introduce
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
+from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
 from trainings.val import Evaluation, evaluate, print_scores, scored_on
 from utils import processes
-from utils.cli.settings import Settings
 from utils.disk.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
 from utils.errors import UserError
 from utils.shared_norm import synchronised
@@ -68,7 +68,7 @@ def train(experiment: Experiment, settings: Settings) -> None:
     if note := slow_precision(settings.precision, device):
         print(note)
     source, target, inputs = _inputs(experiment, settings)
-    if run.finished(settings, inputs, adaptation=experiment.adaptation):
+    if run.finished(settings, inputs, adaptation=experiment.method.Options.own_flags()):
         _print_finished(run)
         return
     if target and target.problem:
@@ -88,7 +88,7 @@ def is_trained(experiment: Experiment, settings: Settings) -> bool:
     if not run.is_taken(settings):
         return False
     *_, inputs = _inputs(experiment, settings)
-    return run.finished(settings, inputs, adaptation=experiment.adaptation)
+    return run.finished(settings, inputs, adaptation=experiment.method.Options.own_flags())
 
 
 def _inputs(
@@ -138,7 +138,7 @@ def _train(
     processes.wait_for_all()  # nobody reads any more what a new run takes away
     run.begin(settings, inputs)
     if not run.continues(settings):
-        introduce(run, settings, experiment.adaptation)
+        introduce(run, settings, experiment.method.Options.own_flags())
 
     _announce(run, experiment, data, target, len(validation), method, settings)
     if "proportions" in inputs:

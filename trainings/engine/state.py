@@ -11,7 +11,7 @@ from model.average import MovingAverage
 from trainings.engine.length import Length
 from trainings.method import Method
 from trainings.optimisers import Schedule, default_warmup, poly
-from utils.cli.settings import Settings
+from trainings.options import Settings
 from utils.errors import UsageError, UserError
 
 FIRST_LOSS_SCALE, LOSS_SCALE_GROWTH_STEPS = 2.0**12, 200
@@ -50,7 +50,7 @@ class TrainState:
                 f"argument --warmup_steps: {warmup} is not below the {self.total_steps} steps of "
                 "the whole training"
             )
-        self.optimizers = method.optimizers(settings)
+        self.optimizers = method.optimizers()
         # The warm-up is the network's; a discriminator has a schedule of its own.
         self.schedules = {
             name: Schedule(optimizer, poly(self.total_steps, warmup if name == "network" else 0))

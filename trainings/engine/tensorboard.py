@@ -8,7 +8,7 @@ import torch
 from datasets.samples import Batch
 from model.catalog import RECORDED
 from trainings.engine.state import TrainState
-from utils.cli.settings import Settings
+from trainings.options import Settings
 from utils.disk.run_folder import RunFolder
 from utils.event_files import hparams
 from utils.pictures.panels import side_by_side

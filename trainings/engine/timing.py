@@ -14,8 +14,8 @@ from model.network import WHITE
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from trainings.experiment import Experiment, new_network
+from trainings.options import Settings
 from utils import processes
-from utils.cli.settings import Settings
 from utils.utils import resolve_precision
 
 STEPS = 10**5

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainings.experiment import Experiment
+from trainings.options import Settings
 from trainings.reproduction.lines import Line
 from trainings.reproduction.results import Key, Run, ensemble_record, row_of
-from trainings.reproduction.steps import Step
+from trainings.reproduction.steps import Step, run_flags
 from trainings.scoring.record import scored_checkpoints
-from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
@@ -36,14 +36,14 @@ class Group(NamedTuple):
     runs: dict[int, Run]
 
 
-def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step]) -> list[Line]:
+def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Line]:
     """Return the lines of the runs in these folders, those that differ only in their seed pooled.
 
     The lines are in the order of the steps; settings in which two lines of a step differ are in
-    their titles. Folders without scores are passed over and counted. Raise UserError where no
-    folder has any.
+    their titles. `command` has the flags that runs have recorded. Folders without scores are
+    passed over and named. Raise UserError where no folder has any.
     """
-    groups = _grouped(paths, steps)
+    groups = _grouped(paths, steps, command)
     if not groups:
         raise UserError(
             f"argument --runs: none of the {len(paths)} folders holds the {SCORES} of a training "
@@ -62,13 +62,13 @@ def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step]) -> list[Line]:
     ]
 
 
-def _grouped(paths: Sequence[Path], steps: Sequence[Step]) -> list[Group]:
+def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Group]:
     """Return the runs with scores, grouped by all settings but the seed."""
     experiments = {step.experiment.action: step.experiment for step in steps}
     groups: dict[str, Group] = {}
     passed_over = []
     for path in dict.fromkeys(path.resolve() for path in paths):
-        found = _read(path, experiments)
+        found = _read(path, experiments, command)
         if found is None:
             passed_over.append(path.name)
             continue
@@ -81,44 +81,52 @@ def _grouped(paths: Sequence[Path], steps: Sequence[Step]) -> list[Group]:
     return list(groups.values())
 
 
-def _read(folder: Path, experiments: Mapping[str, Experiment]) -> Group | None:
+def _read(folder: Path, experiments: Mapping[str, Experiment], command: Settings) -> Group | None:
     """Return the run in a folder as a group of its own, None where there is no finished one."""
     run = RunFolder(folder)
     if run.has(SETTINGS) and run.has(SCORES):
-        settings = run.read_settings()
+        settings = run.read_settings(command)
         experiment = experiments.get(settings.get("action", ""))
         if experiment is None:
             return None
         read = Run(folder, settings, False, experiment.validation)
-        return _group(experiment, None, settings, read)
+        return _group(experiment, None, _relevant(experiment, settings, command), read)
     if not run.has(SETTINGS) and (record := ensemble_record(folder)):
-        settings = Settings().to_json() | record["settings"]
-        member = _member_settings(scored_checkpoints(record), folder)
+        settings = type(command).from_json(record["settings"]).to_json()
+        member = _member_settings(scored_checkpoints(record), folder, command)
         if experiment := experiments.get(member.get("action", "")):
+            relevant = _relevant(experiment, member, command) | {BETA: None, WEIGHTS: None}
             read = Run(folder, settings, True)
-            return _group(experiment, settings["ssl_round"], member | {BETA: None}, read)
+            return _group(experiment, settings["ssl_round"], relevant, read)
     return None
 
 
-def _member_settings(checkpoints: Iterable[Path], folder: Path) -> Mapping[str, Any]:
+def _member_settings(
+    checkpoints: Iterable[Path], folder: Path, command: Settings
+) -> Mapping[str, Any]:
     """Return the settings of an ensemble's first member that is still there."""
     for checkpoint in checkpoints:
         for place in (folder.parent / checkpoint.parent.name, checkpoint.parent):
             if (place / SETTINGS).exists():
-                return RunFolder(place).read_settings()
+                return RunFolder(place).read_settings(command)
     return {}
 
 
+def _relevant(
+    experiment: Experiment, settings: Mapping[str, Any], command: Settings
+) -> dict[str, Any]:
+    """Return the recorded settings that a result depends on beside its seed."""
+    own = experiment.method.Options.own_flags()
+    found = type(command).from_json(settings).result_settings(own)
+    found |= {WEIGHTS: settings.get(WEIGHTS)}
+    return {name: value for name, value in found.items() if name not in ("seed", "action")}
+
+
 def _group(
-    experiment: Experiment, ensemble_round: int | None, settings: Mapping[str, Any], run: Run
+    experiment: Experiment, ensemble_round: int | None, relevant: Mapping[str, Any], run: Run
 ) -> Group:
-    names = [*Settings().result_settings(experiment.adaptation), WEIGHTS]
-    relevant = {name: settings.get(name) for name in names if name not in ("seed", "action")}
-    if ensemble_round is not None:
-        relevant[WEIGHTS] = None
-    return Group(
-        experiment.action, ensemble_round, {**relevant, DATA: _data(run)}, {settings["seed"]: run}
-    )
+    settings = {**relevant, DATA: _data(run)}
+    return Group(experiment.action, ensemble_round, settings, {run.settings["seed"]: run})
 
 
 def _data(run: Run) -> str:
@@ -145,7 +153,8 @@ def _is_of(group: Group, step: Step, steps: Sequence[Step]) -> bool:
 def _sets(step: Step, group: Group) -> bool:
     """Whether a step sets a flag, and these runs have another value of it than the default."""
     value = group.settings.get(step.flag)
-    return step.flag not in ("", BETA) and value != getattr(Settings, step.flag)
+    usual = run_flags([step], step.experiment)
+    return step.flag not in ("", BETA) and value != usual[step.flag]
 
 
 def _line(step: Step, group: Group, all_of_step: Sequence[Group]) -> Line:
@@ -159,7 +168,7 @@ def _line(step: Step, group: Group, all_of_step: Sequence[Group]) -> Line:
     differing = [
         name
         for name in group.settings
-        if name != "optimizer" and len({str(other.settings[name]) for other in alike}) > 1
+        if name != "optimizer" and len({str(other.settings.get(name)) for other in alike}) > 1
     ]
     words = [_in_words(name, group.settings[name]) for name in differing]
     if step.flag == AUGMENTATION:

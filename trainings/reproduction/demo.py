@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from datasets.options import ToyOptions
 from datasets.toy_city import make_toy_city
+from trainings.options import Settings
 from trainings.reproduction.steps import Step
 from utils import processes
-from utils.cli.settings import Settings
 from utils.errors import UsageError
 from utils.utils import progress
 
@@ -28,8 +29,8 @@ def demo_steps(steps: Sequence[Step]) -> list[Step]:
 
 def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
-    toy_root = explicit.get("toy_root", Settings.toy_root)
-    image_size = explicit.get("image_size", explicit.get("toy_size", Settings.toy_size))
+    toy_root = explicit.get("toy_root", ToyOptions.toy_root)
+    image_size = explicit.get("image_size", explicit.get("toy_size", ToyOptions.toy_size))
     chosen = {"optimizer", "config", "configs"} & set(explicit)
     length = {} if "num_steps" in explicit else {"num_epochs": 15}
     validation = {} if "validation_steps" in explicit else {"validation_step": 15}
@@ -55,7 +56,7 @@ def _roots(toy_root: Path) -> dict[str, Path]:
 
 def refuse_other_data(settings: Settings) -> None:
     """Raise UsageError where the command names other data than Toy City."""
-    for flag, root in _roots(settings.toy_root).items():
+    for flag, root in _roots(ToyOptions.of(settings).toy_root).items():
         if getattr(settings, flag) != root:
             raise UsageError(
                 f"argument --{flag}: demo draws and trains on Toy City, at --toy_root; "
@@ -65,15 +66,16 @@ def refuse_other_data(settings: Settings) -> None:
 
 def make_toy_data(settings: Settings) -> None:
     """Draw Toy City under `--toy_root`, once."""
+    toy = ToyOptions.of(settings)
     if processes.is_first():
         make_toy_city(
-            settings.toy_root,
-            train=settings.toy_train,
-            val=settings.toy_val,
-            size=settings.toy_size,
+            toy.toy_root,
+            train=toy.toy_train,
+            val=toy.toy_val,
+            size=toy.toy_size,
             seed=settings.seed,
             progress=progress,
         )
     processes.wait_for_all()
-    roots = (f"--{flag} {root}" for flag, root in _roots(settings.toy_root).items())
+    roots = (f"--{flag} {root}" for flag, root in _roots(toy.toy_root).items())
     print(f"Toy City: {' '.join(roots)}", flush=True)

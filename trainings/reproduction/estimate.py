@@ -14,16 +14,17 @@ from PIL import Image
 from datasets.catalog import Domain, labelled, unlabelled
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
+from datasets.options import ToyOptions
 from model.deployment.folding import folded
 from model.network import WHITE
 from model.weights.loading import load_network
 from trainings.engine.length import Length
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
+from trainings.options import Settings
 from trainings.reproduction.plan import Command, PlannedStep
 from trainings.val import PANEL_ROWS
 from utils import processes
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, RunFolder
 from utils.metrics import ConfusionMatrix
 from utils.pictures.panels import PanelRow, panel
@@ -77,12 +78,13 @@ def data_sizes(settings: Settings) -> DataSizes:
 
 def toy_sizes(settings: Settings) -> DataSizes:
     """Return the sizes of a Toy City that is not drawn yet."""
+    toy = ToyOptions.of(settings)
     return DataSizes(
-        source=settings.toy_train,
-        source_validation=math.ceil(settings.toy_train / 4),
-        target=settings.toy_train,
-        target_validation=settings.toy_val,
-        label_size=settings.toy_size,
+        source=toy.toy_train,
+        source_validation=math.ceil(toy.toy_train / 4),
+        target=toy.toy_train,
+        target_validation=toy.toy_val,
+        label_size=toy.toy_size,
     )
 
 
@@ -211,10 +213,16 @@ def _measured(call: Callable[[], Any], device: torch.device) -> float:
     return statistics.median(seconds[1:] or seconds)
 
 
-def plan_table(
-    plan: Sequence[PlannedStep], done: Sequence[bool], sizes: DataSizes, folder: Path
+def plan_in_words(
+    plan: Sequence[PlannedStep],
+    done: Sequence[bool],
+    sizes: DataSizes,
+    folder: Path,
+    *,
+    as_table: bool,
 ) -> str:
-    """Return a table of the plan with the time of each step, and the time of all that is left."""
+    """Return the number of steps and the time of all that is left; with `as_table` below a table of
+    the steps and their times."""
     estimator = Estimator(plan, sizes)
     rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]
     total = 0.0
@@ -224,10 +232,11 @@ def plan_table(
         place = step.folder.relative_to(folder).as_posix()
         time_left = "finished" if is_done else f"about {duration(seconds)}"
         rows.append((step.number, step.title, step.config, str(step.seed), place, time_left))
-    steps = f"{markdown(rows)}\n{len(plan)} steps in {folder}"
+    table, note = (f"{markdown(rows)}\n", f" {NOTE}\n") if as_table else ("", "")
+    steps = f"{table}{len(plan)} steps in {folder}"
     if all(done):
-        return f"{steps}, all finished.\n"
-    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest. {NOTE}\n"
+        return f"{steps}, all finished.{note and chr(10)}"
+    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest.{note}"
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from datasets.catalog import Domain, data_set
 from datasets.labels import CLASS_NAMES
 from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
+from trainings.options import Settings
 from trainings.reproduction.lines import LAST, Line, by_config, listed
 from trainings.reproduction.results import Row, Run
 from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
@@ -18,7 +19,6 @@ from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predi
 from trainings.scoring.record import scored_checkpoints
 from trainings.scoring.trained import as_trained
 from trainings.val import scored_on
-from utils.cli.settings import Settings
 from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
 from utils.pictures.charts import HeatMap, LineChart, chart_files

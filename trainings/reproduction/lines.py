@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets.labels import CLASS_NAMES
+from trainings.options import Settings
 from trainings.reproduction.results import Row, Run, Scores, read_results, rows
 from trainings.reproduction.steps import Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -55,12 +56,13 @@ class Line(NamedTuple):
         return [_mean([scores.miou for scores in of_seeds]), *of_classes]
 
 
-def planned_lines(folder: Path, steps: Sequence[Step]) -> list[Line]:
-    """Return the lines of a reproduction's folder, for each step those of all configs.
+def planned_lines(folder: Path, steps: Sequence[Step], settings: Settings) -> list[Line]:
+    """Return the lines of a reproduction's folder, for each step those of all configs; `settings`
+    have the flags that runs have recorded.
 
     A config is in the tables if one of its runs is of a row. Raise UserError where none is.
     """
-    results = read_results(folder, steps)
+    results = read_results(folder, steps, settings)
     of_rows = rows(results, steps)
     configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
     if not configs:

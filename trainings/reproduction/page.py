@@ -30,6 +30,7 @@ from trainings.reproduction.results import Run
 from trainings.reproduction.summary import Entry, Spread, interval, points, reading
 from trainings.reproduction.tables import length
 from trainings.reproduction.viewer import viewer
+from utils.cli.options import Options
 from utils.cli.repeat import repeating_command
 from utils.pictures.charts import cell_text
 from utils.pictures.looks import COLORS, DARK_COLORS, Look
@@ -51,6 +52,7 @@ class Report(NamedTuple):
         warnings: sentences on scores that cannot be compared.
         commands: those that repeat it all.
         folder: which paths are given from.
+        settings_type: the dataclass of all flags.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Report(NamedTuple):
     warnings: Sequence[str]
     commands: Sequence[str]
     folder: Path
+    settings_type: type[Options]
 
 
 def page(report: Report) -> str:
@@ -272,7 +275,7 @@ def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
         "look": report.looks[line.row.name],
         "seed": seed,
         "miou": "not scored" if miou is None else f"{100 * miou:.1f} mIoU",
-        "command": repeating_command(run.settings),
+        "command": repeating_command(report.settings_type, run.settings),
         "folder": relative(run.folder, report.folder),
         "conditions": {name: text for name, text in _conditions(run, record).items() if text},
     }

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.catalog import Domain, resize_size
+from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
+from trainings.options import Settings
 from trainings.reproduction.steps import AUGMENTATION, Step, Work
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS, ensemble_stem
 from trainings.scoring.pseudo_labels import SUMMARY, label_folder
 from trainings.scoring.record import Kind, find_scores, scored_size
 from trainings.scoring.runs import CHECKPOINTS
-from utils.cli.settings import PRESETS, TOY_CITY, Settings, setting_fields, with_derived_defaults
+from utils.cli.common import PRESETS
+from utils.cli.options import flags_of
 from utils.errors import UsageError, UserError
 from utils.transforms import augmentation_codes
 
@@ -34,7 +37,7 @@ PLANS_OWN = (
 NOT_PASSED_ON = {
     *("action", "config", "configs", "seed", "seeds", "dry_run", "verbose", "save_model_path"),
     *("save_keyword", "aug_method"),
-    *(f.name for f in setting_fields() if f.metadata["group"] == TOY_CITY),
+    *(field.name for field in flags_of(ToyOptions)),
 }
 """Flags of the whole reproduction, which the plan does not pass on to its steps."""
 
@@ -196,6 +199,7 @@ class _Planner:
         seed: int,
     ):
         self.table, self.config, self.seed = table, config, seed
+        self.kind = type(settings)
         codes = augmentation_codes(settings.aug_method)
         self.augmentation = settings.aug_method if codes else AUGMENTATION
         self.flags = {
@@ -207,7 +211,7 @@ class _Planner:
 
     def settings(self, **changes: Any) -> Settings:
         preset = PRESETS.get(self.config, {})
-        return with_derived_defaults(Settings(**{**preset, **self.flags, **changes}))
+        return self.kind(**{**preset, **self.flags, **changes})
 
     def steps(self) -> Iterator[PlannedStep]:
         """Yield the steps in the table's order; an ensemble needs a network of each beta."""

@@ -4,12 +4,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainings.options import Settings
 from trainings.reproduction.by_hand import lines_by_hand
 from trainings.reproduction.conditions import odd_means, odd_scores
 from trainings.reproduction.csv_files import csv_files
 from trainings.reproduction.figures import draw_charts, draw_sheet, method_looks, predicted_images
 from trainings.reproduction.latex import latex_tables
 from trainings.reproduction.lines import planned_lines
+from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.plan import plan_folder, words
 from trainings.reproduction.steps import Step
@@ -22,31 +24,32 @@ from trainings.reproduction.tables import (
     picture_list,
     sources,
 )
-from utils.cli.settings import Settings
 from utils.disk.run_folder import RunFolder
 
 COMMANDS = "commands.txt"
 """The commands that made a reproduction's runs, one a line."""
 
 
-def write_report(steps: Sequence[Step], settings: Settings) -> None:
-    """Write results.html, .md, .tex, the CSVs and the figures, and print the main table.
+def write_report(steps: Sequence[Step], settings: Settings) -> str:
+    """Write results.html, .md, .tex, the CSVs and the figures; return the main tables and the
+    names of the files.
 
     The runs are those that `--runs` names, else those of a reproduction's folder. Raise UserError
     where there are none.
     """
-    if settings.runs:
+    runs = ReproductionOptions.of(settings).runs
+    if runs:
         folder = settings.save_model_path / (settings.save_keyword or "report")
-        lines = lines_by_hand(settings.runs, steps)
+        lines = lines_by_hand(runs, steps, settings)
     else:
         folder = plan_folder(settings)
-        lines = planned_lines(folder, steps)
+        lines = planned_lines(folder, steps, settings)
     out = RunFolder(folder)
     entries = summarise(lines)
     for name, text in csv_files(entries, folder).items():
         out.write_text(name, text)
     again = [report_command(settings, folder)]
-    whole = again if settings.runs else recorded_commands(folder) or again
+    whole = again if runs else recorded_commands(folder) or again
     out.write_text("results.tex", latex_tables(entries, whole))
     of_methods = method_looks(lines, steps)
     pictures = draw_charts(out, lines, of_methods)
@@ -64,9 +67,12 @@ def write_report(steps: Sequence[Step], settings: Settings) -> None:
         sources(lines, folder),
     ]
     out.write_text("results.md", "\n".join(filter(None, sections)))
-    report = Report(folder.name, entries, shown, of_methods, warnings, whole, folder)
+    report = Report(
+        folder.name, entries, shown, of_methods, warnings, whole, folder, type(settings)
+    )
     out.write_text("results.html", page(report))
-    print(f"\n{tables}\ntables and pictures: {', '.join([f'{folder}/results.md', *pictures])}")
+    files = ", ".join(["results.md", "results.csv", "results.tex", *pictures])
+    return f"{tables}\nreport: {folder / 'results.html'} (open it in a browser)\nbeside it: {files}"
 
 
 def report_command(settings: Settings, folder: Path) -> str:
@@ -77,7 +83,7 @@ def report_command(settings: Settings, folder: Path) -> str:
         places = ("save_model_path", "save_keyword")
         given = {name: value for name, value in given.items() if name in places}
         given.setdefault("save_keyword", plan_folder(settings).name)
-    runs = " ".join(["--runs", *_globs(given.pop("runs"), folder)]) if settings.runs else ""
+    runs = " ".join(["--runs", *_globs(given.pop("runs"), folder)]) if "runs" in given else ""
     command = shlex.join(["python", "main.py", *words({"action": "report", **given})])
     return f"{command} {runs}".rstrip()
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.catalog import Domain
+from trainings.options import Settings
 from trainings.reproduction.steps import Step, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind, find_scores, scored_checkpoints
-from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
@@ -181,11 +181,13 @@ class Results(NamedTuple):
         }
 
 
-def read_results(folder: Path, steps: Sequence[Step]) -> Results:
-    """Return the runs of the steps under a folder. Raise UserError where there are none."""
+def read_results(folder: Path, steps: Sequence[Step], settings: Settings) -> Results:
+    """Return the runs of the steps under a folder, with the flags that the settings have.
+
+    Raise UserError where there are none."""
     found: dict[Trial, dict[Key, Run]] = {}
     for run in sorted(folder.glob(RUNS)):
-        if entry := _read_run(run, steps):
+        if entry := _read_run(run, steps, settings):
             key, read = entry
             trial = read.settings["config"] or read.settings["optimizer"], read.settings["seed"]
             runs = found.setdefault(trial, {})
@@ -207,13 +209,13 @@ def _usual(one: Run, other: Run) -> Run:
     return one
 
 
-def _read_run(folder: Path, steps: Sequence[Step]) -> tuple[Key, Run] | None:
+def _read_run(folder: Path, steps: Sequence[Step], command: Settings) -> tuple[Key, Run] | None:
     """Return a training of one of the steps, or an ensemble; None for any other folder."""
     run = RunFolder(folder)
     if run.has(SETTINGS):
         if "action" not in run.read_json(SETTINGS):  # another program's
             return None
-        settings = run.read_settings()
+        settings = run.read_settings(command)
         experiments = {step.experiment.action: step.experiment for step in steps}
         experiment = experiments.get(settings["action"])
         if experiment is None or settings["ssl_round"] != 1:
@@ -221,7 +223,7 @@ def _read_run(folder: Path, steps: Sequence[Step]) -> tuple[Key, Run] | None:
         flags = tuple((name, settings[name]) for name in run_flags(steps, experiment))
         return Key(experiment.action, flags), Run(folder, settings, False, experiment.validation)
     if record := ensemble_record(folder):
-        settings = Settings().to_json() | record["settings"]
+        settings = type(command).from_json(record["settings"]).to_json()
         return Key(ensemble_round=settings["ssl_round"]), Run(folder, settings, True)
     return None
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from datasets.catalog import Domain
 from trainings.experiment import Experiment
+from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS
-from utils.cli.settings import Settings
+from utils.cli.options import flags_of
 
 AUGMENTATION = "C-S-HF"
 """Augmentation of the one step that has any, unless `--aug_method` names another."""
@@ -98,4 +99,6 @@ def users_steps(
 def run_flags(steps: Iterable[Step], experiment: Experiment) -> dict[str, Any]:
     """Return the flags that tell an experiment's runs apart in the steps, with their defaults."""
     own = {step.flag for step in steps if step.experiment is experiment and step.flag}
-    return {name: getattr(Settings, name) for name in sorted({"aug_method", *own})}
+    kinds = (Settings, experiment.method.Options)
+    defaults = {field.name: field.default for kind in kinds for field in flags_of(kind)}
+    return {name: defaults[name] for name in sorted({"aug_method", *own})}

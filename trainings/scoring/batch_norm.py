@@ -15,8 +15,8 @@ from torch import nn
 from datasets.loading.batches import batches_of
 from datasets.samples import SampleDataset
 from model.network import Network
+from trainings.options import Settings
 from utils import processes
-from utils.cli.settings import Settings
 from utils.errors import UserError
 from utils.shared_norm import separated
 from utils.utils import autocast, progress, resolve_precision

@@ -12,11 +12,11 @@ from model.deployment.folding import folded
 from model.network import Network
 from model.weights.loading import load_network
 from trainings.experiment import Experiment, new_network
+from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, reestimate_statistics
 from trainings.scoring.record import STATISTICS, at_size, views_in_words
 from trainings.scoring.runs import NoRun, find_run, own_run, selected
 from trainings.scoring.trained import as_trained
-from utils.cli.settings import Settings
 from utils.disk.run_folder import SCORES, RunFolder
 from utils.errors import UserError
 from utils.transforms import augmentation_codes
@@ -50,7 +50,7 @@ def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, P
     """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
     it; warns of another augmentation than an explicit one."""
     folder = find_run(settings, experiment.stem, experiment.wanted(settings))
-    trained = RunFolder(folder).read_settings()["aug_method"]
+    trained = RunFolder(folder).read_settings(settings)["aug_method"]
     warning = ""
     if not settings.save_keyword and lacks_augmentation(settings, trained):
         asked = settings.aug_method or NONE
@@ -67,7 +67,7 @@ def lacks_augmentation(settings: Settings, trained: str) -> bool:
 def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
     """The checkpoint of a run that is scored; says how it came about, after a warning."""
     run, checkpoint = RunFolder(folder), folder / selected(settings)
-    trained = run.read_settings()["aug_method"] or NONE
+    trained = run.read_settings(settings)["aug_method"] or NONE
     how = {
         "best": "the epoch with the highest mIoU on that run's own validation split",
         "last": "the last epoch",

@@ -10,13 +10,14 @@ from pathlib import Path
 from datasets.catalog import Domain
 from datasets.loading.sets import validation_samples
 from trainings.experiment import Experiment
+from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.checkpoints import NONE, find_checkpoint, lacks_augmentation
 from trainings.scoring.predictors import Predictor, load_predictors
 from trainings.scoring.record import scoring_record, write_scores
 from trainings.scoring.runs import NoRun, find_runs
 from trainings.scoring.trained import as_trained
+from trainings.train_SSL_FDA import SSLFDAOptions
 from trainings.val import evaluate_each, print_scores, scores_table
-from utils.cli.settings import Settings
 from utils.disk.run_folder import SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.utils import find_input, resolve_device
@@ -26,7 +27,7 @@ BETAS = (0.01, 0.05, 0.09)
 
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Score each member and the ensemble of a round on Cityscapes' validation split."""
-    members = find_members(fda, ssl_fda, settings.ssl_round, settings)
+    members = find_members(fda, ssl_fda, SSLFDAOptions.of(settings).ssl_round, settings)
     settings, domain = as_trained(settings, members[0]), Domain.CITYSCAPES
     folder = ensemble_folder(members, settings)
     ensemble = Predictor(f"ensemble of the {len(members)}", tuple(members))
@@ -58,9 +59,10 @@ def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
     Raise UsageError where it is the folder of a training.
     """
     if (members[0].parent / SETTINGS).exists():
-        trained = RunFolder(members[0].parent).read_settings()["aug_method"]
+        trained = RunFolder(members[0].parent).read_settings(settings)["aug_method"]
         settings = dataclasses.replace(settings, aug_method=trained)
-    folder = settings.save_model_path / settings.run_name(ensemble_stem(settings.ssl_round))
+    stem = ensemble_stem(SSLFDAOptions.of(settings).ssl_round)
+    folder = settings.save_model_path / settings.run_name(stem)
     if (folder / SETTINGS).exists():
         raise UsageError(
             f"argument --save_keyword: {folder} is the folder of a training; choose another name "
@@ -71,13 +73,13 @@ def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:
 
 def ensemble_stem(ssl_round: int) -> str:
     """Return the stem of the folder of a round's ensemble, for `Settings.run_name`."""
-    return "mbt_ssl{round}" if ssl_round else "mbt"
+    return "mbt_ssl{ssl_round}" if ssl_round else "mbt"
 
 
 def ensemble_suffix(settings: Settings) -> str:
     """Return the file-name suffix of this ensemble's scores; empty for the default ensemble."""
-    if settings.mbt_checkpoints:
-        names = (f"{p.resolve().parent.name}_{p.stem}" for p in settings.mbt_checkpoints)
+    if named := EnsembleOptions.of(settings).mbt_checkpoints:
+        names = (f"{p.resolve().parent.name}_{p.stem}" for p in named)
         return "_" + "_".join(names)
     return "" if settings.select == "best" else f"_{settings.select}"
 
@@ -90,8 +92,8 @@ def find_members(
 
     Raises UserError that names each missing one and the command that makes it.
     """
-    if settings.mbt_checkpoints:
-        return [find_input(path, "mbt_checkpoints") for path in settings.mbt_checkpoints]
+    if named := EnsembleOptions.of(settings).mbt_checkpoints:
+        return [find_input(path, "mbt_checkpoints") for path in named]
     experiment = ssl_fda if ssl_round else fda
     settings = dataclasses.replace(settings, ssl_round=ssl_round, save_keyword=None)
     betas = [dataclasses.replace(settings, fda_beta=beta) for beta in BETAS]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from datasets.catalog import Domain
 from model.network import Network
+from trainings.options import Settings
 from trainings.scoring.checkpoints import load_checkpoints
-from utils.cli.settings import Settings
 
 
 class Predictor(NamedTuple):

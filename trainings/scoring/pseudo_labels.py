@@ -26,16 +26,17 @@ from datasets.reading import SampleFiles, read_label
 from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
+from trainings.options import Settings
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.mbt import find_members
+from trainings.scoring.provenance import comparable, differences, made_with
 from trainings.scoring.record import refuse_views
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from trainings.scoring.trained import as_trained
+from trainings.train_SSL_FDA import SSLFDAOptions
 from utils import processes
 from utils.background import Background
-from utils.cli.settings import Settings
 from utils.disk.machine import versions
-from utils.disk.provenance import comparable, differences, made_with
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import label_panel
@@ -60,19 +61,21 @@ WRITERS = 2
 
 def label_folder(settings: Settings) -> Path:
     """Where the labels of a round lie, made by networks of one optimiser."""
-    if settings.pseudo_label_path:
-        return settings.pseudo_label_path
-    suffix = settings.round_suffix() and f"_round{settings.round_suffix()}"
+    options = SSLFDAOptions.of(settings)
+    if options.pseudo_label_path:
+        return options.pseudo_label_path
+    suffix = "" if options.ssl_round == 1 else f"_round{options.ssl_round}"
     return settings.save_model_path / f"pseudo_labels_{settings.optimizer}{suffix}"
 
 
 def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Labels Cityscapes' training images with the ensemble of the round before; continues what an
     earlier attempt has left."""
-    if settings.ssl_round < 1:
+    ssl_round = SSLFDAOptions.of(settings).ssl_round
+    if ssl_round < 1:
         raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
     refuse_views(settings)
-    members = find_members(fda, ssl_fda, settings.ssl_round - 1, settings)
+    members = find_members(fda, ssl_fda, ssl_round - 1, settings)
     settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Domain.CITYSCAPES, settings, whole=True)
     folder = RunFolder(label_folder(settings))
@@ -285,14 +288,15 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
     Raises UserError where they are missing or unfinished. Unless they are accepted all the same, it
     is a problem where they were made at another size or their checkpoints have changed since.
     """
-    if settings.ssl_round < 1:
+    options = SSLFDAOptions.of(settings)
+    if options.ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
     folder = RunFolder(label_folder(settings))
     if not folder.has(SUMMARY):
         raise UserError(
             f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): make them with "
             f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
-            f"--ssl_round {settings.ssl_round}"
+            f"--ssl_round {options.ssl_round}"
         )
     summary = folder.read_json(SUMMARY)
     problem = _staleness(summary, settings)
@@ -307,7 +311,7 @@ def pseudo_labelled_cityscapes(settings: Settings) -> TrainingFiles:
         Domain.CITYSCAPES,
         files,
         origin=json.dumps(_comparable(summary)),
-        problem=None if settings.accept_pseudo_labels else problem,
+        problem=None if options.accept_pseudo_labels else problem,
         note=f"pseudo-labels: {len(files)} in {folder.path / SPLIT}",
     )
 

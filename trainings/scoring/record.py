@@ -20,11 +20,11 @@ from datasets.catalog import (
 )
 from datasets.loading.sets import keeps_proportions
 from datasets.reading import SampleFiles
+from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.runs import CHECKPOINTS
 from trainings.scoring.trained import SIZES, as_trained
 from trainings.val import Evaluation, scored_on
-from utils.cli.settings import Settings
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError

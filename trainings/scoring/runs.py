@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.reading import say_once
 from model.catalog import RECORDED
-from utils.cli.settings import Settings
+from trainings.options import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.transforms import augmentation_codes
@@ -49,9 +49,9 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     """
     name, folder = selected(settings), settings.save_model_path
     if settings.save_keyword:
-        return _named_run(folder / settings.save_keyword, wanted, name)
+        return _named_run(folder / settings.save_keyword, wanted, name, settings)
     if _is_run(usual := folder / settings.run_name(stem), name):
-        RunFolder(usual).read_settings()
+        RunFolder(usual).read_settings(settings)
     found = find_runs(settings, wanted)
     codes = augmentation_codes(settings.aug_method)
     equal = [path for path, run in found.items() if augmentation_codes(run["aug_method"]) == codes]
@@ -68,10 +68,12 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     raise NoRun(f"no {name} in {folder} made by {flags}{_unlike(settings, others)}")
 
 
-def _named_run(folder: Path, wanted: Mapping[str, Any], checkpoint: str) -> Path:
+def _named_run(
+    folder: Path, wanted: Mapping[str, Any], checkpoint: str, settings: Settings
+) -> Path:
     """Return the folder that `--save_keyword` names. Raise NoRun where it holds no such run."""
     run = RunFolder(folder)
-    found = run.read_settings() if run.has(SETTINGS) else {}
+    found = run.read_settings(settings) if run.has(SETTINGS) else {}
     if found and found["action"] != wanted["action"]:
         raise UsageError(
             f"argument --save_keyword: {folder} is a run of {found['action']}, not of "
@@ -117,7 +119,7 @@ def find_runs(
     for folder in sorted(path.parent for path in settings.save_model_path.glob(f"*/{SETTINGS}")):
         if _is_run(folder, selected(settings)):
             try:
-                run = RunFolder(folder).read_settings()
+                run = RunFolder(folder).read_settings(settings)
             except UserError as error:
                 say_once(f"passed over: {error}")
                 continue

@@ -7,12 +7,12 @@ from typing import Any
 from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples, validation_samples
 from trainings.experiment import Experiment
+from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough
 from trainings.scoring.checkpoints import checkpoint_to_score, load_checkpoints
 from trainings.scoring.record import STATISTICS, scoring_record, write_scores
 from trainings.scoring.trained import as_trained
 from trainings.val import evaluate, print_scores, scores_table
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST
 from utils.errors import UserError
 from utils.utils import resolve_device

@@ -1,4 +1,4 @@
-"""The command line: a flag per field of `Settings`; the door that all settings pass."""
+"""The command line: a flag for each field of the settings; the door that all settings pass."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from utils import processes
-from utils.cli.action import DECIDING, Action
+from utils.cli.action import DECIDING, Action, settings_type
+from utils.cli.common import PRESETS, CommandOptions
 from utils.cli.flags import FlagParser, nearest
 from utils.cli.help import help_text, version
-from utils.cli.settings import (
-    FOLLOWS_FROM,
-    IN_STEPS,
-    PRESETS,
-    Settings,
-    derived_defaults,
-    setting_fields,
-    with_derived_defaults,
-)
+from utils.cli.options import flags_of, replacements
 from utils.disk.run_folder import INPUTS, USED_PRECISIONS
 from utils.errors import UserError, check_is_file
 
@@ -26,7 +19,7 @@ OF_ONE_COMMAND = ("config_file", "overwrite")
 does not mean to throw away what it has made."""
 
 
-def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settings:
+def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Any:
     """Settings of a command line; prints help, or leaves with exit code 2 where they are wrong.
 
     A value is the explicit flag's, else that of `--config_file`, else the preset's, else the
@@ -40,9 +33,9 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settin
     if "version" in explicit:
         print(version())
         parser.exit()
-    for epochs, steps in IN_STEPS.items():
-        if epochs in explicit and steps in explicit:
-            parser.error(f"argument --{steps}: it replaces --{epochs}; give one of them")
+    for old, new in replacements(parser.kind).items():
+        if old in explicit and new in explicit:
+            parser.error(f"argument --{new}: it replaces --{old}; give one of them")
     if "help" in explicit:
         _show_help(parser, explicit["help"] or explicit.get("action", ""), actions)
     if path := explicit.get("config_file"):
@@ -54,9 +47,8 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settin
         parser.error(f"--action is missing: one of {', '.join(actions)}; --help says what they do")
     preset = PRESETS.get(explicit.get("config"), {})
     merged = {**actions[explicit["action"]].defaults(explicit), **preset, **explicit}
-    settings = with_derived_defaults(Settings(**merged, given=frozenset(explicit)))
-    problem = _inconsistency(settings)
-    if problem:
+    settings = settings_type(actions)(**merged, given=frozenset(explicit))
+    if problem := settings.inconsistency():
         parser.error(problem)
     unread = _unread(settings, asked, actions[settings.action])
     if deciding := [name for name in unread if name in DECIDING]:
@@ -70,10 +62,11 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Settin
     return settings
 
 
-def _unread(settings: Settings, asked: Mapping[str, Any], action: Action) -> list[str]:
+def _unread(settings: CommandOptions, asked: Mapping[str, Any], action: Action) -> list[str]:
     """Flags that the user has set to another value than the default, and the action ignores."""
     read = action.read_flags(scoring=settings.validation_only)
-    changed = {name for name in asked if getattr(settings, name) != getattr(Settings, name)}
+    fields = (field for field in flags_of(type(settings)) if field.name in asked)
+    changed = {field.name for field in fields if getattr(settings, field.name) != field.default}
     return sorted(changed - read)
 
 
@@ -114,16 +107,18 @@ def _of_file(
         for word in _words(name, value)
     ]
     settings = parser.settings(words)
-    changed = {n for n, of in FOLLOWS_FROM.items() if of in settings and of in explicit}
-    before = derived_defaults(Settings(**settings))
-    left_out = {n for n in changed if settings.get(n) == before[n]}
-    for pair in IN_STEPS.items():
+    fields = flags_of(parser.kind)
+    following = {f.name: f.metadata["follows"].name for f in fields if f.metadata["follows"]}
+    changed = {n for n, of in following.items() if of in settings and of in explicit}
+    before = parser.kind(**{n: v for n, v in settings.items() if n not in following})
+    left_out = {n for n in changed if settings.get(n) == getattr(before, n)}
+    for pair in replacements(parser.kind).items():
         if not explicit.keys().isdisjoint(pair):
             left_out |= set(pair)
     left_out |= set(PRESETS.get(explicit.get("config"), {}))
     if settings.get("action") and explicit.get("action", settings["action"]) != settings["action"]:
-        fields = {field.name: field.default for field in setting_fields()}
-        left_out |= {"load_model_path", *(n for n, v in settings.items() if v == fields[n])}
+        defaults = {field.name: field.default for field in fields}
+        left_out |= {"load_model_path", *(n for n, v in settings.items() if v == defaults[n])}
     return {n: v for n, v in settings.items() if n not in left_out}
 
 
@@ -140,7 +135,7 @@ def _read(path: Path, parser: FlagParser) -> dict[str, Any]:
         parser.error(f"it cannot be read ({error.strerror}): name a run's settings.json")
     except (ValueError, RecursionError) as error:
         parser.error(f"it is not JSON ({error}): name a JSON file, such as a run's settings.json")
-    names, others = [field.name for field in setting_fields()], (*INPUTS, USED_PRECISIONS)
+    names, others = [field.name for field in flags_of(parser.kind)], (*INPUTS, USED_PRECISIONS)
     if not isinstance(values, dict):
         parser.error("it should hold settings by name, as a run's settings.json does")
     if unknown := [name for name in values if name not in (*names, *others)]:
@@ -154,17 +149,3 @@ def _words(name: str, value: Any) -> list[str]:
     if isinstance(value, list):
         return [f"--{name}", *map(str, value)]
     return [f"--{name}={value}"]
-
-
-def _inconsistency(settings: Settings) -> str | None:
-    """What is wrong between settings that are each allowed."""
-    resized = zip(settings.source_resize, settings.image_size, strict=True)
-    if any(source < image for source, image in resized):
-        source, image = (
-            " ".join(map(str, size)) for size in (settings.source_resize, settings.image_size)
-        )
-        return (
-            f"argument --source_resize: {source} is smaller than --image_size {image}, which is "
-            "cropped from it"
-        )
-    return None

@@ -1,4 +1,4 @@
-"""The flags: argparse's view of the fields of `Settings`."""
+"""The command line's flags: argparse's view of the settings of a table of actions."""
 
 import argparse
 import dataclasses
@@ -7,11 +7,12 @@ import sys
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.cli.settings import Settings, setting_fields
+from utils.cli.action import Action, settings_type
+from utils.cli.options import flags_of, kind_of
 from utils.cli.terminal import RED, coloured
 
 PROGRAM = "main.py"
@@ -22,14 +23,14 @@ class FlagParser(argparse.ArgumentParser):
     """Parses words into the settings that they name, and no others.
 
     Args:
-        actions: what `--action` may be.
-        fields: the settings that have a flag.
+        actions: what `--action` may be; their settings are the flags there are.
+        fields: those that are shown or parsed, by default all.
         place: where the words are from, for errors; empty for the command line.
     """
 
     def __init__(
         self,
-        actions: Iterable[str],
+        actions: Mapping[str, Action],
         fields: Sequence[dataclasses.Field] | None = None,
         *,
         place: str = "",
@@ -45,8 +46,9 @@ class FlagParser(argparse.ArgumentParser):
             **texts,
         )
         self.actions, self.place = tuple(actions), place
+        self.kind = settings_type(actions)
         groups: dict[str, Any] = {}
-        for field in setting_fields() if fields is None else fields:
+        for field in flags_of(self.kind) if fields is None else fields:
             topic, _, what = field.metadata["group"].partition(": ")
             if topic not in groups:
                 groups[topic] = self.add_argument_group(topic, what or None)
@@ -96,7 +98,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def _options(self, field: dataclasses.Field) -> dict[str, Any]:
         """How argparse takes a field."""
-        kind = _kind(typing.get_type_hints(Settings)[field.name])
+        kind = _kind(kind_of(self.kind, field))
         options: dict[str, Any] = {"help": _help(field)}
         if field.name == "action":
             return options | {"type": _choice(self.actions), "metavar": "ACTION"}

@@ -1,9 +1,13 @@
 """Print the page of all flags: `python -m utils.cli.flags_page > docs/flags.md`."""
 
 import re
+import runpy
+from collections.abc import Mapping
 
+from utils.cli.action import Action, settings_type
 from utils.cli.flags import FlagParser
-from utils.cli.settings import setting_fields
+from utils.cli.options import flags_of
+from utils.disk.files import REPOSITORY
 
 INTRODUCTION = """# Flags
 
@@ -15,10 +19,10 @@ explains an action, `--help training` a topic, `--help fda_beta` a flag.
 TABLE = "| flag | meaning |\n|---|---|"
 
 
-def flags_page() -> str:
+def flags_page(actions: Mapping[str, Action]) -> str:
     """Return the page as Markdown: a table of flags for each topic."""
-    parser, topic, lines = FlagParser(()), None, [INTRODUCTION.rstrip()]
-    for field in setting_fields():
+    parser, topic, lines = FlagParser(actions), None, [INTRODUCTION.rstrip()]
+    for field in flags_of(settings_type(actions)):
         if field.metadata["group"] != topic:
             topic = field.metadata["group"]
             name, _, what = topic.partition(": ")
@@ -30,4 +34,4 @@ def flags_page() -> str:
 
 
 if __name__ == "__main__":
-    print(flags_page(), end="")
+    print(flags_page(runpy.run_path(str(REPOSITORY / "main.py"))["ACTIONS"]), end="")

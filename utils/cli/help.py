@@ -2,11 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from utils.cli.action import Action
+from utils.cli.action import Action, settings_type
 from utils.cli.flags import PROGRAM, FlagParser, nearest
-from utils.cli.settings import REPOSITORY, setting_fields
+from utils.cli.options import flags_of
+from utils.disk.files import REPOSITORY
 
 ALL = "all"
 
@@ -41,24 +42,24 @@ def help_text(asked: str, actions: Mapping[str, Action]) -> str:
     Raises ValueError, with the nearest name, where there is none of what is asked for.
     """
     name = asked.lstrip("-")
-    fields = setting_fields()
+    fields, topics = flags_of(settings_type(actions)), _topics(actions)
     if name == "":
-        texts = (_listed("actions", _lines(actions)), _listed("topics", _topics()))
+        texts = (_listed("actions", _lines(actions)), _listed("topics", topics))
         return _text(actions, [], WHAT, *texts, EXAMPLES, FURTHER)
     if name == ALL:
         return _text(actions, fields, WHAT, _listed("actions", _lines(actions)))
     if name in actions:
         own = [field for field in fields if field.name in actions[name].flags]
         title = f"{name}: {actions[name].help}"
-        return _text(actions, own, title, _examples(name, actions[name])) + _more_flags()
+        return _text(actions, own, title, _examples(name, actions[name])) + _more_flags(topics)
     chosen = [field for field in fields if name in (field.name, _topic(field))]
     if chosen:
         return _text(actions, chosen)
-    meant = nearest(name, [*actions, *_topics(), *(field.name for field in fields)])
+    meant = nearest(name, [*actions, *topics, *(field.name for field in fields)])
     raise ValueError(f"no action, topic or flag is called {asked!r}{meant}")
 
 
-def _text(actions: Mapping[str, Action], fields: list, *paragraphs: str) -> str:
+def _text(actions: Mapping[str, Action], fields: Sequence, *paragraphs: str) -> str:
     return FlagParser(actions, fields, description="\n\n".join(paragraphs)).format_help()
 
 
@@ -66,9 +67,9 @@ def _topic(field: dataclasses.Field) -> str:
     return field.metadata["group"].partition(": ")[0]
 
 
-def _topics() -> dict[str, str]:
+def _topics(actions: Mapping[str, Action]) -> dict[str, str]:
     """What each topic is about, by its name."""
-    groups = (field.metadata["group"].partition(": ") for field in setting_fields())
+    groups = (field.metadata["group"].partition(": ") for field in flags_of(settings_type(actions)))
     return {name: what for name, _, what in groups}
 
 
@@ -86,5 +87,5 @@ def _examples(name: str, action: Action) -> str:
     return "\n".join(["examples:", *lines])
 
 
-def _more_flags() -> str:
-    return f"\nmore flags: {PROGRAM} --help TOPIC, which is {', '.join(_topics())} or {ALL}\n"
+def _more_flags(topics: Iterable[str]) -> str:
+    return f"\nmore flags: {PROGRAM} --help TOPIC, which is {', '.join(topics)} or {ALL}\n"

@@ -4,36 +4,32 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from utils.cli.settings import Settings, derived_defaults, setting_fields
+from utils.cli.options import Options, flags_of
 
-OF_ONE_COMMAND = ("config", "config_file", "overwrite", "debug")
-"""Settings that say how a command was typed, not what it does."""
+OF_ONE_COMMAND = ("action", "config", "config_file", "overwrite", "debug")
+"""Flags that say how a command was typed, and the action, which comes first."""
 
 
-def repeating_command(settings: Mapping[str, Any]) -> str:
-    """Return the command line that means these settings, given as JSON types by name.
+def repeating_command(kind: type[Options], settings: Mapping[str, Any]) -> str:
+    """Return the command line that means these settings.
 
-    It holds the flags whose values are not their defaults.
+    Args:
+        kind: the dataclass of all flags.
+        settings: JSON types by name. The command holds those whose values are not their defaults,
+            nor follow from another one.
     """
-    names = [field.name for field in setting_fields()]
-    known = {name: value for name, value in settings.items() if name in names}
-    usual = Settings().to_json()
+    given = kind.from_json(settings)
+    following = {field.name for field in flags_of(kind) if field.metadata["follows"]}
+    free = {name: value for name, value in given.values().items() if name not in following}
+    derived = kind(**free).to_json()
+    usual = kind().to_json() | {name: derived[name] for name in following}
     changed = {
         name: value
-        for name in names
-        if (value := known.get(name)) is not None
-        and value != usual[name]
-        and name not in (*OF_ONE_COMMAND, "action")
+        for name, value in given.to_json().items()
+        if value is not None and value != usual[name] and name not in OF_ONE_COMMAND
     }
-    typed = Settings(optimizer=known["optimizer"], image_size=tuple(known["image_size"]))
-    derived = {name: _json(value) for name, value in derived_defaults(typed).items()}
-    chosen = {name: value for name, value in changed.items() if derived.get(name) != value}
-    words = [word for name, value in chosen.items() for word in _words(name, value)]
-    return shlex.join(["python", "main.py", "--action", known["action"], *words])
-
-
-def _json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    words = [word for name, value in changed.items() for word in _words(name, value)]
+    return shlex.join(["python", "main.py", "--action", settings["action"], *words])
 
 
 def _words(name: str, value: Any) -> list[str]:

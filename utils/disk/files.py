@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
 """Names of `temporary_path`."""
 

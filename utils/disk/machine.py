@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torchvision
 
-from utils.cli.settings import REPOSITORY
+from utils.disk.files import REPOSITORY
 from utils.utils import bf16_instructions
 
 

@@ -12,7 +12,7 @@ import math
 import os
 import reprlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
@@ -22,7 +22,8 @@ import torch
 from PIL import Image
 
 from utils import processes
-from utils.cli.settings import Settings, setting_fields, takes
+from utils.cli.common import CommandOptions
+from utils.cli.options import flags_of, takes
 from utils.disk.checkpoint import NewerFormatError, check_version, read_checkpoint, versioned
 from utils.disk.files import TEMPORARY, temporary_path
 from utils.disk.lock import locked, owner
@@ -78,11 +79,16 @@ class RunFolder:
         self._board_lost = False
         self._begun = False
 
-    def finished(self, settings: Settings, inputs: Mapping[str, str | None], **relevant) -> bool:
+    def finished(
+        self,
+        settings: CommandOptions,
+        inputs: Mapping[str, str | None],
+        adaptation: Collection[str] = (),
+    ) -> bool:
         """Whether the run of these settings on these inputs has ended here.
 
         `inputs` are the digests of what `INPUTS` names; None for what is not there to compare.
-        `relevant` goes to `Settings.result_settings`. Raises UsageError where a run with other
+        `adaptation` goes to `Options.result_settings`. Raises UsageError where a run with other
         settings or inputs lies here, or one that has results and cannot be continued, unless it may
         be overwritten.
         """
@@ -95,19 +101,19 @@ class RunFolder:
                 f"continued: bring {LATEST} back, choose another --save_keyword, or start afresh "
                 "with --overwrite, which removes those weights"
             )
-        now = settings.result_settings(**relevant)
+        now = settings.result_settings(adaptation)
         asked = not ended and "precision" in settings.given
-        if asked or settings.precision in self._used_precisions():
+        if asked or settings.precision in self._used_precisions(settings):
             now.pop("precision")  # an unfinished run may go on in any that the command names
-        self._refuse_other(now, inputs)
+        self._refuse_other(self.read_settings(settings), now, inputs)
         return ended
 
-    def is_taken(self, settings: Settings) -> bool:
+    def is_taken(self, settings: CommandOptions) -> bool:
         """Whether checkpoints or scores of a run lie here that may not be overwritten."""
         results = (LATEST, PREVIOUS, BEST, EMA, SCORES)
         return not settings.overwrite and any(self.has(name) for name in results)
 
-    def continues(self, settings: Settings) -> bool:
+    def continues(self, settings: CommandOptions) -> bool:
         """Whether training goes on from a checkpoint that lies here."""
         return (self.has(LATEST) or self.has(PREVIOUS)) and not settings.overwrite
 
@@ -145,14 +151,14 @@ class RunFolder:
             if TEMPORARY.fullmatch(path.name):
                 path.unlink()
 
-    def begin(self, settings: Settings, inputs: Mapping[str, str | None]) -> None:
+    def begin(self, settings: CommandOptions, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
         self._begun = False
         more: dict[str, Any] = {}
         if not self.continues(settings):
             self._clear()
         elif self.has(SETTINGS):  # what is not there any more keeps its digest
-            before, used = self.read_settings(), self._used_precisions()
+            before, used = self.read_settings(settings), self._used_precisions(settings)
             inputs = {name: digest or before.get(name) for name, digest in inputs.items()}
             used = list(dict.fromkeys([*used, settings.precision]))
             more = {USED_PRECISIONS: used} if len(used) > 1 else {}
@@ -176,13 +182,17 @@ class RunFolder:
                 "it, or choose another --save_keyword"
             ) from error
 
-    def _used_precisions(self) -> list[str]:
+    def _used_precisions(self, settings: CommandOptions) -> list[str]:
         """Each `--precision` that the run has been trained with, in order."""
-        before = self.read_settings()
+        before = self.read_settings(settings)
         return before.get(USED_PRECISIONS) or [before["precision"]]
 
-    def _refuse_other(self, now: Mapping[str, Any], inputs: Mapping[str, str | None]) -> None:
-        before = self.read_settings()
+    def _refuse_other(
+        self,
+        before: Mapping[str, Any],
+        now: Mapping[str, Any],
+        inputs: Mapping[str, str | None],
+    ) -> None:
         differing = [
             f"--{name} was {before[name]!r}, is {value!r}"
             for name, value in now.items()
@@ -196,7 +206,7 @@ class RunFolder:
     def check_inputs(self, inputs: Mapping[str, str | None]) -> None:
         """Raise UsageError where the run that is to be continued here has other inputs."""
         if self.has(SETTINGS):
-            self._refuse(_other_inputs(self.read_settings(), inputs))
+            self._refuse(_other_inputs(self.read_json(SETTINGS), inputs))
 
     def _refuse(self, differing: Sequence[str]) -> None:
         if differing:
@@ -231,25 +241,26 @@ class RunFolder:
                 f"{path} cannot be read ({error}): bring it back, or start afresh with --overwrite"
             ) from error
 
-    def read_settings(self) -> dict[str, Any]:
+    def read_settings(self, settings: CommandOptions) -> dict[str, Any]:
         """The settings of the run by name, as JSON types, and the digests of its `INPUTS`.
 
-        A flag that is younger than the run is at its default. Raises UserError where the file lacks
-        what every run has, or holds a value that its flag does not take.
+        The flags are those of the command's `settings`. A flag that is younger than the run is at
+        its default. Raises UserError where the file lacks what every run has, or holds a value that
+        its flag does not take.
         """
-        found = self.read_json(SETTINGS)
+        found, kind = self.read_json(SETTINGS), type(settings)
         problems = [f"{name} is missing" for name in IDENTIFYING if name not in found]
         problems += [
             f"{field.name} is {reprlib.repr(found[field.name])}"
-            for field in setting_fields()
-            if field.name in found and not takes(field, found[field.name])
+            for field in flags_of(kind)
+            if field.name in found and not takes(kind, field, found[field.name])
         ]
         if problems:
             raise UserError(
                 f"{self.path / SETTINGS} is not as the training wrote it ({problems[0]}): bring it "
                 "back, train that run again with --overwrite, or copy its checkpoint elsewhere"
             )
-        return Settings().to_json() | found
+        return kind.from_json(found).to_json() | found
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write one row per round; columns that only some rounds fill are empty in the others."""

@@ -12,8 +12,8 @@ COLORS = (
     *("#cc79a7", "#56b4e9", "#6020c0", "#804020"),
 )
 DARK_COLORS = (
-    *("#f5f5f5", "#ff6f2c", "#4a9bf5", "#ffc533", "#00b385"),
-    *("#dd7fb3", "#9fdcff", "#8f5bff", "#96603a"),
+    *("#f5f5f5", "#f0641e", "#4a9bf5", "#ffc533", "#5cc46a"),
+    *("#c9669f", "#9fdcff", "#7a3fe0", "#8a5530"),
 )
 """The same colours on a dark background."""
 

@@ -44,7 +44,8 @@ class ComparisonRow(NamedTuple):
     @property
     def ious(self) -> list[float]:
         """Return the mean IoU of each prediction on this image, 0 to 1."""
-        return [picture_iou(prediction, self.truth) for prediction in self.predictions]
+        shape = self.truth.shape
+        return [picture_iou(_resized_ids(one, shape), self.truth) for one in self.predictions]
 
 
 def panel(rows: Sequence[PanelRow], *, title: str, width: int = 384) -> np.ndarray:

@@ -47,13 +47,15 @@ class Sheet:
         _write(draw, (x, y), note, TEXT, EDGE + self.inside - x, MUTED)
 
     def headings(self, texts: Sequence[str], notes: Sequence[str] = ()) -> None:
-        """Add one text per column, and a note at the right end of each that has one."""
+        """Add one text per column, and a note at the right end of each that has one and room."""
         draw = self._block(SMALL + 2 * GAP)
         for column, text in enumerate(texts):
             left, width = self._left(column), self.column_width
-            if note := notes[column] if notes else "":
+            note = notes[column] if notes else ""
+            taken = math.ceil(_font(SMALL).getlength(note)) + GAP
+            if note and taken <= width / 2:
                 _write(draw, (left + width, GAP // 2), note, SMALL, width, MUTED, anchor="ra")
-                width -= math.ceil(_font(SMALL).getlength(note)) + GAP
+                width -= taken
             _write(draw, (left, GAP // 2), text, SMALL, width)
 
     def pictures(self, pictures: Sequence[np.ndarray]) -> None:

@@ -21,23 +21,21 @@ from datasets.loading.caching import attach_cache, prepared_sizes
 from datasets.loading.pairs import SOURCE_STREAM
 from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
 from datasets.reading import SampleFiles
+from main import FlatSettings as Settings
 from tests.support.helpers import TINY, claim_size, make_cityscapes, make_gta5, picture, save
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError
 from utils.transforms import Preparation
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return with_derived_defaults(
-        Settings(
-            gta5_root=make_gta5(tmp_path / "GTA5"),
-            cityscapes_root=make_cityscapes(tmp_path / "Cityscapes"),
-            cache_dir=tmp_path / "cache",
-            image_size=(64, 96),
-            aug_method="C-HF-RS",
-            num_workers=0,
-        )
+    return Settings(
+        gta5_root=make_gta5(tmp_path / "GTA5"),
+        cityscapes_root=make_cityscapes(tmp_path / "Cityscapes"),
+        cache_dir=tmp_path / "cache",
+        image_size=(64, 96),
+        aug_method="C-HF-RS",
+        num_workers=0,
     )
 
 
@@ -205,7 +203,7 @@ def test_a_copied_folder_has_the_cache_of_the_first(settings, monkeypatch):
 
 def test_another_size_is_another_cache(settings):
     training(settings)
-    other = with_derived_defaults(replace(settings, image_size=(64, 64), source_resize=None))
+    other = replace(settings, image_size=(64, 64), source_resize=None)
     assert training(other)[0, 0].image.shape == (3, 64, 64)
 
 
@@ -425,7 +423,7 @@ def test_another_users_cache_is_read_or_left_alone(settings, capsys):
 
 def test_a_size_of_as_many_pixels_is_another_cache(settings):
     for size in ((64, 96), (96, 64), (64, 96)):
-        turned = with_derived_defaults(replace(settings, image_size=size, source_resize=None))
+        turned = replace(settings, image_size=size, source_resize=None)
         assert_equal(training(turned), training(without(turned)))
 
 

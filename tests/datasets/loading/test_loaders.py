@@ -19,9 +19,9 @@ from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
 from datasets.reading import read_image
 from datasets.samples import SampleDataset
+from main import FlatSettings as Settings
 from tests.support.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from trainings.application.predict import as_seen
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UsageError, UserError
 from utils.transforms import Preparation, train_transform
 
@@ -203,10 +203,8 @@ def broken(tmp_path):
     root = make_cityscapes(tmp_path)
     for split in ("train", "val"):
         next((root / "leftImg8bit" / split).glob("*/*")).write_bytes(b"no picture")
-    return with_derived_defaults(
-        Settings(
-            cityscapes_root=root, image_size=(64, 96), on_bad_sample="skip", cache_dir=Path("none")
-        )
+    return Settings(
+        cityscapes_root=root, image_size=(64, 96), on_bad_sample="skip", cache_dir=Path("none")
     )
 
 
@@ -226,14 +224,12 @@ def test_bad_samples_are_skipped_in_training_and_statistics_and_never_in_validat
 
 
 def test_the_streams_of_two_domains_are_drawn_apart(tmp_path):
-    settings = with_derived_defaults(
-        Settings(
-            gta5_root=make_gta5(tmp_path),
-            image_size=(64, 96),
-            aug_method="C-RP",
-            aug_probability=1.0,
-            cache_dir=Path("none"),
-        )
+    settings = Settings(
+        gta5_root=make_gta5(tmp_path),
+        image_size=(64, 96),
+        aug_method="C-RP",
+        aug_probability=1.0,
+        cache_dir=Path("none"),
     )
     files = TrainingFiles(Domain.GTA5, labelled(Domain.GTA5, "train", settings))
     source, target = (training_samples(files, settings, n) for n in (SOURCE_STREAM, TARGET_STREAM))
@@ -278,13 +274,11 @@ def photos(tmp_path):
             name = f"{city}_{number:06d}_000019"
             save(image, tmp_path / f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png")
             save(label, tmp_path / f"gtFine/{split}/{city}/{name}_gtFine_labelIds.png")
-    return with_derived_defaults(
-        Settings(
-            cityscapes_root=tmp_path,
-            image_size=(64, 128),
-            cache_dir=tmp_path / "cache",
-            num_workers=0,
-        )
+    return Settings(
+        cityscapes_root=tmp_path,
+        image_size=(64, 128),
+        cache_dir=tmp_path / "cache",
+        num_workers=0,
     )
 
 

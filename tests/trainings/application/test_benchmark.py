@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import main
+from main import FlatSettings as Settings
 from model.deployment import runtimes
 from model.deployment.deployed import FIRST_TORCH_WITH_ONNX
 from model.deployment.folding import folded
@@ -17,7 +18,6 @@ from tests.support.helpers import TINY
 from trainings.application import benchmark
 from trainings.engine.timing import timed
 from utils import processes
-from utils.cli.settings import Settings
 
 CPU = torch.device("cpu")
 TRAININGS = ["train_simple_gta5", "train_ada", "train_fda", "train_ssl_fda"]

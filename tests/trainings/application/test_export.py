@@ -8,6 +8,7 @@ import torch
 
 import main
 from datasets.labels import CLASS_NAMES
+from main import FlatSettings as Settings
 from model.deployment import runtimes
 from model.deployment.deployed import (
     CLASSES,
@@ -21,7 +22,6 @@ from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from tests.support.helpers import TINY, make_cityscapes
 from trainings.application import export
-from utils.cli.settings import Settings
 from utils.utils import file_digest
 
 SHAPES = ((1, 64, 64), (3, 101, 77), (2, 96, 160))

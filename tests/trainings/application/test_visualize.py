@@ -10,6 +10,7 @@ from torch import nn
 import main
 from datasets.catalog import Domain
 from datasets.loading.sets import validation_samples
+from main import FlatSettings as Settings
 from model.ensemble import joint_scores
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_cityscapes
@@ -21,7 +22,6 @@ from trainings.application.visualize import (
     telling_images,
 )
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError
 
 COMPARED = "comparison_a_best_b_best_a_latest"
@@ -71,15 +71,13 @@ def settings(tmp_path):
         (tmp_path / name).mkdir()
         torch.save(BiSeNet(base=8).state_dict(), tmp_path / name / "best.pth")
     (tmp_path / "a" / "latest.pth").write_bytes((tmp_path / "b" / "best.pth").read_bytes())
-    return with_derived_defaults(
-        Settings(
-            cityscapes_root=make_cityscapes(tmp_path / "Cityscapes"),
-            save_model_path=tmp_path / "runs",
-            image_size=(64, 96),
-            base_width=8,
-            num_workers=0,
-            compare=(tmp_path / "a/best.pth", tmp_path / "b/best.pth", tmp_path / "a/latest.pth"),
-        )
+    return Settings(
+        cityscapes_root=make_cityscapes(tmp_path / "Cityscapes"),
+        save_model_path=tmp_path / "runs",
+        image_size=(64, 96),
+        base_width=8,
+        num_workers=0,
+        compare=(tmp_path / "a/best.pth", tmp_path / "b/best.pth", tmp_path / "a/latest.pth"),
     )
 
 

@@ -1,7 +1,7 @@
 import pytest
 
+from main import FlatSettings as Settings
 from trainings.engine.length import Length
-from utils.cli.settings import Settings
 
 
 def test_epochs_and_steps_say_the_same_length():

@@ -17,13 +17,13 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import main
 from datasets.samples import Batch, Sample
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5
 from tests.support.runs import TIMES, assert_same, content
 from trainings.engine import loop
 from trainings.engine import run as training
 from trainings.engine.health import Health, Waits
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 from utils.signals import Stop, held_back, ignore_interrupts

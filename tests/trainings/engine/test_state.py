@@ -4,17 +4,18 @@ import math
 import pytest
 import torch
 
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from trainings.engine.state import TrainState
 from trainings.optimisers import default_warmup, network_optimizer, parameter_groups, poly
+from trainings.options import OPTIMIZERS
 from trainings.train_ADA import ADA
 from trainings.train_simple import Supervised
-from utils.cli.settings import OPTIMIZERS, Settings, with_derived_defaults
 from utils.errors import UserError
 
 
 def settings(**values):
-    return with_derived_defaults(Settings(action="train_simple_gta5", **values))
+    return Settings(action="train_simple_gta5", **values)
 
 
 def test_poly_falls_per_step_and_reaches_zero_after_the_last():

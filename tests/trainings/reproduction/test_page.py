@@ -15,6 +15,7 @@ from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.page_charts import ticks
 from trainings.reproduction.summary import summarise
+from utils.cli.command_line import parse_settings
 from utils.pictures.panels import ComparisonRow
 
 METHODS = ["Source-only", "ADA", "FDA 0.05"]
@@ -40,7 +41,8 @@ def shown_image(number):
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page") / "reproduce"
     write_reproduction(folder)
-    lines = planned_lines(folder, main.STEPS)
+    settings = parse_settings(["--action", "report"], main.ACTIONS)
+    lines = planned_lines(folder, main.STEPS, settings)
     shown = Shown("adamw", "two images", METHODS, [shown_image(number) for number in range(2)])
     return Report(
         name=f"demo {NASTY}",
@@ -50,6 +52,7 @@ def report(tmp_path_factory):
         warnings=[f"Warning: {NASTY}"],
         commands=["python main.py --action demo"],
         folder=folder,
+        settings_type=type(settings),
     )
 
 

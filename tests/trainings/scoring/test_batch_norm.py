@@ -9,6 +9,7 @@ from torch import nn
 from datasets.catalog import Domain
 from datasets.loading.sets import unlabelled_samples
 from datasets.samples import SampleDataset
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import MAIN, make_cityscapes, picture, save
 from trainings.scoring import batch_norm
@@ -19,22 +20,19 @@ from trainings.scoring.batch_norm import (
     with_statistics_of,
 )
 from utils import processes
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
 
 
 def settings(root, **changes) -> Settings:
-    return with_derived_defaults(
-        Settings(
-            cityscapes_root=root,
-            image_size=(64, 96),
-            num_workers=0,
-            precision="fp32",
-            base_width=8,
-            **changes,
-        )
+    return Settings(
+        cityscapes_root=root,
+        image_size=(64, 96),
+        num_workers=0,
+        precision="fp32",
+        base_width=8,
+        **changes,
     )
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import main
+from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_cityscapes
 from trainings.scoring.mbt import ensemble_folder, find_members
-from utils.cli.settings import Settings
 from utils.disk.run_folder import BEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 

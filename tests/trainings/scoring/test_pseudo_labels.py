@@ -13,6 +13,7 @@ from datasets.loading.pairs import TARGET_STREAM
 from datasets.loading.sets import training_samples, unlabelled_samples
 from datasets.reading import LabelKind, read_pair
 from datasets.samples import SampleDataset
+from main import FlatSettings as Settings
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_cityscapes, picture, save
@@ -26,7 +27,6 @@ from trainings.scoring.pseudo_labels import (
     pseudo_labelled_cityscapes,
 )
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
-from utils.cli.settings import Settings, with_derived_defaults
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.transforms import Preparation, train_transform
@@ -96,15 +96,13 @@ class Toy:
         self.root = make_cityscapes(folder / "Cityscapes", train=5)
         for label in (self.root / "gtFine").glob("train/*/*"):
             label.unlink()  # they must never be read
-        self.settings = with_derived_defaults(
-            Settings(
-                cityscapes_root=self.root,
-                save_model_path=folder / "runs",
-                image_size=(64, 96),
-                num_workers=0,
-                precision="fp32",
-                **changes,
-            )
+        self.settings = Settings(
+            cityscapes_root=self.root,
+            save_model_path=folder / "runs",
+            image_size=(64, 96),
+            num_workers=0,
+            precision="fp32",
+            **changes,
         )
         torch.manual_seed(0)
         networks = [BiSeNet(base=8).eval() for _ in range(3)]

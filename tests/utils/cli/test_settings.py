@@ -6,7 +6,10 @@ import pytest
 
 import main
 from utils.cli.command_line import parse_settings
-from utils.cli.settings import PRESETS, setting_fields
+from utils.cli.common import PRESETS
+from utils.cli.options import flags_of
+
+FLAGS = flags_of(main.FlatSettings)
 
 
 def parse(*words, action="train_simple_gta5"):
@@ -70,7 +73,7 @@ def test_runs_are_named_as_the_users_name_them(words, stem, name):
     assert parse(*words).run_name(stem) == name
 
 
-@pytest.mark.parametrize("name", [f.name for f in setting_fields() if "Path" in str(f.type)])
+@pytest.mark.parametrize("name", [f.name for f in FLAGS if "Path" in str(f.type)])
 @pytest.mark.parametrize("word", ["", " "])
 def test_an_empty_path_is_refused_where_it_could_be_an_unset_variable(capsys, name, word):
     """The notebook's variable of the pretrained weights may be empty: the training says so."""
@@ -132,7 +135,7 @@ def helped(capsys, *words):
 
 def test_every_field_is_a_flag_with_help(capsys):
     text = helped(capsys, "--help", "all")
-    for field in setting_fields():
+    for field in flags_of(main.FlatSettings):
         assert f"--{field.name} " in text
         assert field.metadata["help"]
         assert f"--{field.name} " in helped(capsys, "--help", field.name)
@@ -143,7 +146,7 @@ def test_every_field_is_a_flag_with_help(capsys):
 def test_help_is_short_and_leads_to_every_action_and_topic(capsys):
     text = helped(capsys, "--help")
     assert len(text.splitlines()) < 50
-    topics = {field.metadata["group"].partition(": ")[0] for field in setting_fields()}
+    topics = {field.metadata["group"].partition(": ")[0] for field in flags_of(main.FlatSettings)}
     for name in (*main.ACTIONS, *topics):
         assert f"\n  {name} " in text
         assert "--" in helped(capsys, "--help", name)
@@ -220,7 +223,7 @@ def test_a_training_reads_the_flags_of_scoring_only_where_it_scores(capsys):
 
 def test_every_flag_is_read_by_some_action():
     read = set().union(*(action.read_flags(scoring=True) for action in main.ACTIONS.values()))
-    assert read == {field.name for field in setting_fields()}
+    assert read == {field.name for field in flags_of(main.FlatSettings)}
 
 
 def test_of_a_flag_that_is_given_twice_the_value_that_counts_is_said(capsys):

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from main import FlatSettings as Settings
 from trainings.scoring.runs import find_run
 from trainings.scoring.trained import as_trained
-from utils.cli.settings import REPOSITORY, Settings, with_derived_defaults
+from utils.disk.files import REPOSITORY
 from utils.disk.lock import locked, owner
 from utils.disk.run_folder import BEST, HISTORY, LATEST, PREVIOUS, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 
-STEM, ACTION = "fda{beta}", "train_fda"
+STEM, ACTION = "fda{fda_beta}", "train_fda"
 INPUTS = {"data": "d", "weights": "w"}
 
 
@@ -330,9 +331,9 @@ def test_settings_of_every_flag_are_read_back(tmp_path):
         eval_scales=(0.5, 1.0),
         seeds=(1,),
     )
-    for settings in (Settings(), with_derived_defaults(changed)):
+    for settings in (Settings(), changed):
         RunFolder(tmp_path).write_json(SETTINGS, {**settings.to_json(), **INPUTS})
-        assert RunFolder(tmp_path).read_settings() == {**settings.to_json(), **INPUTS}
+        assert RunFolder(tmp_path).read_settings(settings) == {**settings.to_json(), **INPUTS}
 
 
 @pytest.mark.parametrize(
@@ -371,7 +372,8 @@ def test_a_history_is_read_back(tmp_path):
 def test_a_pipe_in_a_run_is_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
     run = RunFolder(tmp_path)
-    read = {SETTINGS: run.read_settings, HISTORY: run.read_history, LATEST: run.load_latest}[name]
+    reads = {HISTORY: run.read_history, LATEST: run.load_latest}
+    read = {SETTINGS: lambda: run.read_settings(Settings()), **reads}[name]
     with pytest.raises(UserError, match=f"{name} is a pipe, a socket or a device"):
         read()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.cli.settings import Settings
+from trainings.options import Settings
 from utils.utils import arithmetic, file_digest, resolve_device
 
 DIGEST_SHOWN = 12

@@ -1,0 +1,192 @@
+"""The flags of the data sets."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from utils import processes
+from utils.cli.checks import AUTO, above, at_least, probability, share, workers
+from utils.cli.common import CommandOptions
+from utils.cli.options import DATA, SCORING, TOY_CITY, TRAINING, Follows, Options, flag
+from utils.transforms import AUGMENTATIONS, augmentation_codes
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
+
+MIN_IMAGE_SIDE = 64
+
+SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
+"""FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
+
+MOST_AUTOMATIC_WORKERS = 16
+
+
+def _resize_of_source(image_size: tuple[int, int]) -> tuple[int, int]:
+    height, width = image_size
+    return round(height * SOURCE_RESIZE_RATIO[0]), round(width * SOURCE_RESIZE_RATIO[1])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions(Options, group=DATA):
+    """Folders, sizes, augmentation and loading."""
+
+    gta5_root: Path = flag(
+        Path("GTA5"),
+        "folder with images/ and labels/; a relative one is looked for in the working directory, "
+        "then beside main.py",
+        affects_result=False,  # the same data may lie elsewhere
+    )
+    cityscapes_root: Path = flag(
+        Path("Cityscapes"),
+        "folder with leftImg8bit/ and gtFine/ (official), or Cityspaces/images and "
+        "Cityspaces/gtFine; looked for like --gta5_root",
+        affects_result=False,
+    )
+    image_size: tuple[int, int] = flag(
+        (512, 1024),
+        "size of the network's input; a picture of other proportions (by more than 5%%) keeps them "
+        "and is scaled to cover it, which training crops at random and scoring sees whole; labels "
+        "are scored at their own size",
+        check=at_least(MIN_IMAGE_SIDE),
+        metavar=("H", "W"),
+    )
+    source_resize: tuple[int, int] = flag(
+        None,
+        "GTA5 is resized to this and, in training, randomly cropped to --image_size (FDA's "
+        "protocol); giving the image size means plain resizing (default: 720 1280 for 512 1024, "
+        "in proportion for other image sizes)",
+        check=at_least(MIN_IMAGE_SIDE),
+        metavar=("H", "W"),
+        follows=Follows("image_size", _resize_of_source),
+    )
+    gta5_val_fraction: float = flag(
+        0.2,
+        "share of GTA5 kept for validation, in contiguous blocks of frames so that neighbours "
+        "do not leak; 0, for adaptation alone, trains on all of it",
+        check=share,
+    )
+    aug_method: str = flag(
+        "",
+        "augmentation: codes joined by '-', such as C-S-HF; nonorm or nothing for none. Codes: "
+        + ", ".join(f"{code} {what.title}" for code, what in AUGMENTATIONS.items()),
+        check=augmentation_codes,
+        metavar="CODES",
+    )
+    aug_probability: float = flag(
+        0.5,
+        "probability that a sample is augmented at all",
+        check=probability,
+        only_with="aug_method",
+    )
+    on_bad_sample: str = flag(
+        "error",
+        "what training does with a picture or a label that cannot be read: end, or take the next "
+        "sample in its place and say so; validation always ends",
+        choices=("error", "skip"),
+    )
+    num_workers: int | str = flag(
+        AUTO,
+        "processes that load data; auto: one for each core that this process may use, at most 16, "
+        "and no more than there are batches; changes the speed only, never the result",
+        check=workers,
+        word=AUTO,
+        affects_result=False,
+    )
+    cache_dir: Path = flag(
+        CACHE,
+        "folder of the caches of decoded images (default: in your cache folder); put it on a local "
+        "disk, and remove it whenever you like; none for no cache",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        codes = "-".join(augmentation_codes(self.aug_method))  # `nonorm` is no code
+        object.__setattr__(self, "aug_method", codes)
+
+    def inconsistency(self) -> str | None:
+        resized = zip(self.source_resize, self.image_size, strict=True)
+        if all(source >= image for source, image in resized):
+            return super().inconsistency()
+        source, image = (" ".join(map(str, size)) for size in (self.source_resize, self.image_size))
+        return (
+            f"argument --source_resize: {source} is smaller than --image_size {image}, which is "
+            "cropped from it"
+        )
+
+    @property
+    def workers(self) -> int:
+        """Processes that load data for this one, at most: `--num_workers`, or what auto means."""
+        if self.num_workers == AUTO:
+            return min(processes.usable_cores(), MOST_AUTOMATIC_WORKERS)
+        return self.num_workers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyOptions(Options, group=TOY_CITY):
+    """Toy City."""
+
+    toy_root: Path = flag(
+        Path("toy_city"), "folder that gets GTA5/ and Cityscapes/", affects_result=False
+    )
+    toy_train: int = flag(
+        64,
+        "training scenes per domain (the source gets a quarter more, for its validation split)",
+        check=at_least(2),
+        affects_result=False,
+    )
+    toy_val: int = flag(
+        32, "validation scenes of the target", check=at_least(1), affects_result=False
+    )
+    toy_size: tuple[int, int] = flag(
+        (128, 256),
+        "size of the scenes",
+        check=at_least(MIN_IMAGE_SIDE),
+        metavar=("H", "W"),
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchOptions(Options, group=TRAINING):
+    """How many images a step takes."""
+
+    batch_size: int = flag(
+        8,
+        "images of each domain in a step, of all processes of torchrun together; at least 2 in "
+        "each",
+        check=at_least(1),
+    )
+    accumulate_steps: int = flag(
+        1,
+        "batches whose gradients are added up before the weights change: 4 with --batch_size 2 "
+        "trains like --batch_size 8 in a quarter of the memory, but for batch norm, and for pixels "
+        "without a class: each batch's mean counts the same",
+        check=at_least(1),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewOptions(Options, group=SCORING):
+    """The views in which an image is scored."""
+
+    eval_scales: tuple[float, ...] = flag(
+        (),
+        "score images at these multiples of their own size instead of at --image_size, as the "
+        "protocols of STDC's paper are defined: of Cityscapes 0.5 is its '50', 0.75 its '75'. "
+        "Several: the mean of their probabilities, enlarged to the label. For val_gta5_transfer, "
+        "val_mbt, visualize and --validation_only; validation within a training stays plain",
+        check=above(0),
+        metavar="SCALE",
+        affects_result=False,
+    )
+    eval_flip: bool = flag(
+        False,
+        "score every image mirrored, too, likewise averaged",
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings(CommandOptions, ViewOptions, BatchOptions, DataOptions):
+    """All settings that the code of the data sets reads."""

@@ -1,0 +1,160 @@
+"""The flags of training and scoring, and the settings that most of this room reads."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets.options import BatchOptions, DataSettings
+from model.options import NetworkOptions
+from utils.cli.checks import above, at_least, share
+from utils.cli.options import ADAPTATION, SCORING, TRAINING, Follows, Options, flag, flags_of
+
+
+class OptimizerDefaults(NamedTuple):
+    """What an optimiser trains with when the user names nothing else."""
+
+    learning_rate: float
+    head_lr_mult: float
+    weight_decay: float
+
+
+OPTIMIZERS: Mapping[str, OptimizerDefaults] = {
+    "sgd": OptimizerDefaults(learning_rate=0.01, head_lr_mult=10.0, weight_decay=5e-4),
+    "adam": OptimizerDefaults(learning_rate=1e-3, head_lr_mult=1.0, weight_decay=5e-4),
+    "adamw": OptimizerDefaults(learning_rate=1e-3, head_lr_mult=1.0, weight_decay=0.01),
+    "rmsprop": OptimizerDefaults(learning_rate=1e-3, head_lr_mult=1.0, weight_decay=5e-4),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LengthOptions(Options, group=TRAINING):
+    """How long a training is."""
+
+    num_epochs: int = flag(50, "passes over the source's training split", check=at_least(1))
+    num_steps: int | None = flag(
+        None,
+        "updates of the whole training, in place of --num_epochs; 40000 in many papers",
+        check=at_least(1),
+        replaces="num_epochs",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepOptions(Options, group=TRAINING):
+    """The loss and the optimiser of the network, for every method alike."""
+
+    optimizer: str = flag("sgd", "optimiser of the network", choices=tuple(OPTIMIZERS))
+    learning_rate: float = flag(
+        None,
+        "learning rate of the backbone (default: 0.01 for sgd, 0.001 for the others)",
+        check=above(0),
+        follows=Follows("optimizer", lambda name: OPTIMIZERS[name].learning_rate),
+    )
+    head_lr_mult: float = flag(
+        None,
+        "factor on the learning rate of feature fusion and heads (default: 10 for sgd, 1 for the "
+        "others)",
+        check=above(0),
+        follows=Follows("optimizer", lambda name: OPTIMIZERS[name].head_lr_mult),
+    )
+    weight_decay: float = flag(
+        None,
+        "weight decay, none on norms and biases (default: 0.01 for adamw, 0.0005 for the others)",
+        check=at_least(0),
+        follows=Follows("optimizer", lambda name: OPTIMIZERS[name].weight_decay),
+    )
+    warmup_steps: int | None = flag(
+        None,
+        "steps in which the learning rate rises linearly, before it falls as a polynomial of "
+        "degree 0.9 to zero (default: 5%% of all steps, at most 1000)",
+        check=at_least(0),
+    )
+    ohem: bool = flag(
+        False,
+        "train on the hard pixels only (online hard example mining), which each process of "
+        "torchrun chooses among its own",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodOptions(StepOptions, group=ADAPTATION):
+    """What a method reads; a method with flags of its own declares a subclass beside itself."""
+
+    @classmethod
+    def own_flags(cls) -> tuple[str, ...]:
+        """Return the names of the flags that not every method has."""
+        return tuple(f.name for f in flags_of(cls) if f.metadata["group"] == ADAPTATION)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions(StepOptions, BatchOptions, LengthOptions, group=TRAINING):
+    """A training beside its method and its data."""
+
+    clip_grad_norm: float | None = flag(
+        None,
+        "largest norm of an optimiser's gradient; a longer one is scaled down to it",
+        check=above(0),
+        metavar="NORM",
+    )
+    ema_decay: float = flag(
+        0.0,
+        "weights averaged over the steps, m <- decay m + (1 - decay) w, are scored and saved "
+        "beside the trained ones, as ema.pth; such as 0.999, 0 for none",
+        check=share,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoringOptions(Options, group=SCORING):
+    """Which weights and statistics are scored."""
+
+    select: str = flag(
+        "best",
+        "checkpoint of a run that is scored: the epoch with the best mIoU on its validation split, "
+        "the last one, or its averaged weights (--ema_decay)",
+        choices=("best", "last", "ema"),
+        affects_result=False,
+    )
+    bn_statistics: str = flag(
+        "training",
+        "batch-norm statistics of a network that is scored: those of its training, or target: "
+        "re-estimated on the training images (no labels) of the domain it is scored on",
+        choices=("training", "target"),
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnsembleOptions(Options, group=SCORING):
+    """The networks that predict together."""
+
+    mbt_checkpoints: tuple[Path, ...] = flag(
+        (),
+        "MBT: checkpoints of the ensemble (default: the runs of the three betas)",
+        metavar="FILE",
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(DataSettings, ScoringOptions, TrainingOptions, NetworkOptions):
+    """All settings but those that only some actions or methods have.
+
+    Those stand in dataclasses of their own, which `SomeOptions.of(settings)` takes from the
+    settings of a command.
+    """
+
+    def run_name(self, stem: str) -> str:
+        """Return the name of the run, such as `fda01_adam_aug` for the stem `fda{fda_beta}`.
+
+        A stem may hold the name of any flag, as it is written in names (`flag(in_name=...)`).
+        """
+        if self.save_keyword:
+            return self.save_keyword
+        augmented = "aug" if self.aug_method else "noaug"
+        return f"{self.filled(stem)}_{self.optimizer}_{augmented}"
+
+    def scored_plainly(self) -> "Settings":
+        """Return the same, with validation of one view of each image, at `--image_size`."""
+        return dataclasses.replace(self, eval_scales=(), eval_flip=False)
