@@ -162,7 +162,7 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
             samples = validation_samples(Domain.CITYSCAPES, chosen)
             several = _loaded(predictors, chosen)
         except UserError as error:
-            print(f"no predictions of {config} are drawn, everything else is: {error}")
+            print(f"predictions_{config}.png is not drawn, everything else is: {error}")
             continue
         shares = (part / (SHOWN_IMAGES - 1) for part in range(SHOWN_IMAGES))
         places = {round(share * (len(samples) - 1)): "" for share in shares}

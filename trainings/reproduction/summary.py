@@ -113,7 +113,7 @@ def reading(entries: Sequence[Entry]) -> list[str]:
     if not methods:
         return ["No method that adapts to the target has been scored yet."]
     best = max(methods, key=lambda entry: entry.miou.mean)
-    over = f", {_in_words(best.over_source_only)} source-only" if best.over_source_only else ""
+    over = f" ({_in_words(best.over_source_only)} source-only)" if best.over_source_only else ""
     sentences = [
         f"{best.name} has the highest mIoU without target labels: {best.miou.text()}{over}."
     ]
