@@ -13,8 +13,8 @@ from functools import partial
 
 from PIL import Image
 
-from datasets.catalog import Domain
 from datasets.check.check_data import check_data
+from datasets.data_set import Role
 from datasets.options import ToyOptions
 from model.catalog import RECORDED
 from model.options import NetworkOptions
@@ -24,16 +24,18 @@ from trainings.application.options import DeploymentOptions, PictureOptions, Pre
 from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
-from trainings.experiment import Experiment, unlabelled_cityscapes
-from trainings.options import EnsembleOptions, Settings, TrainingOptions
+from trainings.experiment import Experiment, unlabelled_target
+from trainings.options import EnsembleOptions, Settings, SoftOptions, TrainingOptions
 from trainings.reproduction.demo import make_toy_data, recipe
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
-from trainings.reproduction.steps import Step, users_steps
+from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
-from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_cityscapes
+from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_target
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
+from trainings.train_distill import Distillation
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -50,40 +52,81 @@ from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 SIMPLE_CITYSCAPES = Experiment(
     action="train_simple_cityscapes",
     stem="simple_cityscapes",
-    source=Domain.CITYSCAPES,
-    validation=Domain.CITYSCAPES,
+    source=Role.TARGET,
+    validation=Role.TARGET,
     method=Supervised,
+    general="train_target",
 )
 SIMPLE_GTA5 = Experiment(
     action="train_simple_gta5",
     stem="simple_gta5",
-    source=Domain.GTA5,
-    validation=Domain.GTA5,
+    source=Role.SOURCE,
+    validation=Role.SOURCE,
+    method=Supervised,
+    general="train_source",
+)
+ON_SOURCE = Experiment(
+    action="train_source",
+    stem="source_{source}",
+    source=Role.SOURCE,
+    validation=Role.SOURCE,
+    method=Supervised,
+)
+ON_TARGET = Experiment(
+    action="train_target",
+    stem="target_{target}",
+    source=Role.TARGET,
+    validation=Role.TARGET,
     method=Supervised,
 )
 ADVERSARIAL = Experiment(
     action="train_ada",
     stem="ada",
-    source=Domain.GTA5,
-    validation=Domain.CITYSCAPES,
+    source=Role.SOURCE,
+    validation=Role.TARGET,
     method=ADA,
-    target=unlabelled_cityscapes,
+    target=unlabelled_target,
 )
 FOURIER = Experiment(
     action="train_fda",
     stem="fda{fda_beta}",
-    source=Domain.GTA5,
-    validation=Domain.CITYSCAPES,
+    source=Role.SOURCE,
+    validation=Role.TARGET,
     method=FDA,
-    target=unlabelled_cityscapes,
+    target=unlabelled_target,
 )
 SELF_TRAINING = Experiment(
     action="train_ssl_fda",
     stem="ssl{ssl_round}_fda{fda_beta}",
-    source=Domain.GTA5,
-    validation=Domain.CITYSCAPES,
+    source=Role.SOURCE,
+    validation=Role.TARGET,
     method=SSLFDA,
-    target=pseudo_labelled_cityscapes,
+    target=pseudo_labelled_target,
+)
+MIXING = Experiment(
+    action="train_dacs",
+    stem="dacs",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=DACS,
+    target=unlabelled_target,
+)
+MASKED_MIXING = Experiment(
+    action="train_mic",
+    stem="mic",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=DACS,
+    target=unlabelled_target,
+    defaults=(("mask_ratio", 0.7),),
+)
+DISTILLATION = Experiment(
+    action="train_distill",
+    stem="distill",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=Distillation,
+    target=pseudo_labelled_target,
 )
 
 TRAINING_FLAGS = (
@@ -114,8 +157,11 @@ SEARCH_READ = ("select", "optimizer", "aug_method", "save_keyword")
 SAMPLES_READ = ("image_size", "aug_method", "aug_probability", "on_bad_sample")
 """Flags of the data set that every training reads."""
 
-GTA5_READ = ("source_resize", "gta5_val_fraction")
-"""Flags that only an action reads which reads GTA5."""
+SOURCE_READ = ("source_resize", "gta5_val_fraction")
+"""Flags that only an action reads which reads the source."""
+
+PAIR = ("source", "target", "source_root", "target_root")
+"""What the help of an action shows that reads both, after the flags made for it."""
 
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
@@ -138,6 +184,15 @@ STEPS: list[Step] = [
         fda=FOURIER,
         ssl_fda=SELF_TRAINING,
     ),
+    Step("4", "DACS", MIXING),
+    Step("5", "MIC", MASKED_MIXING),
+    Step(
+        "6",
+        "Distillation of MIC",
+        DISTILLATION,
+        (Work.LABEL, Work.TRAIN, Work.SCORE),
+        teacher=MASKED_MIXING,
+    ),
 ]
 """The steps of `reproduce`, `demo` and `report`."""
 
@@ -149,16 +204,24 @@ def run_action(settings: Settings) -> None:
     ACTIONS[settings.action].run(settings)
 
 
+def _named_data(experiment: Experiment) -> tuple[str, ...]:
+    """The flags that name an experiment's data, unless it is for the usual ones."""
+    roles = () if experiment.general else experiment.roles
+    return tuple(name for role in roles for name in (role.value, f"{role.value}_root"))
+
+
 def training(
     experiment: Experiment, help: str, *, examples: Sequence[str] = (PRETRAINED,)
 ) -> Action:
     """The action of an experiment."""
-    of_gta5 = GTA5_READ if Domain.GTA5 in (experiment.source, experiment.validation) else ()
+    of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
+    of_target = ("watch_target",) if experiment.target else ()
     options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
         help,
-        flags=(*TRAINING_FLAGS, *options.own_flags()),
+        lambda explicit: dict(experiment.defaults),
+        flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
         reads=(
             NetworkOptions,
@@ -167,7 +230,8 @@ def training(
             RunOptions,
             HardwareOptions,
             *SAMPLES_READ,
-            *of_gta5,
+            *of_source,
+            *of_target,
         ),
         reads_to_score=(*SCORING_READ, *SEARCH_READ),
         resumes=True,
@@ -212,11 +276,11 @@ ACTIONS: dict[str, Action] = {
     ),
     "check_data": Action(
         check_data,
-        "read every file of both data sets once: what is broken, what they hold",
-        flags=("gta5_root", "cityscapes_root", "num_workers"),
-        examples=("", "--gta5_root data/GTA5 --cityscapes_root data/Cityscapes --num_workers 8"),
+        "read every file of source and target once: what is broken, what they hold",
+        flags=(*PAIR, "gta5_root", "cityscapes_root", "num_workers"),
+        examples=("", "--gta5_root data/GTA5 --target 'my dashcam' --num_workers 8"),
         alone=True,
-        reads=(*GTA5_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
+        reads=(*SOURCE_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
     ),
     "train_simple_cityscapes": training(
         SIMPLE_CITYSCAPES, "supervised on Cityscapes: what labels of the target would give"
@@ -233,33 +297,64 @@ ACTIONS: dict[str, Action] = {
         examples=("", "--aug_method C-S-HF", "--load_model_path runs/a/best.pth"),
         reads=(*SCORING_READ, *SEARCH_READ),
     ),
+    "train_source": training(
+        ON_SOURCE,
+        "supervised on --source, whatever it is",
+        examples=(f"--source synthia {PRETRAINED}", "--source synthia --source_root data/RAND"),
+    ),
+    "train_target": training(
+        ON_TARGET,
+        "supervised on --target, whatever it is: what its labels would give",
+        examples=(f"--target acdc_night {PRETRAINED}",),
+    ),
+    "val_transfer": Action(
+        partial(score_transfer, ON_SOURCE),
+        "the domain shift: score the network of train_source on --target",
+        flags=(*PAIR, "load_model_path", "select", "eval_scales", "eval_flip"),
+        examples=("--source synthia --target acdc",),
+        reads=(*SCORING_READ, *SEARCH_READ),
+    ),
     "train_ada": training(
         ADVERSARIAL,
-        "adversarial adaptation to Cityscapes (AdaptSegNet)",
+        "adversarial adaptation to the target (AdaptSegNet)",
         examples=(PRETRAINED, f"{PRETRAINED} --discriminator light --adv_weight 0.0005"),
     ),
     "train_fda": training(
         FOURIER,
         "Fourier domain adaptation: one network per --fda_beta",
-        examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.05"),
+        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target 'my dashcam' --fda_beta 0.05"),
+    ),
+    "train_dacs": training(
+        MIXING,
+        "online self-training on mixed images: a mean teacher labels the target (DACS)",
+        examples=(PRETRAINED, f"{PRETRAINED} --confidence 0.9"),
+    ),
+    "train_mic": training(
+        MASKED_MIXING,
+        "train_dacs with masked consistency (MIC)",
+        examples=(PRETRAINED, f"{PRETRAINED} --mask_ratio 0.5"),
     ),
     "val_mbt": Action(
         partial(val_mbt, FOURIER, SELF_TRAINING),
         "multi-band transfer: score the three FDA networks and their ensemble",
         lambda explicit: {"ssl_round": 0},
-        flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics"),
+        flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics", *PAIR),
         examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
         reads=(EnsembleOptions, *SCORING_READ, *SEARCH_READ),
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
-        "label Cityscapes' training images with that ensemble",
-        flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path"),
-        examples=("", "--ssl_round 2"),
+        "label the target's training images with that ensemble, or with any network",
+        flags=(
+            *("ssl_round", "load_model_path", "mbt_checkpoints", "select"),
+            *("soft", "pseudo_label_path", *PAIR),
+        ),
+        examples=("", "--ssl_round 2", "--soft --load_model_path runs/a/latest.pth"),
         reads=(
             *(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
             *("optimizer", "aug_method", "overwrite"),
         ),
+        options=(SoftOptions,),
         resumes=True,
     ),
     "train_ssl_fda": training(
@@ -267,10 +362,15 @@ ACTIONS: dict[str, Action] = {
         "self-training: FDA with those pseudo-labels",
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.01 --ssl_round 2"),
     ),
+    "train_distill": training(
+        DISTILLATION,
+        "distillation: learn the target from the pseudo-labels of any teacher",
+        examples=(f"{PRETRAINED} --pseudo_label_path labels",),
+    ),
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
-        flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index"),
+        flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index", *PAIR),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
         reads=(EnsembleOptions, PictureOptions, *SCORING_READ, *SEARCH_READ),
     ),

@@ -21,7 +21,8 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.catalog import Domain, TrainingFiles, labelled
+from datasets.catalog import TrainingFiles, labelled
+from datasets.data_set import Role
 from datasets.loading.sets import training_samples
 from datasets.samples import SampleDataset, as_tv_tensors
 from datasets.toy_city import make_toy_city
@@ -59,8 +60,8 @@ def main() -> None:
             cache_dir=Path("none"),
             num_workers=0,
         )
-        files = labelled(Domain.CITYSCAPES, "train", settings)
-        data = TrainingFiles(Domain.CITYSCAPES, files)
+        files = labelled(Role.TARGET, "train", settings)
+        data = TrainingFiles(Role.TARGET, files)
         report(data, settings, folder, args.aug_method)
     finally:
         shutil.rmtree(folder)

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import main as command_line
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples, validation_samples
 from model.weights.loading import load_network
 from trainings.experiment import new_network
@@ -40,8 +40,8 @@ def main() -> None:
         command_line.ACTIONS,
     )
     device = torch.device("cpu")
-    validation = validation_samples(Domain.CITYSCAPES, settings)
-    images = unlabelled_samples(Domain.CITYSCAPES, settings)
+    validation = validation_samples(Role.TARGET, settings)
+    images = unlabelled_samples(Role.TARGET, settings)
 
     def score(network) -> str:
         return f"{100 * evaluate(network, validation, settings, device).matrix.mean_iou():.1f}"

@@ -34,7 +34,8 @@ from torch.profiler import ProfilerActivity
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.catalog import Domain, TrainingFiles, labelled
+from datasets.catalog import TrainingFiles, labelled
+from datasets.data_set import Role
 from datasets.loading.batches import training_batches
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import training_samples
@@ -43,7 +44,7 @@ from datasets.toy_city import make_toy_city
 from main import FlatSettings as Settings
 from trainings.engine.loop import compile_parts, train_step
 from trainings.engine.state import TrainState
-from trainings.experiment import new_network, unlabelled_cityscapes
+from trainings.experiment import new_network, unlabelled_target
 from trainings.method import Method
 from utils.cli.common import PRECISIONS
 from utils.text import markdown
@@ -125,13 +126,13 @@ class Bench:
         """Toy City as a method trains on it; the true labels stand for SSL-FDA's pseudo-labels."""
         scenes = max(16, 2 * settings.batch_size)
         make_toy_city(settings.toy_root, train=scenes, val=1, size=settings.image_size, seed=0)
-        source = TrainingFiles(Domain.GTA5, labelled(Domain.GTA5, "train", settings))
+        source = TrainingFiles(Role.SOURCE, labelled(Role.SOURCE, "train", settings))
         target = {
             "supervised": lambda _: None,
             "ssl_fda": lambda _: TrainingFiles(
-                Domain.CITYSCAPES, labelled(Domain.CITYSCAPES, "train", settings)
+                Role.TARGET, labelled(Role.TARGET, "train", settings)
             ),
-        }.get(kind, unlabelled_cityscapes)(settings)
+        }.get(kind, unlabelled_target)(settings)
         return TrainingData(
             training_samples(source, settings, SOURCE_STREAM),
             target and training_samples(target, settings, TARGET_STREAM),

@@ -27,6 +27,9 @@ from utils.errors import naming
 
 FORMAT = 3
 
+NO_CACHE = Path("none")
+"""The `--cache_dir` that stands for no cache."""
+
 PNG_END = b"IEND\xaeB`\x82"
 """Type and checksum of a PNG's last chunk, which is empty."""
 

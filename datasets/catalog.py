@@ -1,37 +1,39 @@
-"""The data sets: where their files are, their names, and how their pictures are resized."""
+"""The table of data sets; where the files of source and target are, and how they are resized."""
 
 import functools
 import hashlib
-from collections.abc import Sequence
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from datasets.cityscapes import cityscapes_files, cityscapes_images
-from datasets.gta5 import gta5_files, left_out
-from datasets.options import DataSettings
+from datasets import acdc, bdd100k, camvid, cityscapes, dark_zurich, folder, gta5, synthia
+from datasets.data_set import DataSet, Role
+from datasets.options import DATA_SETS, DataSettings
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
-from utils.transforms import STRETCH, Preparation
+from utils.transforms import Preparation
 from utils.utils import find_input
 
+ROWS: Mapping[str, DataSet] = {
+    row.name: row
+    for row in (
+        gta5.ROW,
+        cityscapes.ROW,
+        synthia.ROW,
+        *acdc.ROWS,
+        dark_zurich.ROW,
+        bdd100k.ROW,
+        camvid.ROW,
+        folder.ROW,
+    )
+}
+"""The data sets by the word after `--source` and `--target`."""
 
-class Domain(Enum):
-    GTA5 = "GTA5"
-    CITYSCAPES = "Cityscapes"
-
-
-STRETCHES = {Domain.GTA5: 0.15, Domain.CITYSCAPES: STRETCH}
-"""Shares by which images may be stretched. FDA's protocol stretches GTA5's 1914x1052 to 1280x720 by
-2 %, and Toy City's, which are twice as wide as high, by 12 %."""
-
-
-LOOKS = {Domain.GTA5: "synthetic look", Domain.CITYSCAPES: "real look"}
-"""What Toy City draws in the place of each data set."""
+assert tuple(ROWS) == DATA_SETS
 
 
 class TrainingFiles(NamedTuple):
-    """The files of a domain for a training.
+    """The files of a source or target for a training.
 
     Attributes:
         origin: tells apart labels of the same names.
@@ -39,47 +41,76 @@ class TrainingFiles(NamedTuple):
         note: what is said of them where a training begins.
     """
 
-    domain: Domain
+    role: Role
     files: list[SampleFiles]
     origin: str = ""
     problem: str | None = None
     note: str = ""
 
 
-def root_of(domain: Domain, settings: DataSettings) -> Path:
-    """Folder of a domain. Raises UserError where it is missing."""
-    return find_input(named_root(domain, settings), f"{domain.value.lower()}_root")
+def row_of(role: Role, settings: DataSettings) -> DataSet:
+    """The row of the data set that the settings name as source or target."""
+    return ROWS[getattr(settings, role.value)]
 
 
-def named_root(domain: Domain, settings: DataSettings) -> Path:
-    """Folder of a domain as the settings name it, whether it exists or not."""
-    return settings.gta5_root if domain is Domain.GTA5 else settings.cityscapes_root
+def root_of(role: Role, settings: DataSettings) -> Path:
+    """Folder of the source or target. Raises UserError where it is missing."""
+    flag = f"{role.value}_root"
+    if getattr(settings, flag) is None:
+        flag = row_of(role, settings).root_flag or flag
+    return find_input(named_root(role, settings), flag)
 
 
-def data_set(domain: Domain, settings: DataSettings) -> str:
-    """Return the name of the data set in a domain's folder: the domain's, or that of Toy City."""
-    seed = drawn_from(root_of(domain, settings))
-    if seed is None:
-        return domain.value
+def named_root(role: Role, settings: DataSettings) -> Path:
+    """Folder of the source or target as the settings name it, whether it exists or not."""
+    if root := getattr(settings, f"{role.value}_root"):
+        return root
+    row = row_of(role, settings)
+    return getattr(settings, row.root_flag) if row.root_flag else Path(row.home or row.title)
+
+
+def name_of(role: Role, settings: DataSettings) -> str:
+    """Name of the source or target in print and in files, such as "Cityscapes"."""
+    return title_of(getattr(settings, role.value), getattr(settings, f"{role.value}_root"))
+
+
+def recorded_title(role: Role, recorded: Mapping[str, Any]) -> str:
+    """The same of a run's recorded settings."""
+    return title_of(recorded[role.value], recorded[f"{role.value}_root"])
+
+
+def title_of(name: str, root: Path | str | None) -> str:
+    """Name in print and in files of a row's data set: of `folder` that of the folder itself."""
+    if name == folder.ROW.name and root is not None:
+        return Path(root).name.strip(".") or Path(root).resolve().name
+    return ROWS[name].title
+
+
+def data_set(role: Role, settings: DataSettings) -> str:
+    """Return the name of the data that lie there: the data set's, or that of Toy City."""
+    seed, row = drawn_from(root_of(role, settings)), row_of(role, settings)
+    if seed is None or not row.look:
+        return name_of(role, settings)
     city = f"Toy City of seed {seed}" if seed else "Toy City"
-    return f"{city}, {LOOKS[domain]}"
+    return f"{city}, {row.look}"
 
 
-def labelled(domain: Domain, split: str, settings: DataSettings) -> list[SampleFiles]:
+def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
     """The files of a split, "train" or "val"."""
-    if domain is Domain.CITYSCAPES:
-        return cityscapes_files(root_of(domain, settings), split)
-    root = root_of(domain, settings)
-    if count := left_out(root):
-        note_once(f"GTA5: {count} known bad pairs left out")
-    return gta5_files(root, split, settings.gta5_val_fraction)
+    layout, root = row_of(role, settings).layout, root_of(role, settings)
+    if count := layout.left_out(root):
+        note_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
+    return layout.labelled(root, split, settings)
 
 
-def unlabelled(domain: Domain, split: str, settings: DataSettings) -> list[SampleFiles]:
-    """The images of a split; their labels are not read, and Cityscapes' need not exist."""
-    if domain is Domain.CITYSCAPES:
-        return cityscapes_images(root_of(domain, settings), split)
-    return [files._replace(label=None) for files in labelled(domain, split, settings)]
+def unlabelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
+    """The images of a split; their labels are not read, and need not exist."""
+    return row_of(role, settings).layout.images(root_of(role, settings), split, settings)
+
+
+def has_labels(role: Role, split: str, settings: DataSettings) -> bool:
+    """Whether the images of a split should have labels."""
+    return row_of(role, settings).layout.has_labels(root_of(role, settings), split, settings)
 
 
 @functools.cache
@@ -88,18 +119,23 @@ def note_once(text: str) -> None:
     print(text)
 
 
-def resize_size(domain: Domain, settings: DataSettings) -> tuple[int, int]:
+def resize_size(role: Role, settings: DataSettings) -> tuple[int, int]:
     """Size that images are resized to, or to cover: (height, width)."""
-    return settings.source_resize if domain is Domain.GTA5 else settings.image_size
+    return settings.source_resize if role is Role.SOURCE else settings.image_size
 
 
-def preparation(domain: Domain, settings: DataSettings, *, resizes_label: bool) -> Preparation:
-    """How the images of a domain are resized, before they are cropped, if they are."""
-    return Preparation(resize_size(domain, settings), resizes_label, STRETCHES[domain])
+def preparation(role: Role, settings: DataSettings, *, resizes_label: bool) -> Preparation:
+    """How the images of the source or target are resized, before they are cropped, if they are."""
+    stretch = row_of(role, settings).stretch
+    return Preparation(resize_size(role, settings), resizes_label, stretch)
 
 
 def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
     """Digest of the names of all samples, and of what else is told: equal for the same data,
-    wherever they lie."""
-    words = [part if isinstance(part, str) else [files.name for files in part] for part in parts]
+    wherever they lie. Users' own files, whose names other files may have, add their sizes."""
+    words = [part if isinstance(part, str) else [_word(one) for one in part] for part in parts]
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+
+
+def _word(files: SampleFiles) -> str | tuple[str, int]:
+    return (files.name, files.image.stat().st_size) if files.photo else files.name

@@ -3,169 +3,43 @@
 official: leftImg8bit/<split>/<city>/<city>_<seq>_<frame>_leftImg8bit.png
           gtFine/<split>/<city>/<city>_<seq>_<frame>_gtFine_{labelTrainIds,labelIds}.png
 subset:   Cityspaces/images/<split>/<city>/… and Cityspaces/gtFine/<split>/<city>/…
-pseudo:   <folder>/<split>/<city>/<city>_<seq>_<frame>_pseudo_labelTrainIds.png
 
 Partners have the same path below their split, but for the ending: any name in any folder will do.
-Pictures may be `.jpg` or `.PNG`, too.
+Pictures may be `.jpg` or `.PNG`, too. A label is read from labelTrainIds where present, else from
+labelIds.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.pairing import (
-    Found,
-    by_name,
-    check_doubled,
-    check_partners,
-    existing_folder,
-    is_named,
-    listing,
-    not_taken,
-    otherwise_named,
-)
-from datasets.reading import LabelKind, SampleFiles, say_once
+from datasets.data_set import DataSet
+from datasets.labels import LABEL_IDS, TRAIN_IDS
+from datasets.layouts import Branch, Split
 from utils.errors import UserError
 
-LAYOUTS = (
+FOLDERS = (
     ("leftImg8bit", "gtFine"),
     ("Cityspaces/images", "Cityspaces/gtFine"),
     ("images", "gtFine"),
 )
+"""Folders of images and of labels; the first pair that is there counts."""
+
 IMAGE = "_leftImg8bit"
-TRAIN_IDS = "_gtFine_labelTrainIds"
-LABEL_IDS = "_gtFine_labelIds"
-PSEUDO = "_pseudo_labelTrainIds.png"
 
 
-def cityscapes_files(root: Path, split: str) -> list[SampleFiles]:
-    """The labelled samples of a split, "train" or "val", in the order of their names.
-
-    A label is read from labelTrainIds where present, else from labelIds.
-    """
-    found = _found(*_layout(root), split)
-    existing_folder(found.label_folder, _label_remedy(split))
-    _check_images(found, split)
-    check_partners(found)
-    return [
-        one._replace(label=found.labels[one.place], kind=label_kind(found.labels[one.place]))
-        for one in _samples(found)
-    ]
-
-
-def found_cityscapes(root: Path, split: str) -> Found:
-    """The images and labels of a split, also those without a partner; there may be no labels at
-    all. Raises UserError where the folder of the images is missing."""
-    try:
-        layout = _layout(root)
-    except UserError:
-        layout = _layout(root, labelled=False)
-    return _found(*layout, split)
-
-
-def label_kind(path: Path) -> LabelKind:
-    """What a label of the data set holds, by its name."""
-    return LabelKind.TRAIN_IDS if is_named(path, TRAIN_IDS) else LabelKind.LABEL_IDS
-
-
-def cityscapes_images(root: Path, split: str) -> list[SampleFiles]:
-    """The images of a split in the order of their names, without labels, which need not exist."""
-    image_root, label_root = _layout(root, labelled=False)
-    found = _found_images(image_root, label_root, split)
-    _check_images(found, split)
-    check_doubled(found)
-    return _samples(found)
-
-
-def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
-    """Where the pseudo-label of an image lies, also before it is made."""
-    return folder / split / f"{files.place}{PSEUDO}"
-
-
-def with_pseudo_labels(
-    images: Sequence[SampleFiles], folder: Path, split: str
-) -> list[SampleFiles]:
-    """The images with their pseudo-labels. Raises UserError for images without one."""
-    labels = {files.name: pseudo_label_path(folder, split, files) for files in images}
-    missing = [str(path) for path in labels.values() if not path.exists()]
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len(labels)} pseudo-labels are missing, such as {missing[0]}: the "
-            "command that made them makes the missing ones, --action generate_pseudo_labels"
-        )
-    return [files._replace(label=labels[files.name], kind=LabelKind.PSEUDO) for files in images]
-
-
-def _check_images(found: Found, split: str) -> None:
-    if not found.images:
-        raise UserError(no_images(found.image_folder, split))
-
-
-def no_images(folder: Path, split: str) -> str:
-    """Say that a split's folder holds no image, or how many pictures only lack the ending."""
-    if others := otherwise_named(listing(folder, deep=True), IMAGE):
-        first = others[0]
-        pictures = "1 picture there is" if len(others) == 1 else f"{len(others)} pictures there are"
-        return (
-            f"{folder}: {pictures} not named *{IMAGE}.png or .jpg, such as {first.name}: rename "
-            f"them, for example to {first.stem}{IMAGE}{first.suffix}"
-        )
-    return f"{folder} holds no *{IMAGE}.png files: {_remedy(split)}"
-
-
-def _samples(found: Found) -> list[SampleFiles]:
-    """The images in the order of their names; says what is left out."""
-    for sentence in found.left_out:
-        say_once(sentence)
-    samples = [
-        SampleFiles(name, found.images[place], place=place)
-        for place, name in _short_names(found.images).items()
-    ]
-    return sorted(samples, key=lambda one: one.name)
-
-
-def _short_names(places: Iterable[str]) -> dict[str, str]:
-    """The names of samples by their paths below the split: without the city, which official names
-    begin with, unless several cities have a sample of that name."""
-    short = {place: place.rpartition("/")[2] for place in places}
-    counts = Counter(short.values())
-    return {place: name if counts[name] == 1 else place for place, name in short.items()}
-
-
-def _found(image_root: Path, label_root: Path, split: str) -> Found:
-    found = _found_images(image_root, label_root, split)
-    if not found.label_folder.is_dir():
-        return found
-    listed = listing(found.label_folder, deep=True)
-    (label_ids, doubled_ids), (train_ids, doubled_train_ids) = (
-        by_name(listed.paths, found.label_folder, ending) for ending in (LABEL_IDS, TRAIN_IDS)
-    )
-    return found._replace(
-        labels=label_ids | train_ids,
-        doubled=[*found.doubled, *doubled_ids, *doubled_train_ids],
-        left_out=[*found.left_out, *not_taken(listed)],
-    )
-
-
-def _found_images(image_root: Path, label_root: Path, split: str) -> Found:
-    folder = existing_folder(image_root / split, _remedy(split))
-    listed = listing(folder, deep=True)
-    images, doubled = by_name(listed.paths, folder, IMAGE)
-    return Found(images, {}, folder, label_root / split, doubled, not_taken(listed, IMAGE))
-
-
-def _layout(root: Path, *, labelled: bool = True) -> tuple[Path, Path]:
-    for images, labels in LAYOUTS:
+def _folders(root: Path, labelled: bool) -> Sequence[Branch]:
+    """The folders of images and labels, which need not exist unless they are to be `labelled`."""
+    for images, labels in FOLDERS:
         if (root / images).is_dir() and ((root / labels).is_dir() or not labelled):
-            return root / images, root / labels
-    for images, labels in LAYOUTS if labelled else ():
+            return [Branch(f"{images}/{{split}}", f"{labels}/{{split}}")]
+    for images, labels in FOLDERS if labelled else ():
         if any((root / images / split).is_dir() for split in ("train", "val")):
             raise UserError(
                 f"{root} holds {images} but no {labels}: put the labels there; the validation "
                 "split needs them, adaptation's training images do not"
             )
     known = " nor ".join(
-        f"{images} with {labels}" if labelled else images for images, labels in LAYOUTS
+        f"{images} with {labels}" if labelled else images for images, labels in FOLDERS
     )
     raise UserError(
         f"{root} holds neither {known}: unpack Cityscapes there, or name its folder with "
@@ -173,10 +47,15 @@ def _layout(root: Path, *, labelled: bool = True) -> tuple[Path, Path]:
     )
 
 
-def _label_remedy(split: str) -> str:
-    needs = "the validation split needs labels" if split == "val" else "supervised training does"
-    return f"unpack the labels of the {split} split of Cityscapes there; {needs}"
-
-
-def _remedy(split: str) -> str:
-    return f"unpack the {split} split of Cityscapes there"
+ROW = DataSet(
+    name="cityscapes",
+    title="Cityscapes",
+    layout=Split(
+        "Cityscapes",
+        _folders,
+        {"_gtFine_labelIds": LABEL_IDS, "_gtFine_labelTrainIds": TRAIN_IDS},
+        IMAGE,
+    ),
+    root_flag="cityscapes_root",
+    look="real look",
+)

@@ -4,6 +4,7 @@ GTA5 (Richter et al., ECCV 2016) writes the same label ids. The train id of a cl
 in `CLASSES`; every label id that is not listed maps to `IGNORE`.
 """
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,50 @@ TRAIN_ID_TO_LABEL_ID[:NUM_CLASSES] = [c.label_id for c in CLASSES]
 
 PALETTE = _palette()
 """uint8 [256, 3]: train id -> RGB, black for `IGNORE`."""
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """What the values in a label file stand for; two formats of one name are equal.
+
+    Attributes:
+        name: of the values in messages and in the names of caches.
+        values: the values that a file may hold.
+        train_ids: uint8 [256], value -> train id; None where the values are train ids.
+        deep: the file is a PNG of 16-bit colours, and the value is their first channel.
+        own_size: the label may be of another size than its image.
+        soft: a pixel has several train ids with their probabilities, see `read_soft_label`.
+    """
+
+    name: str
+    values: tuple[int, ...] = field(compare=False)
+    train_ids: np.ndarray | None = field(default=None, compare=False, repr=False)
+    deep: bool = field(default=False, compare=False)
+    own_size: bool = field(default=False, compare=False)
+    soft: bool = field(default=False, compare=False)
+
+    def to_train_ids(self, values: np.ndarray) -> np.ndarray:
+        """Train ids of values, both uint8 of any shape."""
+        return values if self.train_ids is None else self.train_ids[values]
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """The values that stand for a class."""
+        ids = self.to_train_ids(np.array(self.values, np.uint8))
+        return tuple(value for value, i in zip(self.values, ids, strict=True) if i != IGNORE)
+
+
+def table_of(train_id_of: dict[int, int]) -> np.ndarray:
+    """uint8 [256]: value -> train id, `IGNORE` for every value that is not listed."""
+    table = np.full(256, IGNORE, np.uint8)
+    table[list(train_id_of)] = list(train_id_of.values())
+    return table
+
+
+LABEL_IDS = LabelFormat("label ids", tuple(range(MAX_LABEL_ID + 1)), LABEL_ID_TO_TRAIN_ID)
+TRAIN_IDS = LabelFormat("train ids", (*range(NUM_CLASSES), IGNORE))
+PSEUDO_LABELS = LabelFormat("pseudo-labels", TRAIN_IDS.values, own_size=True)
+SOFT_LABELS = LabelFormat("soft pseudo-labels", TRAIN_IDS.values, own_size=True, soft=True)
 
 
 def colorize(train_ids: np.ndarray) -> np.ndarray:

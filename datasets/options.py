@@ -8,11 +8,22 @@ from utils import processes
 from utils.cli.checks import AUTO, above, at_least, probability, share, workers
 from utils.cli.common import CommandOptions
 from utils.cli.options import DATA, SCORING, TOY_CITY, TRAINING, Follows, Options, flag
+from utils.disk.files import REPOSITORY
 from utils.transforms import AUGMENTATIONS, augmentation_codes
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 
 MIN_IMAGE_SIDE = 64
+
+DATA_SETS = (
+    *("gta5", "cityscapes", "synthia"),
+    *("acdc", "acdc_fog", "acdc_night", "acdc_rain", "acdc_snow", "dark_zurich"),
+    *("bdd100k", "camvid", "folder"),
+)
+"""What a source or a target can be: the rows of datasets/catalog.py."""
+
+FOLDER = DATA_SETS[-1]
+"""The one whose root is what the user names in its place."""
 
 SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
 """FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
@@ -25,10 +36,46 @@ def _resize_of_source(image_size: tuple[int, int]) -> tuple[int, int]:
     return round(height * SOURCE_RESIZE_RATIO[0]), round(width * SOURCE_RESIZE_RATIO[1])
 
 
+def data_set_or_path(value: str) -> None:
+    """Raise ValueError for what is neither a data set nor a folder or file that exists."""
+    if value in DATA_SETS or any((place / value).exists() for place in (Path.cwd(), REPOSITORY)):
+        return
+    raise ValueError(
+        f"is none of the data sets ({', '.join(DATA_SETS)}), nor is there a folder or video of "
+        "that name"
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions(Options, group=DATA):
     """Folders, sizes, augmentation and loading."""
 
+    source: str = flag(
+        "gta5",
+        f"labelled data set to learn from: {', '.join(DATA_SETS)}; or the path of a folder",
+        check=data_set_or_path,
+        metavar="NAME",
+    )
+    target: str = flag(
+        "cityscapes",
+        "data set to adapt to, whose training labels no adaptation reads: a name as for --source, "
+        "or the path of a folder of pictures, or of a video (with PyAV)",
+        check=data_set_or_path,
+        metavar="NAME",
+    )
+    source_root: Path | None = flag(
+        None,
+        "folder of the source (default: --gta5_root, --cityscapes_root, or a folder of the data "
+        "set's name)",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+    target_root: Path | None = flag(
+        None, "folder of the target, likewise", metavar="FOLDER", affects_result=False
+    )
+    frame_step: int = flag(
+        10, "of a video that is a target, every so many-th frame is taken", check=at_least(1)
+    )
     gta5_root: Path = flag(
         Path("GTA5"),
         "folder with images/ and labels/; a relative one is looked for in the working directory, "
@@ -51,7 +98,7 @@ class DataOptions(Options, group=DATA):
     )
     source_resize: tuple[int, int] = flag(
         None,
-        "GTA5 is resized to this and, in training, randomly cropped to --image_size (FDA's "
+        "the source is resized to this and, in training, randomly cropped to --image_size (FDA's "
         "protocol); giving the image size means plain resizing (default: 720 1280 for 512 1024, "
         "in proportion for other image sizes)",
         check=at_least(MIN_IMAGE_SIDE),
@@ -60,8 +107,8 @@ class DataOptions(Options, group=DATA):
     )
     gta5_val_fraction: float = flag(
         0.2,
-        "share of GTA5 kept for validation, in contiguous blocks of frames so that neighbours "
-        "do not leak; 0, for adaptation alone, trains on all of it",
+        "share of GTA5, or of another data set without a split of its own, kept for validation, in "
+        "contiguous blocks of frames so that neighbours do not leak; 0 trains on all of it",
         check=share,
     )
     aug_method: str = flag(
@@ -101,10 +148,21 @@ class DataOptions(Options, group=DATA):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for role in ("source", "target"):
+            path = getattr(self, role)
+            if path not in DATA_SETS and getattr(self, f"{role}_root") is None:
+                object.__setattr__(self, role, FOLDER)
+                object.__setattr__(self, f"{role}_root", Path(path))
         codes = "-".join(augmentation_codes(self.aug_method))  # `nonorm` is no code
         object.__setattr__(self, "aug_method", codes)
 
     def inconsistency(self) -> str | None:
+        for role in ("source", "target"):
+            path, root = getattr(self, role), getattr(self, f"{role}_root")
+            if path not in DATA_SETS:
+                return f"argument --{role}: {path} is a folder already; leave --{role}_root out"
+            if path == FOLDER and root is None:
+                return f"argument --{role}: give the path of the folder in the place of {FOLDER}"
         resized = zip(self.source_resize, self.image_size, strict=True)
         if all(source >= image for source, image in resized):
             return super().inconsistency()

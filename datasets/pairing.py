@@ -38,12 +38,12 @@ def listing(folder: Path, *, deep: bool) -> Listing:
 
 
 def by_name(
-    paths: Iterable[Path], folder: Path, ending: str = ""
+    paths: Iterable[Path], folder: Path, ending: str = "", prefix: str = ""
 ) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:
     """The PNG and JPEG files with this ending before the suffix, and pairs of one name (`doubled`).
 
     The name of a file is its path below the folder without ending and suffix, such as
-    `aachen/aachen_000000_000019`.
+    `aachen/aachen_000000_000019`, after the prefix.
     """
     files: dict[str, Path] = {}
     doubled = []
@@ -51,7 +51,7 @@ def by_name(
     for path in paths:
         if is_named(path, ending):
             name = os.path.splitext(str(path)[start:])[0].removesuffix(ending)  # noqa: PTH122
-            first = files.setdefault(name.replace(os.sep, "/"), path)
+            first = files.setdefault(prefix + name.replace(os.sep, "/"), path)
             if first is not path:
                 doubled.append((first, path))
     return files, doubled

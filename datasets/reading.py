@@ -5,24 +5,34 @@ import functools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, MAX_LABEL_ID, NUM_CLASSES
+from datasets.labels import IGNORE, LABEL_IDS, SOFT_LABELS, LabelFormat
 from utils.errors import UserError
 
 FORMATS = ("PNG", "JPEG")
-"""What a picture may be, whatever its name says; PIL would start Ghostscript for an EPS."""
+"""Formats of the pictures of a data set, whatever their names say; PIL would start Ghostscript for
+an EPS."""
 
-ALONE_FORMATS = (*FORMATS, "BMP", "PPM", "TIFF", "WEBP")
-"""What one may be that is of no data set, where every file is one of the two."""
+PHOTO_FORMATS = (*FORMATS, "BMP", "PPM", "TIFF", "WEBP")
+"""Formats of a user's own pictures."""
+
+ORIENTATION, TURNED_ASIDE = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag of a picture's orientation, and its values that swap width and height."""
+
+HIGH_BYTES, LOW_BYTES = "RGB;16B", "RGB;16L"
+"""Pillow's names for 16-bit colours of which it keeps the first byte, or the second. A PNG has the
+high byte first; Pillow keeps that one, where a small class id has nothing but 0."""
 
 DEEPER = ("I", "F")
 """What PIL's names begin with of the modes that have 16 or 32 bits a channel."""
+
+IDS_ENDING, PROBABILITIES_ENDING = "_labelTrainIds.png", "_probabilities.png"
+"""What the names of the two files of a soft pseudo-label end in."""
 
 
 class UnknownLabels(UserError):
@@ -33,28 +43,23 @@ class UnequalSizes(UserError):
     """A label is not of its image's size."""
 
 
-class LabelKind(Enum):
-    """What a label file holds. Pseudo-labels are train ids at a size of their own."""
-
-    LABEL_IDS = "label ids"
-    TRAIN_IDS = "train ids"
-    PSEUDO = "pseudo-labels"
-
-
 class SampleFiles(NamedTuple):
     """The files of one sample; without a label every pixel counts as `IGNORE`.
 
     Attributes:
         name: what the sample is called, unlike every other one of its split.
+        kind: what the label holds.
         place: where in a folder files that are made from it lie, such as `aachen/aachen_0_19`
-            without an ending; only Cityscapes has such files.
+            without an ending.
+        photo: the image may be of any of `PHOTO_FORMATS`, and is turned as its EXIF data say.
     """
 
     name: str
     image: Path
     label: Path | None = None
-    kind: LabelKind = LabelKind.LABEL_IDS
+    kind: LabelFormat = LABEL_IDS
     place: str = ""
+    photo: bool = False
 
 
 @functools.cache
@@ -64,15 +69,15 @@ def say_once(text: str) -> None:
 
 
 def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
-    """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W].
+    """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W], or soft, [2 k, H, W].
 
     Raises UserError where a file cannot be read, holds unknown values, or the sizes differ.
     """
-    image = read_image(files.image)
+    image = read_image(files.image, photo=files.photo)
     if files.label is None:
         return image, np.full(image.shape[:2], IGNORE, np.uint8)
-    label = read_label(files.label, holds_train_ids=files.kind is not LabelKind.LABEL_IDS)
-    if files.kind is not LabelKind.PSEUDO:
+    label = read_label(files.label, files.kind)
+    if not files.kind.own_size:
         check_sizes(files.image, image, files.label, label)
     return image, label
 
@@ -87,10 +92,10 @@ def check_sizes(image_path: Path, image: np.ndarray, label_path: Path, label: np
         )
 
 
-def read_image(path: Path, *, alone: bool = False) -> np.ndarray:
-    """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel; one that is `alone`, of no data set,
+def read_image(path: Path, *, photo: bool = False) -> np.ndarray:
+    """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel. A `photo`, a picture of no data set,
     may be of more formats, and is turned as its EXIF data say, as viewers do."""
-    picture = _decoded(path, alone=alone)
+    picture = _decoded(path, photo=photo)
     if picture.mode.startswith(DEEPER):  # PIL would cut off what is above 255
         raise UserError(
             f"{path} is a {picture.mode} picture, of more than 8 bits a channel: save it with 8"
@@ -98,47 +103,112 @@ def read_image(path: Path, *, alone: bool = False) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
-def read_label(path: Path, *, holds_train_ids: bool) -> np.ndarray:
-    """Train ids, uint8 [H, W], of a PNG of train ids, or of label ids, which are mapped."""
-    ids = read_ids(path, holds_train_ids=holds_train_ids)
-    return ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
+def read_label(path: Path, kind: LabelFormat) -> np.ndarray:
+    """Train ids, uint8 [H, W], of a label file; what `read_soft_label` reads of a soft one."""
+    return read_soft_label(path) if kind.soft else kind.to_train_ids(read_ids(path, kind))
 
 
-def read_ids(path: Path, *, holds_train_ids: bool) -> np.ndarray:
-    """Train ids or label ids, uint8 [H, W], as a PNG holds them.
+def read_soft_label(path: Path) -> np.ndarray:
+    """Read the k most probable train ids of each pixel, and their probabilities times 255.
+
+    They are the channels of two PNGs of one size, 8 bits a channel: `path`, and the file beside it
+    that `probabilities_path` names. k is 2 (grey with alpha), 3 (RGB) or 4 (RGBA).
+
+    Returns uint8 [2 k, H, W]: the ids, most probable first, then the probabilities in that order.
+    Raises UserError where a file cannot be read, or they do not fit together.
+    """
+    beside = probabilities_path(path)
+    ids, shares = read_ids(path, SOFT_LABELS), _channels(beside)
+    if ids.shape != shares.shape:
+        raise UserError(
+            f"{path} holds {_layers(ids)}, {beside.name} beside it {_layers(shares)}: make both "
+            "again"
+        )
+    return np.concatenate([ids, shares])
+
+
+def probabilities_path(label: Path) -> Path:
+    """Where the probabilities of a soft pseudo-label lie, whether there are any or not."""
+    return label.with_name(label.name.removesuffix(IDS_ENDING) + PROBABILITIES_ENDING)
+
+
+def _channels(path: Path) -> np.ndarray:
+    """The channels of a PNG, uint8 [k, H, W]."""
+    picture = _decoded(path)
+    if picture.format != "PNG" or picture.mode not in ("LA", "RGB", "RGBA"):
+        raise UserError(
+            f"{path} is a {picture.format} picture of mode {picture.mode}, not a PNG of 2 to 4 "
+            "channels of 8 bits: see docs/methods.md for the format of soft pseudo-labels"
+        )
+    return np.array(picture).transpose(2, 0, 1)
+
+
+def _layers(layers: np.ndarray) -> str:
+    channels, height, width = layers.shape
+    return f"{channels} channels of {width}x{height} pixels"
+
+
+def read_ids(path: Path, kind: LabelFormat) -> np.ndarray:
+    """The values of a label file, uint8 [H, W]; of a soft one [k, H, W].
 
     Raises UserError where it cannot be read or holds other values.
     """
+    if kind.soft:
+        ids = _channels(path)
+        _check_ids(path, ids, kind)
+        return ids
     picture = _decoded(path)
     if picture.format != "PNG":
         raise UserError(
             f"{path} is a {picture.format} picture, which does not keep class ids exactly: replace "
             "it by the original PNG"
         )
-    if picture.mode not in ("L", "P"):
+    if picture.mode in ("L", "P"):
+        ids = np.array(picture)
+    elif kind.deep and _is_deep(path):
+        ids = _low_bytes(path)
+    else:
+        wanted = "16-bit colours" if kind.deep else "8-bit grey or palette"
         raise UserError(
-            f"{path} is a {picture.mode} picture, not a map of class ids (8-bit grey or palette): "
-            "put the *_labelTrainIds, *_labelIds or GTA5 palette PNG there"
+            f"{path} is a {picture.mode} picture, not a map of class ids ({wanted}): put the "
+            "data set's own label there, not its coloured picture"
         )
-    ids = np.array(picture)
-    _check_ids(path, ids, holds_train_ids)
+    _check_ids(path, ids, kind)
     return ids
 
 
-def _check_ids(path: Path, ids: np.ndarray, holds_train_ids: bool) -> None:
+def _is_deep(path: Path) -> bool:
+    """Whether a PNG has colours of 16 bits a channel."""
+    with _opened(path) as picture:
+        return picture.tile[0][3] == HIGH_BYTES
+
+
+def _low_bytes(path: Path) -> np.ndarray:
+    """First channel, uint8 [H, W], of a PNG of 16-bit colours.
+
+    torchvision decodes 16 bits, too, but a damaged file ends the process there.
+    """
+    with _opened(path) as picture:
+        picture.tile = [(*picture.tile[0][:3], LOW_BYTES)]
+        return np.array(picture)[..., 0]
+
+
+def _check_ids(path: Path, ids: np.ndarray, kind: LabelFormat) -> None:
     counts = np.bincount(ids.ravel(), minlength=256)
-    if holds_train_ids:
-        counts[[*range(NUM_CLASSES), IGNORE]] = 0
-        expected = f"train ids (0 to {NUM_CLASSES - 1}, {IGNORE})"
-    else:
-        counts[: MAX_LABEL_ID + 1] = 0
-        expected = f"label ids (0 to {MAX_LABEL_ID})"
+    counts[list(kind.values)] = 0
     unknown = np.flatnonzero(counts)
     if unknown.size:
         raise UnknownLabels(
-            f"{path} should hold {expected} but holds {_some(unknown)} too: replace it by a file "
-            "of the kind its name says"
+            f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds {_some(unknown)} "
+            "too: replace it by a file of the kind its name says"
         )
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Values in words, such as "0 to 18, 255"."""
+    if values[-1] == IGNORE and len(values) > 2:
+        return f"{_some(values[:-1])}, {IGNORE}"
+    return _some(values)
 
 
 def check_scored(files: Sequence[SampleFiles], *, skips_bad: bool = False) -> None:
@@ -150,38 +220,34 @@ def check_scored(files: Sequence[SampleFiles], *, skips_bad: bool = False) -> No
     for one in files:
         if one.label is None:
             return
-        holds_train_ids = one.kind is not LabelKind.LABEL_IDS
         try:
-            ids = read_ids(one.label, holds_train_ids=holds_train_ids)
+            ids = read_ids(one.label, one.kind)
         except UserError:
             if not skips_bad:
                 raise
             continue
         found = np.unique(ids)
-        if is_scored(found, holds_train_ids=holds_train_ids):
+        if (one.kind.to_train_ids(found) != IGNORE).any():
             return
         values.update(found.tolist())
     if values:
         folder = os.path.commonpath([one.label.parent for one in files])
-        raise UserError(nothing_scored(folder, len(files), values))
+        raise UserError(nothing_scored(folder, len(files), values, files[0].kind))
 
 
-def is_scored(ids: np.ndarray, *, holds_train_ids: bool) -> bool:
-    """Whether one of these train ids or label ids, uint8, is a class that is scored."""
-    train_ids = ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
-    return bool((train_ids != IGNORE).any())
-
-
-def nothing_scored(where: Path | str, count: int, values: Iterable[int]) -> str:
+def nothing_scored(
+    where: Path | str, count: int, values: Iterable[int], kind: LabelFormat = LABEL_IDS
+) -> str:
     """The sentence about labels that hold these values, none of which is scored."""
     values = sorted(values)
     if values == [IGNORE]:
         meaning = f"only {IGNORE}, which is ignored: replace the labels"
     else:
-        scored = _some(np.flatnonzero(LABEL_ID_TO_TRAIN_ID != IGNORE), NUM_CLASSES)
+        scored = _some(kind.scored, len(kind.scored))
+        name = f"{kind.name[0].upper()}{kind.name[1:]}"
         meaning = (
             f"only {_some(values)}. Are these train ids, or classes of your own, or empty labels "
-            f"such as those of Cityscapes' test split? Label ids that are scored are {scored}: "
+            f"such as those of Cityscapes' test split? {name} that are scored are {scored}: "
             "convert or replace the labels"
         )
     return f"no pixel of the {count} labels in {where} is scored; they hold {meaning}"
@@ -194,27 +260,29 @@ def _some(values: Sequence[int], at_most: int = 8) -> str:
     return ", ".join(words) + (", …" if len(values) > at_most else "")
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) by the file's header."""
-    with _opened(path) as picture:
+def picture_size(path: Path, *, photo: bool = False) -> tuple[int, int]:
+    """(height, width) by the file's header; of a photo as it is after it has been turned."""
+    with _opened(path, photo=photo) as picture:
+        if photo and picture.getexif().get(ORIENTATION) in TURNED_ASIDE:
+            return picture.width, picture.height
         return picture.height, picture.width
 
 
-def _decoded(path: Path, *, alone: bool = False) -> Image.Image:
+def _decoded(path: Path, *, photo: bool = False) -> Image.Image:
     """A picture whose checksums are right: decoding alone does not compare them all."""
-    with _opened(path, alone=alone) as picture:
+    with _opened(path, photo=photo) as picture:
         picture.verify()
-    with _opened(path, alone=alone) as picture:
+    with _opened(path, photo=photo) as picture:
         picture.load()
-        return ImageOps.exif_transpose(picture) if alone else picture
+        return ImageOps.exif_transpose(picture) if photo else picture
 
 
 @contextlib.contextmanager
-def _opened(path: Path, *, alone: bool = False) -> Iterator[Image.Image]:
+def _opened(path: Path, *, photo: bool = False) -> Iterator[Image.Image]:
     """A picture whose header is read. Raises UserError for what goes wrong with it."""
-    formats = ALONE_FORMATS if alone else FORMATS
+    formats = PHOTO_FORMATS if photo else FORMATS
     remedy = "replace it, or remove it together with its partner"
-    if alone:
+    if photo:
         remedy = "save it as PNG or JPEG, or remove it"
     try:
         if path.exists() and not path.is_file():

@@ -1,17 +1,21 @@
 """What a training action is, and the networks that actions start from."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.catalog import Domain, TrainingFiles, unlabelled
+from datasets.catalog import TrainingFiles, has_labels, unlabelled
+from datasets.data_set import Role
 from datasets.labels import NUM_CLASSES
+from datasets.options import FOLDER
 from model.catalog import Design
 from model.network import Network
 from model.weights.loading import load_backbone, load_network
 from trainings.method import Method
 from trainings.options import Settings
 from utils.cli.options import names_in
+from utils.errors import UsageError
 from utils.utils import find_input
 
 
@@ -23,37 +27,78 @@ class Experiment:
         action: the word after `--action`.
         stem: what its runs are called by, as in `Settings.run_name`; the flags in it tell apart
             runs that are searched for.
-        source: the labelled domain it trains on.
-        validation: the domain whose validation split scores it.
+        source: the role of the labelled data it trains on.
+        validation: the role whose validation split scores it, and selects its best epoch.
         method: the class of the method.
-        target: finds the files of the domain it adapts to, if it does.
+        target: finds the files of the target that it adapts to, if it does.
+        general: the action that does the same with other data sets, for one that is named after the
+            usual ones.
+        defaults: flags that are at other values here than elsewhere, unless a command names them.
     """
 
     action: str
     stem: str
-    source: Domain
-    validation: Domain
+    source: Role
+    validation: Role
     method: type[Method]
     target: Callable[[Settings], TrainingFiles] | None = None
+    general: str = ""
+    defaults: tuple[tuple[str, Any], ...] = ()
 
     @property
     def distinguishing(self) -> tuple[str, ...]:
         """The flags that tell its runs apart."""
         return names_in(self.stem)
 
+    def scored_role(self, settings: Settings) -> Role | None:
+        """The role whose validation split scores a run: the experiment's, the source's where that
+        one has no labels, None where neither has."""
+        roles = dict.fromkeys((self.validation, self.source))
+        return next((role for role in roles if has_labels(role, "val", settings)), None)
+
     def wanted(self, settings: Settings) -> dict[str, Any]:
         """What a run's settings must hold to be this experiment's with these settings."""
         chosen = {name: getattr(settings, name) for name in self.distinguishing}
+        for role in self.roles:
+            chosen[role.value] = getattr(settings, role.value)
+            if chosen[role.value] == FOLDER:
+                chosen[f"{role.value}_root"] = str(getattr(settings, f"{role.value}_root"))
         return {"action": self.action, **chosen}
+
+    @property
+    def roles(self) -> list[Role]:
+        """Source and target, as far as its data are theirs."""
+        used = {self.source, self.validation, *([Role.TARGET] if self.target else [])}
+        return [role for role in Role if role in used]
+
+    def check_pair(self, settings: Settings) -> None:
+        """Raise UsageError where it is named after the usual data sets, and the settings name
+        others."""
+        for role in Role:
+            usual = getattr(Settings, role.value)
+            if self.general and getattr(settings, role.value) != usual:
+                raise UsageError(
+                    f"argument --{role.value}: {settings.action} is for {usual}; use --action "
+                    f"{self.general}"
+                )
+
+    def own_settings(self, settings: Settings) -> Settings:
+        """The settings with the usual data set in each role that the experiment does not have."""
+        self.check_pair(settings)
+        for role in Role:
+            if role not in self.roles:
+                usual = {role.value: getattr(Settings, role.value), f"{role.value}_root": None}
+                settings = dataclasses.replace(settings, **usual)
+        return settings
 
     def make_method(self, network: Network, settings: Settings) -> Method:
         """The method around a network, which reads no other flags than its own options."""
         return self.method(network, self.method.Options.of(settings))
 
 
-def unlabelled_cityscapes(settings: Settings) -> TrainingFiles:
+def unlabelled_target(settings: Settings) -> TrainingFiles:
     """The target of every adaptation but self-training."""
-    return TrainingFiles(Domain.CITYSCAPES, unlabelled(Domain.CITYSCAPES, "train", settings))
+    return TrainingFiles(Role.TARGET, unlabelled(Role.TARGET, "train", settings))
 
 
 def new_network(settings: Settings) -> Network:

@@ -20,7 +20,8 @@ class Method(nn.Module):
 
     Everything that a method owns and that changes in training, such as a discriminator or a
     teacher (`model.average.MovingAverage`), is a child module or a buffer: it is then saved,
-    resumed and moved to the device with the method.
+    resumed and moved to the device with the method. A `MovingAverage` that is called `teacher` is
+    also scored and saved beside the network, as ema.pth.
 
     Attributes:
         Options: the dataclass of the flags that the method reads.
@@ -53,7 +54,8 @@ class Method(nn.Module):
         return {"network": network_optimizer(self.network, self.options)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """What is worth seeing of a batch, by name: images [3, H, W] of 0 to 255, of one size."""
+        """What is worth seeing of the latest forward pass's batch, by name: images [3, H, W] of 0
+        to 255, of one size. One process of several calls it alone."""
         return {}
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:

@@ -1,14 +1,27 @@
 """The flags of training and scoring, and the settings that most of this room reads."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.options import BatchOptions, DataSettings
+from datasets.options import FOLDER, BatchOptions, DataSettings
 from model.options import NetworkOptions
 from utils.cli.checks import above, at_least, share
-from utils.cli.options import ADAPTATION, SCORING, TRAINING, Follows, Options, flag, flags_of
+from utils.cli.options import (
+    ADAPTATION,
+    SCORING,
+    TRAINING,
+    Follows,
+    Options,
+    flag,
+    flags_of,
+    names_in,
+)
+
+NAMED = frozenset(("source", "target"))
+"""Flags that name data sets."""
 
 
 class OptimizerDefaults(NamedTuple):
@@ -88,6 +101,36 @@ class MethodOptions(StepOptions, group=ADAPTATION):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PseudoLabelOptions(MethodOptions):
+    """Where pseudo-labels lie, for the methods that learn from them."""
+
+    pseudo_label_path: Path | None = flag(
+        None,
+        "folder of the pseudo-labels, made or trained on (default: pseudo_labels_<optimizer> under "
+        "--save_model_path, for later rounds with the round); labels of any origin will do",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+    accept_pseudo_labels: bool = flag(
+        False,
+        "train on pseudo-labels of another size, or whose checkpoints have changed since",
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftOptions(Options, group=ADAPTATION):
+    """The form of pseudo-labels, where they are made."""
+
+    soft: bool = flag(
+        False,
+        "generate_pseudo_labels: keep the probabilities of the three best classes of each pixel, "
+        "and no thresholds",
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions(StepOptions, BatchOptions, LengthOptions, group=TRAINING):
     """A training beside its method and its data."""
 
@@ -114,6 +157,12 @@ class ScoringOptions(Options, group=SCORING):
         "checkpoint of a run that is scored: the epoch with the best mIoU on its validation split, "
         "the last one, or its averaged weights (--ema_decay)",
         choices=("best", "last", "ema"),
+        affects_result=False,
+    )
+    watch_target: bool = flag(
+        False,
+        "print indicators and draw pictures of the target after every validation, although its "
+        "labels are scored; of a target without labels that is done anyway",
         affects_result=False,
     )
     bn_statistics: str = flag(
@@ -148,12 +197,31 @@ class Settings(DataSettings, ScoringOptions, TrainingOptions, NetworkOptions):
     def run_name(self, stem: str) -> str:
         """Return the name of the run, such as `fda01_adam_aug` for the stem `fda{fda_beta}`.
 
-        A stem may hold the name of any flag, as it is written in names (`flag(in_name=...)`).
+        A stem may hold the name of any flag, as it is written in names (`flag(in_name=...)`). One
+        that holds neither source nor target gets both, unless they are the usual ones.
         """
         if self.save_keyword:
             return self.save_keyword
         augmented = "aug" if self.aug_method else "noaug"
-        return f"{self.filled(stem)}_{self.optimizer}_{augmented}"
+        pair = "" if NAMED & {*names_in(stem)} else self.pair()
+        return f"{self.filled(stem)}{pair}_{self.optimizer}_{augmented}"
+
+    def filled(self, stem: str) -> str:
+        names = {role: self.short_name(role) for role in NAMED}
+        for role, name in names.items():
+            stem = stem.replace(f"{{{role}}}", name)
+        return super().filled(stem)
+
+    def pair(self) -> str:
+        """Return the end of a name that tells source and target; empty for the usual ones."""
+        if (self.source, self.target) == (Settings.source, Settings.target):
+            return ""
+        return f"_{self.short_name('source')}_to_{self.short_name('target')}"
+
+    def short_name(self, role: str) -> str:
+        """Return the name of the source or target: of a folder that of the folder itself."""
+        name, root = getattr(self, role), getattr(self, f"{role}_root")
+        return re.sub(r"[^\w-]+", "_", root.resolve().stem) if name == FOLDER else name
 
     def scored_plainly(self) -> "Settings":
         """Return the same, with validation of one view of each image, at `--image_size`."""

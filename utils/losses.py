@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +46,25 @@ def segmentation_loss(
         weights = _weights(valid, weight)
         parts = [(one, weights) for one in heads]
     return sum(_weighted_cross_entropy(one, label, weights) for one, weights in parts)
+
+
+def pseudo_label_loss(heads: Sequence[Tensor], label: Tensor, *, ohem: bool = False) -> Tensor:
+    """`segmentation_loss` of pseudo-labels, hard or soft.
+
+    Of soft ones it is -sum_k p_k log softmax(logits)_{c_k} over the k best classes of each pixel,
+    whose probabilities are scaled to sum to 1.
+
+    Args:
+        label: train ids, uint8 [N, H, W], or uint8 [N, 2 k, H, W]: k train ids of each pixel, then
+            their probabilities times 255.
+        ohem: for hard ones alone.
+    """
+    if label.ndim == 3:
+        return segmentation_loss(heads, label, ohem=ohem)
+    classes, shares = label.chunk(2, dim=1)
+    weights = shares / shares.sum(1, keepdim=True, dtype=torch.float32).clamp(min=1)
+    parts = zip(classes.unbind(1), weights.unbind(1), strict=True)
+    return sum(segmentation_loss(heads, ids, weight=weight) for ids, weight in parts)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reading every file of both data sets once, as training does, before a training meets them.
+"""Reading every file of source and target once, as training does, before a training meets them.
 
 A file that training would refuse is a problem and ends nothing here; what it would take but should
 be known is a note. Counts, findings and class frequencies are printed and written as JSON.
@@ -10,27 +10,26 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.catalog import Domain, data_set, named_root, preparation, root_of
+from datasets.catalog import (
+    data_set,
+    has_labels,
+    labelled,
+    named_root,
+    preparation,
+    root_of,
+    row_of,
+    unlabelled,
+)
 from datasets.check.files import Reader
 from datasets.check.findings import Files, Finding, Kind, Part, size_in_words
 from datasets.check.report import Report, tables
-from datasets.cityscapes import (
-    cityscapes_files,
-    cityscapes_images,
-    found_cityscapes,
-    label_kind,
-    no_images,
-)
-from datasets.gta5 import found_gta5, gta5_files, left_out
-from datasets.labels import NUM_CLASSES
+from datasets.data_set import Role
+from datasets.labels import LABEL_IDS, NUM_CLASSES
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
 from datasets.options import DataSettings
 from datasets.pairing import Found, doubled_sentence
-from datasets.reading import (
-    LabelKind,
-    nothing_scored,
-)
+from datasets.reading import nothing_scored
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
@@ -41,7 +40,7 @@ SPLITS = ("train", "val")
 
 
 def check_data(settings: DataSettings) -> None:
-    """Reads both data sets, prints what they hold and writes it into `check_data.json`.
+    """Reads source and target, prints what they hold and writes it into `check_data.json`.
 
     Raises UserError with the number of problems where a training would not run.
     """
@@ -67,65 +66,59 @@ def check_data(settings: DataSettings) -> None:
     print("training would run with these data")
 
 
-def _read_all(settings: DataSettings) -> "Report":
-    report, files = Report(), []
-    for domain in Domain:
+def _read_all(settings: DataSettings) -> Report:
+    report, files = Report(settings), []
+    for role in Role:
         with contextlib.suppress(UserError):  # a missing folder is a finding of its own
-            report.names[domain.value] = data_set(domain, settings)
-    for domain in Domain:
+            report.names[report.titles[role]] = data_set(role, settings)
+    for role in Role:
         for split in SPLITS:
-            with report.noting(Kind.MISSING, domain, settings):
-                found = _find(domain, split, settings)
-                report.note(domain.value, _unpartnered(found, domain, split))
-                report.note_once(domain.value, _other_files(found))
-                files += _files(found, domain, split)
+            with report.noting(Kind.MISSING, role):
+                found = row_of(role, settings).layout.found(
+                    root_of(role, settings), split, settings
+                )
+                report.note(role, _unpartnered(found, role, split, settings))
+                report.note_once(role, _other_files(found))
+                files += _files(found, report.titles[role], split, role, settings)
     readings = each_item(Reader(files), num_workers=settings.workers)
     readings = progress(readings, "check", total=len(files), unit="sample")
     for one, reading in zip(files, readings, strict=True):
         report.add(one, reading)
-    for domain in Domain:
-        report.note(domain.value, _nothing_scored(report, domain, settings))
-        report.note(domain.value, _other_proportions(report, domain, settings))
-        if not report.has_problem(domain):
-            with report.noting(Kind.REFUSED, domain, settings):
-                _ask_training(domain, settings)
-    with contextlib.suppress(UserError):  # it is said already that there is no GTA5
-        report.left_out = left_out(root_of(Domain.GTA5, settings))
+    for role in Role:
+        report.note(role, _nothing_scored(report, role, settings))
+        report.note(role, _other_proportions(report, role, settings))
+        if not report.has_problem(role):
+            with report.noting(Kind.REFUSED, role):
+                _ask_training(role, settings)
+        with contextlib.suppress(UserError):  # it is said already that there is no such folder
+            layout, root = row_of(role, settings).layout, root_of(role, settings)
+            if count := layout.left_out(root):
+                report.left_out[report.titles[role]] = count
     return report
 
 
-def _find(domain: Domain, split: str, settings: DataSettings) -> Found:
-    root = root_of(domain, settings)
-    if domain is Domain.GTA5:
-        return found_gta5(root, split, settings.gta5_val_fraction)
-    return found_cityscapes(root, split)
-
-
-def _ask_training(domain: Domain, settings: DataSettings) -> None:
+def _ask_training(role: Role, settings: DataSettings) -> None:
     """Raises the UserError with which a training on whole files would end: too few, mostly."""
-    root = root_of(domain, settings)
-    if domain is Domain.GTA5:
-        fraction = settings.gta5_val_fraction
-        train, *_ = [gta5_files(root, s, fraction) for s in (SPLITS if fraction else SPLITS[:1])]
+    if role is Role.TARGET:
+        unlabelled(role, "train", settings)  # no adaptation reads their labels
+    else:
+        train = labelled(role, "train", settings)
         images = settings.batch_size * settings.accumulate_steps
         check_batch_size(images, settings.accumulate_steps, len(train))
-    else:
-        cityscapes_images(root, "train")  # no adaptation reads their labels
-        cityscapes_files(root, "val")
+    if has_labels(role, "val", settings):
+        labelled(role, "val", settings)
 
 
-def _unpartnered(found: Found, domain: Domain, split: str) -> Iterator[Finding]:
+def _unpartnered(found: Found, role: Role, split: str, settings: DataSettings) -> Iterator[Finding]:
     """Images without labels and labels without images; one finding where a side has none."""
     images, labels, image_folder, label_folder, *_ = found
-    if domain is Domain.GTA5 and not images and not labels:
+    if role is Role.SOURCE and not images and not labels:
         return  # too few for a split, which is training's to say
     if not images:
-        sentence = f"{image_folder} holds no images of the {split} split: put them there"
-        if domain is Domain.CITYSCAPES:
-            sentence = no_images(image_folder, split)
+        sentence = row_of(role, settings).layout.no_images(image_folder, split)
         yield Finding(Kind.MISSING, image_folder, sentence)
     elif not labels:
-        yield _no_labels(label_folder, domain, split)
+        yield from _no_labels(label_folder, role, split, settings)
     else:
         for name in sorted(images.keys() ^ labels.keys()):
             path = images.get(name) or labels[name]
@@ -142,55 +135,53 @@ def _other_files(found: Found) -> Iterator[Finding]:
         yield Finding(Kind.LEFT_OUT, found.image_folder, sentence)
 
 
-def _no_labels(folder: Path, domain: Domain, split: str) -> Finding:
-    if domain is Domain.CITYSCAPES and split == "train":
+def _no_labels(folder: Path, role: Role, split: str, settings: DataSettings) -> Iterator[Finding]:
+    if not has_labels(role, split, settings):
+        return
+    if role is Role.TARGET and split == "train":
         sentence = f"{folder} holds no labels: adaptation needs none, supervised training does"
-        return Finding(Kind.UNLABELLED, folder, sentence)
-    sentence = f"{folder} holds no labels of the {split} split: put them there"
-    return Finding(Kind.MISSING, folder, sentence)
+        yield Finding(Kind.UNLABELLED, folder, sentence)
+    else:
+        sentence = f"{folder} holds no labels of the {split} split: put them there"
+        yield Finding(Kind.MISSING, folder, sentence)
 
 
-def _files(found: Found, domain: Domain, split: str) -> list[Files]:
-    return [
-        _sample(name, found.images.get(name), found.labels.get(name), domain, split)
-        for name in sorted(found.images.keys() | found.labels.keys())
-    ]
+def _files(found: Found, title: str, split: str, role: Role, settings: DataSettings) -> list[Files]:
+    layout = row_of(role, settings).layout
+    files = []
+    for name in sorted(found.images.keys() | found.labels.keys()):
+        image, label = found.images.get(name), found.labels.get(name)
+        kind = layout.label_format(label) if label else LABEL_IDS
+        part = Part(title, split, name.rpartition("/")[0])
+        files.append(Files(part, image, label, kind))
+    return files
 
 
-def _sample(name: str, image: Path | None, label: Path | None, domain: Domain, split: str) -> Files:
-    if domain is Domain.GTA5:
-        return Files(Part(domain.value, split), image, label, LabelKind.LABEL_IDS)
-    city = name.rpartition("/")[0]
-    kind = label_kind(label) if label else LabelKind.LABEL_IDS
-    return Files(Part(domain.value, split, city), image, label, kind)
-
-
-def _nothing_scored(report: "Report", domain: Domain, settings: DataSettings) -> Iterator[Finding]:
+def _nothing_scored(report: Report, role: Role, settings: DataSettings) -> Iterator[Finding]:
     """Yield a problem for each split in whose labels no pixel is scored."""
-    folder = named_root(domain, settings)
+    folder, title = named_root(role, settings), report.titles[role]
     for split, frequencies in report.frequencies.items():
-        if split.data_set == domain.value and not frequencies.pixels[:NUM_CLASSES].any():
+        if split.data_set == title and not frequencies.pixels[:NUM_CLASSES].any():
             where = f"{folder} ({split.split} split)"
-            sentence = nothing_scored(where, frequencies.labels, frequencies.values)
+            kind = frequencies.kind
+            sentence = nothing_scored(where, frequencies.labels, frequencies.values, kind)
             yield Finding(Kind.NOTHING_SCORED, folder, sentence)
 
 
-def _other_proportions(
-    report: "Report", domain: Domain, settings: DataSettings
-) -> Iterator[Finding]:
+def _other_proportions(report: Report, role: Role, settings: DataSettings) -> Iterator[Finding]:
     """A note for each split with images that `preparation` does not resize to its size."""
-    folder = named_root(domain, settings)
-    prepare = preparation(domain, settings, resizes_label=True)
+    folder, title = named_root(role, settings), report.titles[role]
+    prepare = preparation(role, settings, resizes_label=True)
     for split in SPLITS:
         counts: Counter[tuple[int, int]] = Counter()
         for part, tally in report.tallies.items():
-            if (part.data_set, part.split) == (domain.value, split):
+            if (part.data_set, part.split) == (title, split):
                 counts.update(tally.sizes)
         others = [size for size in counts if prepare.fitted(size) != prepare.size]
         if others:
             largest = max(others, key=counts.get)
             sentence = (
-                f"{sum(map(counts.get, others))} of {counts.total()} images of {domain.value} "
+                f"{sum(map(counts.get, others))} of {counts.total()} images of {title} "
                 f"{split} are not of the proportions of {size_in_words(prepare.size)}, such as "
                 f"{size_in_words(largest)}: they keep theirs and are seen at "
                 f"{size_in_words(prepare.fitted(largest))}, of which training crops "

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from datasets.check.findings import Files, Reading, size_in_words
-from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
+from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES, LabelFormat
 
 
 class Tally:
@@ -55,9 +55,11 @@ class Frequencies:
         images: how many labels hold the train id, int64 [256].
         labels: how many were read.
         values: the values in those labels that have no scored pixel.
+        kind: what the first label holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: LabelFormat) -> None:
+        self.kind = kind
         self.pixels, self.images = np.zeros((2, 256), np.int64)
         self.labels = 0
         self.values: set[int] = set()

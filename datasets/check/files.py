@@ -8,9 +8,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from datasets.check.findings import Files, Finding, Kind, Reading
-from datasets.labels import LABEL_ID_TO_TRAIN_ID, NUM_CLASSES
+from datasets.labels import NUM_CLASSES
 from datasets.reading import (
-    LabelKind,
     UnequalSizes,
     UnknownLabels,
     check_sizes,
@@ -48,10 +47,8 @@ def read(files: Files) -> Reading:
             digest = file_digest(files.image)  # from the memory that the reader has just filled
     if files.label:
         with _kept(files.label, findings):
-            holds_train_ids = files.kind is LabelKind.TRAIN_IDS
-            ids = read_ids(files.label, holds_train_ids=holds_train_ids)
-            train_ids = ids if holds_train_ids else LABEL_ID_TO_TRAIN_ID[ids]
-            counts = np.bincount(train_ids.ravel(), minlength=256)
+            ids = read_ids(files.label, files.kind)
+            counts = np.bincount(files.kind.to_train_ids(ids).ravel(), minlength=256)
             if not counts[:NUM_CLASSES].any():
                 values = np.unique(ids).tolist()
                 sentence = f"{files.label} has no pixel of a class: nothing is learned from it"

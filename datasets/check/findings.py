@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.reading import LabelKind
+from datasets.labels import LabelFormat
 
 
 class Kind(Enum):
@@ -65,7 +65,7 @@ class Files(NamedTuple):
     part: Part
     image: Path | None
     label: Path | None
-    kind: LabelKind
+    kind: LabelFormat
 
 
 class Reading(NamedTuple):

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from datasets.catalog import Domain, named_root
+from datasets.catalog import name_of, named_root
 from datasets.check.counts import Frequencies, Tally
 from datasets.check.findings import Files, Finding, Kind, Part, Reading, size_in_words
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES, IGNORE
 from datasets.options import DataSettings
 from utils.errors import UserError
@@ -25,47 +26,53 @@ class Report:
 
     Attributes:
         findings: by data set, in the order of the files.
-        left_out: known bad pairs of GTA5, which are not read.
+        titles: of source and target.
+        left_out: how many known bad pairs are not read, by data set.
         names: what lies in the place of each data set, such as "Toy City, real look".
     """
 
-    def __init__(self) -> None:
-        self.findings: dict[str, list[Finding]] = {domain.value: [] for domain in Domain}
+    def __init__(self, settings: DataSettings) -> None:
+        self.titles = {role: name_of(role, settings) for role in Role}
+        if len(set(self.titles.values())) < len(Role):
+            self.titles = {role: f"{name} ({role.value})" for role, name in self.titles.items()}
+        self.roots = {role: named_root(role, settings) for role in Role}
+        self.findings: dict[str, list[Finding]] = {name: [] for name in self.titles.values()}
         self.tallies: dict[Part, Tally] = {}
         self.frequencies: dict[Part, Frequencies] = {}
-        self.left_out = 0
+        self.left_out: dict[str, int] = {}
         self.names: dict[str, str] = {}
         self._first: dict[str, Files] = {}
 
-    def note(self, data_set: str, findings: Iterable[Finding]) -> None:
-        self.findings[data_set] += findings
+    def note(self, role: Role, findings: Iterable[Finding]) -> None:
+        self.findings[self.titles[role]] += findings
 
-    def note_once(self, data_set: str, findings: Iterable[Finding]) -> None:
+    def note_once(self, role: Role, findings: Iterable[Finding]) -> None:
         """For what several splits have in common."""
-        self.note(data_set, [one for one in findings if one not in self.findings[data_set]])
+        known = self.findings[self.titles[role]]
+        self.note(role, [one for one in findings if one not in known])
 
     @contextlib.contextmanager
-    def noting(self, kind: Kind, domain: Domain, settings: DataSettings) -> Iterator[None]:
+    def noting(self, kind: Kind, role: Role) -> Iterator[None]:
         """Makes a finding of a folder that cannot be used; once, whatever is looked for in it."""
         try:
             yield
         except (UserError, OSError) as error:
-            finding = Finding(kind, named_root(domain, settings), str(error))
-            self.note_once(domain.value, [finding])
+            self.note_once(role, [Finding(kind, self.roots[role], str(error))])
 
     def add(self, files: Files, reading: Reading) -> None:
-        self.note(files.part.data_set, reading.findings)
+        findings = self.findings[files.part.data_set]
+        findings += reading.findings
         self.tallies.setdefault(files.part, Tally()).add(files, reading)
         if reading.counts is not None:
             split = files.part._replace(city="")
-            self.frequencies.setdefault(split, Frequencies()).add(reading)
+            self.frequencies.setdefault(split, Frequencies(files.kind)).add(reading)
         if reading.digest:
             first = self._first.setdefault(reading.digest, files)
             if first is not files:
-                self.note(files.part.data_set, [_duplicate(files, first)])
+                findings.append(_duplicate(files, first))
 
-    def has_problem(self, domain: Domain) -> bool:
-        return any(finding.kind.is_problem for finding in self.findings[domain.value])
+    def has_problem(self, role: Role) -> bool:
+        return any(finding.kind.is_problem for finding in self.findings[self.titles[role]])
 
     def by_kind(self) -> dict[Kind, list[Finding]]:
         """All findings, in the order of the kinds; kinds that occur."""
@@ -93,7 +100,7 @@ class Report:
                 for finding in findings
             ],
             "names": self.names,
-            "left_out": {Domain.GTA5.value: self.left_out},
+            "left_out": self.left_out,
             "parts": [
                 {**part._asdict(), **tally.to_json()} for part, tally in self.tallies.items()
             ],
@@ -117,8 +124,10 @@ def tables(report: Report) -> str:
     sections = [f"{one}: {name}\n" for one, name in report.names.items() if name != one]
     if report.tallies:
         sections.append(markdown(_part_rows(report.tallies), numbers=(3, 4, 5)))
-    if report.left_out:
-        sections.append(f"{report.left_out} known bad pairs of GTA5 are left out\n")
+    sections += [
+        f"{count} known bad pairs of {name} are left out\n"
+        for name, count in report.left_out.items()
+    ]
     sections += [_finding_lines(kind, ones) for kind, ones in report.by_kind().items()]
     if report.frequencies:
         rows = _class_rows(report.frequencies)

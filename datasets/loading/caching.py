@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset, Subset
 
-from datasets.cache import FORMAT, READERS, CachedPairs, Pictures, PictureStore, digest_of
+from datasets.cache import FORMAT, NO_CACHE, READERS, CachedPairs, Pictures, PictureStore, digest_of
+from datasets.labels import PSEUDO_LABELS, SOFT_LABELS
 from datasets.loading.batches import each_item
 from datasets.options import DataSettings
-from datasets.reading import LabelKind, SampleFiles, picture_size, read_label
+from datasets.reading import SampleFiles, picture_size, read_label
 from datasets.samples import SampleDataset, as_tv_tensors
 from utils.disk.lock import locked
 from utils.errors import UserError
@@ -26,8 +27,6 @@ MARK_EVERY = 256
 RESERVE = 1.1
 """Free disk that is asked for, in sizes of the cache."""
 
-NONE = Path("none")
-
 FORMAT_FILE = "format"
 """The file in a cache's folder that holds the `FORMAT` of the latest release that built there."""
 
@@ -35,22 +34,23 @@ FORMAT_FILE = "format"
 def prepared_sizes(files: Sequence[SampleFiles], preparation: Preparation) -> list[Size]:
     """Return the sizes of the prepared images, as their headers say. An image that cannot be read
     counts as one of the usual size: decoding it will raise the error."""
-    sizes = _header_sizes(tuple(one.image for one in files))
+    sizes = _header_sizes(tuple((one.image, one.photo) for one in files))
     prepared = [size and preparation.fitted(size) for size in sizes]
     usual = next(filter(None, prepared), preparation.size)
     return [size or usual for size in prepared]
 
 
 @functools.lru_cache(maxsize=8)
-def _header_sizes(paths: tuple[Path, ...]) -> tuple[Size | None, ...]:
+def _header_sizes(images: tuple[tuple[Path, bool], ...]) -> tuple[Size | None, ...]:
     """Return the sizes of pictures, None for those that cannot be read; read once a process."""
     with ThreadPoolExecutor(READERS) as readers:
-        return tuple(readers.map(_size_if_readable, paths))
+        return tuple(readers.map(_size_if_readable, images))
 
 
-def _size_if_readable(path: Path) -> Size | None:
+def _size_if_readable(image: tuple[Path, bool]) -> Size | None:
+    path, photo = image
     try:
-        return picture_size(path)
+        return picture_size(path, photo=photo)
     except UserError:
         return None
 
@@ -73,7 +73,10 @@ def attach_cache(
     Goes on without one, and says so, where the disk is too small or cannot be written. Raises
     UserError for a file that cannot be read.
     """
-    if settings.cache_dir == NONE or not samples.files:
+    if settings.cache_dir == NO_CACHE or not samples.files:
+        return
+    if samples.skips_bad and samples.files[0].kind.soft:
+        print("no cache: with --on_bad_sample skip there is none of soft pseudo-labels")
         return
     if samples.skips_bad and len(set(sizes)) > 1:  # which one stands for a bad one is not known yet
         print(
@@ -107,14 +110,15 @@ def _pictures(
     with and without labels has its images once, unless a bad label may replace an image."""
     files, size = samples.files, (preparation.size, preparation.stretch)
     skipping = f", bad skipped, labels {files[0].label is not None}" if samples.skips_bad else ""
-    digest = digest_of([one.image for one in files], f"image {size}{skipping}")
+    how = f"image {size}{skipping}" + ", photos" * any(one.photo for one in files)
+    digest = digest_of([one.image for one in files], how)
     images = PictureStore(folder, digest, [(3, *size) for size in sizes])
     if files[0].label is None:
         return images, None
-    if files[0].kind is LabelKind.PSEUDO and not samples.skips_bad:
+    if files[0].kind in (PSEUDO_LABELS, SOFT_LABELS) and not samples.skips_bad:
         return images, _PseudoLabels(files)
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
-    digest = digest_of([one.label for one in files], f"{how} {[one.kind.value for one in files]}")
+    digest = digest_of([one.label for one in files], f"{how} {[one.kind.name for one in files]}")
     shapes = sizes if preparation.resizes_label else [picture_size(one.label) for one in files]
     return images, PictureStore(folder, digest, shapes)
 
@@ -126,8 +130,8 @@ class _PseudoLabels:
         self.files = files
 
     def read(self, place: int) -> np.ndarray:
-        """A label, uint8 [h, w]. Raises UserError where it cannot be read."""
-        return read_label(self.files[place].label, holds_train_ids=True)
+        """A label, uint8 [h, w] or [2 k, h, w]. Raises UserError where it cannot be read."""
+        return read_label(self.files[place].label, self.files[place].kind)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torchvision.transforms import v2
 
-from datasets.catalog import Domain, TrainingFiles, labelled, note_once, preparation, unlabelled
+from datasets.catalog import TrainingFiles, labelled, name_of, note_once, preparation, unlabelled
+from datasets.data_set import Role
 from datasets.loading.caching import attach_cache, prepared_sizes
 from datasets.options import DataSettings
 from datasets.reading import check_scored
@@ -21,7 +22,7 @@ def training_samples(data: TrainingFiles, settings: DataSettings, stream: int) -
         print(data.note)
     skips = settings.on_bad_sample == SKIP
     check_scored(data.files, skips_bad=skips)
-    prepare = preparation(data.domain, settings, resizes_label=True)
+    prepare = preparation(data.role, settings, resizes_label=True)
     transform = train_transform(
         prepare,
         crop_to=settings.image_size,
@@ -29,45 +30,41 @@ def training_samples(data: TrainingFiles, settings: DataSettings, stream: int) -
         aug_probability=settings.aug_probability,
     )
     samples = SampleDataset(data.files, transform, seed=(settings.seed, stream), skips_bad=skips)
-    _attach(samples, data.domain, prepare, settings, build=True)
+    _attach(samples, data.role, prepare, settings, build=True)
     return samples
 
 
-def validation_samples(
-    domain: Domain, settings: DataSettings, *, often: bool = False
-) -> SampleDataset:
+def validation_samples(role: Role, settings: DataSettings, *, often: bool = False) -> SampleDataset:
     """Whole images as `preparation` resizes them, labels at their own resolution; `often` is
     whether they are going to be read so often that a cache pays.
 
     With `--eval_scales` images are of their own size, too, to be scaled by `scaled_batches`.
     Raises UserError where no pixel of the labels is scored.
     """
-    files = labelled(domain, "val", settings)
+    files = labelled(role, "val", settings)
     check_scored(files)
     if settings.eval_scales:
         return SampleDataset(files, v2.Identity())
-    transform = preparation(domain, settings, resizes_label=False)
+    transform = preparation(role, settings, resizes_label=False)
     samples = SampleDataset(files, transform)
-    _attach(samples, domain, transform, settings, build=often)
+    _attach(samples, role, transform, settings, build=often)
     return samples
 
 
-def unlabelled_samples(
-    domain: Domain, settings: DataSettings, *, whole: bool = False
-) -> SampleDataset:
+def unlabelled_samples(role: Role, settings: DataSettings, *, whole: bool = False) -> SampleDataset:
     """The training images as validation would see them, without labels. Unless they are to be
     `whole`, those of other proportions lose what is beyond the middle, so that all stack."""
-    prepare = preparation(domain, settings, resizes_label=True)
+    prepare = preparation(role, settings, resizes_label=True)
     transform = prepare if whole else v2.Compose([prepare, v2.CenterCrop(prepare.size)])
     skips = settings.on_bad_sample == SKIP
-    samples = SampleDataset(unlabelled(domain, "train", settings), transform, skips_bad=skips)
-    _attach(samples, domain, prepare, settings, build=False)
+    samples = SampleDataset(unlabelled(role, "train", settings), transform, skips_bad=skips)
+    _attach(samples, role, prepare, settings, build=False)
     return samples
 
 
 def keeps_proportions(data: TrainingFiles, settings: DataSettings) -> bool:
     """Whether pictures of a training keep their proportions, as its size would stretch them."""
-    prepare = preparation(data.domain, settings, resizes_label=True)
+    prepare = preparation(data.role, settings, resizes_label=True)
     return _of_other_proportions(prepared_sizes(data.files, prepare), prepare) > 0
 
 
@@ -77,7 +74,7 @@ def _of_other_proportions(sizes: Sequence[Size], prepare: Preparation) -> int:
 
 def _attach(
     samples: SampleDataset,
-    domain: Domain,
+    role: Role,
     prepare: Preparation,
     settings: DataSettings,
     *,
@@ -86,9 +83,9 @@ def _attach(
     """Let the samples come from their cache, and say which are of other proportions."""
     sizes = prepared_sizes(samples.files, prepare)
     if others := _of_other_proportions(sizes, prepare):
-        size = "x".join(map(str, prepare.size))
+        size, name = "x".join(map(str, prepare.size)), name_of(role, settings)
         note_once(
-            f"{domain.value}: {others} of {len(sizes)} pictures are not of the proportions of "
-            f"{size}: they keep theirs and are scaled to cover it; training crops, scoring does not"
+            f"{name}: {others} of {len(sizes)} pictures are not of the proportions of {size}: they "
+            "keep theirs and are scaled to cover it; training crops, scoring does not"
         )
     attach_cache(samples, prepare, sizes, settings, build=build)

@@ -78,6 +78,15 @@ def test_a_teacher_is_in_no_bucket_and_equal_in_both_processes(of_two):
         assert torch.equal(value, second[name]), name
 
 
+def test_the_share_of_confident_pixels_is_that_of_all_processes(of_two):
+    """The teacher's norms see the batches of both, too."""
+    method = distributed_worker.with_teacher()
+    method(distributed_worker.global_batch(0, ignored=True))
+    alone = method.pseudo.weight
+    assert 0.05 < alone < 0.95
+    torch.testing.assert_close(of_two["teaching"]["q"], alone.expand(2), rtol=0, atol=2e-3)
+
+
 @pytest.mark.parametrize(
     "kind, dtype, near",
     [

@@ -1,17 +1,23 @@
 """Each action lists the flags that it reads; here it runs, and what it reads is recorded."""
 
+import dataclasses
 import sys
 
 import pytest
 
 import main
+from datasets.options import DataOptions
 from tests.support.helpers import make_cityscapes, make_gta5
 from utils.cli.action import EVERYWHERE
 from utils.cli.command_line import parse_settings
 from utils.cli.options import Options, flags_of
 
 FIELDS = {field.name for field in flags_of(main.FlatSettings)}
-COPIES = {"replace", "_replace", "of", "values", "__post_init__"}
+COPIES = {
+    *(dataclasses.replace.__code__, getattr(dataclasses, "_replace", dataclasses.replace).__code__),
+    *(Options.of.__func__.__code__, Options.values.__code__, Options.__post_init__.__code__),
+    DataOptions.__post_init__.__code__,
+}
 """Functions that read fields only to copy them, or to derive the defaults of others."""
 
 
@@ -25,7 +31,7 @@ def read_by(action, *words):
         value = plain(options, name)
         if name in FIELDS and value == own[name]:
             frame = sys._getframe(1)
-            if not {frame.f_code.co_name, frame.f_back.f_code.co_name} & COPIES:
+            if not {frame.f_code, frame.f_back.f_code} & COPIES:
                 read.add(name)
         return value
 

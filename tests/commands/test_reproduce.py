@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import main
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY, chart_texts
 from trainings.reproduction.estimate import data_sizes, duration, epochs_made, toy_sizes
@@ -42,7 +42,7 @@ def _line(step, value):
     """Number, method and beta of a line of the tables."""
     if step.flag == "fda_beta":
         return step.number, step.title, f"{value:g}"
-    if step.domain is Domain.GTA5:
+    if step.domain is Role.SOURCE:
         return step.number, f"{step.title}, on the source", ""
     return step.number, step.title_with(value) if step.flag else step.title, ""
 
@@ -621,7 +621,7 @@ def test_old_records_without_statistics_and_views_are_read(copied):
     record = json.loads(path.read_text())
     del record["bn_statistics"]
     path.write_text(json.dumps(record))
-    found = find_scores(run, Domain.CITYSCAPES, (64, 96))
+    found = find_scores(run, "Cityscapes", (64, 96))
     assert found["best", "training"] == (path, record) and len(found) == 3
 
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.cityscapes import cityscapes_files, cityscapes_images
-from datasets.gta5 import BAD_PAIRS, gta5_files, left_out, validation_positions
-from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID
-from datasets.reading import LabelKind, read_image, read_label, read_pair
+from datasets.gta5 import BAD_PAIRS
+from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, LABEL_IDS, TRAIN_IDS
+from datasets.layouts import validation_positions
+from datasets.reading import read_image, read_label, read_pair
 from datasets.samples import SampleDataset
+from tests.support.data import cityscapes_files, cityscapes_images, gta5_files, left_out
 from tests.support.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from utils.errors import UserError
 from utils.transforms import Preparation, train_transform
@@ -62,7 +63,7 @@ def test_cityscapes_layouts(tmp_path, layout):
     root = make_cityscapes(tmp_path, layout)
     files = cityscapes_files(root, "train")
     assert [f.name for f in files] == [f"aachen_{i:06d}_000019" for i in range(4)]
-    assert all(f.kind is LabelKind.TRAIN_IDS for f in files)
+    assert all(f.kind == TRAIN_IDS for f in files)
     image, label = read_pair(files[2])
     assert np.array_equal(image, picture(2))
     assert np.array_equal(label, LABEL_ID_TO_TRAIN_ID[label_ids(2)])
@@ -75,7 +76,7 @@ def test_label_ids_serve_where_train_ids_are_missing(tmp_path):
     for path in root.glob("gtFine/*/*/*labelTrainIds.png"):
         path.unlink()
     files = cityscapes_files(root, "train")
-    assert all(f.kind is LabelKind.LABEL_IDS for f in files)
+    assert all(f.kind == LABEL_IDS for f in files)
     assert all(np.array_equal(read_pair(f)[1], b) for f, b in zip(files, before, strict=True))
 
 
@@ -203,20 +204,20 @@ def test_missing_and_empty_folders(tmp_path):
 
 def test_labels_of_the_other_kind_are_named_with_their_values(tmp_path):
     path = save(np.array([[0, 18, IGNORE]], np.uint8), tmp_path / "train.png")
-    assert read_label(path, holds_train_ids=True).tolist() == [[0, 18, IGNORE]]
+    assert read_label(path, TRAIN_IDS).tolist() == [[0, 18, IGNORE]]
     with pytest.raises(UserError, match=r"train.png should hold label ids.* 255 too"):
-        read_label(path, holds_train_ids=False)
+        read_label(path, LABEL_IDS)
     path = save(np.array([[7, 26, 33]], np.uint8), tmp_path / "ids.png")
-    assert read_label(path, holds_train_ids=False).tolist() == [[0, 13, 18]]
+    assert read_label(path, LABEL_IDS).tolist() == [[0, 13, 18]]
     with pytest.raises(UserError, match=r"ids.png should hold train ids.* 26, 33 too"):
-        read_label(path, holds_train_ids=True)
+        read_label(path, TRAIN_IDS)
 
 
-@pytest.mark.parametrize("value, holds_train_ids", [(19, True), (254, True), (35, False)])
-def test_the_first_value_beyond_the_labels_is_refused(tmp_path, value, holds_train_ids):
+@pytest.mark.parametrize("value, kind", [(19, TRAIN_IDS), (254, TRAIN_IDS), (35, LABEL_IDS)])
+def test_the_first_value_beyond_the_labels_is_refused(tmp_path, value, kind):
     path = save(np.array([[0, value]], np.uint8), tmp_path / "label.png")
     with pytest.raises(UserError, match=f"holds {value} too"):
-        read_label(path, holds_train_ids=holds_train_ids)
+        read_label(path, kind)
 
 
 def test_in_the_place_of_the_last_sample_the_first_is_taken(tmp_path):
@@ -238,7 +239,7 @@ def test_broken_pictures_are_named(tmp_path):
         with pytest.raises(UserError, match=name):
             read_image(path)
     with pytest.raises(UserError, match=r"whole.png is a RGB picture, not a map of class ids"):
-        read_label(tmp_path / "whole.png", holds_train_ids=True)
+        read_label(tmp_path / "whole.png", TRAIN_IDS)
 
 
 def test_image_and_label_of_different_size(tmp_path):

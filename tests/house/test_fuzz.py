@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.labels import LABEL_IDS, TRAIN_IDS
 from datasets.reading import picture_size, read_image, read_label
 from model.weights.reading import read_state_dict
 from tests.support.helpers import claim_size, label_ids, picture
@@ -51,7 +52,7 @@ def checked_image(path):
 
 
 def checked_label(path):
-    label = read_label(path, holds_train_ids=False)
+    label = read_label(path, LABEL_IDS)
     assert label.dtype == np.uint8 and label.ndim == 2
     assert set(np.unique(label)) <= {*range(19), 255}
     assert picture_size(path) == label.shape
@@ -141,7 +142,7 @@ def test_a_jpeg_named_png_is_read_for_what_it_is(tmp_path):
 def test_deeper_pictures_are_refused(tmp_path, dtype):
     path = tmp_path / ("a.png" if dtype == np.uint16 else "a.tiff")
     Image.fromarray(np.full(SIZE, 1000, dtype)).save(path)
-    for read in (read_image, lambda path: read_label(path, holds_train_ids=True)):
+    for read in (read_image, lambda path: read_label(path, TRAIN_IDS)):
         with pytest.raises(UserError, match=r"a\.(png|tiff)"):
             read(path)
 
@@ -157,13 +158,13 @@ def test_a_picture_of_10_billion_pixels_is_refused(tmp_path):
 def test_no_flipped_bit_of_a_label_makes_another_label(tmp_path):
     """Decoding stops at the last pixel, before the checksum of what was packed."""
     path = png(label_ids(0, SIZE), tmp_path / "a.png")
-    whole, right = path.read_bytes(), read_label(path, holds_train_ids=False)
+    whole, right = path.read_bytes(), read_label(path, LABEL_IDS)
     for bit in range(8 * len(whole)):
         content = bytearray(whole)
         content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
         with contextlib.suppress(UserError):
-            assert np.array_equal(read_label(path, holds_train_ids=False), right), bit
+            assert np.array_equal(read_label(path, LABEL_IDS), right), bit
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

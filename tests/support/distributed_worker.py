@@ -25,6 +25,7 @@ from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from trainings.method import Method
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -84,11 +85,19 @@ def adversarial_gradient(discriminator: str, passes: int, precision: torch.dtype
     return state.gradient
 
 
-def teach() -> dict[str, Any]:
-    """The names of the parameters whose gradients two processes average, and each one's teacher."""
+TEACHING = Settings(num_epochs=1, confidence=0.1, mask_ratio=0.7)
+
+
+def with_teacher() -> DACS:
+    """A method whose teacher is confident at some pixels of `global_batch`."""
     torch.manual_seed(0)
-    settings = Settings(num_epochs=1)
-    method = synchronised(Taught(BiSeNet(base=8), settings)).train()
+    return synchronised(DACS(BiSeNet(base=8), TEACHING)).train()
+
+
+def teach() -> dict[str, Any]:
+    """The names of the parameters whose gradients two processes average, each one's teacher, and
+    the share of confident pixels that each one weighs the first batch by."""
+    method, settings = with_teacher(), TEACHING
     state = TrainState(method, settings, steps_per_epoch=STEPS, scale_loss=False)
     model = processes.averaging(method)
     names = {p.data_ptr(): name for name, p in method.named_parameters()}
@@ -99,9 +108,12 @@ def teach() -> dict[str, Any]:
         return allreduce_hook(None, bucket)
 
     model.register_comm_hook(None, average)
+    shares = []
     for step in range(STEPS):
         train_step(model, state, own_parts(global_batch(step, ignored=True), 1), torch.float32)
+        shares.append(method.pseudo.weight)
     return {
+        "q": torch.stack(processes.gathered(shares[0])),
         "averaged": sorted(averaged),
         "trained": sorted(name for name, p in method.named_parameters() if p.requires_grad),
         "teachers": processes.gathered(method.teacher.state_dict()),

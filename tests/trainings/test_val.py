@@ -4,10 +4,10 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from datasets.gta5 import gta5_files
 from datasets.samples import SampleDataset
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
+from tests.support.data import gta5_files
 from tests.support.helpers import make_gta5
 from trainings import val
 from trainings.val import (

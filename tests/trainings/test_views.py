@@ -11,10 +11,11 @@ import torch
 from torch.nn import functional as F
 
 import main
-from datasets.catalog import Domain
+from datasets.data_set import Role
+from datasets.labels import TRAIN_IDS
 from datasets.loading.batches import scaled_batches
 from datasets.loading.sets import validation_samples
-from datasets.reading import LabelKind, SampleFiles
+from datasets.reading import SampleFiles
 from datasets.samples import SampleDataset
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
@@ -52,7 +53,7 @@ def network():
 
 
 def samples(settings):
-    return validation_samples(Domain.CITYSCAPES, settings)
+    return validation_samples(Role.TARGET, settings)
 
 
 def counts(network, settings, **changes):
@@ -157,7 +158,7 @@ def test_a_symmetric_image_gets_a_symmetric_prediction(settings, network, tmp_pa
     half = picture(0, (128, 96))
     image = save(np.concatenate([half, half[:, ::-1]], 1), tmp_path / "symmetric.png")
     label = save(np.zeros((128, 192), np.uint8), tmp_path / "label.png")
-    files = [SampleFiles("symmetric", image, label, LabelKind.TRAIN_IDS)]
+    files = [SampleFiles("symmetric", image, label, TRAIN_IDS)]
     predictions = {}
     for flip in (False, True):
         chosen = replace(settings, eval_flip=flip, eval_scales=(0.5, 1.0))

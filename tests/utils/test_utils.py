@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import MAIN
@@ -115,7 +115,7 @@ def test_bf16_on_a_card_before_ampere_is_said_to_be_slow(card):
     "use",
     [
         lambda path, settings: benchmark((), settings),
-        lambda path, settings: load_checkpoints([path], Domain.CITYSCAPES, settings),
+        lambda path, settings: load_checkpoints([path], Role.TARGET, settings),
     ],
     ids=["benchmark", "scoring and prediction"],
 )

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from datasets.catalog import Domain, unlabelled
+from datasets.catalog import unlabelled
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES, NUM_CLASSES, PALETTE
 from datasets.reading import read_image
 from datasets.toy_city import draw_scene
@@ -92,7 +93,7 @@ def export(settings: Settings) -> None:
     settings = as_trained(settings, checkpoint)
     if path.suffix == ONNX:
         require("--action export", "onnx", "onnxscript", "onnxruntime")
-    (network,) = load_checkpoints([checkpoint], Domain.CITYSCAPES, settings)
+    (network,) = load_checkpoints([checkpoint], Role.TARGET, settings)
     network = network.to("cpu", memory_format=torch.contiguous_format)
     output = DeploymentOptions.of(settings).export_output
     deployed = Deployed(network, output)
@@ -153,7 +154,7 @@ def _pictures(settings: Settings) -> list[np.ndarray]:
     """A few of Cityscapes' validation images, or of Toy City where there are none; uint8
     [H, W, 3]."""
     try:
-        files = unlabelled(Domain.CITYSCAPES, "val", settings)
+        files = unlabelled(Role.TARGET, "val", settings)
         chosen = np.linspace(0, len(files) - 1, PICTURES).round().astype(int)
         pictures = [read_image(files[place].image) for place in chosen]
     except UserError as error:

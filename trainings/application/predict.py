@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.catalog import Domain, fingerprint, unlabelled
+from datasets.catalog import fingerprint, unlabelled
+from datasets.data_set import Role
 from datasets.inputs import (
     RECORD,
     Picture,
@@ -31,10 +32,11 @@ from datasets.inputs import (
 from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
+from datasets.video import VideoReader, check_video_support
 from model.ensemble import joint_scores
 from model.weights.loading import load_network
 from trainings.application.options import PredictionOptions
-from trainings.application.video import VideoReader, check_video_support, video_writer
+from trainings.application.video import video_writer
 from trainings.experiment import new_network
 from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.batch_norm import TARGET
@@ -117,9 +119,8 @@ def _checkpoints(settings: Settings) -> tuple[Path, ...]:
     if settings.load_model_path:
         return (find_input(settings.load_model_path, "load_model_path"),)
     if not ensemble:
-        found = [
-            str(folder / selected(settings)) for folder in find_runs(settings, {}, alike=False)
-        ]
+        folders = find_runs(settings, {}, alike=False)
+        found = [str(folder / selected(settings, folder)) for folder in folders]
         runs = f"; found: {', '.join(found)}" if found else ""
         raise UsageError(
             "argument --load_model_path: predict needs a checkpoint, or those of an ensemble with "
@@ -169,7 +170,7 @@ class Segmenter:
         self.device = resolve_device(settings.device)
         self.precision = resolve_precision(settings.precision, self.device)
         self.scores: LoadedPredictors = load_predictors(
-            [Predictor("", checkpoints)], Domain.CITYSCAPES, settings
+            [Predictor("", checkpoints)], Role.TARGET, settings
         )
 
     @torch.inference_mode()
@@ -202,7 +203,7 @@ class _Reader(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | str:
         path = self.pictures[index].path
         try:
-            image = read_image(path, alone=True)
+            image = read_image(path, photo=True)
             _check_proportions(path, image)
             return torch.from_numpy(image), as_seen(image, self.size)
         except UserError as error:
@@ -407,7 +408,7 @@ def _statistics_of(settings: Settings) -> str | None:
     not."""
     if settings.bn_statistics != TARGET:
         return None
-    return fingerprint(unlabelled(Domain.CITYSCAPES, "train", settings))
+    return fingerprint(unlabelled(Role.TARGET, "train", settings))
 
 
 def _are_newer(results: Iterable[Path], source: Path) -> bool:

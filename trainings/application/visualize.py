@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.catalog import Domain, data_set
+from datasets.catalog import data_set
+from datasets.data_set import Role
 from datasets.loading.sets import validation_samples
 from datasets.samples import SampleDataset
 from trainings.application.options import PictureOptions
@@ -48,14 +49,14 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     predictors = named or found_predictors(fda, ssl_fda, settings)
     _refuse_training(predictors, settings)
     targets = [_place(predictor, settings) for predictor in predictors]  # refuses before drawing
-    samples = validation_samples(Domain.CITYSCAPES, settings)
+    samples = validation_samples(Role.TARGET, settings)
     index = PictureOptions.of(settings).picture_index
     if index >= len(samples):
         raise UsageError(
             f"argument --picture_index: {index} is not below the {len(samples)} "
             "images of the validation split"
         )
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings, doing="drawn")
+    loaded = load_predictors(predictors, Role.TARGET, settings, doing="drawn")
     device = resolve_device(settings.device)
     evaluations = evaluate_each(loaded, samples, settings, device, pictured=())
     accuracies = [list(evaluation.image_accuracy.values()) for evaluation in evaluations]
@@ -69,7 +70,7 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
             for place in of_kind[:1]:
                 places.setdefault(place, kind)
         statistics, (evaluation, *_) = settings.bn_statistics, evaluations
-        record = scoring_record(Domain.CITYSCAPES, settings, evaluation, statistics)
+        record = scoring_record(Role.TARGET, settings, evaluation, statistics)
         scores = [evaluation.scores() for evaluation in evaluations]
         compared = list(zip(predictors, scores, strict=True))
         if not named:
@@ -140,7 +141,8 @@ def _at_a_size(settings: Settings) -> Settings:
     runs = find_runs(settings, {})
     if len({tuple(run["image_size"]) for run in runs.values()}) != 1:
         return settings
-    return as_trained(settings, next(iter(runs)) / selected(settings))
+    folder = next(iter(runs))
+    return as_trained(settings, folder / selected(settings, folder))
 
 
 def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Predictor]:
@@ -152,7 +154,8 @@ def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -
             f"no run of --optimizer {settings.optimizer} in {settings.save_model_path}: train one, "
             "or name a checkpoint with --load_model_path"
         )
-    checkpoints = [folder / selected(settings) for folder in _of_this_size(runs, settings)]
+    folders = _of_this_size(runs, settings)
+    checkpoints = [folder / selected(settings, folder) for folder in folders]
     predictors = [single(checkpoint) for checkpoint in checkpoints]
     with contextlib.suppress(UserError):
         members = find_members(fda, ssl_fda, 0, settings)
@@ -225,12 +228,12 @@ def _draw_one(
         for place, row in zip(places, evaluation.rows, strict=True)
     }
     path, suffix = place
-    suffix += scoring_suffix(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
+    suffix += scoring_suffix(Role.TARGET, settings, predictor.checkpoints[0])
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
         if of_kind:
             images = f"{kind}, {len(of_kind)} of {len(samples)} validation images"
-            data = data_set(Domain.CITYSCAPES, settings)
+            data = data_set(Role.TARGET, settings)
             title = f"{predictor.title}{_in_title(predictor, settings)}: {images} of {data}"
             picture = error_panel([rows[place] for place in of_kind], title=title)
             folder.save_picture(f"{kind}{suffix}.png", picture)
@@ -261,7 +264,7 @@ def _compared(first: Predictor, settings: Settings) -> str:
         names = "" if settings.select == "best" else settings.select
     elif len(names) > LONGEST_NAME:
         names = hashlib.sha256(names.encode()).hexdigest()[:12]
-    suffix = scoring_suffix(Domain.CITYSCAPES, settings, first.checkpoints[0])
+    suffix = scoring_suffix(Role.TARGET, settings, first.checkpoints[0])
     return f"{names and '_'}{names}{suffix}"
 
 
@@ -313,5 +316,5 @@ def comparison_rows(
 
 
 def _in_title(predictor: Predictor, settings: Settings) -> str:
-    ways = unusual_scoring(Domain.CITYSCAPES, settings, predictor.checkpoints[0])
+    ways = unusual_scoring(Role.TARGET, settings, predictor.checkpoints[0])
     return "".join(f", {way}" for way in ways)

@@ -1,10 +1,9 @@
 """The one training loop: it minimises the sum of a method's terms and knows no method."""
 
 import itertools
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +12,16 @@ from datasets.loading.batches import training_batches
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
 from model.average import MovingAverage
-from model.network import Network
 from trainings.engine.health import Health, Waits, fetched
 from trainings.engine.state import TrainState
-from trainings.engine.tensorboard import class_curves, show_pictures
+from trainings.engine.tensorboard import show_pictures
+from trainings.engine.validation import Validation, measure
 from trainings.method import Method
 from trainings.options import Settings
-from trainings.val import Evaluation, print_scores
+from trainings.val import Evaluation
 from utils import processes
-from utils.disk.run_folder import BEST, EMA, LATEST, RunFolder
+from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
-from utils.pictures.panels import panel
 from utils.signals import Stop, Stopped
 from utils.utils import (
     arithmetic,
@@ -34,31 +32,23 @@ from utils.utils import (
 )
 
 
-class DataNames(NamedTuple):
-    """The data of a training in words: the sets that it trains on, and what it is scored on."""
-
-    training: str
-    validation: str
-
-
 def fit(
     method: Method,
     data: TrainingData,
-    validate: Callable[[Network], Evaluation],
+    validation: Validation,
     run: RunFolder,
     settings: Settings,
     device: torch.device,
     *,
-    names: DataNames,
-) -> tuple[TrainState, Evaluation]:
+    on: str,
+) -> tuple[TrainState, Evaluation | None]:
     """Train to the last step, from the run's latest checkpoint where there is one.
 
     Args:
         method: on the device.
-        validate: scores a network on the validation split.
-        names: the data sets, for the titles of pictures.
+        on: the data sets of the training in words, for the titles of pictures.
 
-    Returns the final state and the evaluation of its network.
+    Returns the final state and the evaluation of its network, if there is a validation split.
     Raises UserError where a loss is not finite, and Stopped after a signal, with all saved.
     """
     precision = resolve_precision(settings.precision, device)
@@ -90,14 +80,14 @@ def fit(
         compile_parts(method)
     model = processes.averaging(method)
     with Stop() as stop:
-        training = Training(model, state, data, run, settings, precision, stop, names)
+        training = Training(model, state, data, run, settings, precision, stop, on)
         try:
-            evaluation = training.run(batches, validate)
+            evaluation = training.run(batches, validation)
         except Stopped:
             training.save()
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
             raise
-    return state, evaluation or validate(processes.with_first_buffers(method.network))
+    return state, evaluation or validation.scorer.score(method.network)
 
 
 def compile_parts(method: Method) -> None:
@@ -140,9 +130,9 @@ class Training:
         settings: Settings,
         precision: torch.dtype,
         stop: Stop,
-        names: DataNames,
+        on: str,
     ):
-        self.model, self.state, self.data, self.names = model, state, data, names
+        self.model, self.state, self.data, self.on = model, state, data, on
         self.folder, self.settings = run, settings
         self.precision, self.stop = precision, stop
         device = next(state.method.parameters()).device
@@ -158,9 +148,7 @@ class Training:
         self.saved, self.saved_step = time.monotonic(), self.state.step
         self.health.saved = True
 
-    def run(
-        self, batches: Iterator[Batch], validate: Callable[[Network], Evaluation]
-    ) -> Evaluation | None:
+    def run(self, batches: Iterator[Batch], validation: Validation) -> Evaluation | None:
         """Train the rounds that are left; return the evaluation of the last of them."""
         state = self.state
         evaluation, warned = None, False
@@ -172,17 +160,12 @@ class Training:
                 warned = True
             improved = False
             if state.length.validates_after(state.step):
-                if state.best is None:
+                if state.best is None and validation.selects:
                     self.save()  # a best.pth without a state would be that of a lost run
                 self.health.check_weights()
-                with self.stop.immediately():
-                    shared = processes.with_first_buffers
-                    evaluation = validate(shared(state.method.network))
-                    average = state.average and validate(shared(state.average.module))
-                row |= _record_validation(evaluation, state, self.folder, on=self.names.validation)
-                improved = state.best is state.last
-                if average:
-                    row |= _record_average(average, state, self.folder)
+                measured = measure(validation, state, self.folder, self.stop)
+                evaluation, improved = measured.evaluation, measured.improved
+                row |= measured.row
             state.end_round(row)
             self.folder.write_history(state.history)
             if improved or state.length.saves_after(state.step):
@@ -210,7 +193,7 @@ class Training:
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
                 if state.steps_left == 0:
-                    show_pictures(parts[0], state, self.folder, on=self.names.training)
+                    show_pictures(parts[-1], state, self.folder, on=self.on)
                 bar.update(self.data.batch_size)
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:
@@ -289,41 +272,3 @@ def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None
     if state.scaler.is_enabled():
         scalars["loss_scale"] = state.scaler.get_scale()
     run.scalars({**scalars, "learning_rate": state.latest_rate}, state.step)
-
-
-def _record_validation(
-    evaluation: Evaluation, state: TrainState, run: RunFolder, *, on: str
-) -> dict[str, float]:
-    """Print and draw the scores and keep the best; return the scalars of the round's row.
-
-    `on` names the data set and the number of its images.
-    """
-    epoch = state.epoch
-    scores = {"epoch": epoch, **evaluation.scores()}
-    print(f"{run.path.name} after epoch {epoch}:")
-    print_scores(scores)
-    best = state.best["mIoU"] if state.best else math.nan
-    if math.isnan(best) or scores["mIoU"] > best:
-        state.best = scores
-        weights = state.method.network.state_dict()
-        run.save_checkpoint(BEST, {"network": weights, "scores": scores})
-    state.last = scores
-    picture = panel(evaluation.rows, title=f"{run.path.name}, epoch {epoch}: {on}")
-    run.save_picture("validation.png", picture)
-    run.show("validation", picture, state.step)
-    summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
-    run.scalars(summary | class_curves(scores["class_IoU"]), state.step)
-    return summary
-
-
-def _record_average(evaluation: Evaluation, state: TrainState, run: RunFolder) -> dict[str, float]:
-    """Print the scores of the averaged weights and save both; return the scalars of the row."""
-    scores = {"epoch": state.epoch, **evaluation.scores()}
-    print("with averaged weights:")
-    print_scores(scores)
-    state.last_average = scores
-    weights = state.average.module.state_dict()
-    run.save_checkpoint(EMA, {"network": weights, "scores": scores})
-    summary = {f"val/ema_{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
-    run.scalars(summary, state.step)
-    return summary

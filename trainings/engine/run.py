@@ -7,28 +7,29 @@ from typing import Any
 
 import torch
 
-from datasets.catalog import Domain, TrainingFiles, data_set, fingerprint, labelled
+from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled, name_of
+from datasets.data_set import Role
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import (
     keeps_proportions,
     training_samples,
     unlabelled_samples,
-    validation_samples,
 )
-from datasets.samples import SampleDataset
-from model.network import Network
-from trainings.engine.loop import DataNames, fit
+from trainings.engine.loop import fit
+from trainings.engine.scorer import Scorer
 from trainings.engine.state import TrainState
+from trainings.engine.target import TargetWatch
 from trainings.engine.tensorboard import conclude, introduce
+from trainings.engine.validation import Validation
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
 from trainings.options import Settings
-from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
+from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
-from trainings.val import Evaluation, evaluate, print_scores, scored_on
+from trainings.val import Evaluation, print_scores, scored_on
 from utils import processes
-from utils.disk.run_folder import LATEST, PREVIOUS, SCORES, RunFolder
+from utils.disk.run_folder import LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
 from utils.errors import UserError
 from utils.shared_norm import synchronised
 from utils.utils import (
@@ -45,11 +46,25 @@ CHECKPOINT_COPIES = 14
 """Of the weights: the latest, the one before it and the one being written hold them with up to two
 moments and an average each, the best and the average lie alone, too."""
 
-SELECTION = "best: the epoch with the highest mIoU on this same validation split"
+FURTHER_SCORES = {
+    "last_average": "with averaged weights",
+    "last_target_statistics": f"with {STATISTICS[TARGET]}",
+    "last_average_target_statistics": f"with averaged weights and {STATISTICS[TARGET]}",
+}
+"""Scores of the last epoch that scores.json may hold beside the network's, with their titles."""
+
+BEST_EPOCH = "best: the epoch with the highest mIoU on this same validation split"
+
+UNSELECTED = {
+    True: "none: the target has no labels; the scores are those of the source's validation split",
+    False: "none: there is no validation split with labels, so nothing is scored",
+}
+"""What is said of a run whose best epoch is not known, by whether it is scored at all."""
 
 
 def run_experiment(experiment: Experiment, settings: Settings) -> None:
     """Trains, or with `--validation_only True` scores on the experiment's validation split."""
+    settings = experiment.own_settings(settings)
     if settings.validation_only:
         score(experiment, settings)
     else:
@@ -97,9 +112,16 @@ def _inputs(
     """Source, target, and the digests of all that the run depends on beside its settings."""
     source = TrainingFiles(experiment.source, labelled(experiment.source, "train", settings))
     target = experiment.target and experiment.target(settings)
-    scored = labelled(experiment.validation, "val", settings)
-    parts = (source.files, *((target.files, target.origin) if target else ()), scored)
+    scored = _scored(experiment, settings)
+    parts = [source.files, *((target.files, target.origin) if target else ())]
+    parts += [scored.files] if scored else []
     return source, target, {"data": fingerprint(*parts), "weights": _weights_digest(settings)}
+
+
+def _scored(experiment: Experiment, settings: Settings) -> TrainingFiles | None:
+    """The validation split, None where there is none with labels."""
+    role = experiment.scored_role(settings)
+    return role and TrainingFiles(role, labelled(role, "val", settings))
 
 
 def _train(
@@ -110,10 +132,13 @@ def _train(
     source: TrainingFiles,
     target: TrainingFiles | None,
 ) -> None:
-    scored = TrainingFiles(experiment.validation, labelled(experiment.validation, "val", settings))
-    seen = (source, *([target] if target else []), scored)
+    scored = _scored(experiment, settings)
+    seen = [one for one in (source, target, scored) if one]
     if any(keeps_proportions(one, settings) for one in seen):
         inputs = {**inputs, "proportions": "kept"}
+    selects = scored is not None and scored.role is experiment.validation
+    if not selects:
+        inputs = {**inputs, SELECTION: LAST}
     if run.continues(settings):
         run.check_inputs(inputs)
     device = resolve_device(settings.device)
@@ -125,7 +150,7 @@ def _train(
     method = synchronised(method)
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
-        validation = validation_samples(experiment.validation, settings, often=True)
+        scorer = Scorer(scored and scored.role, experiment.source, settings, device)
         data = TrainingData(
             training_samples(source, settings, SOURCE_STREAM),
             target and training_samples(target, settings, TARGET_STREAM),
@@ -140,29 +165,50 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.method.Options.own_flags())
 
-    _announce(run, experiment, data, target, len(validation), method, settings)
+    validated = scorer.samples and len(scorer.samples)
+    _announce(run, experiment, data, target, validated, method, settings)
     if "proportions" in inputs:
         size = "x".join(map(str, settings.image_size))
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
-    sets = [data_set(one.domain, settings) for one in seen]
-    counted = {"data_set": sets.pop(), "images": len(validation)}
-    on = scored_on({"domain": experiment.validation.value, **counted})
-    names = DataNames(" → ".join(sets), on)
-
-    def validate(scored: Network) -> Evaluation:
-        return evaluate(scored, validation, settings, device)
-
+    on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
+    validation = _validation(experiment, settings, source, target, scorer)
+    if not selects:
+        print(UNSELECTED[validated is not None], flush=True)
     try:
-        state, last = fit(method, data, validate, run, settings, device, names=names)
+        state, last = fit(method, data, validation, run, settings, device, on=on)
         conclude(run, state.step)
     finally:
         run.close()
     record = _record(experiment, settings, data, target, last)
-    if target:
-        record |= _adapted(network, target.domain, validation, settings)
-    _finish(run, state, record)
+    if target and selects:
+        record |= scorer.target_scores(target.role, network, state.scored_average)
+    _finish(run, state, record, selects=selects)
     processes.wait_for_all()
+
+
+def _validation(
+    experiment: Experiment,
+    settings: Settings,
+    source: TrainingFiles,
+    target: TrainingFiles | None,
+    scorer: Scorer,
+) -> Validation:
+    """How the run is measured: on a validation split, if there is one with labels, and by looking
+    at a target that is not scored."""
+    role, watch, on = experiment.scored_role(settings), None, ""
+    if role and scorer.samples:
+        counted = {"data_set": data_set(role, settings), "images": len(scorer.samples)}
+        on = scored_on({"domain": name_of(role, settings), **counted})
+    if target and (settings.watch_target or role is not target.role):
+        watch = TargetWatch(
+            unlabelled_samples(target.role, settings, whole=True),
+            source.files,
+            settings,
+            scorer.device,
+            on=data_set(target.role, settings),
+        )
+    return Validation(scorer, on, selects=role is experiment.validation, watch=watch)
 
 
 def _check_room(run: RunFolder, method: Method) -> None:
@@ -186,45 +232,28 @@ def _weights_digest(settings: Settings) -> str | None:
     return "random"
 
 
-def _adapted(
-    network: Network, target: Domain, validation: SampleDataset, settings: Settings
-) -> dict[str, Any]:
-    """Scores of the last epoch's network with the target's batch-norm statistics; nothing, and a
-    sentence, where there are too few images for them."""
-    device = resolve_device(settings.device)
-    try:
-        images = unlabelled_samples(target, settings)
-        check_enough(images)
-    except UserError as error:  # alike in every process, unlike what may happen from here on
-        print(f"not scored with {STATISTICS[TARGET]}: {error}")
-        return {}
-    adapted = with_statistics_of(network, images, settings, device)
-    print(f"the last epoch with {STATISTICS[TARGET]}:")
-    scores = evaluate(adapted, validation, settings, device).scores()
-    print_scores(scores)
-    return {"last_target_statistics": scores}
-
-
 def _announce(
     run: RunFolder,
     experiment: Experiment,
     data: TrainingData,
     target: TrainingFiles | None,
-    validated: int,
+    validated: int | None,
     method: Method,
     settings: Settings,
 ) -> None:
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
 
-    def images(count: int, role: str, domain: Domain) -> str:
-        return f"{count} {role} images ({data_set(domain, settings)})"
+    def images(count: int, use: str, role: Role) -> str:
+        return f"{count} {use} images ({data_set(role, settings)})"
 
     of_each = [
         images(len(data.source), "training", experiment.source),
-        *([images(len(data.target), "target", target.domain)] if target else []),
-        images(validated, "validation", experiment.validation),
+        *([images(len(data.target), "target", target.role)] if target else []),
     ]
+    role = experiment.scored_role(settings)
+    if role and validated:
+        of_each.append(images(validated, "validation", role))
     sizes = (
         f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters"
         for name, part in method.named_children()
@@ -250,13 +279,14 @@ def _print_finished(run: RunFolder) -> None:
     scores = run.read_json(SCORES)
     try:
         print(f"{run.path} is finished; --overwrite trains it afresh. The last epoch scored:")
-        print_scores(scores["last"])
-        if average := scores.get("last_average"):
-            print("with averaged weights:")
-            print_scores(average)
-        if adapted := scores.get("last_target_statistics"):
-            print(f"with {STATISTICS[TARGET]}:")
-            print_scores(adapted)
+        if scores["last"] is None:
+            print(scores["selection"])
+        else:
+            print_scores(scores["last"])
+        for name, title in FURTHER_SCORES.items():
+            if further := scores.get(name):
+                print(f"{title}:")
+                print_scores(further)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         remedy = "bring it back, or train afresh with --overwrite"
         if run.has(LATEST) or run.has(PREVIOUS):
@@ -269,36 +299,41 @@ def _record(
     settings: Settings,
     data: TrainingData,
     target: TrainingFiles | None,
-    last: Evaluation,
+    last: Evaluation | None,
 ) -> dict[str, Any]:
     """What scores.json says beside the scores, so that a number can be traced to its making."""
+    role = experiment.scored_role(settings)
     return {
         "training": {
-            "source": experiment.source.value,
+            "source": name_of(experiment.source, settings),
             "source_data_set": data_set(experiment.source, settings),
-            "target": target and target.domain.value,
-            "target_data_set": target and data_set(target.domain, settings),
+            "target": target and name_of(target.role, settings),
+            "target_data_set": target and data_set(target.role, settings),
             "images": len(data.source),
             "target_images": data.target and len(data.target),
             "steps_per_epoch": data.steps_per_epoch,
             "image_size": settings.image_size,
         },
-        **scoring_record(experiment.validation, settings, last, TRAINING),
+        **(scoring_record(role, settings, last, TRAINING) if role and last else {}),
     }
 
 
-def _finish(run: RunFolder, state: TrainState, record: dict[str, Any]) -> None:
+def _finish(run: RunFolder, state: TrainState, record: dict[str, Any], *, selects: bool) -> None:
     seconds = [row["train_seconds"] for row in state.history]
     timing = {"mean_epoch_seconds": sum(seconds) / state.length.epochs}
-    scores = {"last": state.last, "best": state.best, "selection": SELECTION}
+    selection = BEST_EPOCH if selects else UNSELECTED[state.last is not None]
+    scores = {"last": state.last, "best": state.best, "selection": selection}
     if state.last_average:
         scores["last_average"] = state.last_average
     run.write_json(SCORES, {**scores, **timing, **record})
-    print(
-        f"mIoU last {_percent(state.last)}, best {_percent(state.best)} (epoch "
-        f"{state.best['epoch']}, selected on this validation split); "
-        f"{timing['mean_epoch_seconds']:.1f} s an epoch; all in {run.path}"
-    )
+    found = "no scores"
+    if state.last:
+        found = f"mIoU last {_percent(state.last)}"
+        found += "" if selects else " on the source's validation split"
+    if state.best:
+        found += f", best {_percent(state.best)} (epoch {state.best['epoch']}, selected on this "
+        found += "validation split)"
+    print(f"{found}; {timing['mean_epoch_seconds']:.1f} s an epoch; all in {run.path}")
 
 
 def _percent(scores: dict[str, Any]) -> str:

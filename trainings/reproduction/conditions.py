@@ -108,11 +108,11 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def _scored(lines: Sequence[Line]) -> dict[tuple[str, str], list[Scores]]:
-    """Return all scores of each config on each domain."""
+    """Return all scores of each config on each data set."""
     found: dict[tuple[str, str], list[Scores]] = {}
     for line in lines:
-        scored = found.setdefault((line.config, line.row.domain.value), [])
         for run in line.runs.values():
+            scored = found.setdefault((line.config, run.title(line.row.domain)), [])
             scored += run.scores(line.row.domain).values()
     return found
 

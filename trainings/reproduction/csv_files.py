@@ -39,7 +39,7 @@ def _scores(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
             for kind, scores in run.scores(line.row.domain).items():
                 shares = (_exact(scores.accuracy), _exact(scores.miou))
                 places = (relative(run.folder, folder), relative(scores.file, folder))
-                where = (line.row.domain.value, *kind, *shares, seconds, *places)
+                where = (run.title(line.row.domain), *kind, *shares, seconds, *places)
                 yield (*line.identity, seed, *where, scored_on(scores.validation))
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.catalog import Domain, labelled, unlabelled
+from datasets.catalog import labelled, unlabelled
+from datasets.data_set import Role
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
 from datasets.options import ToyOptions
@@ -19,6 +20,7 @@ from model.deployment.folding import folded
 from model.network import WHITE
 from model.weights.loading import load_network
 from trainings.engine.length import Length
+from trainings.engine.scorer import STATISTICS_IMAGES
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
@@ -54,23 +56,23 @@ class DataSizes(NamedTuple):
 
     def validated(self, experiment: Experiment) -> int:
         """Return the number of images in one validation of the experiment."""
-        own = experiment.validation is Domain.GTA5
+        own = experiment.validation is Role.SOURCE
         return self.source_validation if own else self.target_validation
 
     def trained(self, experiment: Experiment) -> int:
         """Return the number of images in one epoch of the experiment."""
-        return self.source if experiment.source is Domain.GTA5 else self.target
+        return self.source if experiment.source is Role.SOURCE else self.target
 
 
 def data_sizes(settings: Settings) -> DataSizes:
     """Return the sizes of the data sets. Raise UserError where one is missing."""
-    validation = labelled(Domain.CITYSCAPES, "val", settings)
+    validation = labelled(Role.TARGET, "val", settings)
     with Image.open(validation[0].label) as label:
         width, height = label.size
     return DataSizes(
-        source=len(labelled(Domain.GTA5, "train", settings)),
-        source_validation=len(labelled(Domain.GTA5, "val", settings)),
-        target=len(unlabelled(Domain.CITYSCAPES, "train", settings)),
+        source=len(labelled(Role.SOURCE, "train", settings)),
+        source_validation=len(labelled(Role.SOURCE, "val", settings)),
+        target=len(unlabelled(Role.TARGET, "train", settings)),
         target_validation=len(validation),
         label_size=(height, width),
     )
@@ -120,8 +122,11 @@ class Estimator:
         done = 0 if settings.overwrite else min(own.epochs, length.epochs)
         left = length.epochs - done
         validations = length.validations_from(round(done * length.steps_per_epoch))
-        if settings.ema_decay:
-            validations *= 2  # of the averaged weights, too
+        if settings.ema_decay:  # the average is scored, too, after its statistics are measured
+            statistics_images = min(STATISTICS_IMAGES, sizes.trained(command.trains))
+            images += images + validations * statistics_images
+            validations *= 2
+            scorings *= 2
         images += validations * sizes.validated(command.trains)
         scorings += validations + 1  # the network that training starts from is loaded as well
         return left * epoch + images * self._image(settings) + scorings * self._scoring(settings)

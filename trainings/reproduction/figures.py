@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.catalog import Domain, data_set
+from datasets.catalog import data_set
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
@@ -159,14 +160,14 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
         trained = next(iter(shown.values())).settings
         chosen = _as_trained(trained, predictors[0].checkpoints[0], settings)
         try:
-            samples = validation_samples(Domain.CITYSCAPES, chosen)
+            samples = validation_samples(Role.TARGET, chosen)
             several = _loaded(predictors, chosen)
         except UserError as error:
             print(f"predictions_{config}.png is not drawn, everything else is: {error}")
             continue
         shares = (part / (SHOWN_IMAGES - 1) for part in range(SHOWN_IMAGES))
         places = {round(share * (len(samples) - 1)): "" for share in shares}
-        data = f"{data_set(Domain.CITYSCAPES, chosen)}, {len(samples)} validation images"
+        data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
         methods = [predictor.title for one in several for predictor in one.predictors]
         rows = comparison_rows(several, places, samples, chosen)
         yield Shown(config, f"{data}: {config}, seed {seed}, last epochs", methods, rows)
@@ -194,7 +195,7 @@ def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:
 
 def _members(run: Run) -> list[Path]:
     """Return the checkpoints of an ensemble's last epochs; their folders may have moved with it."""
-    scores = run.scores(Domain.CITYSCAPES).get(LAST)
+    scores = run.scores(Role.TARGET).get(LAST)
     if scores is None:
         return []
     recorded = scored_checkpoints(RunFolder(run.folder).read_json(scores.file.name))
@@ -210,6 +211,8 @@ def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings
     places = {
         "precision": trained["precision"],
         "cityscapes_root": Path(trained["cityscapes_root"]),
+        "target": trained["target"],
+        "target_root": trained["target_root"] and Path(trained["target_root"]),
     }
     places = {name: value for name, value in places.items() if name not in settings.given}
     same = as_trained(replace(settings, given=frozenset()), checkpoint)
@@ -219,12 +222,12 @@ def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings
 
 def _loaded(predictors: Sequence[Predictor], settings: Settings) -> list[LoadedPredictors]:
     """Return all predictors, and after source-only the same one with the target's statistics."""
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
+    loaded = load_predictors(predictors, Role.TARGET, settings)
     for place, predictor in enumerate(predictors):
         if predictor.title == SOURCE_ONLY:
             adapted = predictor._replace(title=ADAPTED_SOURCE_ONLY)
             chosen = replace(settings, bn_statistics=TARGET)
-            beside = load_predictors([adapted], Domain.CITYSCAPES, chosen)
+            beside = load_predictors([adapted], Role.TARGET, chosen)
             first, rest = range(place + 1), range(place + 1, len(predictors))
             return [loaded.only(*first), beside, loaded.only(*rest)]
     return [loaded]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from trainings.options import Settings
 from trainings.reproduction.results import Row, Run, Scores, read_results, rows
@@ -93,10 +94,12 @@ def all_runs(lines: Iterable[Line]) -> Iterator[tuple[Line, int, Run]]:
 def data_of(lines: Sequence[Line]) -> str:
     """Return in words what the trainings adapt from and what the scores are of, as in "GTA5 →
     Cityscapes, 500 validation images"."""
-    records = [run.record.get("training", {}) for _, _, run in all_runs(lines)]
-    domains = {line.row.domain.value for line in lines if line.row.on_target}
-    sources = {record.get("source_data_set"): record.get("source") for record in records}
-    source = listed(name for name, domain in sources.items() if domain not in domains)
+    records = [
+        (run.record.get("training", {}), run.title(Role.SOURCE)) for _, _, run in all_runs(lines)
+    ]
+    source = listed(
+        record.get("source_data_set") for record, title in records if record.get("source") == title
+    )
     target = target_data(lines)
     city, _, look = source.partition(", ")
     return (

@@ -1,6 +1,6 @@
 """What a finished step of a reproduction has found, in a few words for the console."""
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from trainings.reproduction.lines import ADAPTED, LAST
 from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.results import Run, Scores
@@ -15,10 +15,10 @@ def outcome(step: PlannedStep) -> str:
     trains = next((command.trains for command in step.commands if command.trains), None)
     on_target = any(command.scores for command in step.commands)
     settings = step.commands[0].settings.to_json()
-    validates_on = trains.validation if trains else Domain.CITYSCAPES
+    validates_on = trains.validation if trains else Role.TARGET
     run = Run(step.folder, settings, False, validates_on)
-    scores = run.scores(Domain.CITYSCAPES if on_target else validates_on)
-    if on_target or validates_on is Domain.CITYSCAPES:
+    scores = run.scores(Role.TARGET if on_target else validates_on)
+    if on_target or validates_on is Role.TARGET:
         last, adapted = _percent(scores.get(LAST)), _percent(scores.get(ADAPTED))
         return f"mIoU {last}, with target statistics {adapted}"
     return f"mIoU {_percent(scores.get(LAST))} on the source"

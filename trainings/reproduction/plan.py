@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.catalog import Domain, resize_size
+from datasets.catalog import name_of, resize_size
+from datasets.data_set import Role
 from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
@@ -87,8 +88,8 @@ class Command(NamedTuple):
 
     def _scores(self) -> list[Path | None]:
         """Return the file of each score, at the size that the command asks for."""
-        size = resize_size(Domain.CITYSCAPES, self.settings)
-        found = find_scores(self.folder, Domain.CITYSCAPES, size)
+        size = resize_size(Role.TARGET, self.settings)
+        found = find_scores(self.folder, name_of(Role.TARGET, self.settings), size)
         at_size = {kind: file for kind, (file, one) in found.items() if scored_size(one) == size}
         return [at_size.get(kind) for kind in self.scores]
 
@@ -154,6 +155,8 @@ def make_plan(
             f"argument --{single[0]}: {settings.action} decides it step by step; leave it out, or "
             "run the step by its own action"
         )
+    for step in table:
+        step.experiment.check_pair(settings)
     if settings.select == "ema" and not settings.ema_decay:
         raise UsageError("argument --select: no step makes averaged weights without --ema_decay")
     flags = {**(recipe or {}), **explicit}
@@ -223,19 +226,33 @@ class _Planner:
                     yield from self._planned(step, value)
 
     def _planned(self, step: Step, value: Any) -> Iterator[PlannedStep]:
-        changes = {step.flag: value} if step.flag else {}
+        changes = self._defaults(step.experiment) | ({step.flag: value} if step.flag else {})
+        if step.teacher:
+            changes["pseudo_label_path"] = self._labels_of(step.teacher)
         commands = tuple(c for work in step.work for c in self._commands(step, work, changes))
         if commands:
             title = step.title_with(value) if step.flag else step.plan_title or step.title
-            folder = commands[0].folder
+            folder = next((c.folder for c in commands if c.trains), commands[0].folder)
             yield PlannedStep(step.number, title, self.config, self.seed, folder, commands)
+
+    def _defaults(self, experiment: Experiment) -> dict[str, Any]:
+        """Return the defaults of an experiment that no flag of the command replaces."""
+        return {n: value for n, value in experiment.defaults if n not in self.flags}
+
+    def _labels_of(self, teacher: Experiment) -> Path:
+        """Return the folder of the soft labels that the network of a training makes."""
+        return self._folder(teacher).with_name(f"labels_{self._folder(teacher).name}")
+
+    def _folder(self, experiment: Experiment) -> Path:
+        """Return the folder of the run that an experiment's defaults mean."""
+        return own_folder(experiment, self.settings(**self._defaults(experiment))).path
 
     def _commands(self, step: Step, work: Work, changes: Mapping[str, Any]) -> Iterator[Command]:
         experiment = step.experiment
         folder = own_folder(experiment, self.settings(**changes)).path
         if work is Work.TRAIN:
             yield self._command(experiment.action, changes, folder, trains=experiment)
-        elif work is Work.SCORE and experiment.validation is Domain.CITYSCAPES:
+        elif work is Work.SCORE and experiment.validation is Role.TARGET:
             for select, statistics in SCORED:
                 chosen = {"validation_only": True, "select": select, "bn_statistics": statistics}
                 yield self._command(
@@ -254,8 +271,17 @@ class _Planner:
                     made_from=(folder / CHECKPOINTS[select],),
                     scores=((select, TRAINING), (select, TARGET)),
                 )
+        elif step.teacher:
+            yield self._soft_labels(step.teacher)
         else:
             yield from self._of_members(step, work)
+
+    def _soft_labels(self, teacher: Experiment) -> Command:
+        """Return the command by which the last network of a training labels the target."""
+        select, folder = self.flags.get("select", "last"), self._labels_of(teacher)
+        checkpoint = self._folder(teacher) / CHECKPOINTS[select]
+        chosen = {"load_model_path": checkpoint, "soft": True, "pseudo_label_path": folder}
+        return self._command("generate_pseudo_labels", chosen, folder, made_from=(checkpoint,))
 
     def _of_members(self, step: Step, work: Work) -> Iterator[Command]:
         """Yield the commands that use the networks of all betas together."""

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.catalog import Domain
+from datasets.catalog import ROWS, recorded_title
+from datasets.data_set import Role
 from trainings.options import Settings
 from trainings.reproduction.steps import Step, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -46,7 +47,7 @@ class Row(NamedTuple):
     title: str
     beta: float | None
     key: Key
-    domain: Domain
+    domain: Role
     statistics: str
     is_baseline: bool = False
     has_target_labels: bool = False
@@ -54,7 +55,7 @@ class Row(NamedTuple):
     @property
     def on_target(self) -> bool:
         """Whether its scores are of the target."""
-        return self.domain is Domain.CITYSCAPES
+        return self.domain is Role.TARGET
 
     @property
     def is_ensemble(self) -> bool:
@@ -109,26 +110,30 @@ class Run:
     folder: Path
     settings: Mapping[str, Any]
     is_ensemble: bool
-    validates_on: Domain = Domain.CITYSCAPES
-    _scores: dict[Domain, dict[Kind, Scores]] = field(default_factory=dict, repr=False)
+    validates_on: Role = Role.TARGET
+    _scores: dict[Role, dict[Kind, Scores]] = field(default_factory=dict, repr=False)
 
-    def scores(self, domain: Domain) -> dict[Kind, Scores]:
+    def scores(self, domain: Role) -> dict[Kind, Scores]:
         """Return all scores on that data set's validation split: those of a scoring afterwards,
         which has the counts of each image, else those that the training itself wrote."""
         if domain not in self._scores:
             self._scores[domain] = self._read_scores(domain)
         return self._scores[domain]
 
-    def _read_scores(self, domain: Domain) -> dict[Kind, Scores]:
+    def _read_scores(self, domain: Role) -> dict[Kind, Scores]:
         own = self._own_scores() if domain is self.validates_on else {}
-        if domain is Domain.GTA5:
+        if domain is Role.SOURCE:
             return own
         size = tuple(self.settings["image_size"])
         found = {
             kind: _scores(record, file, record["validation"])
-            for kind, (file, record) in find_scores(self.folder, domain, size).items()
+            for kind, (file, record) in find_scores(self.folder, self.title(domain), size).items()
         }
         return {kind: (own | found)[kind] for kind in KINDS if kind in own or kind in found}
+
+    def title(self, domain: Role) -> str:
+        """Return the name of that data set."""
+        return recorded_title(domain, self.settings)
 
     def _own_scores(self) -> dict[Kind, Scores]:
         """Return the scores that the training itself wrote, on the split that it validates on."""
@@ -142,8 +147,10 @@ class Run:
     @property
     def validation_folder(self) -> tuple[str, str]:
         """Folder of the data set that a training validates on, and the share that splits it."""
-        root = self.settings[f"{self.validates_on.value.lower()}_root"]
-        split = self.settings["gta5_val_fraction"] if self.validates_on is Domain.GTA5 else ""
+        role = self.validates_on
+        row = ROWS[self.settings[role.value]]
+        root = self.settings[f"{role.value}_root"] or self.settings.get(row.root_flag, row.title)
+        split = self.settings["gta5_val_fraction"] if role is Role.SOURCE else ""
         return str(root), str(split)
 
     @cached_property
@@ -266,7 +273,7 @@ def rows(results: Results, steps: Sequence[Step]) -> list[Row]:
 def row_of(step: Step, title: str, beta: float | None, key: Key) -> Row:
     """Return the row of a step under a title, for the runs of a key."""
     assert step.domain
-    labelled = step.experiment.source is Domain.CITYSCAPES
+    labelled = step.experiment.source is Role.TARGET
     of_step = step.domain, step.statistics, step.baseline, labelled
     return Row(step.number, title, beta, key, *of_step)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from trainings.experiment import Experiment
 from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -43,6 +43,7 @@ class Step:
         statistics: TARGET for a line that has only scores with the target's statistics.
         baseline: the results compare all other lines with this one.
         plan_title: its name in the plan, where that is another one.
+        teacher: whose networks' soft labels it makes and learns from.
     """
 
     number: str
@@ -52,10 +53,11 @@ class Step:
     flag: str = ""
     values: tuple[Any, ...] = ()
     found: bool = False
-    domain: Domain | None = Domain.CITYSCAPES
+    domain: Role | None = Role.TARGET
     statistics: str = TRAINING
     baseline: bool = False
     plan_title: str = ""
+    teacher: Experiment | None = None
 
     @property
     def ensemble_round(self) -> int | None:
@@ -81,7 +83,7 @@ def users_steps(
     train, score, ensemble, label = Work.TRAIN, Work.SCORE, Work.ENSEMBLE, Work.LABEL
     return (
         Step("1.A", "Supervised on the target", upper_bound),
-        Step("1.B", SOURCE_ONLY, source_only, (train,), domain=Domain.GTA5),
+        Step("1.B", SOURCE_ONLY, source_only, (train,), domain=Role.SOURCE),
         Step("1.C", SOURCE_ONLY, source_only, (score,), baseline=True, plan_title="Domain shift"),
         Step("1.C", ADAPTED_SOURCE_ONLY, source_only, (), statistics=TARGET),
         Step(

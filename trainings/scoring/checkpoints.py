@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples
 from datasets.reading import SampleFiles
 from model.deployment.folding import folded
@@ -15,7 +15,7 @@ from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, reestimate_statistics
 from trainings.scoring.record import STATISTICS, at_size, views_in_words
-from trainings.scoring.runs import NoRun, find_run, own_run, selected
+from trainings.scoring.runs import SELECTS, NoRun, find_run, own_run, selected
 from trainings.scoring.trained import as_trained
 from utils.disk.run_folder import SCORES, RunFolder
 from utils.errors import UserError
@@ -66,13 +66,13 @@ def lacks_augmentation(settings: Settings, trained: str) -> bool:
 
 def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
     """The checkpoint of a run that is scored; says how it came about, after a warning."""
-    run, checkpoint = RunFolder(folder), folder / selected(settings)
+    run, checkpoint = RunFolder(folder), folder / selected(settings, folder)
     trained = run.read_settings(settings)["aug_method"] or NONE
     how = {
         "best": "the epoch with the highest mIoU on that run's own validation split",
         "last": "the last epoch",
         "ema": "averaged weights, of the last validation",
-    }[settings.select]
+    }[SELECTS[checkpoint.name]]
     unfinished = "" if run.has(SCORES) else "; that training has not finished"
     print(f"{warning}{checkpoint}: trained with augmentation {trained}, {how}{unfinished}")
     return checkpoint
@@ -80,7 +80,7 @@ def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
 
 def load_checkpoints(
     checkpoints: Sequence[Path],
-    domain: Domain,
+    role: Role,
     settings: Settings,
     *,
     doing: str = "",
@@ -89,7 +89,7 @@ def load_checkpoints(
     """Load the checkpoints, apply --bn_statistics, fold, and move to the device.
 
     Args:
-        domain: the data set of the images that the networks are going to see.
+        role: the data set of the images that the networks are going to see.
         doing: the use of the networks in one word, such as "scored", for the line that is printed.
         seen: those images, whose sizes that line names; by default the validation split.
     """
@@ -102,9 +102,9 @@ def load_checkpoints(
         print(f"{checkpoint}: {load_network(network, checkpoint)}")
         networks.append(network.to(device, memory_format=torch.channels_last).eval())
     if settings.bn_statistics == TARGET:
-        samples = unlabelled_samples(domain, settings)
+        samples = unlabelled_samples(role, settings)
         reestimate_statistics(networks, samples, settings, device)
     how = ", ".join([STATISTICS[settings.bn_statistics], *views_in_words(settings)])
-    size = at_size(domain, settings, seen) if doing else ""
+    size = at_size(role, settings, seen) if doing else ""
     print(f"{doing}{size} with {how}".lstrip(), flush=True)
     return [folded(network) for network in networks]

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.loading.sets import validation_samples
 from trainings.experiment import Experiment
 from trainings.options import EnsembleOptions, Settings
@@ -28,12 +28,12 @@ BETAS = (0.01, 0.05, 0.09)
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Score each member and the ensemble of a round on Cityscapes' validation split."""
     members = find_members(fda, ssl_fda, SSLFDAOptions.of(settings).ssl_round, settings)
-    settings, domain = as_trained(settings, members[0]), Domain.CITYSCAPES
+    settings, role = as_trained(settings, members[0]), Role.TARGET
     folder = ensemble_folder(members, settings)
     ensemble = Predictor(f"ensemble of the {len(members)}", tuple(members))
     predictors = [*(Predictor(str(path), (path,)) for path in members), ensemble]
-    score_maps = load_predictors(predictors, domain, settings, doing="scored")
-    samples = validation_samples(domain, settings)
+    score_maps = load_predictors(predictors, role, settings, doing="scored")
+    samples = validation_samples(role, settings)
     device = resolve_device(settings.device)
     evaluations = evaluate_each(score_maps, samples, settings, device)
     scores = [evaluation.scores() for evaluation in evaluations]
@@ -45,12 +45,12 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         "members": [
             {"checkpoint": str(path), **one} for path, one in zip(members, scores, strict=False)
         ],
-        **scoring_record(domain, settings, evaluations[-1], settings.bn_statistics),
+        **scoring_record(role, settings, evaluations[-1], settings.bn_statistics),
     }
     titled = zip((p.title for p in predictors), scores, strict=True)
     print(f"\n{scores_table(titled, record['validation'])}", flush=True)
     suffix = ensemble_suffix(settings)
-    write_scores(folder, record, evaluations[-1], settings, suffix=suffix)
+    write_scores(folder, role, record, evaluations[-1], settings, suffix=suffix)
 
 
 def ensemble_folder(members: Sequence[Path], settings: Settings) -> Path:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from model.network import Network
 from trainings.options import Settings
 from trainings.scoring.checkpoints import load_checkpoints
@@ -37,10 +37,10 @@ class LoadedPredictors:
 
 
 def load_predictors(
-    predictors: Sequence[Predictor], domain: Domain, settings: Settings, *, doing: str = ""
+    predictors: Sequence[Predictor], role: Role, settings: Settings, *, doing: str = ""
 ) -> LoadedPredictors:
     """Loads what the predictors need, to see images of that domain; `doing` is what for, in the
     line that is printed."""
     checkpoints = list(dict.fromkeys(path for p in predictors for path in p.checkpoints))
-    networks = load_checkpoints(checkpoints, domain, settings, doing=doing)
+    networks = load_checkpoints(checkpoints, role, settings, doing=doing)
     return LoadedPredictors(predictors, dict(zip(checkpoints, networks, strict=True)))

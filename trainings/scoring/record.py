@@ -10,19 +10,20 @@ import numpy as np
 import torch
 
 from datasets.catalog import (
-    Domain,
     TrainingFiles,
     data_set,
     fingerprint,
     labelled,
+    name_of,
     preparation,
     resize_size,
 )
+from datasets.data_set import Role
 from datasets.loading.sets import keeps_proportions
 from datasets.reading import SampleFiles
 from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING
-from trainings.scoring.runs import CHECKPOINTS
+from trainings.scoring.runs import SELECTS
 from trainings.scoring.trained import SIZES, as_trained
 from trainings.val import Evaluation, scored_on
 from utils.disk.machine import git_revision, versions
@@ -34,21 +35,24 @@ from utils.utils import TF32, arithmetic, resolve_device
 Kind = tuple[str, str]
 """`--select` and `--bn_statistics` of a score."""
 
+OLDER_DOMAIN = "Cityscapes"
+"""What records of the first release were scored on, which do not name it."""
+
 STATISTICS = {
     TRAINING: "the batch-norm statistics of the training",
     TARGET: "batch-norm statistics of the scored domain's training images",
 }
 
 
-def at_size(domain: Domain, settings: Settings, files: Sequence[SampleFiles] | None = None) -> str:
+def at_size(role: Role, settings: Settings, files: Sequence[SampleFiles] | None = None) -> str:
     """Return in words at which size networks see whole images, by default those of the validation
     split; empty where the images' own sizes are scaled."""
     if settings.eval_scales:
         return ""
-    files = labelled(domain, "val", settings) if files is None else files
-    kept = keeps_proportions(TrainingFiles(domain, files), settings)
+    files = labelled(role, "val", settings) if files is None else files
+    kept = keeps_proportions(TrainingFiles(role, files), settings)
     rule = ", in proportion and scaled to cover it," if kept else ""
-    return f" at {_in_words(resize_size(domain, settings))}{rule}"
+    return f" at {_in_words(resize_size(role, settings))}{rule}"
 
 
 def _in_words(size: tuple[int, int]) -> str:
@@ -65,21 +69,21 @@ def refuse_views(settings: Settings) -> None:
         )
 
 
-def scoring_suffix(domain: Domain, settings: Settings, checkpoint: Path) -> str:
+def scoring_suffix(role: Role, settings: Settings, checkpoint: Path) -> str:
     """Return the end of a file's name for an unusual way of scoring, such as
     `_128x256_target_statistics_flip`; empty for the usual way."""
-    ways = unusual_scoring(domain, settings, checkpoint)
+    ways = unusual_scoring(role, settings, checkpoint)
     return "".join(f"_{way}" for way in ways).replace(" ", "_")
 
 
-def unusual_scoring(domain: Domain, settings: Settings, checkpoint: Path) -> list[str]:
+def unusual_scoring(role: Role, settings: Settings, checkpoint: Path) -> list[str]:
     """Return what is unusual in the scoring that the settings ask for, each in a few words: a size
     other than that of the checkpoint's run, target statistics, several views."""
     ways = ["target statistics"] * (settings.bn_statistics == TARGET) + views_in_words(settings)
     if settings.eval_scales or settings.given.isdisjoint(SIZES):
         return ways
-    size = resize_size(domain, settings)
-    usual = resize_size(domain, as_trained(replace(settings, given=frozenset()), checkpoint))
+    size = resize_size(role, settings)
+    usual = resize_size(role, as_trained(replace(settings, given=frozenset()), checkpoint))
     return ways if size == usual else [_in_words(size), *ways]
 
 
@@ -91,6 +95,7 @@ def views_in_words(settings: Settings) -> list[str]:
 
 def write_scores(
     folder: Path,
+    role: Role,
     record: Mapping[str, Any],
     evaluation: Evaluation,
     settings: Settings,
@@ -103,9 +108,9 @@ def write_scores(
     that of the scoring. The name is for people: `find_scores` reads the record. The JSON, by which
     a step is done, is written last.
     """
-    run, domain = RunFolder(folder), Domain(record["validation"]["domain"])
-    suffix += scoring_suffix(domain, settings, scored_checkpoints(record)[0])
-    name = f"validation_{domain.value.lower()}{suffix}"
+    run = RunFolder(folder)
+    suffix += scoring_suffix(role, settings, scored_checkpoints(record)[0])
+    name = f"validation_{name_of(role, settings).lower().replace(' ', '_')}{suffix}"
     names, counts = np.array(list(evaluation.images)), evaluation.image_counts()
     run.write_arrays(f"{name}.npz", names=names, counts=counts)
     title = f"{run.path.name}: {name}, {scored_on(record['validation'])}"
@@ -123,9 +128,10 @@ def scored_checkpoints(record: Mapping[str, Any]) -> list[Path]:
 
 
 def find_scores(
-    folder: Path, domain: Domain, size: tuple[int, int]
+    folder: Path, title: str, size: tuple[int, int]
 ) -> dict[Kind, tuple[Path, dict[str, Any]]]:
-    """Return the file and the record of a run's or an ensemble's own scores on a data set, by kind.
+    """Return the file and the record of a run's or an ensemble's own scores on the data set of that
+    title, by kind.
 
     A record tells which checkpoints it is of, and how they were scored; a field that an old record
     lacks is at its default. Scores of several views, and of other checkpoints that lie in the
@@ -137,7 +143,7 @@ def find_scores(
         validation = record.get("validation", {})
         select = _own_select(record, folder)
         plain = not (validation.get("scales") or validation.get("flip"))
-        if select and plain and validation.get("domain", Domain.CITYSCAPES.value) == domain.value:
+        if select and plain and validation.get("domain", OLDER_DOMAIN) == title:
             kind = select, record.get("bn_statistics", TRAINING)
             if kind not in found or scored_size(record) == size:
                 found[kind] = path, record
@@ -160,27 +166,25 @@ def _own_select(record: Mapping[str, Any], folder: Path) -> str | None:
         return None if settings.get("mbt_checkpoints") else settings["select"]
     (checkpoint,) = checkpoints
     own = checkpoint.resolve().parent.name == folder.resolve().name
-    return (
-        {name: select for select, name in CHECKPOINTS.items()}.get(checkpoint.name) if own else None
-    )
+    return SELECTS.get(checkpoint.name) if own else None
 
 
 def scoring_record(
-    domain: Domain, settings: Settings, evaluation: Evaluation, statistics: str
+    role: Role, settings: Settings, evaluation: Evaluation, statistics: str
 ) -> dict[str, Any]:
     """Return how a score was made: data, sizes, statistics, machine, versions, settings."""
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
-    prepare = preparation(domain, settings, resizes_label=False)
+    prepare = preparation(role, settings, resizes_label=False)
     kept = any(prepare.fitted(size) != prepare.size for size in evaluation.label_sizes)
     proportions = {"proportions": "kept"} if kept and not settings.eval_scales else {}
     return {
         "validation": {
-            "domain": domain.value,
-            "data_set": data_set(domain, settings),
+            "domain": name_of(role, settings),
+            "data_set": data_set(role, settings),
             "images": len(evaluation.images),
             "fingerprint": fingerprint(repr(sorted(evaluation.images))),
-            "image_size": None if settings.eval_scales else resize_size(domain, settings),
+            "image_size": None if settings.eval_scales else resize_size(role, settings),
             **proportions,
             "scales": settings.eval_scales,
             "flip": settings.eval_flip,

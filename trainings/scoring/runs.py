@@ -17,6 +17,12 @@ ALIKE = ("optimizer", *RECORDED)
 CHECKPOINTS = {"best": BEST, "last": LATEST, "ema": EMA}
 """File of the checkpoint that each `--select` means."""
 
+SELECTS = {name: select for select, name in CHECKPOINTS.items()}
+"""The `--select` of each of these files."""
+
+USUAL = {"source": Settings.source, "target": Settings.target}
+"""Settings that are not named where they are these."""
+
 CANDIDATES_SHOWN = 3
 
 
@@ -24,7 +30,7 @@ def own_run(settings: Settings, stem: str) -> Path:
     """Return the folder of the run that these settings name. Raise UserError where it has no
     checkpoint."""
     folder = settings.save_model_path / settings.run_name(stem)
-    name = selected(settings)
+    name = selected(settings, folder)
     if not (folder / name).exists():
         raise UserError(
             f"no {name} in {folder}: train it with --action {settings.action}, or name a "
@@ -47,10 +53,11 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     of another action has that name; UserError where the settings of the run with the usual name
     cannot be read.
     """
-    name, folder = selected(settings), settings.save_model_path
+    folder = settings.save_model_path
     if settings.save_keyword:
-        return _named_run(folder / settings.save_keyword, wanted, name, settings)
-    if _is_run(usual := folder / settings.run_name(stem), name):
+        return _named_run(folder / settings.save_keyword, wanted, settings)
+    usual = folder / settings.run_name(stem)
+    if (usual / SETTINGS).exists() and _has_selected(usual, settings):
         RunFolder(usual).read_settings(settings)
     found = find_runs(settings, wanted)
     codes = augmentation_codes(settings.aug_method)
@@ -65,14 +72,13 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
         names = ", ".join(sorted(path.name for path in found))
         raise NoRun(f"{len(found)} runs in {folder} were made by {flags} ({names})")
     others = find_runs(settings, wanted, alike=False)
+    name = CHECKPOINTS[settings.select]
     raise NoRun(f"no {name} in {folder} made by {flags}{_unlike(settings, others)}")
 
 
-def _named_run(
-    folder: Path, wanted: Mapping[str, Any], checkpoint: str, settings: Settings
-) -> Path:
+def _named_run(folder: Path, wanted: Mapping[str, Any], settings: Settings) -> Path:
     """Return the folder that `--save_keyword` names. Raise NoRun where it holds no such run."""
-    run = RunFolder(folder)
+    run, checkpoint = RunFolder(folder), selected(settings, folder)
     found = run.read_settings(settings) if run.has(SETTINGS) else {}
     if found and found["action"] != wanted["action"]:
         raise UsageError(
@@ -87,7 +93,8 @@ def _named_run(
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
-    return " ".join(f"--{name} {value}" for name, value in settings.items())
+    shown = (name for name, value in settings.items() if value != USUAL.get(name))
+    return " ".join(f"--{name} {settings[name]}" for name in shown)
 
 
 def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
@@ -99,8 +106,11 @@ def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
-def selected(settings: Settings) -> str:
-    """Return the file of the checkpoint that `--select` means."""
+def selected(settings: Settings, folder: Path) -> str:
+    """Return the file of the checkpoint that `--select` means in the folder of a run: of a run that
+    keeps no best epoch it is the last one, unless the command asks for the best."""
+    if "select" not in settings.given and not RunFolder(folder).selects():
+        return LATEST
     return CHECKPOINTS[settings.select]
 
 
@@ -117,16 +127,19 @@ def find_runs(
         wanted = {**{name: getattr(settings, name) for name in ALIKE}, **wanted}
     runs: dict[Path, dict[str, Any]] = {}
     for folder in sorted(path.parent for path in settings.save_model_path.glob(f"*/{SETTINGS}")):
-        if _is_run(folder, selected(settings)):
-            try:
-                run = RunFolder(folder).read_settings(settings)
-            except UserError as error:
-                say_once(f"passed over: {error}")
+        try:
+            if not _has_selected(folder, settings):
                 continue
-            if all(run.get(name) == value for name, value in wanted.items()):
-                runs[folder] = run
+            run = RunFolder(folder).read_settings(settings)
+        except UserError as error:
+            say_once(f"passed over: {error}")
+            continue
+        if all(run.get(name) == value for name, value in wanted.items()):
+            runs[folder] = run
     return runs
 
 
-def _is_run(folder: Path, checkpoint: str) -> bool:
-    return (folder / SETTINGS).exists() and (folder / checkpoint).exists()
+def _has_selected(folder: Path, settings: Settings) -> bool:
+    """Whether a folder has the checkpoint that `--select` means."""
+    some = any((folder / name).exists() for name in SELECTS)
+    return some and (folder / selected(settings, folder)).exists()

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples, validation_samples
 from trainings.experiment import Experiment
 from trainings.options import Settings
@@ -26,18 +26,19 @@ def score(experiment: Experiment, settings: Settings) -> None:
 
 
 def score_transfer(source: Experiment, settings: Settings) -> None:
-    """Score a network that was trained on the source on Cityscapes: with its own batch-norm
+    """Score a network that was trained on the source on the target: with its own batch-norm
     statistics, which measures the domain shift, and with those of the target."""
+    source.check_pair(settings)
     folder, checkpoint = checkpoint_to_score(source, settings, search=True)
-    domain, settings = Domain.CITYSCAPES, as_trained(settings, checkpoint)
+    role, settings = Role.TARGET, as_trained(settings, checkpoint)
 
     def scored_with(statistics: str) -> dict[str, Any]:
         chosen = replace(settings, bn_statistics=statistics)
-        return score_checkpoint(checkpoint, folder, domain, chosen)
+        return score_checkpoint(checkpoint, folder, role, chosen)
 
     records = {STATISTICS[TRAINING]: scored_with(TRAINING)}
     try:
-        check_enough(unlabelled_samples(domain, settings))
+        check_enough(unlabelled_samples(role, settings))
     except UserError as error:  # a validation split alone is enough for the first row
         print(f"not scored with {STATISTICS[TARGET]}: {error}")
     else:
@@ -47,24 +48,24 @@ def score_transfer(source: Experiment, settings: Settings) -> None:
 
 
 def score_checkpoint(
-    checkpoint: Path, folder: Path, domain: Domain, settings: Settings
+    checkpoint: Path, folder: Path, role: Role, settings: Settings
 ) -> dict[str, Any]:
     """Score a checkpoint on a domain's validation split with the chosen batch-norm statistics.
 
     Print the scores, write them into the folder, and return their record.
     """
-    (network,) = load_checkpoints([checkpoint], domain, settings, doing="scored")
+    (network,) = load_checkpoints([checkpoint], role, settings, doing="scored")
     device = resolve_device(settings.device)
-    evaluation = evaluate(network, validation_samples(domain, settings), settings, device)
+    evaluation = evaluate(network, validation_samples(role, settings), settings, device)
     scores = evaluation.scores()
     print_scores(scores)
     record = {
         "checkpoint": str(checkpoint),
         **scores,
-        **scoring_record(domain, settings, evaluation, settings.bn_statistics),
+        **scoring_record(role, settings, evaluation, settings.bn_statistics),
     }
     own = checkpoint.resolve().parent
     usual = own == folder.resolve() and checkpoint.name == BEST
     suffix = "" if usual else f"_{own.name}_{checkpoint.stem}"
-    write_scores(folder, record, evaluation, settings, suffix=suffix)
+    write_scores(folder, role, record, evaluation, settings, suffix=suffix)
     return record

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from datasets.labels import CLASSES, IGNORE, PALETTE, colorize
 from utils.metrics import picture_iou
@@ -140,6 +142,11 @@ def side_by_side(pictures: Mapping[str, np.ndarray], *, title: str, width: int =
     shape = (max(1, round(height * width / full_width)), width)
     sheet.pictures([_resized_image(picture, shape) for picture in pictures.values()])
     return sheet.array()
+
+
+def class_colors(train_ids: Tensor) -> Tensor:
+    """Return the colours of a map of train ids, uint8 [H, W], as an image, uint8 [3, H, W]."""
+    return torch.from_numpy(colorize(train_ids.cpu().numpy())).permute(2, 0, 1)
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

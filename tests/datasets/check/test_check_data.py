@@ -12,13 +12,11 @@ import pytest
 from PIL import Image
 
 import main
-from datasets.catalog import Domain
 from datasets.check import files, report
 from datasets.check.findings import Files, Part
-from datasets.cityscapes import cityscapes_files
-from datasets.gta5 import gta5_files
-from datasets.labels import CLASSES, LABEL_ID_TO_TRAIN_ID
-from datasets.reading import LabelKind, read_image, read_pair
+from datasets.labels import CLASSES, LABEL_ID_TO_TRAIN_ID, LABEL_IDS
+from datasets.reading import read_image, read_pair
+from tests.support.data import cityscapes_files, gta5_files
 from tests.support.helpers import TINY, label_ids, make_cityscapes, make_gta5, picture, save
 from utils.errors import UserError
 
@@ -557,8 +555,8 @@ def test_only_small_things_leave_a_worker(data):
     """A sample of 2 million pixels travels as a few kB, so that memory stays constant."""
     Image.new("RGB", (2048, 1024)).save(data / GTA5_IMAGE)
     Image.new("L", (2048, 1024), 7).save(data / GTA5_LABEL)
-    part = Part(Domain.GTA5.value, "train")
-    sample = Files(part, data / GTA5_IMAGE, data / GTA5_LABEL, LabelKind.LABEL_IDS)
+    part = Part("GTA5", "train")
+    sample = Files(part, data / GTA5_IMAGE, data / GTA5_LABEL, LABEL_IDS)
     reading = files.read(sample)
     assert reading.size == (1024, 2048) and reading.counts[0] == 2048 * 1024
     assert len(pickle.dumps(reading)) < 4096

@@ -14,14 +14,16 @@ from PIL import Image
 
 import main
 from datasets.cache import digest_of
-from datasets.catalog import Domain, TrainingFiles, labelled, unlabelled
-from datasets.cityscapes import cityscapes_images, pseudo_label_path, with_pseudo_labels
+from datasets.catalog import TrainingFiles, labelled, unlabelled
+from datasets.data_set import Role
 from datasets.loading import caching
 from datasets.loading.caching import attach_cache, prepared_sizes
 from datasets.loading.pairs import SOURCE_STREAM
 from datasets.loading.sets import training_samples, unlabelled_samples, validation_samples
+from datasets.pseudo_labels import pseudo_label_path, with_pseudo_labels
 from datasets.reading import SampleFiles
 from main import FlatSettings as Settings
+from tests.support.data import cityscapes_images
 from tests.support.helpers import TINY, claim_size, make_cityscapes, make_gta5, picture, save
 from utils.errors import UserError
 from utils.transforms import Preparation
@@ -39,7 +41,7 @@ def settings(tmp_path):
     )
 
 
-def training(settings, domain=Domain.GTA5):
+def training(settings, domain=Role.SOURCE):
     files = labelled(domain, "train", settings)
     return training_samples(TrainingFiles(domain, files), settings, SOURCE_STREAM)
 
@@ -63,9 +65,9 @@ def test_samples_are_equal_to_decoded_ones_bit_for_bit(settings, workers):
     cached = training(settings)
     assert cached.cached is not None
     assert_equal(cached, training(without(settings)))
-    validation = validation_samples(Domain.CITYSCAPES, settings, often=True)
+    validation = validation_samples(Role.TARGET, settings, often=True)
     assert validation.cached is not None and validation[0, 0].label.shape == (72, 104)
-    assert_equal(validation, validation_samples(Domain.CITYSCAPES, without(settings)))
+    assert_equal(validation, validation_samples(Role.TARGET, without(settings)))
 
 
 def test_nothing_is_decoded_a_second_time(settings, monkeypatch):
@@ -75,14 +77,14 @@ def test_nothing_is_decoded_a_second_time(settings, monkeypatch):
 
 
 def test_images_without_labels_share_the_store_of_the_labelled_ones(settings, monkeypatch):
-    training(settings, Domain.CITYSCAPES)
+    training(settings, Role.TARGET)
     stores = sorted(path.name for path in settings.cache_dir.glob("*.u8"))
     assert len(stores) == 2
     monkeypatch.setattr("datasets.samples.read_pair", None)
-    files = unlabelled(Domain.CITYSCAPES, "train", settings)
-    target = training_samples(TrainingFiles(Domain.CITYSCAPES, files), settings, 1)
+    files = unlabelled(Role.TARGET, "train", settings)
+    target = training_samples(TrainingFiles(Role.TARGET, files), settings, 1)
     assert target.cached is not None and (target[0, 0].label == 255).all()
-    assert unlabelled_samples(Domain.CITYSCAPES, settings).cached is not None
+    assert unlabelled_samples(Role.TARGET, settings).cached is not None
     assert sorted(path.name for path in settings.cache_dir.glob("*.u8")) == stores
 
 
@@ -92,7 +94,7 @@ def test_stores_of_an_earlier_release_are_named_once_and_kept(settings, capsys):
     training(settings)
     said = capsys.readouterr().out
     assert "0.03 GB of an earlier release, which are not used any more: delete 0123.u8, and" in said
-    validation_samples(Domain.CITYSCAPES, settings, often=True)
+    validation_samples(Role.TARGET, settings, often=True)
     assert "0123.u8" not in capsys.readouterr().out
     assert (settings.cache_dir / "0123.u8").exists()
 
@@ -115,13 +117,13 @@ def pseudo_labelled(settings, seed, size=(64, 96)):
         label = np.random.default_rng([seed, place]).integers(0, 19, size, np.uint8)
         save(label, pseudo_label_path(folder, "train", files))
     files = with_pseudo_labels(images, folder, "train")
-    return training_samples(TrainingFiles(Domain.CITYSCAPES, files), settings, 1)
+    return training_samples(TrainingFiles(Role.TARGET, files), settings, 1)
 
 
 def test_pseudo_labels_leave_no_cache_of_them_behind(settings, monkeypatch):
     """Every making has new ones; the images are those that the target has without labels."""
-    files = unlabelled(Domain.CITYSCAPES, "train", settings)
-    training_samples(TrainingFiles(Domain.CITYSCAPES, files), settings, 1)
+    files = unlabelled(Role.TARGET, "train", settings)
+    training_samples(TrainingFiles(Role.TARGET, files), settings, 1)
     stores = sorted(settings.cache_dir.iterdir())
     monkeypatch.setattr("datasets.samples.read_pair", None)
     labels = []
@@ -153,7 +155,7 @@ def test_of_pseudo_labels_too_what_cannot_be_read_is_skipped_alike(settings, bad
         path.write_bytes(content)
         files = pseudo_labelled(without(settings), 1).files
         path.write_bytes(b"no picture")
-        return training_samples(TrainingFiles(Domain.CITYSCAPES, files), settings, 1)
+        return training_samples(TrainingFiles(Role.TARGET, files), settings, 1)
 
     assert_equal(broken(skipping), broken(without(skipping)))
 
@@ -213,7 +215,7 @@ def test_a_subset_reads_its_own_places(settings):
 
 
 def test_scoring_once_builds_nothing(settings):
-    assert validation_samples(Domain.CITYSCAPES, settings).cached is None
+    assert validation_samples(Role.TARGET, settings).cached is None
     assert not settings.cache_dir.exists()
 
 
@@ -360,9 +362,9 @@ def test_an_image_that_a_bad_label_has_replaced_is_itself_without_labels(setting
     skipping = replace(settings, on_bad_sample="skip", aug_method="")
     label = next((settings.cityscapes_root / "gtFine" / "train").glob("*/*_labelTrainIds.png"))
     label.write_bytes(b"no label")
-    training(skipping, Domain.CITYSCAPES)
-    files = unlabelled(Domain.CITYSCAPES, "train", skipping)
-    data = TrainingFiles(Domain.CITYSCAPES, files)
+    training(skipping, Role.TARGET)
+    files = unlabelled(Role.TARGET, "train", skipping)
+    data = TrainingFiles(Role.TARGET, files)
     target = training_samples(data, skipping, SOURCE_STREAM)
     plain = training_samples(data, without(replace(settings, aug_method="")), SOURCE_STREAM)
     assert_equal(target, plain)
@@ -453,4 +455,4 @@ def test_a_validation_label_of_10_billion_pixels_is_a_sentence(settings):
     for path in (settings.cityscapes_root / "gtFine/val").glob("*/*_labelTrainIds.png"):
         claim_size(path, 100_000)
     with pytest.raises(UserError, match="cannot be read as a picture"):
-        validation_samples(Domain.CITYSCAPES, settings, often=True)
+        validation_samples(Role.TARGET, settings, often=True)

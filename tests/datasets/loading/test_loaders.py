@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.utils.data import get_worker_info
 
-from datasets import gta5
-from datasets.catalog import Domain, TrainingFiles, labelled
-from datasets.gta5 import gta5_files
+from datasets import layouts
+from datasets.catalog import TrainingFiles, labelled
+from datasets.data_set import Role
 from datasets.loading import batches
 from datasets.loading.batches import batches_of, each_item, scaled_batches, training_batches
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
@@ -20,6 +20,7 @@ from datasets.loading.sets import training_samples, unlabelled_samples, validati
 from datasets.reading import read_image
 from datasets.samples import SampleDataset
 from main import FlatSettings as Settings
+from tests.support.data import gta5_files
 from tests.support.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from trainings.application.predict import as_seen
 from utils.errors import UsageError, UserError
@@ -181,12 +182,12 @@ def test_gta5_is_listed_once_until_a_file_is_added(tmp_path, monkeypatch, settle
     monkeypatch.setattr(os, "scandir", counting)
 
     def samples():
-        return [len(labelled(Domain.GTA5, split, settings)) for split in ("train", "val")]
+        return [len(labelled(Role.SOURCE, split, settings)) for split in ("train", "val")]
 
     def change(number, seconds):
         save(picture(number), folders[0] / f"{number}.png")
         save(label_ids(number), folders[1] / f"{number}.png", "P")
-        now = time.time() - (gta5.SETTLED if settled else 0)
+        now = time.time() - (layouts.SETTLED if settled else 0)
         for folder in folders:
             os.utime(folder, (now + seconds,) * 2)
 
@@ -209,15 +210,15 @@ def broken(tmp_path):
 
 
 def test_bad_samples_are_skipped_in_training_and_statistics_and_never_in_validation(broken):
-    without_labels = unlabelled_samples(Domain.CITYSCAPES, broken)
-    files = TrainingFiles(Domain.CITYSCAPES, labelled(Domain.CITYSCAPES, "train", broken))
+    without_labels = unlabelled_samples(Role.TARGET, broken)
+    files = TrainingFiles(Role.TARGET, labelled(Role.TARGET, "train", broken))
     for data in (
         without_labels,
         without_labels.subset(range(4)),
         training_samples(files, broken, 0),
     ):
         assert all(data[0, index].image.shape == (3, 64, 96) for index in range(len(data)))
-    validation = validation_samples(Domain.CITYSCAPES, broken)
+    validation = validation_samples(Role.TARGET, broken)
     with pytest.raises(UserError, match="cannot be read as a picture"):
         for index in range(len(validation)):
             validation[0, index]
@@ -231,7 +232,7 @@ def test_the_streams_of_two_domains_are_drawn_apart(tmp_path):
         aug_probability=1.0,
         cache_dir=Path("none"),
     )
-    files = TrainingFiles(Domain.GTA5, labelled(Domain.GTA5, "train", settings))
+    files = TrainingFiles(Role.SOURCE, labelled(Role.SOURCE, "train", settings))
     source, target = (training_samples(files, settings, n) for n in (SOURCE_STREAM, TARGET_STREAM))
     assert not torch.equal(source[0, 0].image, target[0, 0].image)
 
@@ -289,7 +290,7 @@ def test_photos_of_other_proportions_keep_them_alike_in_training_and_validation(
     settings = replace(
         photos, cache_dir=photos.cityscapes_root / cache if cache == "cache" else Path(cache)
     )
-    validation = validation_samples(Domain.CITYSCAPES, settings, often=True)
+    validation = validation_samples(Role.TARGET, settings, often=True)
     assert (validation.cached is None) == (cache == "none")
     seen = [validation[0, index] for index in range(4)]
     shapes = [(96, 128), (64, 128), (64, 256), (171, 128)]
@@ -299,7 +300,7 @@ def test_photos_of_other_proportions_keep_them_alike_in_training_and_validation(
     for path, sample in zip(validation.files, seen, strict=True):
         own = read_image(path.image)
         assert torch.equal(as_seen(own, settings.image_size), sample.image)
-    files = TrainingFiles(Domain.CITYSCAPES, labelled(Domain.CITYSCAPES, "train", settings))
+    files = TrainingFiles(Role.TARGET, labelled(Role.TARGET, "train", settings))
     training = training_samples(files, settings, 0)
     assert (training.cached is None) == (cache == "none")
     for epoch, index in itertools.product(range(8), range(4)):
@@ -313,9 +314,9 @@ def test_photos_of_other_proportions_keep_them_alike_in_training_and_validation(
 
 
 def test_photos_of_other_proportions_give_statistics_and_pseudo_labels(photos):
-    cropped = unlabelled_samples(Domain.CITYSCAPES, photos)
+    cropped = unlabelled_samples(Role.TARGET, photos)
     assert {cropped[0, index].image.shape for index in range(4)} == {(3, 64, 128)}
-    whole = unlabelled_samples(Domain.CITYSCAPES, photos, whole=True)
+    whole = unlabelled_samples(Role.TARGET, photos, whole=True)
     assert whole[0, 0].image.shape == (3, 96, 128)
     (batch,) = batches_of(cropped, [range(4)], num_workers=0, device=CPU)
     assert batch.image.shape == (4, 3, 64, 128)
@@ -323,7 +324,7 @@ def test_photos_of_other_proportions_give_statistics_and_pseudo_labels(photos):
 
 def test_skipping_among_photos_of_several_proportions_does_without_a_cache(photos, capsys):
     skipping = replace(photos, on_bad_sample="skip")
-    files = TrainingFiles(Domain.CITYSCAPES, labelled(Domain.CITYSCAPES, "train", skipping))
+    files = TrainingFiles(Role.TARGET, labelled(Role.TARGET, "train", skipping))
     files.files[1].image.write_bytes(b"no picture")
     samples = training_samples(files, skipping, 0)
     assert samples.cached is None and "no cache: " in capsys.readouterr().out

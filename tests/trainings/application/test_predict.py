@@ -13,14 +13,16 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as offic
 from PIL import Image
 
 import main
-from datasets.cityscapes import cityscapes_files
+from datasets import video
 from datasets.inputs import PICTURES, find_pictures
 from datasets.labels import CLASS_NAMES, LABEL_ID_TO_TRAIN_ID, PALETTE
 from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
+from tests.support.data import cityscapes_files
 from tests.support.helpers import claim_size, label_ids, picture, run_main, save
-from trainings.application import predict, video
+from trainings.application import predict
 from trainings.application.predict import KINDS, as_seen
+from trainings.application.video import video_writer
 from utils.background import Background
 from utils.pictures.panels import overlay
 from utils.transforms import Preparation
@@ -615,7 +617,7 @@ def test_an_old_pyav_that_does_not_tell_how_a_video_is_turned_is_enough(tmp_path
 def test_a_video_of_odd_sides_keeps_them(tmp_path):
     pytest.importorskip("av")
     image = np.full((65, 97, 3), 90, np.uint8)
-    with video.video_writer(tmp_path / "v.mp4", (65, 97), Fraction(30000, 1001)) as write:
+    with video_writer(tmp_path / "v.mp4", (65, 97), Fraction(30000, 1001)) as write:
         for _ in range(3):
             write(image)
     frames = decoded(tmp_path / "v.mp4")

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 import main
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.loading.sets import validation_samples
 from main import FlatSettings as Settings
 from model.ensemble import joint_scores
@@ -147,8 +147,8 @@ def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
         visualize, "comparison", lambda rows, titles, title: shown.append((rows, titles))
     )
     predictors = [single(path) for path in settings.compare]
-    loaded = load_predictors(predictors, Domain.CITYSCAPES, settings)
-    samples = validation_samples(Domain.CITYSCAPES, settings)
+    loaded = load_predictors(predictors, Role.TARGET, settings)
+    samples = validation_samples(Role.TARGET, settings)
     comparison_sheet([loaded], {2: "worst", 0: ""}, samples, settings)
     ((rows, titles),) = shown
     assert titles == ["a", "b", "a/latest"]

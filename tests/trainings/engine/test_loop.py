@@ -21,7 +21,7 @@ from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5
 from tests.support.runs import TIMES, assert_same, content
-from trainings.engine import loop
+from trainings.engine import loop, scorer, validation
 from trainings.engine import run as training
 from trainings.engine.health import Health, Waits
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
@@ -143,7 +143,7 @@ def test_a_validation_is_not_waited_for(here, monkeypatch, where):
 
     name = f"validating_{where}"
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", validate)
+        patch.setattr(scorer, "evaluate", validate)
         if where == "row":
             patch.setattr(loop.Training, "_row", row)
         assert run(name) == 128 + signal.SIGTERM
@@ -156,7 +156,7 @@ class Killed(Exception):
     pass
 
 
-def kill(*_):
+def kill(*_, **__):
     raise Killed
 
 
@@ -272,8 +272,8 @@ def test_a_training_from_a_backbone_alone_says_what_is_random(here, capsys):
 
 
 def test_of_equal_scores_the_first_is_best(here, monkeypatch):
-    monkeypatch.setattr(loop, "panel", lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr(loop, "print_scores", lambda scores: None)
+    monkeypatch.setattr(validation, "panel", lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(validation, "print_scores", lambda scores: None)
     evaluation = SimpleNamespace(
         rows=[], scores=lambda: {"mIoU": 0.5, "pixel_accuracy": 0.5, "class_IoU": {}}
     )
@@ -281,7 +281,9 @@ def test_of_equal_scores_the_first_is_best(here, monkeypatch):
     state = SimpleNamespace(best=None, step=1, epoch=0, method=SimpleNamespace(network=network))
     for epoch in (1, 2):
         state.epoch = epoch
-        loop._record_validation(evaluation, state, RunFolder(here / "equal"), on="data")
+        validation.record_validation(
+            evaluation, state, RunFolder(here / "equal"), validation.Validation(None, "data")
+        )
     assert state.best["epoch"] == 1 and state.last["epoch"] == 2
 
 

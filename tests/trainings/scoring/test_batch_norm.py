@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from datasets.catalog import Domain
+from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples
 from datasets.samples import SampleDataset
 from main import FlatSettings as Settings
@@ -58,7 +58,7 @@ def test_every_norm_of_every_head_has_the_statistics_of_what_it_meets(tmp_path):
     """With one batch, evaluation with the new statistics equals training mode on that batch, but
     for the variance, whose unbiased estimate is kept."""
     now = settings(make_cityscapes(tmp_path, train=6))
-    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    samples = unlabelled_samples(Role.TARGET, now)
     network = BiSeNet(base=8)
     adapted = with_statistics_of(network, samples, now, CPU)
     inputs = {}
@@ -80,7 +80,7 @@ def test_every_norm_of_every_head_has_the_statistics_of_what_it_meets(tmp_path):
 @pytest.mark.parametrize("count", [2, 5, 8])
 def test_one_batch_of_all_images_gives_exactly_its_statistics(tmp_path, count):
     now = settings(make_cityscapes(tmp_path, train=count))
-    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    samples = unlabelled_samples(Role.TARGET, now)
     network = BiSeNet(base=8)
     reestimate_statistics([network], samples, now, CPU)
     mean, variance = moments(first_maps(network, images_of(samples)))
@@ -93,7 +93,7 @@ def test_several_batches_give_the_mean_of_theirs(tmp_path, monkeypatch):
     """Seven images in batches of three at most: all are used, in three of them."""
     monkeypatch.setattr(batch_norm, "BATCH_SIZE", 3)
     now = settings(make_cityscapes(tmp_path, train=7))
-    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    samples = unlabelled_samples(Role.TARGET, now)
     network = BiSeNet(base=8)
     reestimate_statistics([network], samples, now, CPU)
     maps = first_maps(network, images_of(samples)[shuffled(7)])
@@ -120,7 +120,7 @@ def test_batches_mix_what_lies_side_by_side(tmp_path, monkeypatch):
     """A dark drive, then a bright one: batches in their order would not see the difference."""
     monkeypatch.setattr(batch_norm, "BATCH_SIZE", 4)
     now = settings(make_cityscapes(tmp_path, train=16))
-    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    samples = unlabelled_samples(Role.TARGET, now)
     for place, files in enumerate(samples.files):
         save(picture(place) // 8 + (0 if place < 8 else 220), files.image)
     torch.manual_seed(0)
@@ -138,9 +138,7 @@ def test_the_weights_are_untouched_and_the_batch_size_changes_nothing(tmp_path):
     network = BiSeNet(base=8)
     before = copy.deepcopy(network.state_dict())
     one, two = (
-        with_statistics_of(
-            network, unlabelled_samples(Domain.CITYSCAPES, now), now, CPU
-        ).state_dict()
+        with_statistics_of(network, unlabelled_samples(Role.TARGET, now), now, CPU).state_dict()
         for now in (settings(root, batch_size=2), settings(root, batch_size=8))
     )
     for name, value in network.state_dict().items():
@@ -166,7 +164,7 @@ def test_every_process_takes_the_statistics_of_the_first(tmp_path, monkeypatch):
 
     monkeypatch.setattr(processes, "with_first_buffers", with_first_buffers)
     now = settings(make_cityscapes(tmp_path, train=2))
-    samples = unlabelled_samples(Domain.CITYSCAPES, now)
+    samples = unlabelled_samples(Role.TARGET, now)
     adapted = with_statistics_of(BiSeNet(base=8), samples, now, CPU)
     assert shared == [adapted]
     assert (first_norm(adapted)[1].running_mean == 7).all()
@@ -177,13 +175,13 @@ def test_labels_are_not_read(tmp_path):
     for label in (root / "gtFine").glob("train/*/*"):
         label.unlink()
     now = settings(root)
-    with_statistics_of(BiSeNet(base=8), unlabelled_samples(Domain.CITYSCAPES, now), now, CPU)
+    with_statistics_of(BiSeNet(base=8), unlabelled_samples(Role.TARGET, now), now, CPU)
 
 
 def test_one_image_has_no_statistics(tmp_path):
     now = settings(make_cityscapes(tmp_path, train=1))
     with pytest.raises(UserError, match="need two of its training images or more, there is 1"):
-        with_statistics_of(BiSeNet(base=8), unlabelled_samples(Domain.CITYSCAPES, now), now, CPU)
+        with_statistics_of(BiSeNet(base=8), unlabelled_samples(Role.TARGET, now), now, CPU)
 
 
 def test_the_parts_that_the_benchmark_draws_are_whole_and_disjoint(monkeypatch):

@@ -6,25 +6,22 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.catalog import Domain
-from datasets.cityscapes import cityscapes_images, pseudo_label_path, with_pseudo_labels
-from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
+from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES, PSEUDO_LABELS
 from datasets.loading.pairs import TARGET_STREAM
-from datasets.loading.sets import training_samples, unlabelled_samples
-from datasets.reading import LabelKind, read_pair
+from datasets.loading.sets import training_samples
+from datasets.pseudo_labels import pseudo_label_path, with_pseudo_labels
+from datasets.reading import read_pair
 from datasets.samples import SampleDataset
-from main import FlatSettings as Settings
-from model.ensemble import Ensemble
-from model.model_stages import BiSeNet
-from tests.support.helpers import make_cityscapes, picture, save
+from tests.support.data import cityscapes_images
+from tests.support.helpers import picture, save
+from tests.support.labels import Toy
 from trainings.scoring import pseudo_labels
 from trainings.scoring.pseudo_labels import (
     PICTURE,
     PROGRESS,
     SUMMARY,
     generate_pseudo_labels,
-    label_folder,
-    pseudo_labelled_cityscapes,
+    pseudo_labelled_target,
 )
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from utils.disk.run_folder import RunFolder
@@ -32,13 +29,6 @@ from utils.errors import UsageError, UserError
 from utils.transforms import Preparation, train_transform
 
 CPU = torch.device("cpu")
-IDENTITY = {
-    "image_size": [64, 96],
-    "bn_statistics": "training",
-    "precision": "float32",
-    "images": 5,
-    "data": "d",
-}
 
 
 def confident_predictions(count=20_000):
@@ -87,44 +77,6 @@ def test_a_sure_class_is_cut_at_0_9():
     bins = confidence_bins(torch.full((100,), 0.99))
     histogram.update(torch.full((100,), 7), bins)
     assert histogram.thresholds()[7] == round(0.9 * BINS) and histogram.kept_share()[7] == 1
-
-
-class Toy:
-    """A data set with a network, and what makes labels of it."""
-
-    def __init__(self, folder, **changes):
-        self.root = make_cityscapes(folder / "Cityscapes", train=5)
-        for label in (self.root / "gtFine").glob("train/*/*"):
-            label.unlink()  # they must never be read
-        self.settings = Settings(
-            cityscapes_root=self.root,
-            save_model_path=folder / "runs",
-            image_size=(64, 96),
-            num_workers=0,
-            precision="fp32",
-            **changes,
-        )
-        torch.manual_seed(0)
-        networks = [BiSeNet(base=8).eval() for _ in range(3)]
-        for network in networks:  # sure of something
-            network.conv_out.conv_out.weight.data *= 30
-        self.ensemble = Ensemble(networks)
-        self.samples = unlabelled_samples(Domain.CITYSCAPES, self.settings)
-        self.folder = RunFolder(label_folder(self.settings))
-
-    def making(self, **identity):
-        checkpoints = [{"path": "a/best.pth", "sha256": "0" * 64}]
-        whole = {**IDENTITY, "checkpoints": checkpoints, **identity}
-        return pseudo_labels._Making(self.folder, self.samples, whole)
-
-    def make(self, **identity):
-        making = self.making(**identity)
-        if not making.begin(overwrite=False):
-            making.run(self.ensemble, self.settings)
-        return self.labels()
-
-    def labels(self):
-        return {path.name: path.read_bytes() for path in self.folder.path.glob("train/*/*.png")}
 
 
 @pytest.fixture
@@ -265,13 +217,13 @@ def test_a_summary_of_something_else_is_another_making(toy):
     with pytest.raises(UsageError, match=r"another making.*checkpoints was \[\], is"):
         toy.making().begin(overwrite=False)
     with pytest.raises(UserError, match="5 of 5 pseudo-labels are missing"):
-        pseudo_labelled_cityscapes(toy.settings)
+        pseudo_labelled_target(toy.settings)
 
 
 def test_self_training_begins_with_round_1(toy):
     object.__setattr__(toy.settings, "ssl_round", 0)
     with pytest.raises(UsageError, match="round 1"):
-        pseudo_labelled_cityscapes(toy.settings)
+        pseudo_labelled_target(toy.settings)
 
 
 def test_two_processes_cannot_make_the_same_labels(toy, monkeypatch):
@@ -316,9 +268,9 @@ SHA_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 def test_training_takes_labels_of_unchanged_checkpoints(toy):
     stored(toy, b"abc", SHA_OF_ABC)
-    found = pseudo_labelled_cityscapes(toy.settings)
+    found = pseudo_labelled_target(toy.settings)
     assert found.problem is None
-    assert len(found.files) == 5 and all(f.kind is LabelKind.PSEUDO for f in found.files)
+    assert len(found.files) == 5 and all(f.kind == PSEUDO_LABELS for f in found.files)
     image, label = read_pair(found.files[0])
     assert image.shape == (72, 104, 3) and label.shape == (64, 96)
 
@@ -326,7 +278,7 @@ def test_training_takes_labels_of_unchanged_checkpoints(toy):
 def test_labels_are_said_where_a_training_begins_not_where_they_are_asked_for(toy, capsys):
     stored(toy, b"abc", SHA_OF_ABC)
     capsys.readouterr()
-    found = pseudo_labelled_cityscapes(toy.settings)
+    found = pseudo_labelled_target(toy.settings)
     assert not capsys.readouterr().out
     training_samples(found, toy.settings, TARGET_STREAM)
     assert f"pseudo-labels: 5 in {toy.folder.path}/train\n" in capsys.readouterr().out
@@ -350,33 +302,33 @@ def test_one_file_name_in_two_cities_has_a_label_of_each(tmp_path):
 
 def test_training_refuses_stale_labels_unless_told(toy):
     stored(toy, b"retrained since", SHA_OF_ABC)
-    problem = pseudo_labelled_cityscapes(toy.settings).problem
+    problem = pseudo_labelled_target(toy.settings).problem
     assert "best.pth has changed since" in problem and "--accept_pseudo_labels" in problem
     object.__setattr__(toy.settings, "accept_pseudo_labels", True)
-    assert pseudo_labelled_cityscapes(toy.settings).problem is None
+    assert pseudo_labelled_target(toy.settings).problem is None
 
 
 def test_training_says_that_a_checkpoint_is_gone(toy, capsys):
     stored(toy, b"abc", SHA_OF_ABC)
     (toy.settings.save_model_path / "a" / "best.pth").unlink()
-    assert pseudo_labelled_cityscapes(toy.settings).problem is None
+    assert pseudo_labelled_target(toy.settings).problem is None
     assert "best.pth, which made the pseudo-labels, is not there" in capsys.readouterr().out
 
 
 def test_training_refuses_labels_of_another_size(toy):
     stored(toy, b"abc", SHA_OF_ABC)
     object.__setattr__(toy.settings, "image_size", (64, 64))
-    problem = pseudo_labelled_cityscapes(toy.settings).problem
+    problem = pseudo_labelled_target(toy.settings).problem
     assert "made at --image_size [64, 96], this training is at [64, 64]" in problem
 
 
 def test_training_names_the_command_that_makes_missing_labels(toy):
     with pytest.raises(UserError, match="--action generate_pseudo_labels --optimizer sgd"):
-        pseudo_labelled_cityscapes(toy.settings)
+        pseudo_labelled_target(toy.settings)
     stored(toy, b"abc", SHA_OF_ABC)
     next(toy.folder.path.glob("train/*/*.png")).unlink()
     with pytest.raises(UserError, match="1 of 5 pseudo-labels are missing"):
-        pseudo_labelled_cityscapes(toy.settings)
+        pseudo_labelled_target(toy.settings)
 
 
 def test_image_and_pseudo_label_move_together(toy):

@@ -1,0 +1,20 @@
+"""CamVid (Brostow et al., ECCV 2008) in its form of 11 classes.
+
+<split>/*.png
+<split>annot/*.png
+"""
+
+from datasets.data_set import DataSet
+from datasets.labels import LabelFormat, table_of
+from datasets.layouts import Branch, Split, fixed
+
+IDS = LabelFormat(
+    "CamVid's class ids",
+    values=tuple(range(12)),
+    train_ids=table_of({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}),
+)
+"""11 is void, which is not scored. Its bicyclists count as bicycles."""
+
+FOLDERS = Branch("{split}", "{split}annot")
+
+ROW = DataSet("camvid", "CamVid", Split("CamVid", fixed(FOLDERS), {"": IDS}))

@@ -1,0 +1,70 @@
+"""What a data set is: a row of the table in catalog.py."""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from datasets.labels import LabelFormat
+from datasets.options import DataSettings
+from datasets.pairing import Found
+from datasets.reading import SampleFiles
+from utils.transforms import STRETCH
+
+
+class Role(Enum):
+    """What a data set is for in an adaptation."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class Layout(Protocol):
+    """Where the files of a data set lie below its root. A split is "train" or "val".
+
+    All raise UserError where a folder that is needed is missing.
+    """
+
+    def found(self, root: Path, split: str, settings: DataSettings) -> Found:
+        """The images and labels of a split, also those without a partner."""
+
+    def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
+        """The samples of a split in the order of their names, each with its label."""
+
+    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
+        """The same without labels, which need not exist."""
+
+    def label_format(self, label: Path) -> LabelFormat:
+        """What a label file holds, by its name."""
+
+    def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:
+        """Whether the split should have labels."""
+
+    def no_images(self, folder: Path, split: str) -> str:
+        """Say that a split's folder holds no images, and what to do."""
+
+    def left_out(self, root: Path) -> int:
+        """How many pairs lie there that are known to be bad, and are left out."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A row of the table of data sets.
+
+    Attributes:
+        name: the word after `--source` and `--target`.
+        title: its name in print and in files.
+        layout: where its files are, and the format of its labels.
+        root_flag: the flag of its own that names its folder, if there is one.
+        home: its folder where no flag names one, by default its title.
+        stretch: share by which images may be stretched to the size that is asked for.
+        look: what Toy City draws in its place, if it does.
+    """
+
+    name: str
+    title: str
+    layout: Layout
+    root_flag: str = ""
+    home: str = ""
+    stretch: float = STRETCH
+    look: str = ""

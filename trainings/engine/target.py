@@ -1,0 +1,155 @@
+"""A target without labels, looked at while training: the same four images, and indicators.
+
+The indicators need no label, and none of them is a score: a network can be sure and wrong.
+
+confidence         mean over pixels of the largest probability
+entropy            mean over pixels of -sum p log p / log C
+agreement          share of pixels where network and moving average give the same class
+class difference   1/2 sum over classes of |share of predicted pixels - share of source labels|
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
+from datasets.loading.batches import batches_of
+from datasets.reading import SampleFiles, read_label
+from datasets.samples import SampleDataset
+from model.deployment.folding import folded
+from model.network import Network
+from trainings.engine.state import TrainState
+from trainings.options import Settings
+from trainings.scoring.batch_norm import spread
+from utils import processes
+from utils.disk.run_folder import RunFolder
+from utils.pictures.panels import label_panel
+from utils.upsampling import upsampled_max
+from utils.utils import autocast, progress, resolve_precision
+
+PICTURE, PICTURED = "target.png", 4
+
+WATCHED = 64
+"""Images that the indicators are means over, and labels of the source that its classes are counted
+in: as many as there are, up to this."""
+
+NAMED = 3
+"""Classes that are printed: those whose shares differ most from the source's."""
+
+
+class TargetWatch:
+    """Looks at the images of a target that has no labels.
+
+    Args:
+        images: of the target, each of a size of its own.
+        source: the labelled files of the source, of whose labels the class shares are taken.
+        on: the target in words, for the title of the picture.
+    """
+
+    def __init__(
+        self,
+        images: SampleDataset,
+        source: Sequence[SampleFiles],
+        settings: Settings,
+        device: torch.device,
+        *,
+        on: str,
+    ):
+        self.images, self.settings, self.device, self.on = images, settings, device, on
+        self.precision = resolve_precision(settings.precision, device)
+        self.source_shares = label_shares([source[place] for place in spread(len(source), WATCHED)])
+
+    def __call__(
+        self, network: Network, average: Network | None, state: TrainState, run: RunFolder
+    ) -> dict[str, float]:
+        """Print the indicators, draw the images, and return the scalars of the round's row."""
+        scored = folded(network)
+        found, shares = self._indicators(scored, average and folded(average))
+        print(f"target without labels ({self.on}), indicators, which are no scores:")
+        print(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+        print(f"{_classes_in_words(shares, self.source_shares)}", flush=True)
+        row = {f"target/{name.replace(' ', '_')}": value for name, value in found.items()}
+        of_classes = zip(CLASS_NAMES, shares, strict=True)
+        run.scalars(row | {f"target_share/{name}": share for name, share in of_classes}, state.step)
+        if run.writes:
+            self._draw(scored, state, run)
+        return row | {f"target_share/{n}": s for n, s in zip(CLASS_NAMES, shares, strict=True)}
+
+    @torch.inference_mode()
+    def _indicators(
+        self, network: Network, average: Network | None
+    ) -> tuple[dict[str, float], list[float]]:
+        """The indicators by name, and the share of predicted pixels of each class."""
+        places = spread(len(self.images), WATCHED)
+        own = processes.share(places)
+        sums = torch.zeros(4 + NUM_CLASSES, dtype=torch.float64, device=self.device)
+        batches = batches_of(
+            self.images,
+            [[place] for place in own],
+            num_workers=self.settings.workers,
+            device=self.device,
+        )
+        for batch in progress(batches, "target", total=len(own), unit="image"):
+            with autocast(self.device, self.precision):
+                logits = network.main_logits(batch.image)
+                beside = None if average is None else average.main_logits(batch.image)
+            sums += _sums(logits.float(), beside)
+        pixels, confidence, entropy, agreed, *counts = processes.total(sums).tolist()
+        shares = [count / pixels for count in counts]
+        indicators = {"confidence": confidence / pixels, "entropy": entropy / pixels}
+        if average is not None:
+            indicators["agreement"] = agreed / pixels
+        difference = sum(abs(a - b) for a, b in zip(shares, self.source_shares, strict=True)) / 2
+        return {**indicators, "class difference": difference}, shares
+
+    @torch.inference_mode()
+    def _draw(self, network: Network, state: TrainState, run: RunFolder) -> None:
+        rows = []
+        for place in spread(len(self.images), PICTURED):
+            sample = self.images[0, place]
+            image = sample.image[None].to(self.device)
+            with autocast(self.device, self.precision):
+                (scores,) = network.main_logits(image)
+            _, classes = upsampled_max(scores, image.shape[-2:])
+            picture = sample.image.permute(1, 2, 0).numpy()
+            rows.append((sample.name, picture, classes.cpu().numpy()))
+        title = f"{run.path.name}, epoch {state.epoch}: {self.on}"
+        sheet = label_panel(rows, title=title, heading="prediction")
+        run.save_picture(PICTURE, sheet)
+        run.show("target", sheet, state.step)
+
+
+def label_shares(files: Sequence[SampleFiles]) -> list[float]:
+    """The share of each class among the labelled pixels of files."""
+    counts = np.zeros(IGNORE + 1, np.int64)
+    for one in files:
+        counts += np.bincount(read_label(one.label, one.kind).ravel(), minlength=len(counts))
+    of_classes = counts[:NUM_CLASSES]
+    return (of_classes / of_classes.sum()).tolist()
+
+
+def _sums(logits: Tensor, beside: Tensor | None) -> Tensor:
+    """Sums over the pixels of logits [N, C, h, w]: their number, confidence, entropy, agreement
+    with the logits beside them, and the pixels of each class; float64 [4 + C]."""
+    log_p = logits.log_softmax(1)
+    confidence, classes = log_p.exp().max(1)
+    entropy = -(log_p.exp() * log_p).sum(1) / math.log(logits.shape[1])
+    agreed = classes == (classes if beside is None else beside.argmax(1))
+    counts = torch.bincount(classes.flatten(), minlength=logits.shape[1])
+    scalars = (confidence.sum(), entropy.sum(), agreed.sum())
+    pixels = logits.new_tensor(classes.numel())
+    return torch.cat([torch.stack([pixels, *scalars]).double(), counts.double()])
+
+
+def _classes_in_words(shares: Sequence[float], source: Sequence[float]) -> str:
+    """The classes whose shares differ most from the source's, in percent."""
+    order = sorted(range(len(shares)), key=lambda c: abs(shares[c] - source[c]), reverse=True)
+    words = [
+        f"{CLASS_NAMES[c]} {100 * shares[c]:.1f} % ({100 * source[c]:.1f} %)" for c in order[:NAMED]
+    ]
+    return (
+        f"predicted pixels per class (of the source's labels), most different: {', '.join(words)}"
+    )
