@@ -165,7 +165,8 @@ PAIR = ("source", "target", "source_root", "target_root")
 
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", *ADA.Options.own_flags(), *FDA.Options.own_flags()),
+    *("clip_grad_norm", "ema_decay", "detail_guidance"),
+    *(*ADA.Options.own_flags(), *FDA.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 
@@ -398,8 +399,11 @@ ACTIONS: dict[str, Action] = {
         partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
-        flags=("sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
-        examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
+        flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
+        examples=(
+            "--networks bisenet pp_liteseg",
+            "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled",
+        ),
         alone=True,
         options=(DeploymentOptions,),
         reads=(*NETWORK_READ, *STEP_READ, "load_model_path", "save_keyword"),
