@@ -28,12 +28,14 @@ class Method(nn.Module):
 
     Attributes:
         Options: the dataclass of the flags that the method reads.
+        has_teacher: whether it has a `teacher`; then `--ema_decay` is none of its flags.
         options: their values.
         network: the network that is validated and saved.
         observed: scalars of the latest forward that are logged and not minimised.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    has_teacher: ClassVar[bool] = False
 
     def __init__(self, network: Network, options: MethodOptions):
         super().__init__()

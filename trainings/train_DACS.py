@@ -48,6 +48,7 @@ class DACS(Method):
     """
 
     Options = DACSOptions
+    has_teacher = True
     options: DACSOptions
     pseudo: PseudoLabels
 
