@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from datasets import acdc, bdd100k, camvid, cityscapes, dark_zurich, folder, gta5, synthia
 from datasets.data_set import DataSet, Role
+from datasets.labels import LabelFormat
 from datasets.options import DATA_SETS, DataSettings
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
@@ -100,7 +101,18 @@ def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles
     layout, root = row_of(role, settings).layout, root_of(role, settings)
     if count := layout.left_out(root):
         note_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
-    return layout.labelled(root, split, settings)
+    return [
+        one._replace(kind=format_for(role, one.kind, settings))
+        for one in layout.labelled(root, split, settings)
+    ]
+
+
+def format_for(role: Role, kind: LabelFormat, settings: DataSettings) -> LabelFormat:
+    """Return the format of the role's labels for the settings' classes: a folder's labels hold
+    their ids, those of every other data set are classes of Cityscapes, which go by their names."""
+    if row_of(role, settings) is folder.ROW:
+        return settings.class_table.own_ids
+    return kind.named_in(settings.class_table)
 
 
 def unlabelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:

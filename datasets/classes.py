@@ -14,12 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets.labels import CITYSCAPES, HEAD, IGNORE, IGNORED, USUAL, ClassTable, Color
+from datasets.labels import CITYSCAPES, CLASS_TABLE, HEAD, IGNORE, IGNORED, USUAL, ClassTable, Color
 from utils.errors import UserError, check_is_file
 from utils.utils import find_input
-
-CLASS_TABLE = "class_table"
-"""Under which name settings.json and checkpoints record their table; older ones have none."""
 
 FEWEST, MOST = 2, 255
 SPELLINGS = {"color": "colour"}
@@ -91,8 +88,7 @@ def _csv_rows(text: str, place: Path) -> list[Mapping[str, Any]]:
     names = [_column(name) for name in rows.fieldnames or ()]
     if missing := [name for name in HEAD if name not in names]:
         raise UserError(
-            f"{place} has no column {', '.join(missing)}: its first line should be "
-            f"{','.join(HEAD)}"
+            f"{place} has no column {', '.join(missing)}: its first line should be {','.join(HEAD)}"
         )
     rows.fieldnames = names
     try:
@@ -105,7 +101,9 @@ def _json_rows(text: str, place: Path) -> list[Mapping[str, Any]] | ClassTable:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is not JSON ({error}): give a list of objects with {FORM}") from error
+        raise UserError(
+            f"{place} is not JSON ({error}): give a list of objects with {FORM}"
+        ) from error
     if isinstance(rows, Mapping) and "action" in rows:
         return recorded_classes(rows.get(CLASS_TABLE), place)
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):

@@ -1,8 +1,8 @@
 """The classes: tables of names, colours, ids and train ids, and what label files hold of them.
 
-The table of Cityscapes (Cordts et al., CVPR 2016) is the usual one; GTA5 (Richter et al., ECCV 2016)
-writes the same label ids. The train id of a class is its position in its table; every id that is
-not listed maps to `IGNORE`.
+The table of Cityscapes (Cordts et al., CVPR 2016) is the usual one; GTA5 (Richter et al., ECCV
+2016) writes the same label ids. The train id of a class is its position in its table; every id that
+is not listed maps to `IGNORE`.
 """
 
 import csv
@@ -137,6 +137,10 @@ class ClassTable:
         """RGB uint8 [H, W, 3] of a map of train ids, uint8 [H, W]."""
         return self.palette[train_ids]
 
+    def legend(self) -> dict[str, Color]:
+        """Return the colours of the classes by their names."""
+        return dict(zip(self.names, self.colors, strict=True))
+
     @property
     def digest(self) -> str:
         """A short word that tells the table's names and ids from those of others."""
@@ -171,6 +175,9 @@ class ClassTable:
         csv.writer(text, lineterminator="\n").writerows([HEAD, *rows])
         return text.getvalue()
 
+
+CLASS_TABLE = "class_table"
+"""Under which name settings.json and checkpoints record their table; older ones have none."""
 
 USUAL = "cityscapes"
 """The word that stands for the table of Cityscapes in records."""

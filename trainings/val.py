@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.labels import CLASS_NAMES
+from datasets.labels import ClassTable
 from datasets.loading.batches import scaled_batches
 from datasets.samples import SampleDataset
 from model.deployment.folding import folded
@@ -32,17 +32,19 @@ class Evaluation(NamedTuple):
     `images` are the confusion counts of each image by name, `matrix` their sum.
     """
 
+    classes: ClassTable
+
     matrix: ConfusionMatrix
     rows: list[PanelRow]
     images: dict[str, ConfusionMatrix]
     label_sizes: set[tuple[int, int]]
 
     @classmethod
-    def empty(cls) -> "Evaluation":
-        return cls(ConfusionMatrix(), [], {}, set())
+    def empty(cls, classes: ClassTable) -> "Evaluation":
+        return cls(classes, ConfusionMatrix(len(classes)), [], {}, set())
 
     def update(self, name: str, prediction: Tensor, label: Tensor) -> None:
-        image = ConfusionMatrix()
+        image = ConfusionMatrix(len(self.classes))
         image.update(prediction, label)
         self.matrix.counts += image.counts
         self.images[name] = image
@@ -83,7 +85,7 @@ class Evaluation(NamedTuple):
             "mIoU": self.matrix.mean_iou(),
             "classes": classes,
             "classes_in_no_label": classes - int(in_labels.sum()),
-            "class_IoU": dict(zip(CLASS_NAMES, iou.tolist(), strict=True)),
+            "class_IoU": dict(zip(self.classes.names, iou.tolist(), strict=True)),
         }
 
 
@@ -154,7 +156,7 @@ def evaluate_each(
         for images, labels, names in batches:
             with autocast(device, precision):
                 seen = _views(score_maps, images, mirrored=settings.eval_flip)
-            evaluations = evaluations or [Evaluation.empty() for _ in seen]
+            evaluations = evaluations or [Evaluation.empty(settings.class_table) for _ in seen]
             for index, (image, label, name) in enumerate(
                 zip(images[0], labels, names, strict=True)
             ):
@@ -181,7 +183,7 @@ def _merged(evaluations: list[Evaluation], samples: SampleDataset) -> list[Evalu
         return evaluations
     parts = [part for part in processes.gathered(evaluations) if part]
     names = [files.name for files in samples.files]
-    merged = [Evaluation.empty() for _ in parts[0]]
+    merged = [Evaluation.empty(one.classes) for one in parts[0]]
     for number, evaluation in enumerate(merged):
         for part in parts:
             evaluation.add(part[number])

@@ -271,10 +271,12 @@ def _draw_one(
             title = f"{predictor.title}{_in_title(predictor, settings)}: {images} of {data}"
             shown = [rows[place] for place in of_kind]
             if scored:
-                picture = error_panel(shown, title=title)
+                picture = error_panel(shown, title=title, classes=settings.class_table)
             else:
                 pairs = [(row.name, row.image, row.prediction) for row in shown]
-                picture = label_panel(pairs, title=title, heading="prediction")
+                picture = label_panel(
+                    pairs, title=title, heading="prediction", classes=settings.class_table
+                )
             folder.save_picture(f"{kind}{suffix}.png", picture)
     kinds = ",".join(kind for kind, of_kind in chosen.items() if of_kind)
     print(f"{predictor.title}: {folder.path}/{{{kinds}}}{suffix}.png")
@@ -334,7 +336,12 @@ def comparison_sheet(
     rows = comparison_rows(several, places, samples, settings)
     predictors = [predictor for one in several for predictor in one.predictors]
     titles = [predictor.title for predictor in predictors]
-    return comparison(rows, titles, title=title + _in_title(predictors[0], settings))
+    return comparison(
+        rows,
+        titles,
+        title=title + _in_title(predictors[0], settings),
+        classes=settings.class_table,
+    )
 
 
 def comparison_rows(

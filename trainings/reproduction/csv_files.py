@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.labels import CLASS_NAMES
 from trainings.reproduction.conditions import relative
-from trainings.reproduction.lines import HEADINGS, Line
+from trainings.reproduction.lines import HEADINGS, Line, class_names
 from trainings.reproduction.summary import Entry
 from trainings.reproduction.tables import IDENTITY
 from trainings.scoring.batch_norm import TRAINING
@@ -56,11 +55,12 @@ def _differences(entries: Sequence[Entry]) -> Iterator[Sequence[Any]]:
 
 def _classes(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
     """Yield mIoU and IoU per class in %, means over the seeds; an absent class is empty."""
-    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES, "Data")
+    classes = class_names(lines)
+    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *classes, "Data")
     for line in lines:
         for kind in HEADINGS:
             if line.scores(kind):
-                shares = map(_exact, line.iou_means(kind))
+                shares = map(_exact, line.iou_means(kind, classes))
                 yield (*line.identity, *kind, *shares, line.data(kind))
 
 

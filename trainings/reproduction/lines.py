@@ -50,11 +50,21 @@ class Line(NamedTuple):
         """Return in words what a column's scores were computed on: a data set and its images."""
         return listed(scored_on(scores.validation) for scores in self.scores(column).values())
 
-    def iou_means(self, column: Kind) -> list[float | None]:
-        """Return mIoU and IoU per class, 0 to 1: means over the seeds that have the class."""
+    def iou_means(self, column: Kind, classes: Sequence[str]) -> list[float | None]:
+        """Return mIoU and IoU of the classes of these names, 0 to 1: means over the seeds that have
+        the class."""
         of_seeds = self.scores(column).values()
-        of_classes = [_mean([s.class_iou[name] for s in of_seeds]) for name in CLASS_NAMES]
+        of_classes = [_mean([s.class_iou.get(name) for s in of_seeds]) for name in classes]
         return [_mean([scores.miou for scores in of_seeds]), *of_classes]
+
+
+def class_names(lines: Iterable[Line]) -> tuple[str, ...]:
+    """Return the names of all classes that are scored in some line, in their order."""
+    scored = (
+        scores for line in lines for kind in HEADINGS for scores in line.scores(kind).values()
+    )
+    names = dict.fromkeys(name for scores in scored for name in scores.class_iou)
+    return tuple(names) or CLASS_NAMES
 
 
 def planned_lines(folder: Path, steps: Sequence[Step], settings: Settings) -> list[Line]:
