@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import acdc, bdd100k, camvid, cityscapes, dark_zurich, folder, gta5, synthia
-from datasets.data_set import DataSet, Role
+from datasets.data_set import DataSet, Role, Subset
 from datasets.labels import LabelFormat
 from datasets.options import DATA_SETS, DataSettings
 from datasets.reading import SampleFiles
@@ -52,6 +52,13 @@ class TrainingFiles(NamedTuple):
 def row_of(role: Role, settings: DataSettings) -> DataSet:
     """The row of the data set that the settings name as source or target."""
     return ROWS[getattr(settings, role.value)]
+
+
+def scored_subsets(settings: DataSettings) -> tuple[Subset, ...]:
+    """Return the classes whose means are reported for this source and target beside that of all."""
+    known = {*settings.class_table.names}
+    subsets = (subset for role in Role for subset in row_of(role, settings).subsets)
+    return tuple(subset for subset in dict.fromkeys(subsets) if known.issuperset(subset.names))
 
 
 def root_of(role: Role, settings: DataSettings) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainings.reproduction.conditions import relative
-from trainings.reproduction.lines import HEADINGS, Line, class_names
+from trainings.reproduction.lines import HEADINGS, Line, class_names, subset_titles
 from trainings.reproduction.summary import Entry
 from trainings.reproduction.tables import IDENTITY
 from trainings.scoring.batch_norm import TRAINING
@@ -30,7 +30,9 @@ def csv_files(entries: Sequence[Entry], folder: Path) -> dict[str, str]:
 def _scores(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
     """Yield a row per config, seed, method and kind of scores."""
     of_scores = ("Seed", "Domain", "Epoch", "Batch-norm statistics", "Accuracy %", "mIoU %")
-    yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores", "Data")
+    subsets = subset_titles(lines)
+    of_subsets = (f"mIoU of {title} %" for title in subsets)
+    yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores", "Data", *of_subsets)
     for line in lines:
         for seed, run in line.runs.items():
             record = run.record
@@ -39,7 +41,8 @@ def _scores(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
                 shares = (_exact(scores.accuracy), _exact(scores.miou))
                 places = (relative(run.folder, folder), relative(scores.file, folder))
                 where = (run.title(line.row.domain), *kind, *shares, seconds, *places)
-                yield (*line.identity, seed, *where, scored_on(scores.validation))
+                means = (_exact(scores.subsets.get(title)) for title in subsets)
+                yield (*line.identity, seed, *where, scored_on(scores.validation), *means)
 
 
 def _differences(entries: Sequence[Entry]) -> Iterator[Sequence[Any]]:

@@ -50,6 +50,11 @@ class Line(NamedTuple):
         """Return in words what a column's scores were computed on: a data set and its images."""
         return listed(scored_on(scores.validation) for scores in self.scores(column).values())
 
+    def subset_means(self, column: Kind, titles: Sequence[str]) -> list[float | None]:
+        """Return the mIoU of these subsets of classes, 0 to 1: means over the seeds."""
+        of_seeds = self.scores(column).values()
+        return [_mean([scores.subsets.get(title) for scores in of_seeds]) for title in titles]
+
     def iou_means(self, column: Kind, classes: Sequence[str]) -> list[float | None]:
         """Return mIoU and IoU of the classes of these names, 0 to 1: means over the seeds that have
         the class."""
@@ -58,12 +63,21 @@ class Line(NamedTuple):
         return [_mean([scores.miou for scores in of_seeds]), *of_classes]
 
 
+def _all(lines: Iterable[Line]) -> Iterator[Scores]:
+    """Yield the scores of every kind that has columns."""
+    for line in lines:
+        for kind in HEADINGS:
+            yield from line.scores(kind).values()
+
+
+def subset_titles(lines: Iterable[Line]) -> tuple[str, ...]:
+    """Return the titles of all subsets of classes that some line has a mean of."""
+    return tuple(dict.fromkeys(title for scores in _all(lines) for title in scores.subsets))
+
+
 def class_names(lines: Iterable[Line]) -> tuple[str, ...]:
     """Return the names of all classes that are scored in some line, in their order."""
-    scored = (
-        scores for line in lines for kind in HEADINGS for scores in line.scores(kind).values()
-    )
-    names = dict.fromkeys(name for scores in scored for name in scores.class_iou)
+    names = dict.fromkeys(name for scores in _all(lines) for name in scores.class_iou)
     return tuple(names) or CLASS_NAMES
 
 

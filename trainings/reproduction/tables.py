@@ -18,6 +18,7 @@ from trainings.reproduction.lines import (
     class_names,
     data_of,
     source_data,
+    subset_titles,
     target_data,
 )
 from trainings.reproduction.summary import Entry, Spread, interval, points, reading
@@ -189,12 +190,17 @@ def difference_cell(difference: Difference | None) -> str:
 def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     """Return mIoU and IoU per class of the last epochs."""
     classes = class_names(lines)
-    head = (*IDENTITY, "mIoU %", *classes)
+    subsets = subset_titles(lines)
+    of_subsets = (f"mIoU of {title} %" for title in subsets)
+    head = (*IDENTITY, "mIoU %", *classes, *of_subsets)
     scored = [(line, line.iou_means(LAST, classes)) for line in lines if line.scores(LAST)]
     body = [
         (
             *line.identity,
-            *(MISSING if share is None else f"{100 * share:.1f}" for share in means),
+            *(
+                MISSING if share is None else f"{100 * share:.1f}"
+                for share in (*means, *line.subset_means(LAST, subsets))
+            ),
         )
         for line, means in scored
     ]
