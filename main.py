@@ -25,7 +25,8 @@ from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
-from trainings.options import EnsembleOptions, Settings, TrainingOptions
+from trainings.options import EnsembleOptions, RecipeOptions, Settings, TrainingOptions
+from trainings.recipes import values_of
 from trainings.reproduction.demo import make_toy_data, recipe
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, users_steps
@@ -103,6 +104,7 @@ SELF_TRAINING = Experiment(
 
 TRAINING_FLAGS = (
     *(
+        "recipe",
         "pretrain_path",
         "num_epochs",
         "num_steps",
@@ -126,7 +128,7 @@ SCORING_READ = (*NETWORK_READ, *VIEWS, "bn_statistics", "batch_size", "on_bad_sa
 SEARCH_READ = ("select", "optimizer", "aug_method", "save_keyword")
 """Flags that an action reads which searches for runs, or names a folder as they are named."""
 
-SAMPLES_READ = ("image_size", "aug_method", "aug_probability", "on_bad_sample")
+SAMPLES_READ = ("image_size", "train_scales", "aug_method", "aug_probability", "on_bad_sample")
 """Flags of the data set that every training reads."""
 
 SOURCE_READ = ("source_resize", "gta5_val_fraction")
@@ -189,14 +191,17 @@ def training(
     return Action(
         partial(run_experiment, experiment),
         help,
+        partial(values_of, kind=Settings),
         flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
         reads=(
             NetworkOptions,
             TrainingOptions,
+            RecipeOptions,
             options,
             RunOptions,
             HardwareOptions,
+            "dry_run",
             *SAMPLES_READ,
             *of_source,
             *of_target,

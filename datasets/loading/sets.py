@@ -16,8 +16,14 @@ SKIP = "skip"
 """The `--on_bad_sample` that takes the next sample."""
 
 
-def training_samples(data: TrainingFiles, settings: DataSettings, stream: int) -> SampleDataset:
-    """Raises UserError where no pixel of the labels is scored."""
+def training_samples(
+    data: TrainingFiles, settings: DataSettings, stream: int, scales: Sequence[float] = ()
+) -> SampleDataset:
+    """Raises UserError where no pixel of the labels is scored.
+
+    With `scales` (see `--train_scales`) images are of their own size before they are cropped, and
+    have no cache, which would be many times as large.
+    """
     if data.note:
         print(data.note)
     skips = settings.on_bad_sample == SKIP
@@ -28,9 +34,11 @@ def training_samples(data: TrainingFiles, settings: DataSettings, stream: int) -
         crop_to=settings.image_size,
         aug_method=settings.aug_method,
         aug_probability=settings.aug_probability,
+        scales=scales,
     )
     samples = SampleDataset(data.files, transform, seed=(settings.seed, stream), skips_bad=skips)
-    _attach(samples, data.role, prepare, settings, build=True)
+    if not scales:
+        _attach(samples, data.role, prepare, settings, build=True)
     return samples
 
 

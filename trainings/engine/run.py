@@ -25,14 +25,15 @@ from trainings.engine.tensorboard import conclude, introduce
 from trainings.engine.validation import Validation
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
-from trainings.options import Settings
+from trainings.options import RecipeOptions, Settings
+from trainings.recipes import RECIPES, in_words
 from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
 from trainings.val import Evaluation, evaluate, print_scores, scored_on
 from utils import processes
 from utils.disk.run_folder import LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
-from utils.errors import UserError
+from utils.errors import UsageError, UserError
 from utils.shared_norm import synchronised
 from utils.utils import (
     arithmetic,
@@ -60,10 +61,37 @@ UNSELECTED = {
 def run_experiment(experiment: Experiment, settings: Settings) -> None:
     """Trains, or with `--validation_only True` scores on the experiment's validation split."""
     settings = experiment.own_settings(settings)
-    if settings.validation_only:
+    recipe = _check_recipe(experiment, settings)
+    if recipe and settings.dry_run:
+        print(in_words(recipe, settings))
+    elif settings.validation_only:
         score(experiment, settings)
     else:
         train(experiment, settings)
+
+
+def _check_recipe(experiment: Experiment, settings: Settings) -> str | None:
+    """Return the `--recipe`, if there is one. Raise UsageError where it does not fit, or where a
+    dry run has none."""
+    name = RecipeOptions.of(settings).recipe
+    if name is None:
+        if settings.dry_run:
+            raise UsageError(
+                f"argument --dry_run: {experiment.action} prints what its --recipe sets: name one "
+                f"of {', '.join(RECIPES)}, or leave --dry_run out"
+            )
+        return None
+    if settings.config:
+        raise UsageError("argument --recipe: --config is a recipe, too; give one of them")
+    adapts = RECIPES[name].adapts
+    if adapts != bool(experiment.target):
+        purpose = "adaptation" if adapts else "supervised training"
+        fitting = [other for other, one in RECIPES.items() if one.adapts != adapts]
+        raise UsageError(
+            f"argument --recipe: {name} is for {purpose}, which {experiment.action} is not: use "
+            f"{' or '.join(fitting)} here"
+        )
+    return name
 
 
 def train(experiment: Experiment, settings: Settings) -> None:
@@ -147,7 +175,7 @@ def _train(
         # The smaller split first: what is wrong with its labels is found before a long cache.
         validated = scored and validation_samples(scored.role, settings, often=True)
         data = TrainingData(
-            training_samples(source, settings, SOURCE_STREAM),
+            training_samples(source, settings, SOURCE_STREAM, settings.train_scales),
             target and training_samples(target, settings, TARGET_STREAM),
             batch_size=settings.batch_size * settings.accumulate_steps,
             seed=settings.seed,
