@@ -331,18 +331,28 @@ def comparison_sheet(
 ) -> np.ndarray:
     """Image, truth and every predictor's prediction of the samples at these places, each with its
     note."""
+    rows = comparison_rows(several, places, samples, settings)
+    predictors = [predictor for one in several for predictor in one.predictors]
+    titles = [predictor.title for predictor in predictors]
+    return comparison(rows, titles, title=title + _in_title(predictors[0], settings))
+
+
+def comparison_rows(
+    several: Sequence[LoadedPredictors],
+    places: Mapping[int, str],
+    samples: SampleDataset,
+    settings: Settings,
+) -> list[ComparisonRow]:
+    """Return the samples at these places as every predictor sees them, each with its note."""
     chosen = list(places)
     evaluations = [e for one in several for e in evaluate_some(one, chosen, samples, settings)]
     by_image = zip(*(evaluation.rows for evaluation in evaluations), strict=True)
-    rows = [
+    return [
         ComparisonRow(
             one.name, one.image, one.truth, [row.prediction for row in (one, *more)], note
         )
         for note, (one, *more) in zip(places.values(), by_image, strict=True)
     ]
-    predictors = [predictor for one in several for predictor in one.predictors]
-    titles = [predictor.title for predictor in predictors]
-    return comparison(rows, titles, title=title + _in_title(predictors[0], settings))
 
 
 def _in_title(predictor: Predictor, settings: Settings) -> str:
