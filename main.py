@@ -27,6 +27,7 @@ from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
 from trainings.options import EnsembleOptions, Settings, SoftOptions, TrainingOptions
 from trainings.reproduction.demo import make_toy_data, recipe
+from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
@@ -164,17 +165,13 @@ PAIR = ("source", "target", "source_root", "target_root")
 
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", *ADA.Options.own_flags(), *FDA.Options.own_flags()),
+    *("clip_grad_norm", "ema_decay", "detail_guidance"),
+    *(*ADA.Options.own_flags(), *FDA.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 
 REPRODUCTION_FLAGS = (
-    "configs",
-    "seeds",
-    "dry_run",
-    "aug_method",
-    "num_epochs",
-    "num_steps",
+    *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
     "save_keyword",
 )
 
@@ -249,6 +246,7 @@ ACTIONS: dict[str, Action] = {
         recipe,
         flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
         examples=("", "--seeds 1 2 3", "--num_epochs 2 --toy_train 8 --toy_val 4"),
+        options=(ReproductionOptions,),
         reads=(*REPRODUCTION_READ, ToyOptions),
         resumes=True,
     ),
@@ -258,6 +256,7 @@ ACTIONS: dict[str, Action] = {
         "and pictures",
         flags=("pretrain_path", "gta5_root", "cityscapes_root", *REPRODUCTION_FLAGS),
         examples=(f"{PRETRAINED} --dry_run", f"{PRETRAINED} --seeds 0 1 2"),
+        options=(ReproductionOptions,),
         reads=REPRODUCTION_READ,
         resumes=True,
     ),
@@ -265,8 +264,9 @@ ACTIONS: dict[str, Action] = {
         partial(report, STEPS),
         "those tables and pictures again, from the run folders alone (the sheet of predictions "
         "where the data set is there)",
-        flags=("save_model_path", "save_keyword", "cityscapes_root"),
-        examples=("", "--save_keyword demo"),
+        flags=("save_model_path", "save_keyword", "cityscapes_root", "runs"),
+        examples=("", "--save_keyword demo", "--runs checkpoints/*"),
+        options=(ReproductionOptions,),
     ),
     "make_toy_data": Action(
         make_toy_data,
@@ -279,7 +279,7 @@ ACTIONS: dict[str, Action] = {
         check_data,
         "read every file of source and target once: what is broken, what they hold",
         flags=(*PAIR, "gta5_root", "cityscapes_root", "num_workers"),
-        examples=("", "--gta5_root data/GTA5 --target 'my dashcam' --num_workers 8"),
+        examples=("", "--gta5_root data/GTA5 --target photos/street --num_workers 8"),
         alone=True,
         reads=(*SOURCE_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
     ),
@@ -323,7 +323,7 @@ ACTIONS: dict[str, Action] = {
     "train_fda": training(
         FOURIER,
         "Fourier domain adaptation: one network per --fda_beta",
-        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target 'my dashcam' --fda_beta 0.05"),
+        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target photos/street --fda_beta 0.05"),
     ),
     "train_dacs": training(
         MIXING,
@@ -399,8 +399,11 @@ ACTIONS: dict[str, Action] = {
         partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
-        flags=("sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
-        examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
+        flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
+        examples=(
+            "--networks bisenet pp_liteseg",
+            "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled",
+        ),
         alone=True,
         options=(DeploymentOptions,),
         reads=(*NETWORK_READ, *STEP_READ, "load_model_path", "save_keyword"),

@@ -69,8 +69,8 @@ class Folder:
         places = _places(root, split)
         if not places.labels.is_dir():
             raise UserError(
-                f"{root} has no labels of its {split} split: put images and their labels into "
-                f"{places.images} and {places.labels}, or take it as a target"
+                f"{root} has no labels of its {split} split, which are needed here: make images/ "
+                "and labels/ there, with a PNG of train ids for each image, under its name"
             )
         found = _found(places)
         for sentence in found.left_out:

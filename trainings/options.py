@@ -88,6 +88,11 @@ class StepOptions(Options, group=TRAINING):
         "train on the hard pixels only (online hard example mining), which each process of "
         "torchrun chooses among its own",
     )
+    detail_guidance: bool = flag(
+        False,
+        "a further head, for training only, learns from the source's labels where classes border "
+        "on each other (STDC's paper)",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

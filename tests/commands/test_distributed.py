@@ -59,6 +59,12 @@ def test_two_processes_train_as_one_with_unequally_many_ignored_pixels(of_two, k
     assert_close(of_two[kind], distributed_worker.train(kind))
 
 
+@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+def test_two_processes_train_the_other_network_as_one(of_two, kind):
+    other = distributed_worker.OTHER
+    assert_close(of_two[f"{kind}, {other}"], distributed_worker.train(kind, network=other))
+
+
 @pytest.mark.parametrize("discriminator", KINDS)
 def test_adversarial_gradients_survive_float16_in_two_processes_and_passes(of_two, discriminator):
     """Their weight of 0.001 alone would round them to 0 at this loss scale."""

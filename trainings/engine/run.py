@@ -58,8 +58,9 @@ FURTHER_SCORES = {
 BEST_EPOCH = "best: the epoch with the highest mIoU on this same validation split"
 
 UNSELECTED = {
-    True: "none: the target has no labels; the scores are those of the source's validation split",
-    False: "none: there is no validation split with labels, so nothing is scored",
+    True: "no best epoch is kept: the target has no labels; scores are of the source's validation "
+    "split",
+    False: "no best epoch is kept: no validation split has labels, so nothing is scored",
 }
 """What is said of a run whose best epoch is not known, by whether it is scored at all."""
 

@@ -37,7 +37,7 @@ def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -
     if not run.writes or number & (number - 1):
         return
     with torch.no_grad():
-        pictures = state.method.pictures(batch)
+        pictures = state.method.pictures(batch) | state.method.detail_pictures(batch)
     if pictures:
         arrays = {
             name: image.clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()

@@ -36,7 +36,7 @@ PLANS_OWN = (
 """Flags that the plan sets for each step; a user cannot give them."""
 
 NOT_PASSED_ON = {
-    *("action", "config", "configs", "seed", "seeds", "dry_run", "save_model_path"),
+    *("action", "config", "configs", "seed", "seeds", "dry_run", "verbose", "save_model_path"),
     *("save_keyword", "aug_method"),
     *(field.name for field in flags_of(ToyOptions)),
 }
@@ -236,8 +236,11 @@ class _Planner:
             yield PlannedStep(step.number, title, self.config, self.seed, folder, commands)
 
     def _defaults(self, experiment: Experiment) -> dict[str, Any]:
-        """Return the defaults of an experiment that no flag of the command replaces."""
-        return {n: value for n, value in experiment.defaults if n not in self.flags}
+        """Return the defaults of an experiment that no flag of the command replaces; a method with
+        a teacher, whose average is scored anyway, trains without `--ema_decay`."""
+        own = {n: value for n, value in experiment.defaults if n not in self.flags}
+        averaged = experiment.method.has_teacher and "ema_decay" in self.flags
+        return own | ({"ema_decay": 0.0} if averaged else {})
 
     def _labels_of(self, teacher: Experiment) -> Path:
         """Return the folder of the soft labels that the network of a training makes."""

@@ -155,7 +155,9 @@ def test_flags_of_a_single_step_are_refused(flag):
 def test_averaged_weights_that_no_step_makes_are_refused_at_once():
     with pytest.raises(UsageError, match="--select"):
         plan("--select", "ema")
-    assert plan("--select", "ema", "--ema_decay", "0.9")
+    steps = plan("--select", "ema", "--ema_decay", "0.9")
+    decays = {s.title: s.commands[-1].settings.ema_decay for s in steps}
+    assert (decays["ADA"], decays["DACS"], decays["MIC"]) == (0.9, 0, 0), "a teacher is an average"
 
 
 def test_what_a_step_takes_beside_its_images_is_estimated():
