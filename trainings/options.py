@@ -151,6 +151,14 @@ class TrainingOptions(StepOptions, BatchOptions, LengthOptions, group=TRAINING):
         "beside the trained ones, as ema.pth; such as 0.999, 0 for none",
         check=share,
     )
+    rare_class_temperature: float = flag(
+        0.0,
+        "rare class sampling (DAFormer): draw a class c of the source with probability "
+        "softmax((1 - its share of the pixels) / T), then an image that holds enough of it; T "
+        "such as 0.01, the lower the more often rare classes; 0 takes all images alike",
+        check=at_least(0),
+        metavar="T",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

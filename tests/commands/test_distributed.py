@@ -282,6 +282,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop, caps
     words = command("train_ada", "--discriminator", "light", "--save_keyword", stop.__name__)
     # A validation is not waited for, so that there is nothing to agree on in one.
     words = (*words, "--num_epochs", "30", "--validation_step", "30")
+    words = (*words, "--rare_class_temperature", "0.1", "--ema_decay", "0.9")
     rest = stopped(words, here, stop)
     assert rest.count("stopped after step") == 1, rest
     latest = torch.load(here / "runs" / stop.__name__ / LATEST, weights_only=True)

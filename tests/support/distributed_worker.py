@@ -52,7 +52,8 @@ def train(
 ) -> dict[str, Any]:
     """Weights and the last step's scalars after some steps with batch norm in evaluation mode."""
     torch.manual_seed(0)
-    settings = Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=0.5)
+    decay = 0.0 if kind == TAUGHT else 0.5  # the teacher is an average itself
+    settings = Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=decay)
     method = {**METHODS, TAUGHT: Taught}[kind](Design(network, base_width=8).build(), settings)
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -149,7 +150,7 @@ def normalise(*, compiled: bool = False, dtype: torch.dtype = torch.float64) -> 
 
 
 def weights(method: Method, state: TrainState) -> dict[str, Any]:
-    return {"method": method.state_dict(), "average": state.average.module.state_dict()}
+    return {"method": method.state_dict(), "average": state.scored_average.module.state_dict()}
 
 
 def global_batch(step: int, ignored: bool) -> Batch:

@@ -12,6 +12,7 @@ from datasets.data_set import Role
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import (
     keeps_proportions,
+    rare_classes,
     training_samples,
     unlabelled_samples,
 )
@@ -32,6 +33,7 @@ from utils import processes
 from utils.disk.run_folder import LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
 from utils.errors import UserError
 from utils.shared_norm import synchronised
+from utils.text import dimensions, in_gigabytes, in_percent
 from utils.utils import (
     arithmetic,
     file_digest,
@@ -152,12 +154,16 @@ def _train(
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
         scorer = Scorer(scored and scored.role, experiment.source, settings, device)
+        source_samples = training_samples(source, settings, SOURCE_STREAM)
+        temperature = settings.rare_class_temperature
+        rare = rare_classes(source_samples, source.role, settings, temperature)
         data = TrainingData(
-            training_samples(source, settings, SOURCE_STREAM),
+            source_samples,
             target and training_samples(target, settings, TARGET_STREAM),
             batch_size=settings.batch_size * settings.accumulate_steps,
             seed=settings.seed,
             passes=settings.accumulate_steps,
+            rare=rare,
         )
     if run.writes:
         _check_room(run, method)
@@ -169,7 +175,7 @@ def _train(
     validated = scorer.samples and len(scorer.samples)
     _announce(run, experiment, data, target, validated, method, settings)
     if "proportions" in inputs:
-        size = "x".join(map(str, settings.image_size))
+        size = dimensions(settings.image_size)
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
@@ -218,7 +224,7 @@ def _check_room(run: RunFolder, method: Method) -> None:
     free = shutil.disk_usage(run.path).free
     if free < needed:
         raise UserError(
-            f"{run.path}: checkpoints need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: "
+            f"{run.path}: checkpoints need {in_gigabytes(needed)}, {in_gigabytes(free)} are free: "
             "make room, or name another --save_model_path"
         )
 
@@ -329,13 +335,9 @@ def _finish(run: RunFolder, state: TrainState, record: dict[str, Any], *, select
     run.write_json(SCORES, {**scores, **timing, **record})
     found = "no scores"
     if state.last:
-        found = f"mIoU last {_percent(state.last)}"
+        found = f"mIoU last {in_percent(state.last['mIoU'])} %"
         found += "" if selects else " on the source's validation split"
     if state.best:
-        found += f", best {_percent(state.best)} (epoch {state.best['epoch']}, selected on this "
-        found += "validation split)"
+        found += f", best {in_percent(state.best['mIoU'])} % (epoch {state.best['epoch']}, "
+        found += "selected on this validation split)"
     print(f"{found}; {timing['mean_epoch_seconds']:.1f} s an epoch; all in {run.path}")
-
-
-def _percent(scores: dict[str, Any]) -> str:
-    return f"{100 * scores['mIoU']:.2f} %"
