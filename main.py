@@ -25,15 +25,24 @@ from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
-from trainings.options import EnsembleOptions, RecipeOptions, Settings, TrainingOptions
+from trainings.options import (
+    EnsembleOptions,
+    RecipeOptions,
+    Settings,
+    SoftOptions,
+    TrainingOptions,
+)
 from trainings.recipes import values_of
 from trainings.reproduction.demo import make_toy_data, recipe
+from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
-from trainings.reproduction.steps import Step, users_steps
+from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
 from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_target
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
+from trainings.train_distill import Distillation
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -101,6 +110,31 @@ SELF_TRAINING = Experiment(
     method=SSLFDA,
     target=pseudo_labelled_target,
 )
+MIXING = Experiment(
+    action="train_dacs",
+    stem="dacs",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=DACS,
+    target=unlabelled_target,
+)
+MASKED_MIXING = Experiment(
+    action="train_mic",
+    stem="mic",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=DACS,
+    target=unlabelled_target,
+    defaults=(("mask_ratio", 0.7),),
+)
+DISTILLATION = Experiment(
+    action="train_distill",
+    stem="distill",
+    source=Role.SOURCE,
+    validation=Role.TARGET,
+    method=Distillation,
+    target=pseudo_labelled_target,
+)
 
 TRAINING_FLAGS = (
     *(
@@ -145,12 +179,7 @@ STEP_READ = (
 """Flags that a single training step of all methods reads."""
 
 REPRODUCTION_FLAGS = (
-    "configs",
-    "seeds",
-    "dry_run",
-    "aug_method",
-    "num_epochs",
-    "num_steps",
+    *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
     "save_keyword",
 )
 
@@ -163,6 +192,15 @@ STEPS: list[Step] = [
         ada=ADVERSARIAL,
         fda=FOURIER,
         ssl_fda=SELF_TRAINING,
+    ),
+    Step("4", "DACS", MIXING),
+    Step("5", "MIC", MASKED_MIXING),
+    Step(
+        "6",
+        "Distillation of MIC",
+        DISTILLATION,
+        (Work.LABEL, Work.TRAIN, Work.SCORE),
+        teacher=MASKED_MIXING,
     ),
 ]
 """The steps of `reproduce`, `demo` and `report`."""
@@ -191,7 +229,7 @@ def training(
     return Action(
         partial(run_experiment, experiment),
         help,
-        partial(values_of, kind=Settings),
+        lambda explicit: {**experiment.defaults, **values_of(explicit, Settings)},
         flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
         reads=(
@@ -218,6 +256,7 @@ ACTIONS: dict[str, Action] = {
         recipe,
         flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
         examples=("", "--seeds 1 2 3", "--num_epochs 2 --toy_train 8 --toy_val 4"),
+        options=(ReproductionOptions,),
         reads=(*REPRODUCTION_READ, ToyOptions),
         resumes=True,
     ),
@@ -227,6 +266,7 @@ ACTIONS: dict[str, Action] = {
         "and pictures",
         flags=("pretrain_path", "gta5_root", "cityscapes_root", *REPRODUCTION_FLAGS),
         examples=(f"{PRETRAINED} --dry_run", f"{PRETRAINED} --seeds 0 1 2"),
+        options=(ReproductionOptions,),
         reads=REPRODUCTION_READ,
         resumes=True,
     ),
@@ -234,8 +274,9 @@ ACTIONS: dict[str, Action] = {
         partial(report, STEPS),
         "those tables and pictures again, from the run folders alone (the sheet of predictions "
         "where the data set is there)",
-        flags=("save_model_path", "save_keyword", "cityscapes_root"),
-        examples=("", "--save_keyword demo"),
+        flags=("save_model_path", "save_keyword", "cityscapes_root", "runs"),
+        examples=("", "--save_keyword demo", "--runs checkpoints/*"),
+        options=(ReproductionOptions,),
     ),
     "make_toy_data": Action(
         make_toy_data,
@@ -248,7 +289,7 @@ ACTIONS: dict[str, Action] = {
         check_data,
         "read every file of source and target once: what is broken, what they hold",
         flags=(*PAIR, "gta5_root", "cityscapes_root", "num_workers"),
-        examples=("", "--gta5_root data/GTA5 --target 'my dashcam' --num_workers 8"),
+        examples=("", "--gta5_root data/GTA5 --target photos/street --num_workers 8"),
         alone=True,
         reads=(*SOURCE_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
     ),
@@ -292,7 +333,17 @@ ACTIONS: dict[str, Action] = {
     "train_fda": training(
         FOURIER,
         "Fourier domain adaptation: one network per --fda_beta",
-        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target 'my dashcam' --fda_beta 0.05"),
+        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target photos/street --fda_beta 0.05"),
+    ),
+    "train_dacs": training(
+        MIXING,
+        "online self-training on mixed images: a mean teacher labels the target (DACS)",
+        examples=(PRETRAINED, f"{PRETRAINED} --confidence 0.9"),
+    ),
+    "train_mic": training(
+        MASKED_MIXING,
+        "train_dacs with masked consistency (MIC)",
+        examples=(PRETRAINED, f"{PRETRAINED} --mask_ratio 0.5"),
     ),
     "val_mbt": Action(
         partial(val_mbt, FOURIER, SELF_TRAINING),
@@ -304,19 +355,28 @@ ACTIONS: dict[str, Action] = {
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, FOURIER, SELF_TRAINING),
-        "label the target's training images with that ensemble",
-        flags=("ssl_round", "mbt_checkpoints", "select", "pseudo_label_path", *PAIR),
-        examples=("", "--ssl_round 2"),
+        "label the target's training images with that ensemble, or with any network",
+        flags=(
+            *("ssl_round", "load_model_path", "mbt_checkpoints", "select"),
+            *("soft", "pseudo_label_path", *PAIR),
+        ),
+        examples=("", "--ssl_round 2", "--soft --load_model_path runs/a/latest.pth"),
         reads=(
             *(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
             *("optimizer", "aug_method", "overwrite"),
         ),
+        options=(SoftOptions,),
         resumes=True,
     ),
     "train_ssl_fda": training(
         SELF_TRAINING,
         "self-training: FDA with those pseudo-labels",
         examples=(f"{PRETRAINED} --fda_beta 0.01", f"{PRETRAINED} --fda_beta 0.01 --ssl_round 2"),
+    ),
+    "train_distill": training(
+        DISTILLATION,
+        "distillation: learn the target from the pseudo-labels of any teacher",
+        examples=(f"{PRETRAINED} --pseudo_label_path labels",),
     ),
     "visualize": Action(
         partial(visualize, FOURIER, SELF_TRAINING),

@@ -12,13 +12,16 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import fda, losses
+
+DRAWN = 0.4
+"""Stands for every number that a method draws on the CPU and uses on the host."""
 
 
 class _Fakes(FakeTensorMode):
@@ -45,12 +48,26 @@ def fake_cuda(capability: tuple[int, int] = (8, 0)) -> Iterator[torch.device]:
             (torch.cuda, "is_bf16_supported", lambda: True),
             (torch.cuda, "get_device_capability", lambda *_: capability),
             (Tensor, "backward", backward),
+            (FakeTensor, "tolist", known_to_the_host),
+            (Tensor, "pin_memory", pinned),
         ):
             stack.enter_context(patch.object(owner, name, replacement))
         stack.enter_context(_Fakes())
         device = stack.enter_context(torch.device("cuda"))
         torch.empty(1).uniform_()
         yield device
+
+
+def known_to_the_host(x: Tensor) -> list[float]:
+    """`x.tolist()` of a vector, of numbers in 0 to 1; waits for nothing on the CPU alone."""
+    assert x.device.type == "cpu", f"the host waits for a tensor on {x.device}"
+    return [DRAWN] * len(x)
+
+
+def pinned(x: Tensor) -> Tensor:
+    """`x.pin_memory()`, which fake tensors lack."""
+    x.in_pinned_memory = True
+    return x
 
 
 def backward(loss: Tensor) -> None:

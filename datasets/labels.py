@@ -77,6 +77,7 @@ class LabelFormat:
         train_ids: uint8 [256], value -> train id; None where the values are train ids.
         deep: the file is a PNG of 16-bit colours, and the value is their first channel.
         own_size: the label may be of another size than its image.
+        soft: a pixel has several train ids with their probabilities, see `read_soft_label`.
     """
 
     name: str
@@ -84,6 +85,7 @@ class LabelFormat:
     train_ids: np.ndarray | None = field(default=None, compare=False, repr=False)
     deep: bool = field(default=False, compare=False)
     own_size: bool = field(default=False, compare=False)
+    soft: bool = field(default=False, compare=False)
 
     def to_train_ids(self, values: np.ndarray) -> np.ndarray:
         """Train ids of values, both uint8 of any shape."""
@@ -106,6 +108,7 @@ def table_of(train_id_of: dict[int, int]) -> np.ndarray:
 LABEL_IDS = LabelFormat("label ids", tuple(range(MAX_LABEL_ID + 1)), LABEL_ID_TO_TRAIN_ID)
 TRAIN_IDS = LabelFormat("train ids", (*range(NUM_CLASSES), IGNORE))
 PSEUDO_LABELS = LabelFormat("pseudo-labels", TRAIN_IDS.values, own_size=True)
+SOFT_LABELS = LabelFormat("soft pseudo-labels", TRAIN_IDS.values, own_size=True, soft=True)
 
 
 def colorize(train_ids: np.ndarray) -> np.ndarray:

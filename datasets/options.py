@@ -1,6 +1,7 @@
 """The flags of the data sets."""
 
 import dataclasses
+import difflib
 import os
 from pathlib import Path
 
@@ -37,12 +38,16 @@ def _resize_of_source(image_size: tuple[int, int]) -> tuple[int, int]:
 
 
 def data_set_or_path(value: str) -> None:
-    """Raise ValueError for what is neither a data set nor a folder or file that exists."""
-    if value in DATA_SETS or any((place / value).exists() for place in (Path.cwd(), REPOSITORY)):
+    """Raise ValueError for a word that is neither a data set nor a folder or file that exists. What
+    looks like a path is looked for later."""
+    exists = any((place / value).exists() for place in (Path.cwd(), REPOSITORY))
+    if value in DATA_SETS or exists or os.sep in value:
         return
+    near = difflib.get_close_matches(value.lower(), DATA_SETS, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(
         f"is none of the data sets ({', '.join(DATA_SETS)}), nor is there a folder or video of "
-        "that name"
+        f"that name{meant}"
     )
 
 

@@ -1,13 +1,14 @@
-"""Where pseudo-labels lie: <folder>/<split>/<place of the image>_pseudo_labelTrainIds.png."""
+"""Where pseudo-labels lie: <folder>/<split>/<place of the image>_pseudo_labelTrainIds.png, and
+_pseudo_probabilities.png beside it where they are soft."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.labels import PSEUDO_LABELS
-from datasets.reading import SampleFiles
+from datasets.labels import PSEUDO_LABELS, SOFT_LABELS
+from datasets.reading import IDS_ENDING, SampleFiles, probabilities_path
 from utils.errors import UserError
 
-ENDING = "_pseudo_labelTrainIds.png"
+ENDING = f"_pseudo{IDS_ENDING}"
 
 
 def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
@@ -18,7 +19,10 @@ def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
 def with_pseudo_labels(
     images: Sequence[SampleFiles], folder: Path, split: str
 ) -> list[SampleFiles]:
-    """The images with their pseudo-labels. Raises UserError for images without one."""
+    """The images with their pseudo-labels, soft where they have probabilities.
+
+    Raises UserError for images without a label, and where some have probabilities and others not.
+    """
     labels = {files.name: pseudo_label_path(folder, split, files) for files in images}
     missing = [str(path) for path in labels.values() if not path.exists()]
     if missing:
@@ -26,4 +30,12 @@ def with_pseudo_labels(
             f"{len(missing)} of {len(labels)} pseudo-labels are missing, such as {missing[0]}: the "
             "command that made them makes the missing ones, --action generate_pseudo_labels"
         )
-    return [files._replace(label=labels[files.name], kind=PSEUDO_LABELS) for files in images]
+    soft = [probabilities_path(path).exists() for path in labels.values()]
+    if any(soft) and not all(soft):
+        hard = probabilities_path(list(labels.values())[soft.index(False)])
+        raise UserError(
+            f"{folder}: {sum(soft)} of {len(soft)} pseudo-labels have probabilities, others not: "
+            f"{hard.name} is missing; make the missing ones, or remove the others"
+        )
+    kind = SOFT_LABELS if all(soft) else PSEUDO_LABELS
+    return [files._replace(label=labels[files.name], kind=kind) for files in images]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.labels import IGNORE, LABEL_IDS, LabelFormat
+from datasets.labels import IGNORE, LABEL_IDS, SOFT_LABELS, LabelFormat
 from utils.errors import UserError
 
 FORMATS = ("PNG", "JPEG")
@@ -30,6 +30,9 @@ high byte first; Pillow keeps that one, where a small class id has nothing but 0
 
 DEEPER = ("I", "F")
 """What PIL's names begin with of the modes that have 16 or 32 bits a channel."""
+
+IDS_ENDING, PROBABILITIES_ENDING = "_labelTrainIds.png", "_probabilities.png"
+"""What the names of the two files of a soft pseudo-label end in."""
 
 
 class UnknownLabels(UserError):
@@ -66,7 +69,7 @@ def say_once(text: str) -> None:
 
 
 def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
-    """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W].
+    """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W], or soft, [2 k, H, W].
 
     Raises UserError where a file cannot be read, holds unknown values, or the sizes differ.
     """
@@ -101,15 +104,59 @@ def read_image(path: Path, *, photo: bool = False) -> np.ndarray:
 
 
 def read_label(path: Path, kind: LabelFormat) -> np.ndarray:
-    """Train ids, uint8 [H, W], of a label file."""
-    return kind.to_train_ids(read_ids(path, kind))
+    """Train ids, uint8 [H, W], of a label file; what `read_soft_label` reads of a soft one."""
+    return read_soft_label(path) if kind.soft else kind.to_train_ids(read_ids(path, kind))
+
+
+def read_soft_label(path: Path) -> np.ndarray:
+    """Read the k most probable train ids of each pixel, and their probabilities times 255.
+
+    They are the channels of two PNGs of one size, 8 bits a channel: `path`, and the file beside it
+    that `probabilities_path` names. k is 2 (grey with alpha), 3 (RGB) or 4 (RGBA).
+
+    Returns uint8 [2 k, H, W]: the ids, most probable first, then the probabilities in that order.
+    Raises UserError where a file cannot be read, or they do not fit together.
+    """
+    beside = probabilities_path(path)
+    ids, shares = read_ids(path, SOFT_LABELS), _channels(beside)
+    if ids.shape != shares.shape:
+        raise UserError(
+            f"{path} holds {_layers(ids)}, {beside.name} beside it {_layers(shares)}: make both "
+            "again"
+        )
+    return np.concatenate([ids, shares])
+
+
+def probabilities_path(label: Path) -> Path:
+    """Where the probabilities of a soft pseudo-label lie, whether there are any or not."""
+    return label.with_name(label.name.removesuffix(IDS_ENDING) + PROBABILITIES_ENDING)
+
+
+def _channels(path: Path) -> np.ndarray:
+    """The channels of a PNG, uint8 [k, H, W]."""
+    picture = _decoded(path)
+    if picture.format != "PNG" or picture.mode not in ("LA", "RGB", "RGBA"):
+        raise UserError(
+            f"{path} is a {picture.format} picture of mode {picture.mode}, not a PNG of 2 to 4 "
+            "channels of 8 bits: see docs/methods.md for the format of soft pseudo-labels"
+        )
+    return np.array(picture).transpose(2, 0, 1)
+
+
+def _layers(layers: np.ndarray) -> str:
+    channels, height, width = layers.shape
+    return f"{channels} channels of {width}x{height} pixels"
 
 
 def read_ids(path: Path, kind: LabelFormat) -> np.ndarray:
-    """The values of a label file, uint8 [H, W].
+    """The values of a label file, uint8 [H, W]; of a soft one [k, H, W].
 
     Raises UserError where it cannot be read or holds other values.
     """
+    if kind.soft:
+        ids = _channels(path)
+        _check_ids(path, ids, kind)
+        return ids
     picture = _decoded(path)
     if picture.format != "PNG":
         raise UserError(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets.cache import NO_CACHE, digest_of
 from datasets.reading import SampleFiles, say_once
-from utils.disk.files import temporary_path
+from utils.disk.files import written_whole
 from utils.disk.lock import locked
 from utils.errors import UserError, naming
 from utils.utils import progress
@@ -126,10 +126,8 @@ def _decode(video: Path, folder: Path, step: int) -> None:
             path = folder / f"{number:06d}.png"
             if path.exists():
                 continue
-            temporary = temporary_path(path)
-            with naming(path):
+            with naming(path), written_whole(path) as temporary:
                 Image.fromarray(image).save(temporary, "PNG", compress_level=1)
-                temporary.replace(path)
         if reader.decoded == 0:
             raise UserError(reader.problem)
         if reader.problem:

@@ -24,6 +24,8 @@ class MovingAverage(nn.Module):
         decay: share of the old average in the new one.
         batch_statistics: normalise with the statistics of each batch, as teachers often do, and
             leave the averaged statistics as they are. Without it the copy is in evaluation mode.
+        rising: start with smaller decays: min(1 - 1/(t + 1), decay) in update t = 0, 1, ..., which
+            is the plain mean of the networks until that reaches `decay`.
 
     Attributes:
         module: the averaged network.
@@ -32,12 +34,19 @@ class MovingAverage(nn.Module):
 
     updates: Tensor
 
-    def __init__(self, network: nn.Module, decay: float, *, batch_statistics: bool = False):
+    def __init__(
+        self,
+        network: nn.Module,
+        decay: float,
+        *,
+        batch_statistics: bool = False,
+        rising: bool = False,
+    ):
         super().__init__()
-        self.decay, self.batch_statistics = decay, batch_statistics
+        self.decay, self.batch_statistics, self.rising = decay, batch_statistics, rising
         self.module = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        self._begun = False  # `updates` is above 0; the host knows it without asking the device
+        self._updates = 0  # like `updates`, but the host knows it without asking the device
         if batch_statistics:
             for norm in self._norms():
                 norm.momentum = 0.0
@@ -56,14 +65,19 @@ class MovingAverage(nn.Module):
 
     def update(self, network: nn.Module) -> None:
         """Take in the weights and statistics of the network as they are now."""
-        blend = get_ema_multi_avg_fn(self.decay if self._begun else 0.0)
+        blend = get_ema_multi_avg_fn(self._next_decay())
         blend(_floats(self.module), _floats(network), self.updates)
         self.updates += 1
-        self._begun = True
+        self._updates += 1
+
+    def _next_decay(self) -> float:
+        """The decay of the update to come; the first update copies the network."""
+        mean = 1 - 1 / (self._updates + 1)
+        return min(mean, self.decay) if self.rising or not self._updates else self.decay
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        self._begun = bool(self.updates)
+        self._updates = int(self.updates)
 
 
 def _floats(network: nn.Module) -> list[Tensor]:

@@ -33,6 +33,7 @@ class Experiment:
         target: finds the files of the target that it adapts to, if it does.
         general: the action that does the same with other data sets, for one that is named after the
             usual ones.
+        defaults: flags that are at other values here than elsewhere, unless a command names them.
     """
 
     action: str
@@ -42,6 +43,7 @@ class Experiment:
     method: type[Method]
     target: Callable[[Settings], TrainingFiles] | None = None
     general: str = ""
+    defaults: tuple[tuple[str, Any], ...] = ()
 
     @property
     def distinguishing(self) -> tuple[str, ...]:

@@ -23,16 +23,19 @@ class Method(nn.Module):
 
     Everything that a method owns and that changes in training, such as a discriminator or a
     teacher (`model.average.MovingAverage`), is a child module or a buffer: it is then saved,
-    resumed and moved to the device with the method.
+    resumed and moved to the device with the method. A `MovingAverage` that is called `teacher` is
+    also scored and saved beside the network, as ema.pth.
 
     Attributes:
         Options: the dataclass of the flags that the method reads.
+        has_teacher: whether it has a `teacher`; then `--ema_decay` is none of its flags.
         options: their values.
         network: the network that is validated and saved.
         observed: scalars of the latest forward that are logged and not minimised.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    has_teacher: ClassVar[bool] = False
 
     def __init__(self, network: Network, options: MethodOptions):
         super().__init__()
@@ -73,7 +76,8 @@ class Method(nn.Module):
         return {"network": network_optimizer(self.network, self.options)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """What is worth seeing of a batch, by name: images [3, H, W] of 0 to 255, of one size."""
+        """What is worth seeing of the latest forward pass's batch, by name: images [3, H, W] of 0
+        to 255, of one size. One process of several calls it alone."""
         return {}
 
     def detail_pictures(self, batch: Batch) -> dict[str, Tensor]:

@@ -112,6 +112,36 @@ class MethodOptions(StepOptions, group=ADAPTATION):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PseudoLabelOptions(MethodOptions):
+    """Where pseudo-labels lie, for the methods that learn from them."""
+
+    pseudo_label_path: Path | None = flag(
+        None,
+        "folder of the pseudo-labels, made or trained on (default: pseudo_labels_<optimizer> under "
+        "--save_model_path, for later rounds with the round); labels of any origin will do",
+        metavar="FOLDER",
+        affects_result=False,
+    )
+    accept_pseudo_labels: bool = flag(
+        False,
+        "train on pseudo-labels of another size, or whose checkpoints have changed since",
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftOptions(Options, group=ADAPTATION):
+    """The form of pseudo-labels, where they are made."""
+
+    soft: bool = flag(
+        False,
+        "generate_pseudo_labels: keep the probabilities of the three best classes of each pixel, "
+        "and no thresholds",
+        affects_result=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions(StepOptions, BatchOptions, LengthOptions, group=TRAINING):
     """A training beside its method and its data."""
 
@@ -126,6 +156,14 @@ class TrainingOptions(StepOptions, BatchOptions, LengthOptions, group=TRAINING):
         "weights averaged over the steps, m <- decay m + (1 - decay) w, are scored and saved "
         "beside the trained ones, as ema.pth; such as 0.999, 0 for none",
         check=share,
+    )
+    rare_class_temperature: float = flag(
+        0.0,
+        "rare class sampling (DAFormer): draw a class c of the source with probability "
+        "softmax((1 - its share of the pixels) / T), then an image that holds enough of it; T "
+        "such as 0.01, the lower the more often rare classes; 0 takes all images alike",
+        check=at_least(0),
+        metavar="T",
     )
 
 

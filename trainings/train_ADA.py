@@ -4,6 +4,8 @@ P   = softmax(phi(x)), at the input's size
 L   = CE(phi(x_s), y_s) + w_adv * BCE(D(P_t), source)              with D fixed
 L_D = 1/2 BCE(D(P_s), source) + 1/2 BCE(D(P_t), target)            with phi fixed
 
+With `--mask_ratio` L has the term of trainings/masked.py, too.
+
 One backward of the sum gives the gradients of the paper's four: the fooling term calls D with
 detached parameters, D's own terms see detached maps. D(P_t) is computed for each of the two, as its
 two gradients differ upstream: one graph of D could serve both only by two backward passes of its
@@ -26,8 +28,8 @@ from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
 from model.network import Network
+from trainings.masked import MaskedConsistency, MaskOptions
 from trainings.method import Losses, Method
-from trainings.options import MethodOptions
 from utils.cli.checks import above, at_least
 from utils.cli.options import flag
 from utils.gradients import call_with_scaled_weight_gradients, lift_of, scale_gradient
@@ -40,7 +42,7 @@ one has a loss of 0.2 to 0.5."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ADAOptions(MethodOptions):
+class ADAOptions(MaskOptions):
     """Flags of adversarial adaptation."""
 
     discriminator: str = flag(
@@ -61,6 +63,7 @@ class ADA(Method):
     def __init__(self, network: Network, options: ADAOptions):
         super().__init__(network, options)
         self.discriminator = Discriminator(NUM_CLASSES, options.discriminator)
+        self.masked = MaskedConsistency(network, options)
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
@@ -78,16 +81,22 @@ class ADA(Method):
         fooled = functional_call(self.discriminator, fixed, (p_target,))
         d_source = self.discriminator(p_source)
         d_target = self.discriminator(p_target.detach())
+        masked = self.masked(self.network, target.image, batch.generator)
         self.observed = {
             "disc_accuracy_source": (d_source < 0).float().mean(),
             "disc_accuracy_target": (d_target > 0).float().mean(),
+            **self.masked.observed,
         }
         return {
             **terms,
             "adv_target": weight * scale_gradient(_domain_loss(fooled, SOURCE), lift),
             "disc_source": 0.5 * _domain_loss(d_source, SOURCE),
             "disc_target": 0.5 * _domain_loss(d_target, TARGET),
+            **masked,
         }
+
+    def after_step(self) -> None:
+        self.masked.after_step(self.network)
 
     def optimizers(self) -> dict[str, Optimizer]:
         rate = self.options.disc_learning_rate

@@ -2,6 +2,8 @@
 
 x_st = F^-1( M_b |F(x_t)| + (1 - M_b) |F(x_s)|,  arg F(x_s) )
 L    = CE(phi(x_st), y_s) + w_ent * rho_eta(H(phi(x_t)))
+
+With `--mask_ratio` L has the term of trainings/masked.py, too.
 """
 
 import dataclasses
@@ -9,8 +11,9 @@ import dataclasses
 from torch import Tensor
 
 from datasets.samples import Batch
+from model.network import Network
+from trainings.masked import MaskedConsistency, MaskOptions
 from trainings.method import Losses, Method
-from trainings.options import MethodOptions
 from utils.cli.checks import above, at_least
 from utils.cli.options import flag
 from utils.fda import fourier_transfer
@@ -29,7 +32,7 @@ def decimals(beta: float) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FDAOptions(MethodOptions):
+class FDAOptions(MaskOptions):
     """Flags of Fourier domain adaptation."""
 
     fda_beta: float = flag(
@@ -47,13 +50,22 @@ class FDA(Method):
     Options = FDAOptions
     options: FDAOptions
 
+    def __init__(self, network: Network, options: FDAOptions):
+        super().__init__(network, options)
+        self.masked = MaskedConsistency(network, options)
+
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
         options = self.options
         stylised = fourier_transfer(source.image, target.image, options.fda_beta)
         _, terms = self.on_source(stylised, source.label)
         entropy = robust_entropy(self.network.main_logits(target.image), options.ent_eta)
-        return {**terms, "ent_target": options.ent_weight * entropy}
+        masked = self.masked(self.network, target.image, batch.generator)
+        self.observed = self.masked.observed
+        return {**terms, "ent_target": options.ent_weight * entropy, **masked}
+
+    def after_step(self) -> None:
+        self.masked.after_step(self.network)
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         return transfer_pictures(batch, self.options.fda_beta)

@@ -3,21 +3,25 @@
 L = CE(phi(x_st), y_s) + CE(phi(x_t), pseudo_t) + w_ent * rho_eta(H(phi(x_t)))
 
 x_st is the source in the target's style as in FDA, pseudo_t comes from the ensemble of the round
-before; the network starts afresh in every round.
+before, or from any other teacher, hard or soft; the network starts afresh in every round.
+
+With `--mask_ratio` L has the term of trainings/masked.py, too.
 """
 
 import dataclasses
-from pathlib import Path
 
 from torch import Tensor
 
 from datasets.samples import Batch
+from model.network import Network
+from trainings.masked import MaskedConsistency
 from trainings.method import Losses, Method
+from trainings.options import PseudoLabelOptions
 from trainings.train_FDA import FDAOptions, transfer_pictures
 from utils.cli.checks import at_least
 from utils.cli.options import flag
 from utils.fda import fourier_transfer
-from utils.losses import robust_entropy
+from utils.losses import pseudo_label_loss, robust_entropy
 
 
 def number_in_name(ssl_round: int) -> str:
@@ -26,7 +30,7 @@ def number_in_name(ssl_round: int) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SSLFDAOptions(FDAOptions):
+class SSLFDAOptions(PseudoLabelOptions, FDAOptions):
     """Flags of FDA and of its self-training."""
 
     ssl_round: int = flag(
@@ -36,23 +40,15 @@ class SSLFDAOptions(FDAOptions):
         check=at_least(0),
         in_name=number_in_name,
     )
-    pseudo_label_path: Path | None = flag(
-        None,
-        "folder of the pseudo-labels, made or trained on (default: pseudo_labels_<optimizer> under "
-        "--save_model_path, for later rounds with the round)",
-        metavar="FOLDER",
-        affects_result=False,
-    )
-    accept_pseudo_labels: bool = flag(
-        False,
-        "train on pseudo-labels of another size, or whose checkpoints have changed since",
-        affects_result=False,
-    )
 
 
 class SSLFDA(Method):
     Options = SSLFDAOptions
     options: SSLFDAOptions
+
+    def __init__(self, network: Network, options: SSLFDAOptions):
+        super().__init__(network, options)
+        self.masked = MaskedConsistency(network, options)
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
@@ -61,11 +57,22 @@ class SSLFDA(Method):
         _, terms = self.on_source(stylised, source.label)
         target_heads = self.network.heads(target.image)
         entropy = robust_entropy(target_heads[0], options.ent_eta)
+        masked = self.masked(self.network, target.image, batch.generator)
+        self.observed = self.masked.observed
         return {
             **terms,
-            "seg_target": self.segmentation(target_heads, target.label),
+            "seg_target": pseudo_label_loss(
+                target_heads,
+                target.label,
+                head_weights=self.network.head_weights,
+                ohem=options.ohem,
+            ),
             "ent_target": options.ent_weight * entropy,
+            **masked,
         }
+
+    def after_step(self) -> None:
+        self.masked.after_step(self.network)
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         return transfer_pictures(batch, self.options.fda_beta)

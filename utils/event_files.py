@@ -1,8 +1,11 @@
 """TensorBoard's writer, without the TensorFlow that it would import wherever that is installed, as
 on Colab, and does not need."""
 
+import contextlib
 import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 # What TensorBoard itself has in its build without TensorFlow; it looks for this name first.
@@ -12,14 +15,25 @@ from tensorboard.compat.proto.summary_pb2 import Summary as Summary  # noqa: E40
 from torch.utils.tensorboard import SummaryWriter as SummaryWriter  # noqa: E402
 from torch.utils.tensorboard.summary import hparams as hparams  # noqa: E402
 
-_report = threading.excepthook
 
+@contextlib.contextmanager
+def event_writer(folder: Path, purge_step: int) -> Iterator[SummaryWriter]:
+    """Yield a writer of event files, and close it afterwards; older entries from a step on count as
+    dropped.
 
-def _but_of_writers(failure: threading.ExceptHookArgs) -> None:
-    """Report what ended a thread, unless it wrote an event file: the writer raises its error again
-    when the next entry is added."""
-    if not type(failure.thread).__module__.startswith("tensorboard."):
-        _report(failure)
+    Inside, an error that ends the writer's thread is not printed: the writer raises it again when
+    the next entry is added.
+    """
+    report = threading.excepthook
 
+    def but_of_writers(failure: threading.ExceptHookArgs) -> None:
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            report(failure)
 
-threading.excepthook = _but_of_writers
+    threading.excepthook = but_of_writers
+    try:
+        with SummaryWriter(str(folder), purge_step=purge_step) as writer:
+            yield writer
+    finally:
+        if threading.excepthook is but_of_writers:
+            threading.excepthook = report

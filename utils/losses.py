@@ -54,6 +54,34 @@ def segmentation_loss(
     return sum(factor * _weighted_cross_entropy(one, label, own) for one, own, factor in parts)
 
 
+def pseudo_label_loss(
+    heads: Sequence[Tensor],
+    label: Tensor,
+    *,
+    head_weights: Sequence[float] | None = None,
+    ohem: bool = False,
+) -> Tensor:
+    """`segmentation_loss` of pseudo-labels, hard or soft.
+
+    Of soft ones it is -sum_k p_k log softmax(logits)_{c_k} over the k best classes of each pixel,
+    whose probabilities are scaled to sum to 1.
+
+    Args:
+        label: train ids, uint8 [N, H, W], or uint8 [N, 2 k, H, W]: k train ids of each pixel, then
+            their probabilities times 255.
+        ohem: for hard ones alone.
+    """
+    if label.ndim == 3:
+        return segmentation_loss(heads, label, head_weights=head_weights, ohem=ohem)
+    classes, shares = label.chunk(2, dim=1)
+    weights = shares / shares.sum(1, keepdim=True, dtype=torch.float32).clamp(min=1)
+    parts = zip(classes.unbind(1), weights.unbind(1), strict=True)
+    return sum(
+        segmentation_loss(heads, ids, head_weights=head_weights, weight=weight)
+        for ids, weight in parts
+    )
+
+
 def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
     """Mean cross-entropy over the counted pixels, at the label's size; 0 where there is none.
 

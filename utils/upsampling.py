@@ -135,6 +135,32 @@ def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor
 
 
 @torch.no_grad()
+def upsampled_confidence(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """`upsample(logits, size).softmax(1).max(1)` of logits [N, C, h, w].
+
+    Returns:
+        The largest probability of each pixel, float32, and its class, uint8; [N, H, W] both. Where
+        two classes are equal to the last bits the other one may be taken.
+    """
+    if not in_bands(logits):
+        up = upsample(logits, size)
+        best, classes = up.max(1)
+        return (best - up.logsumexp(1)).exp(), classes.byte()
+    wide = widen(logits, size[1])
+    confidence = torch.empty(len(logits), *size, device=logits.device)
+    classes = torch.empty(confidence.shape, dtype=torch.uint8, device=logits.device)
+    parts = list(bands(wide, size[0]))
+    with torch.autocast(logits.device.type, enabled=False):
+        for rows, p, ids in zip(wide, confidence, classes, strict=True):
+            for inputs, outputs, weights in parts:
+                scores = weights @ rows[:, inputs]
+                scores -= scores.amax(0)
+                p[outputs] = 1 / scores.exp().sum(0)
+                _maximum(scores, ids[outputs])
+    return confidence, classes
+
+
+@torch.no_grad()
 def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax: bool) -> Tensor:
     """The largest class of the mean of several scores of one image, each enlarged, and a `softmax`
     taken where it is asked for, before they are averaged.

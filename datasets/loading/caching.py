@@ -11,13 +11,14 @@ import numpy as np
 from torch.utils.data import Dataset, Subset
 
 from datasets.cache import FORMAT, NO_CACHE, READERS, CachedPairs, Pictures, PictureStore, digest_of
-from datasets.labels import PSEUDO_LABELS
+from datasets.labels import PSEUDO_LABELS, SOFT_LABELS
 from datasets.loading.batches import each_item
 from datasets.options import DataSettings
 from datasets.reading import SampleFiles, picture_size, read_label
 from datasets.samples import SampleDataset, as_tv_tensors
 from utils.disk.lock import locked
 from utils.errors import UserError
+from utils.text import in_gigabytes
 from utils.transforms import Preparation, Size
 from utils.utils import progress
 
@@ -75,6 +76,9 @@ def attach_cache(
     """
     if settings.cache_dir == NO_CACHE or not samples.files:
         return
+    if samples.skips_bad and samples.files[0].kind.soft:
+        print("no cache: with --on_bad_sample skip there is none of soft pseudo-labels")
+        return
     if samples.skips_bad and len(set(sizes)) > 1:  # which one stands for a bad one is not known yet
         print(
             "no cache: with --on_bad_sample skip all pictures must have the same proportions for "
@@ -112,7 +116,7 @@ def _pictures(
     images = PictureStore(folder, digest, [(3, *size) for size in sizes])
     if files[0].label is None:
         return images, None
-    if files[0].kind == PSEUDO_LABELS and not samples.skips_bad:
+    if files[0].kind in (PSEUDO_LABELS, SOFT_LABELS) and not samples.skips_bad:
         return images, _PseudoLabels(files)
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
     digest = digest_of([one.label for one in files], f"{how} {[one.kind.name for one in files]}")
@@ -127,8 +131,8 @@ class _PseudoLabels:
         self.files = files
 
     def read(self, place: int) -> np.ndarray:
-        """A label, uint8 [h, w]. Raises UserError where it cannot be read."""
-        return read_label(self.files[place].label, PSEUDO_LABELS)
+        """A label, uint8 [h, w] or [2 k, h, w]. Raises UserError where it cannot be read."""
+        return read_label(self.files[place].label, self.files[place].kind)
 
 
 @contextmanager
@@ -153,7 +157,7 @@ def _name_older_stores(folder: Path, stores: Sequence[PictureStore]) -> None:
         names = ", ".join(path.name for path in older)
         size = sum(path.stat().st_size for path in older)
         print(
-            f"note: {folder} holds {size / 1e9:.2f} GB of an earlier release, which are not used "
+            f"note: {folder} holds {in_gigabytes(size)} of an earlier release, which are not used "
             f"any more: delete {names}, and the .sums file beside each"
         )
     marker.write_text(f"{FORMAT}\n")
@@ -172,13 +176,13 @@ def _build(
     free = shutil.disk_usage(settings.cache_dir).free + sum(map(_occupied, stores))
     if free < RESERVE * needed:
         print(
-            f"no cache: it would take {needed / 1e9:.2f} GB in {settings.cache_dir}, where "
-            f"{free / 1e9:.2f} GB are free; every epoch decodes anew (--cache_dir names another "
+            f"no cache: it would take {in_gigabytes(needed)} in {settings.cache_dir}, where "
+            f"{in_gigabytes(free)} are free; every epoch decodes anew (--cache_dir names another "
             "folder)"
         )
         return False
     if places:
-        print(f"cache of {len(samples)} samples: {needed / 1e9:.2f} GB in {settings.cache_dir}")
+        print(f"cache of {len(samples)} samples: {in_gigabytes(needed)} in {settings.cache_dir}")
         for store in stores:
             store.create()
         _fill(_Writer(samples, preparation, stores), places, settings.workers)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from datasets.labels import LABEL_ID_TO_TRAIN_ID, colorize
 from datasets.toy_city.looks import CAMERA_STRENGTH
 from datasets.toy_city.scenes import Scene, draw_scene
+from utils.disk.files import remove_unfinished, written_whole
 from utils.errors import UserError, check_is_file, naming
 
 FORMAT_VERSION = 1  # to be raised when the same seed gives other pictures
@@ -52,6 +52,8 @@ def make_toy_city(
     if is_complete(root, asked):
         print(f"{root} holds this Toy City already")
         return
+    for name in (GTA5, CITYSCAPES):
+        remove_unfinished((root / name).rglob(".*.tmp"))
     save_marker(root, asked | {"complete": False})
     for name in (GTA5, CITYSCAPES):
         save_marker(root / name, {"about": ABOUT.format(name)} | asked)
@@ -136,10 +138,9 @@ def read_marker(marker: Path) -> dict:
 
 def save_marker(folder: Path, content: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(folder / MARKER)
-    with naming(folder / MARKER):
+    path = folder / MARKER
+    with naming(path), written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(folder / MARKER)
 
 
 def gta5_pictures(scene: Scene, index: int) -> Pictures:
@@ -162,14 +163,7 @@ def city_pictures(split: str, scene: Scene, index: int) -> Pictures:
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
-    """Write the whole file or none: an interruption leaves no truncated picture behind."""
+    """Write the whole file or none, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    with naming(path):
+    with naming(path), written_whole(path) as temporary:
         picture.save(temporary, format="PNG", compress_level=1)  # quick rather than small
-        temporary.replace(path)
-
-
-def _temporary(path: Path) -> Path:
-    """Where this process writes a file before it has its name."""
-    return path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -84,6 +84,15 @@ def test_a_teacher_is_in_no_bucket_and_equal_in_both_processes(of_two):
         assert torch.equal(value, second[name]), name
 
 
+def test_the_share_of_confident_pixels_is_that_of_all_processes(of_two):
+    """The teacher's norms see the batches of both, too."""
+    method = distributed_worker.with_teacher()
+    method(distributed_worker.global_batch(0, ignored=True))
+    alone = method.pseudo.weight
+    assert 0.05 < alone < 0.95
+    torch.testing.assert_close(of_two["teaching"]["q"], alone.expand(2), rtol=0, atol=2e-3)
+
+
 @pytest.mark.parametrize(
     "kind, dtype, near",
     [
@@ -273,6 +282,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop, caps
     words = command("train_ada", "--discriminator", "light", "--save_keyword", stop.__name__)
     # A validation is not waited for, so that there is nothing to agree on in one.
     words = (*words, "--num_epochs", "30", "--validation_step", "30")
+    words = (*words, "--rare_class_temperature", "0.1", "--ema_decay", "0.9")
     rest = stopped(words, here, stop)
     assert rest.count("stopped after step") == 1, rest
     latest = torch.load(here / "runs" / stop.__name__ / LATEST, weights_only=True)

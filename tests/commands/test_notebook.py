@@ -80,7 +80,7 @@ def test_every_step_runs_and_shows_its_pictures(cells, folder):
     drawn = [name for name, cell in cells.items() if shown(cell, "image/png")]
     assert drawn == [
         *("train-cityscapes", "train-gta5", "transfer", "transfer-augmented", "train-ada"),
-        *("mbt", "pseudo-labels", "pictures"),
+        *("mbt", "pseudo-labels", "train-dacs", "train-mic", "train-distill", "pictures"),
     ]
 
 

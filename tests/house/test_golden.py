@@ -47,11 +47,21 @@ TRAININGS = {
         *("train_ssl_fda", "--fda_beta", "0.05", "--accept_pseudo_labels"),
         *("--pseudo_label_path", str(PSEUDO_LABELS)),
     ),
+    "dacs": ("train_dacs", "--optimizer", "adam", "--confidence", "0.15"),
+    "mic": ("train_mic", "--confidence", "0.15", "--mask_block", "64"),
+    "ada_masked": (
+        *("train_ada", "--discriminator", "light", "--mask_ratio", "0.5"),
+        *("--confidence", "0.15"),
+    ),
+    "distill": (
+        *("train_distill", "--accept_pseudo_labels"),
+        *("--pseudo_label_path", str(PSEUDO_LABELS)),
+    ),
 }
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.05}
 """Largest relative difference of a loss: CPUs differ in the order in which they add up."""
 
-LOSS = re.compile(r"train/(?!disc_accuracy).*")
+LOSS = re.compile(r"train/(?!disc_accuracy|confident_|agreement).*")
 
 HAS_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 

@@ -26,6 +26,7 @@ from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from trainings.method import Method
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -51,7 +52,8 @@ def train(
 ) -> dict[str, Any]:
     """Weights and the last step's scalars after some steps with batch norm in evaluation mode."""
     torch.manual_seed(0)
-    settings = Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=0.5)
+    decay = 0.0 if kind == TAUGHT else 0.5  # the teacher is an average itself
+    settings = Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=decay)
     method = {**METHODS, TAUGHT: Taught}[kind](Design(network, base_width=8).build(), settings)
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -90,11 +92,19 @@ def adversarial_gradient(discriminator: str, passes: int, precision: torch.dtype
     return state.gradient
 
 
-def teach() -> dict[str, Any]:
-    """The names of the parameters whose gradients two processes average, and each one's teacher."""
+TEACHING = Settings(num_epochs=1, confidence=0.1, mask_ratio=0.7)
+
+
+def with_teacher() -> DACS:
+    """A method whose teacher is confident at some pixels of `global_batch`."""
     torch.manual_seed(0)
-    settings = Settings(num_epochs=1)
-    method = synchronised(Taught(BiSeNet(base=8), settings)).train()
+    return synchronised(DACS(BiSeNet(base=8), TEACHING)).train()
+
+
+def teach() -> dict[str, Any]:
+    """The names of the parameters whose gradients two processes average, each one's teacher, and
+    the share of confident pixels that each one weighs the first batch by."""
+    method, settings = with_teacher(), TEACHING
     state = TrainState(method, settings, steps_per_epoch=STEPS, scale_loss=False)
     model = processes.averaging(method)
     names = {p.data_ptr(): name for name, p in method.named_parameters()}
@@ -105,9 +115,12 @@ def teach() -> dict[str, Any]:
         return allreduce_hook(None, bucket)
 
     model.register_comm_hook(None, average)
+    shares = []
     for step in range(STEPS):
         train_step(model, state, own_parts(global_batch(step, ignored=True), 1), torch.float32)
+        shares.append(method.pseudo.weight)
     return {
+        "q": torch.stack(processes.gathered(shares[0])),
         "averaged": sorted(averaged),
         "trained": sorted(name for name, p in method.named_parameters() if p.requires_grad),
         "teachers": processes.gathered(method.teacher.state_dict()),
@@ -137,7 +150,7 @@ def normalise(*, compiled: bool = False, dtype: torch.dtype = torch.float64) -> 
 
 
 def weights(method: Method, state: TrainState) -> dict[str, Any]:
-    return {"method": method.state_dict(), "average": state.average.module.state_dict()}
+    return {"method": method.state_dict(), "average": state.scored_average.module.state_dict()}
 
 
 def global_batch(step: int, ignored: bool) -> Batch:

@@ -9,6 +9,7 @@ from model.average import MovingAverage
 from model.model_stages import BiSeNet
 from trainings.method import Losses, Method
 from trainings.options import MethodOptions
+from trainings.train_DACS import DACS
 from utils.losses import segmentation_loss
 
 
@@ -64,3 +65,10 @@ class Drawing(Killable):
         image = batch.source.image.float()
         noisy = image + torch.randint(0, 10, image.shape, generator=batch.generator)
         return {"seg_source": segmentation_loss(self.network.heads(noisy), batch.source.label)}
+
+
+class KillableDACS(Killable, DACS):
+    """DACS, and a test may kill it."""
+
+    def losses(self, batch: Batch) -> Losses:
+        return DACS.forward(self, batch)

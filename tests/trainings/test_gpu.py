@@ -18,6 +18,7 @@ from trainings.engine.state import TrainState
 from trainings.options import OPTIMIZERS
 from trainings.scoring.pseudo_labels import predict
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -50,9 +51,9 @@ def sample() -> Sample:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("ohem", [False, True])
-@pytest.mark.parametrize("method", [Supervised, ADA, FDA, SSLFDA])
+@pytest.mark.parametrize("method", [Supervised, ADA, FDA, SSLFDA, DACS])
 def test_the_losses_of_a_method_stay_on_the_gpu(method, ohem, precision, gpu):
-    settings = Settings(optimizer="adam", fda_beta=0.05, ohem=ohem)
+    settings = Settings(optimizer="adam", fda_beta=0.05, ohem=ohem, mask_ratio=0.7 * ohem)
     made = method(BiSeNet(base=8), settings).train()
     with autocast(gpu, precision):
         losses = made(Batch(sample(), sample()))
@@ -76,13 +77,16 @@ def test_predictions_stay_on_the_gpu(precision, gpu):
 
 
 class Watch(TorchDispatchMode):
-    """Fails where a tensor goes from one device to another, by a copy or as a new one."""
+    """Fails where a tensor goes from one device to another, by a copy or as a new one, unless the
+    host waits for nothing: the memory is pinned and the copy is not blocking."""
 
     def __torch_dispatch__(self, operator, types, arguments=(), options=None):
         result = operator(*arguments, **(options or {}))
         if operator in (aten.copy_.default, aten._to_copy.default):
             read = arguments[1 if operator is aten.copy_.default else 0]
-            assert result.device.type == read.device.type, f"{operator} from {read.device}"
+            same = result.device.type == read.device.type
+            passes_by = getattr(read, "in_pinned_memory", False) and options.get("non_blocking")
+            assert same or passes_by, f"{operator} from {read.device}"
         return result
 
 
@@ -90,8 +94,8 @@ class Watch(TorchDispatchMode):
     ("method", "optimizer", "clip", "gpu"),
     [
         *((Supervised, name, clip, (8, 0)) for name in OPTIMIZERS for clip in (None, 1.0)),
-        *((method, "sgd", None, (8, 0)) for method in (ADA, FDA, SSLFDA)),
-        *((method, "adam", 1.0, (8, 0)) for method in (ADA, FDA, SSLFDA)),
+        *((method, "sgd", None, (8, 0)) for method in (ADA, FDA, SSLFDA, DACS)),
+        *((method, "adam", 1.0, (8, 0)) for method in (ADA, FDA, SSLFDA, DACS)),
         (Supervised, "sgd", 1.0, (6, 0)),
     ],
     indirect=["gpu"],
@@ -104,10 +108,14 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
     scalars take the way of two, on which the sum over them is this process's share."""
     monkeypatch.setattr(processes, "count", lambda: 2)
     monkeypatch.setattr(processes, "total", lambda tensor: tensor)
-    chosen = Settings(
-        optimizer=optimizer, fda_beta=0.05, ema_decay=0.5, clip_grad_norm=clip, num_epochs=1
+    settings = Settings(
+        optimizer=optimizer,
+        fda_beta=0.05,
+        mask_ratio=0.7 if clip else 0.0,
+        ema_decay=0.0 if method is DACS else 0.5,
+        clip_grad_norm=clip,
+        num_epochs=1,
     )
-    settings = chosen
     made = synchronised(method(BiSeNet(base=8), settings)).train()
     state = TrainState(made, settings, steps_per_epoch=9, scale_loss=True)
     assert state.scaler.is_enabled()
@@ -117,7 +125,7 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
         terms = train_step(made, state, parts, torch.float16)
         health.note(terms, parts)
         state.add(terms)
-    kept = [*state.sums.values(), health.first_bad, *state.average.module.parameters()]
+    kept = [*state.sums.values(), health.first_bad, *state.scored_average.module.parameters()]
     assert {value.device.type for value in kept} == {"cuda"}
     assert state.step == 1
     assert state.sums.keys() >= {"loss", "seg_source"}
@@ -132,6 +140,9 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
         lambda x: x.__setitem__(0, 0.5),
         lambda x: torch.tensor(0.5),
         lambda x: torch.zeros(3, device="cpu").to(x.device),
+        lambda x: torch.zeros(3, device="cpu").to(x.device, non_blocking=True),
+        lambda x: torch.zeros(3, device="cpu").pin_memory().to(x.device),
+        lambda x: x.tolist(),
     ],
 )
 def test_what_waits_and_what_fetches_is_found(fault, gpu):

@@ -6,7 +6,7 @@ import torch
 import main
 from datasets.data_set import Role
 from tests.support.helpers import TINY, make_cityscapes, make_gta5
-from tests.support.methods import Drawing, Killed, Taught
+from tests.support.methods import Drawing, KillableDACS, Killed, Taught
 from tests.support.runs import assert_same, content
 from trainings.experiment import Experiment, unlabelled_target
 from utils.disk.run_folder import LATEST
@@ -44,6 +44,7 @@ def add(monkeypatch):
 
 def train(name):
     words = ("--action", "train_new", "--save_model_path", "runs", "--save_keyword", name, *TINY)
+    words = (*words, "--confidence", "0.1", "--mask_ratio", "0.7")
     often = ("--checkpoint_minutes", "0.0000001", "--accumulate_steps", str(PASSES))
     return main.main([*words, "--num_epochs", "2", *often])
 
@@ -76,3 +77,14 @@ def test_a_method_that_draws_goes_on_bit_for_bit(here, add, monkeypatch):
     assert train("whole") == 0
     killed_and_continued(Drawing, "killed", monkeypatch)
     assert_same(content(here / "killed"), content(here / "whole"))
+
+
+def test_dacs_with_masks_goes_on_bit_for_bit(here, add, monkeypatch):
+    """Its teacher, its draws and the share of confident pixels."""
+    add(KillableDACS)
+    assert train("whole") == 0
+    killed_and_continued(KillableDACS, "killed", monkeypatch)
+    assert_same(content(here / "killed"), content(here / "whole"))
+    latest = torch.load(here / "whole" / LATEST, weights_only=True)
+    assert latest["method"]["teacher.updates"] == 2 * STEPS
+    assert all(0 < row["q"] < 1 and row["seg_masked"] > 0 for row in latest["history"])

@@ -18,6 +18,7 @@ from tests.support import distributed_worker
 from trainings.engine.loop import compile_parts
 from trainings.experiment import Experiment, network_to_train
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -286,7 +287,7 @@ def test_ohem_reaches_every_segmentation_term(method):
     assert all(hard[name] > plain[name] for name in plain if name.startswith("seg"))
 
 
-@pytest.mark.parametrize("method", [ADA, FDA, SSLFDA])
+@pytest.mark.parametrize("method", [ADA, FDA, SSLFDA, DACS])
 def test_every_term_is_float32_and_alike_under_bf16_autocast(method):
     exact = tiny(method)(BATCH)
     with torch.autocast("cpu", torch.bfloat16):

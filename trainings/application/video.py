@@ -1,14 +1,13 @@
 """Writing videos, frame by frame, by PyAV."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from utils.disk.files import temporary_path
+from utils.disk.files import written_whole
 from utils.errors import UserError
 
 try:
@@ -32,12 +31,14 @@ def video_writer(
     A killed process leaves a hidden file that the next attempt removes. Raises UserError where
     nothing can be written.
     """
-    temporary = temporary_path(path)
     codec = next(name for name in CODECS if name in av.codecs_available)
     # 4:2:0, which every player takes, has one colour for two pixels a side.
     pixels = "yuv444p" if codec == "libx264" and any(side % 2 for side in size) else "yuv420p"
     try:
-        with av.open(str(temporary), "w", format="mp4") as container:
+        with (
+            written_whole(path) as temporary,
+            av.open(str(temporary), "w", format="mp4") as container,
+        ):
             tick = (1 / Fraction(rate)).limit_denominator(FINEST_TICK)
             stream = container.add_stream(codec, rate=1 / tick, options=OPTIONS[codec])
             (stream.height, stream.width), stream.pix_fmt = size, pixels
@@ -49,13 +50,8 @@ def video_writer(
 
             yield write
             container.mux(stream.encode())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except (av.FFmpegError, OSError) as error:
         raise UserError(
             f"{path} cannot be written ({error}): see to the folder and its free space, or name "
             "another --output"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from utils import processes
 from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
 from utils.signals import Stop, Stopped
+from utils.text import in_percent
 from utils.utils import (
     arithmetic,
     autocast,
@@ -87,9 +88,7 @@ def fit(
             training.save()
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
             raise
-    if validation.evaluate and evaluation is None:
-        evaluation = validation.evaluate(processes.with_first_buffers(method.network))
-    return state, evaluation
+    return state, evaluation or validation.scorer.score(method.network)
 
 
 def compile_parts(method: Method) -> None:
@@ -157,6 +156,7 @@ class Training:
         while not state.finished:
             self._train_round(batches)
             row, means = self._row()
+            self._tell_drawn_classes()
             if not warned and (problem := state.method.diagnose(means)):
                 print(f"warning: {problem}", flush=True)
                 warned = True
@@ -195,7 +195,7 @@ class Training:
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
                 if state.steps_left == 0:
-                    show_pictures(parts[0], state, self.folder, on=self.on)
+                    show_pictures(parts[-1], state, self.folder, on=self.on)
                 bar.update(self.data.batch_size)
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:
@@ -224,6 +224,14 @@ class Training:
         """Return the number of steps in the unfinished round."""
         state = self.state
         return state.length.end_of_round(state.rounds) - state.rounds * state.length.steps_per_round
+
+    def _tell_drawn_classes(self) -> None:
+        """Print and draw how often rare class sampling has drawn each class in this round."""
+        stop = self.state.step
+        if shares := self.data.drawn_classes(stop - self._steps_of_round(), stop):
+            listed = ", ".join(f"{name} {in_percent(share, 1)}" for name, share in shares.items())
+            print(f"classes drawn by rare class sampling, in %: {listed}", flush=True)
+            self.folder.scalars({f"drawn/{name}": share for name, share in shares.items()}, stop)
 
     def _row(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Return the round's row of scalars, and the means of those that the method gave."""

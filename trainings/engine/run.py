@@ -12,13 +12,12 @@ from datasets.data_set import Role
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import (
     keeps_proportions,
+    rare_classes,
     training_samples,
     unlabelled_samples,
-    validation_samples,
 )
-from datasets.samples import SampleDataset
-from model.network import Network
 from trainings.engine.loop import fit
+from trainings.engine.scorer import Scorer
 from trainings.engine.state import TrainState
 from trainings.engine.target import TargetWatch
 from trainings.engine.tensorboard import conclude, introduce
@@ -27,14 +26,15 @@ from trainings.experiment import Experiment, build_network
 from trainings.method import Method
 from trainings.options import RecipeOptions, Settings
 from trainings.recipes import RECIPES, in_words
-from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough, with_statistics_of
+from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
-from trainings.val import Evaluation, evaluate, print_scores, scored_on
+from trainings.val import Evaluation, print_scores, scored_on
 from utils import processes
 from utils.disk.run_folder import LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
 from utils.errors import UsageError, UserError
 from utils.shared_norm import synchronised
+from utils.text import dimensions, in_gigabytes, in_percent
 from utils.utils import (
     arithmetic,
     file_digest,
@@ -49,11 +49,19 @@ CHECKPOINT_COPIES = 14
 """Of the weights: the latest, the one before it and the one being written hold them with up to two
 moments and an average each, the best and the average lie alone, too."""
 
+FURTHER_SCORES = {
+    "last_average": "with averaged weights",
+    "last_target_statistics": f"with {STATISTICS[TARGET]}",
+    "last_average_target_statistics": f"with averaged weights and {STATISTICS[TARGET]}",
+}
+"""Scores of the last epoch that scores.json may hold beside the network's, with their titles."""
+
 BEST_EPOCH = "best: the epoch with the highest mIoU on this same validation split"
 
 UNSELECTED = {
-    True: "none: the target has no labels; the scores are those of the source's validation split",
-    False: "none: there is no validation split with labels, so nothing is scored",
+    True: "no best epoch is kept: the target has no labels; scores are of the source's validation "
+    "split",
+    False: "no best epoch is kept: no validation split has labels, so nothing is scored",
 }
 """What is said of a run whose best epoch is not known, by whether it is scored at all."""
 
@@ -173,13 +181,17 @@ def _train(
     method = synchronised(method)
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
-        validated = scored and validation_samples(scored.role, settings, often=True)
+        scorer = Scorer(scored and scored.role, experiment.source, settings, device)
+        source_samples = training_samples(source, settings, SOURCE_STREAM, settings.train_scales)
+        temperature = settings.rare_class_temperature
+        rare = rare_classes(source_samples, source.role, settings, temperature)
         data = TrainingData(
-            training_samples(source, settings, SOURCE_STREAM, settings.train_scales),
+            source_samples,
             target and training_samples(target, settings, TARGET_STREAM),
             batch_size=settings.batch_size * settings.accumulate_steps,
             seed=settings.seed,
             passes=settings.accumulate_steps,
+            rare=rare,
         )
     if run.writes:
         _check_room(run, method)
@@ -188,13 +200,14 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.method.Options.own_flags())
 
-    _announce(run, experiment, data, target, validated and len(validated), method, settings)
+    validated = scorer.samples and len(scorer.samples)
+    _announce(run, experiment, data, target, validated, method, settings)
     if "proportions" in inputs:
-        size = "x".join(map(str, settings.image_size))
+        size = dimensions(settings.image_size)
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
-    validation = _validation(experiment, settings, source, target, validated)
+    validation = _validation(experiment, settings, source, target, scorer)
     if not selects:
         print(UNSELECTED[validated is not None], flush=True)
     try:
@@ -203,8 +216,8 @@ def _train(
     finally:
         run.close()
     record = _record(experiment, settings, data, target, last)
-    if target and validated and selects:
-        record |= _adapted(network, target.role, validated, settings)
+    if target and selects:
+        record |= scorer.target_scores(target.role, network, state.scored_average)
     _finish(run, state, record, selects=selects)
     processes.wait_for_all()
 
@@ -214,29 +227,23 @@ def _validation(
     settings: Settings,
     source: TrainingFiles,
     target: TrainingFiles | None,
-    samples: SampleDataset | None,
+    scorer: Scorer,
 ) -> Validation:
     """How the run is measured: on a validation split, if there is one with labels, and by looking
     at a target that is not scored."""
-    device, role = resolve_device(settings.device), experiment.scored_role(settings)
-    watch = evaluating = None
-    on = ""
-    if role and samples:
-        counted = {"data_set": data_set(role, settings), "images": len(samples)}
+    role, watch, on = experiment.scored_role(settings), None, ""
+    if role and scorer.samples:
+        counted = {"data_set": data_set(role, settings), "images": len(scorer.samples)}
         on = scored_on({"domain": name_of(role, settings), **counted})
-
-        def evaluating(scored: Network) -> Evaluation:
-            return evaluate(scored, samples, settings, device)
-
     if target and (settings.watch_target or role is not target.role):
         watch = TargetWatch(
             unlabelled_samples(target.role, settings, whole=True),
             source.files,
             settings,
-            device,
+            scorer.device,
             on=data_set(target.role, settings),
         )
-    return Validation(evaluating, on, selects=role is experiment.validation, watch=watch)
+    return Validation(scorer, on, selects=role is experiment.validation, watch=watch)
 
 
 def _check_room(run: RunFolder, method: Method) -> None:
@@ -245,7 +252,7 @@ def _check_room(run: RunFolder, method: Method) -> None:
     free = shutil.disk_usage(run.path).free
     if free < needed:
         raise UserError(
-            f"{run.path}: checkpoints need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: "
+            f"{run.path}: checkpoints need {in_gigabytes(needed)}, {in_gigabytes(free)} are free: "
             "make room, or name another --save_model_path"
         )
 
@@ -258,25 +265,6 @@ def _weights_digest(settings: Settings) -> str | None:
                 return file_digest(find_input(path, name))
             return None
     return "random"
-
-
-def _adapted(
-    network: Network, target: Role, validation: SampleDataset, settings: Settings
-) -> dict[str, Any]:
-    """Scores of the last epoch's network with the target's batch-norm statistics; nothing, and a
-    sentence, where there are too few images for them."""
-    device = resolve_device(settings.device)
-    try:
-        images = unlabelled_samples(target, settings)
-        check_enough(images)
-    except UserError as error:  # alike in every process, unlike what may happen from here on
-        print(f"not scored with {STATISTICS[TARGET]}: {error}")
-        return {}
-    adapted = with_statistics_of(network, images, settings, device)
-    print(f"the last epoch with {STATISTICS[TARGET]}:")
-    scores = evaluate(adapted, validation, settings, device).scores()
-    print_scores(scores)
-    return {"last_target_statistics": scores}
 
 
 def _announce(
@@ -330,12 +318,10 @@ def _print_finished(run: RunFolder) -> None:
             print(scores["selection"])
         else:
             print_scores(scores["last"])
-        if average := scores.get("last_average"):
-            print("with averaged weights:")
-            print_scores(average)
-        if adapted := scores.get("last_target_statistics"):
-            print(f"with {STATISTICS[TARGET]}:")
-            print_scores(adapted)
+        for name, title in FURTHER_SCORES.items():
+            if further := scores.get(name):
+                print(f"{title}:")
+                print_scores(further)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         remedy = "bring it back, or train afresh with --overwrite"
         if run.has(LATEST) or run.has(PREVIOUS):
@@ -377,13 +363,9 @@ def _finish(run: RunFolder, state: TrainState, record: dict[str, Any], *, select
     run.write_json(SCORES, {**scores, **timing, **record})
     found = "no scores"
     if state.last:
-        found = f"mIoU last {_percent(state.last)}"
+        found = f"mIoU last {in_percent(state.last['mIoU'])} %"
         found += "" if selects else " on the source's validation split"
     if state.best:
-        found += f", best {_percent(state.best)} (epoch {state.best['epoch']}, selected on this "
-        found += "validation split)"
+        found += f", best {in_percent(state.best['mIoU'])} % (epoch {state.best['epoch']}, "
+        found += "selected on this validation split)"
     print(f"{found}; {timing['mean_epoch_seconds']:.1f} s an epoch; all in {run.path}")
-
-
-def _percent(scores: dict[str, Any]) -> str:
-    return f"{100 * scores['mIoU']:.2f} %"

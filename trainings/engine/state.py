@@ -41,6 +41,7 @@ class TrainState:
         self, method: Method, settings: Settings, *, steps_per_epoch: int, scale_loss: bool
     ):
         self.method = method
+        self.average: MovingAverage | None = None
         self.length = Length.of(settings, steps_per_epoch)
         self.total_steps = self.length.total_steps
         warmup = settings.warmup_steps
@@ -65,7 +66,13 @@ class TrainState:
         )
         self.clip_grad_norm = settings.clip_grad_norm
         decay = settings.ema_decay
-        self.average = MovingAverage(method.network, decay) if decay else None
+        if decay and self.scored_average is not None:
+            raise UsageError(
+                "argument --ema_decay: the teacher of this method is such an average, which is "
+                "scored and saved as ema.pth: leave the flag out"
+            )
+        if decay:
+            self.average = MovingAverage(method.network, decay)
         self.step = 0
         self._set_rates()
         self.sums: dict[str, torch.Tensor] = {}
@@ -81,6 +88,13 @@ class TrainState:
     def epoch(self) -> float:
         """Return the epochs trained, an int at the end of one."""
         return self.length.epoch_at(self.step)
+
+    @property
+    def scored_average(self) -> MovingAverage | None:
+        """Return the average that is scored and saved beside the network: that of `--ema_decay`,
+        or the method's `teacher`."""
+        own = dict(self.method.named_children()).get("teacher")
+        return own if self.average is None else self.average
 
     @property
     def rounds(self) -> int:

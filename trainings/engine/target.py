@@ -23,6 +23,7 @@ from model.deployment.folding import folded
 from model.network import Network
 from trainings.engine.state import TrainState
 from trainings.options import Settings
+from trainings.scoring.batch_norm import spread
 from utils import processes
 from utils.disk.run_folder import RunFolder
 from utils.pictures.panels import label_panel
@@ -119,12 +120,6 @@ class TargetWatch:
         sheet = label_panel(rows, title=title, heading="prediction")
         run.save_picture(PICTURE, sheet)
         run.show("target", sheet, state.step)
-
-
-def spread(count: int, at_most: int) -> list[int]:
-    """Up to so many of the numbers below the count, evenly spread, always the same."""
-    places = np.linspace(0, count - 1, min(count, at_most)).round().astype(int)
-    return list(dict.fromkeys(places.tolist()))
 
 
 def label_shares(files: Sequence[SampleFiles]) -> list[float]:

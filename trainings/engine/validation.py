@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from model.average import MovingAverage
 from model.network import Network
+from trainings.engine.scorer import Scorer
 from trainings.engine.state import TrainState
 from trainings.engine.tensorboard import class_curves
 from trainings.val import Evaluation, print_scores
-from utils import processes
 from utils.disk.run_folder import BEST, EMA, RunFolder
 from utils.pictures.panels import panel
 from utils.signals import Stop
@@ -23,14 +22,14 @@ class Validation(NamedTuple):
     """How a run is measured.
 
     Attributes:
-        evaluate: scores a network on a validation split; None where there is none with labels.
+        scorer: scores networks on a validation split, if there is one with labels.
         on: that split in words: the data set and the number of its images.
         selects: whether the round with the highest mIoU is kept. The split of the source selects
             nothing for a target.
         watch: what is done with a target whose labels are not scored.
     """
 
-    evaluate: Callable[[Network], Evaluation] | None
+    scorer: Scorer
     on: str = ""
     selects: bool = True
     watch: Watch | None = None
@@ -46,30 +45,22 @@ class Measured(NamedTuple):
 
 def measure(validation: Validation, state: TrainState, run: RunFolder, stop: Stop) -> Measured:
     """Measure the network as it is, print what is found, and save what it is found for."""
-    shared = processes.with_first_buffers
-    network = shared(state.method.network)
-    average = shared(state.average.module) if state.average else None
-    evaluation = of_average = None
+    network, averaged, of_average = state.method.network, None, None
     row: dict[str, float] = {}
-    if validation.evaluate:
-        with stop.immediately():
-            evaluation = validation.evaluate(network)
-            of_average = average and validation.evaluate(average)
+    with stop.immediately():
+        evaluation = validation.scorer.score(network)
+        if state.scored_average is not None:
+            averaged = validation.scorer.with_training_statistics(state.scored_average)
+            of_average = validation.scorer.score(averaged)
+    if evaluation is not None:
         row |= record_validation(evaluation, state, run, validation)
-    if average:
-        row |= _record_average(of_average, state, run)
+    if averaged is not None:
+        row |= _record_average(of_average, averaged, state, run)
     if validation.watch:
-        beside = average or _teacher(state)
         with stop.immediately():
-            row |= validation.watch(network, beside, state, run)
+            row |= validation.watch(network, averaged, state, run)
     improved = evaluation is not None and validation.selects and state.best is state.last
     return Measured(row, evaluation, improved)
-
-
-def _teacher(state: TrainState) -> Network | None:
-    """The moving average that the method itself keeps, if it does."""
-    children = state.method.children()
-    return next((one.module for one in children if isinstance(one, MovingAverage)), None)
 
 
 def record_validation(
@@ -95,9 +86,9 @@ def record_validation(
 
 
 def _record_average(
-    evaluation: Evaluation | None, state: TrainState, run: RunFolder
+    evaluation: Evaluation | None, averaged: Network, state: TrainState, run: RunFolder
 ) -> dict[str, float]:
-    """Save the averaged weights; print and save their scores, where there are any, and return the
+    """Save the averaged network; print and save its scores, where there are any, and return the
     scalars of the row."""
     scores: dict[str, Any] | None = None
     if evaluation:
@@ -105,8 +96,7 @@ def _record_average(
         print("with averaged weights:")
         print_scores(scores)
     state.last_average = scores
-    weights = state.average.module.state_dict()
-    run.save_checkpoint(EMA, {"network": weights, "scores": scores})
+    run.save_checkpoint(EMA, {"network": averaged.state_dict(), "scores": scores})
     if scores is None:
         return {}
     summary = {f"val/ema_{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}

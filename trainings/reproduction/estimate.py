@@ -20,6 +20,7 @@ from model.deployment.folding import folded
 from model.network import WHITE
 from model.weights.loading import load_network
 from trainings.engine.length import Length
+from trainings.engine.scorer import STATISTICS_IMAGES
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
@@ -121,8 +122,11 @@ class Estimator:
         done = 0 if settings.overwrite else min(own.epochs, length.epochs)
         left = length.epochs - done
         validations = length.validations_from(round(done * length.steps_per_epoch))
-        if settings.ema_decay:
-            validations *= 2  # of the averaged weights, too
+        if settings.ema_decay:  # the average is scored, too, after its statistics are measured
+            statistics_images = min(STATISTICS_IMAGES, sizes.trained(command.trains))
+            images += images + validations * statistics_images
+            validations *= 2
+            scorings *= 2
         images += validations * sizes.validated(command.trains)
         scorings += validations + 1  # the network that training starts from is loaded as well
         return left * epoch + images * self._image(settings) + scorings * self._scoring(settings)
@@ -214,10 +218,16 @@ def _measured(call: Callable[[], Any], device: torch.device) -> float:
     return statistics.median(seconds[1:] or seconds)
 
 
-def plan_table(
-    plan: Sequence[PlannedStep], done: Sequence[bool], sizes: DataSizes, folder: Path
+def plan_in_words(
+    plan: Sequence[PlannedStep],
+    done: Sequence[bool],
+    sizes: DataSizes,
+    folder: Path,
+    *,
+    as_table: bool,
 ) -> str:
-    """Return a table of the plan with the time of each step, and the time of all that is left."""
+    """Return the number of steps and the time of all that is left; with `as_table` below a table of
+    the steps and their times."""
     estimator = Estimator(plan, sizes)
     rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]
     total = 0.0
@@ -227,10 +237,11 @@ def plan_table(
         place = step.folder.relative_to(folder).as_posix()
         time_left = "finished" if is_done else f"about {duration(seconds)}"
         rows.append((step.number, step.title, step.config, str(step.seed), place, time_left))
-    steps = f"{markdown(rows)}\n{len(plan)} steps in {folder}"
+    table, note = (f"{markdown(rows)}\n", f" {NOTE}\n") if as_table else ("", "")
+    steps = f"{table}{len(plan)} steps in {folder}"
     if all(done):
-        return f"{steps}, all finished.\n"
-    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest. {NOTE}\n"
+        return f"{steps}, all finished.{note and chr(10)}"
+    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest.{note}"
 
 
 def duration(seconds: float) -> str:

@@ -36,7 +36,7 @@ PLANS_OWN = (
 """Flags that the plan sets for each step; a user cannot give them."""
 
 NOT_PASSED_ON = {
-    *("action", "config", "configs", "seed", "seeds", "dry_run", "save_model_path"),
+    *("action", "config", "configs", "seed", "seeds", "dry_run", "verbose", "save_model_path"),
     *("save_keyword", "aug_method"),
     *(field.name for field in flags_of(ToyOptions)),
 }
@@ -226,12 +226,29 @@ class _Planner:
                     yield from self._planned(step, value)
 
     def _planned(self, step: Step, value: Any) -> Iterator[PlannedStep]:
-        changes = {step.flag: value} if step.flag else {}
+        changes = self._defaults(step.experiment) | ({step.flag: value} if step.flag else {})
+        if step.teacher:
+            changes["pseudo_label_path"] = self._labels_of(step.teacher)
         commands = tuple(c for work in step.work for c in self._commands(step, work, changes))
         if commands:
             title = step.title_with(value) if step.flag else step.plan_title or step.title
-            folder = commands[0].folder
+            folder = next((c.folder for c in commands if c.trains), commands[0].folder)
             yield PlannedStep(step.number, title, self.config, self.seed, folder, commands)
+
+    def _defaults(self, experiment: Experiment) -> dict[str, Any]:
+        """Return the defaults of an experiment that no flag of the command replaces; a method with
+        a teacher, whose average is scored anyway, trains without `--ema_decay`."""
+        own = {n: value for n, value in experiment.defaults if n not in self.flags}
+        averaged = experiment.method.has_teacher and "ema_decay" in self.flags
+        return own | ({"ema_decay": 0.0} if averaged else {})
+
+    def _labels_of(self, teacher: Experiment) -> Path:
+        """Return the folder of the soft labels that the network of a training makes."""
+        return self._folder(teacher).with_name(f"labels_{self._folder(teacher).name}")
+
+    def _folder(self, experiment: Experiment) -> Path:
+        """Return the folder of the run that an experiment's defaults mean."""
+        return own_folder(experiment, self.settings(**self._defaults(experiment))).path
 
     def _commands(self, step: Step, work: Work, changes: Mapping[str, Any]) -> Iterator[Command]:
         experiment = step.experiment
@@ -257,8 +274,17 @@ class _Planner:
                     made_from=(folder / CHECKPOINTS[select],),
                     scores=((select, TRAINING), (select, TARGET)),
                 )
+        elif step.teacher:
+            yield self._soft_labels(step.teacher)
         else:
             yield from self._of_members(step, work)
+
+    def _soft_labels(self, teacher: Experiment) -> Command:
+        """Return the command by which the last network of a training labels the target."""
+        select, folder = self.flags.get("select", "last"), self._labels_of(teacher)
+        checkpoint = self._folder(teacher) / CHECKPOINTS[select]
+        chosen = {"load_model_path": checkpoint, "soft": True, "pseudo_label_path": folder}
+        return self._command("generate_pseudo_labels", chosen, folder, made_from=(checkpoint,))
 
     def _of_members(self, step: Step, work: Work) -> Iterator[Command]:
         """Yield the commands that use the networks of all betas together."""

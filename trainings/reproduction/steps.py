@@ -43,6 +43,7 @@ class Step:
         statistics: TARGET for a line that has only scores with the target's statistics.
         baseline: the results compare all other lines with this one.
         plan_title: its name in the plan, where that is another one.
+        teacher: whose networks' soft labels it makes and learns from.
     """
 
     number: str
@@ -56,6 +57,7 @@ class Step:
     statistics: str = TRAINING
     baseline: bool = False
     plan_title: str = ""
+    teacher: Experiment | None = None
 
     @property
     def ensemble_round(self) -> int | None:

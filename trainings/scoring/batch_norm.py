@@ -45,7 +45,7 @@ def reestimate_statistics(
     )
     with (
         _averaging(networks),
-        progress(None, "target statistics", total=len(samples), unit="image") as bar,
+        progress(None, "batch-norm statistics", total=len(samples), unit="image") as bar,
     ):
         for batch in batches:
             with autocast(device, precision):
@@ -66,6 +66,11 @@ def mixed_batches(count: int) -> list[list[int]]:
     differ by one at most: none is of a single number, unless there is but one."""
     batches = np.array_split(shuffled(count), math.ceil(count / BATCH_SIZE))
     return [batch.tolist() for batch in batches]
+
+
+def spread(count: int, at_most: int) -> list[int]:
+    """Return the numbers below the count, or so many of them at equal distances."""
+    return sorted(set(np.linspace(0, count - 1, min(count, at_most)).round().astype(int).tolist()))
 
 
 def check_enough(samples: SampleDataset) -> None:

@@ -5,29 +5,32 @@ thr_c = min(0.9, value at rank 0.66 n of the ascending probabilities of the n pi
 label = c where the probability reaches thr_c, else IGNORE
 
 A first pass over the split counts probabilities in histograms, so that memory does not grow with
-it; a second pass writes the labels. Each image is predicted alone: batches change nothing, nor does
-the number of processes that share them.
+it; a second pass writes the labels. Soft labels, the probabilities of each pixel's best classes,
+need no thresholds and a single pass. Each image is predicted alone: batches change nothing, nor
+does the number of processes that share them.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.catalog import TrainingFiles, data_set, fingerprint, unlabelled
 from datasets.data_set import Role
-from datasets.labels import CLASS_NAMES, IGNORE, PSEUDO_LABELS
+from datasets.labels import CLASS_NAMES, IGNORE, PSEUDO_LABELS, SOFT_LABELS
 from datasets.loading.batches import batches_of
 from datasets.loading.sets import unlabelled_samples
 from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
-from datasets.reading import SampleFiles, read_label
+from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
-from trainings.options import Settings
+from trainings.options import EnsembleOptions, Settings, SoftOptions
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.mbt import find_members
 from trainings.scoring.provenance import comparable, differences, made_with
@@ -41,10 +44,12 @@ from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import label_panel
-from utils.upsampling import upsampled_max
+from utils.text import in_percent
+from utils.upsampling import upsample, upsampled_max
 from utils.utils import (
     autocast,
     file_digest,
+    find_input,
     progress,
     resolve_device,
     resolve_precision,
@@ -55,6 +60,9 @@ SPLIT = "train"
 PROGRESS, SUMMARY, PICTURE = "progress.pth", "summary.json", "pseudo_labels.png"
 SAVE_EVERY = 100
 PICTURED = 4
+SOFT_CLASSES = 3
+"""Classes of a pixel whose probabilities soft labels keep: the channels of an RGB picture."""
+
 WRITERS = 2
 """Threads that encode labels while the next images are predicted."""
 
@@ -69,13 +77,12 @@ def label_folder(settings: Settings) -> Path:
 
 
 def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
-    """Labels the target's training images with the ensemble of the round before; continues what an
-    earlier attempt has left."""
-    ssl_round = SSLFDAOptions.of(settings).ssl_round
-    if ssl_round < 1:
+    """Label the target's training images with `--load_model_path`, or with the ensemble of the
+    round before; continue what an earlier attempt has left."""
+    if SSLFDAOptions.of(settings).ssl_round < 1:
         raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
     refuse_views(settings)
-    members = find_members(fda, ssl_fda, ssl_round - 1, settings)
+    members = _teachers(fda, ssl_fda, settings)
     settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     folder = RunFolder(label_folder(settings))
@@ -94,6 +101,18 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     _print_summary(folder)
 
 
+def _teachers(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Path]:
+    """Return the checkpoints of the networks that label."""
+    if not settings.load_model_path:
+        return find_members(fda, ssl_fda, SSLFDAOptions.of(settings).ssl_round - 1, settings)
+    if EnsembleOptions.of(settings).mbt_checkpoints:
+        raise UsageError(
+            "argument --load_model_path: it names one teacher, --mbt_checkpoints the members of an "
+            "ensemble; give one of the two"
+        )
+    return [find_input(settings.load_model_path, "load_model_path")]
+
+
 def _identity(
     members: Sequence[Path], files: Sequence[SampleFiles], settings: Settings
 ) -> dict[str, Any]:
@@ -102,6 +121,7 @@ def _identity(
         **made_with(members, settings),
         "images": len(files),
         "data": fingerprint(files),
+        **({"soft": SOFT_CLASSES} if SoftOptions.of(settings).soft else {}),
     }
 
 
@@ -110,6 +130,7 @@ class _Making:
 
     def __init__(self, folder: RunFolder, samples: SampleDataset, identity: dict[str, Any]):
         self.folder, self.samples, self.identity = folder, samples, identity
+        self.soft = "soft" in identity
         self.histogram = ConfidenceHistogram()
         self.counted = 0
 
@@ -127,7 +148,8 @@ class _Making:
         state = self.folder.load_checkpoint(PROGRESS)
         self._refuse_other(state["identity"])
         self.histogram.counts, self.counted = state["counts"], state["counted"]
-        print(f"continuing {self.folder.path}: {self.counted} of {len(self.samples)} are counted")
+        counted = "" if self.soft else f": {self.counted} of {len(self.samples)} are counted"
+        print(f"continuing {self.folder.path}{counted}")
         return False
 
     def _clear(self) -> None:
@@ -136,10 +158,14 @@ class _Making:
         for name in (SUMMARY, PROGRESS):
             (self.folder.path / name).unlink(missing_ok=True)
         for path in self.folder.path.glob(f"{SPLIT}/**/*{ENDING}"):
+            probabilities_path(path).unlink(missing_ok=True)
             path.unlink()
 
     def _refuse_other(self, before: dict[str, Any]) -> None:
-        differing = differences(_comparable(before), _comparable(self.identity))
+        if (before.get("soft") is not None) != self.soft:
+            differing = "hard and soft labels differ"
+        else:
+            differing = differences(_comparable(before), _comparable(self.identity))
         if differing:
             raise UsageError(
                 f"{self.folder.path} holds pseudo-labels of another making "
@@ -148,7 +174,10 @@ class _Making:
 
     def run(self, ensemble: Ensemble, settings: Settings) -> None:
         device = resolve_device(settings.device)
-        self._count(ensemble, settings, device)
+        if self.soft:
+            self._save(ConfidenceHistogram(), 0)  # what is made here, for a later attempt
+        else:
+            self._count(ensemble, settings, device)
         self._write(ensemble, settings, device)
         processes.wait_for_all()
         if not self.folder.writes:
@@ -164,7 +193,7 @@ class _Making:
         places = processes.share(range(start, len(self.samples)))
         new = ConfidenceHistogram()
         for number, (_, classes, confidence) in enumerate(
-            self._predict("thresholds", places, ensemble, settings, device), start=1
+            self._predict("thresholds", predict, places, ensemble, settings, device), start=1
         ):
             new.update(classes, confidence)
             if number % every == 0 and number <= rounds:
@@ -189,13 +218,18 @@ class _Making:
             for place in processes.share(range(len(self.samples)))
             if not self._path(self.samples.files[place]).exists()
         ]
-        predictions = self._predict("pseudo-labels", places, ensemble, settings, device)
+        form = predict_soft if self.soft else predict
+        predictions = self._predict("pseudo-labels", form, places, ensemble, settings, device)
         with Background(WRITERS) as writers:
-            for place, classes, confidence in predictions:
-                label = torch.where(confidence >= thresholds[classes.long()], classes, IGNORE)
+            for place, ids, confidence in predictions:
                 path = self._path(self.samples.files[place])
-                folder = RunFolder(path.parent, shared=True)
-                writers.submit(folder.save_picture, path.name, label.cpu().numpy())
+                pictures = {path: ids}
+                if self.soft:  # the label last: where it is, the probabilities are, too
+                    pictures = {probabilities_path(path): confidence, path: ids}
+                else:
+                    pictures[path] = torch.where(confidence >= thresholds[ids.long()], ids, IGNORE)
+                arrays = {path: picture.cpu().numpy() for path, picture in pictures.items()}
+                writers.submit(_save_pictures, arrays)
 
     def _draw(self, data: str) -> None:
         last = len(self.samples) - 1
@@ -204,7 +238,7 @@ class _Making:
             (
                 self.samples.files[place].name,
                 self.samples[0, place].image.permute(1, 2, 0).numpy(),
-                read_label(self._path(self.samples.files[place]), PSEUDO_LABELS),
+                self._best_classes(self.samples.files[place]),
             )
             for place in places
         ]
@@ -212,18 +246,24 @@ class _Making:
         sheet = label_panel(rows, title=title, heading="pseudo-label")
         print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
 
+    def _best_classes(self, files: SampleFiles) -> np.ndarray:
+        """Return the train ids of a label, uint8 [H, W], of a soft one the most probable ones."""
+        path = self._path(files)
+        return read_label(path, SOFT_LABELS)[0] if self.soft else read_label(path, PSEUDO_LABELS)
+
     def _path(self, files: SampleFiles) -> Path:
         return pseudo_label_path(self.folder.path, SPLIT, files)
 
     def _predict(
         self,
         title: str,
+        form: Callable[[Ensemble, Sample, torch.dtype], tuple[Tensor, Tensor]],
         places: Sequence[int],
         ensemble: Ensemble,
         settings: Settings,
         device: torch.device,
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Place, classes and confidence bins [H, W] of each sample, at the network's input size."""
+        """Yield the place of each sample, and the two results of `predict` or `predict_soft`."""
         if not places:
             return
         batches = batches_of(
@@ -237,27 +277,32 @@ class _Making:
             progress(batches, title, total=len(places), unit="image"),
             strict=True,
         ):
-            yield place, *predict(ensemble, batch, resolve_precision(settings.precision, device))
+            yield place, *form(ensemble, batch, resolve_precision(settings.precision, device))
 
     def _summary(self, settings: Settings) -> dict[str, Any]:
+        return {
+            **self.identity,
+            "data_set": data_set(Role.TARGET, settings),
+            **({} if self.soft else {"classes": self._classes()}),
+            "settings": settings.to_json(),
+            "versions": versions(),
+        }
+
+    def _classes(self) -> dict[str, dict[str, Any]]:
+        """Return threshold, share of kept pixels and number of pixels of each class by its name."""
         thresholds = [t if t is None else t / BINS for t in self.histogram.thresholds()]
         by_class = zip(CLASS_NAMES, thresholds, self.histogram.kept_share(), strict=True)
         pixels = self.histogram.counts.sum(1).tolist()
         return {
-            **self.identity,
-            "data_set": data_set(Role.TARGET, settings),
-            "classes": {
-                name: {"threshold": threshold, "kept_share": kept, "predicted_pixels": count}
-                for (name, threshold, kept), count in zip(by_class, pixels, strict=True)
-            },
-            "settings": settings.to_json(),
-            "versions": versions(),
+            name: {"threshold": threshold, "kept_share": kept, "predicted_pixels": count}
+            for (name, threshold, kept), count in zip(by_class, pixels, strict=True)
         }
 
 
 def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
     """What must be equal."""
     names = ("image_size", "bn_statistics", "precision", "images", "data")
+    names += ("soft",) * ("soft" in identity)  # hard labels are compared as before there were soft
     return comparable(identity, names)
 
 
@@ -270,50 +315,86 @@ def predict(ensemble: Ensemble, batch: Sample, precision: torch.dtype) -> tuple[
     return classes, confidence_bins(confidence)
 
 
+@torch.inference_mode()
+def predict_soft(
+    ensemble: Ensemble, batch: Sample, precision: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The best classes of a batch of one image and their probabilities times 255, most probable
+    first, uint8 [H, W, SOFT_CLASSES]."""
+    with autocast(batch.image.device, precision):
+        probabilities = ensemble.probabilities(batch.image)
+    enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
+    largest, classes = enlarged.topk(SOFT_CLASSES, dim=0)
+    return tuple(part.byte().permute(1, 2, 0) for part in (classes, (255 * largest).round()))
+
+
+def _save_pictures(pictures: Mapping[Path, np.ndarray]) -> None:
+    """Write pictures one after another."""
+    for path, picture in pictures.items():
+        RunFolder(path.parent, shared=True).save_picture(path.name, picture)
+
+
 def _print_summary(folder: RunFolder) -> None:
     summary = folder.read_json(SUMMARY)
-    print(f"{'class':>14}  threshold   kept")
-    for name, row in summary["classes"].items():
+    if "classes" in summary:
+        print(f"{'class':>14}  threshold   kept")
+    for name, row in summary.get("classes", {}).items():
         if row["threshold"] is None:
             print(f"{name:>14}  never predicted")
         else:
-            print(f"{name:>14}  {row['threshold']:9.4f} {100 * row['kept_share']:5.1f} %")
+            print(f"{name:>14}  {row['threshold']:9.4f} {in_percent(row['kept_share'], 1):>5} %")
     of = f" of {summary['data_set']}" if "data_set" in summary else ""
-    print(f"{summary['images']} pseudo-labels{of} in {folder.path / SPLIT}", flush=True)
+    kind = "soft pseudo-labels" if "soft" in summary else "pseudo-labels"
+    print(f"{summary['images']} {kind}{of} in {folder.path / SPLIT}", flush=True)
 
 
 def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
-    """The target of self-training: the training images with the labels of this round.
+    """The target of self-training and distillation: the training images with their pseudo-labels.
 
-    Raises UserError where they are missing or unfinished. Unless they are accepted all the same, it
-    is a problem where they were made at another size or their checkpoints have changed since.
+    `--pseudo_label_path` may hold labels of any origin. Raises UserError where labels are missing
+    or unfinished. It is a problem, unless they are accepted all the same, where ours were made at
+    another size or their checkpoints have changed since.
     """
     options = SSLFDAOptions.of(settings)
     if options.ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
     folder = RunFolder(label_folder(settings))
-    if not folder.has(SUMMARY):
+    foreign = options.pseudo_label_path and (folder.path / SPLIT).is_dir()
+    if not folder.has(SUMMARY) and (folder.has(PROGRESS) or not foreign):
         raise UserError(
             f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): make them with "
             f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
             f"--ssl_round {options.ssl_round}"
         )
-    summary = folder.read_json(SUMMARY)
-    problem = _staleness(summary, settings)
+    files = with_pseudo_labels(unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT)
+    problem = None
+    if folder.has(SUMMARY):
+        summary = folder.read_json(SUMMARY)
+        origin, problem = json.dumps(_comparable(summary)), _staleness(summary, settings)
+    else:
+        origin = _contents(files)
     if problem:
         problem = (
             f"{folder.path}: {problem}; make them again with --action generate_pseudo_labels "
             "--overwrite, or train on them all the same with --accept_pseudo_labels True"
         )
-    images = unlabelled(Role.TARGET, SPLIT, settings)
-    files = with_pseudo_labels(images, folder.path, SPLIT)
     return TrainingFiles(
         Role.TARGET,
         files,
-        origin=json.dumps(_comparable(summary)),
+        origin=origin,
         problem=None if options.accept_pseudo_labels else problem,
-        note=f"pseudo-labels: {len(files)} in {folder.path / SPLIT}",
+        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}",
     )
+
+
+def _contents(files: Iterable[SampleFiles]) -> str:
+    """Return a digest of what the labels hold."""
+    digest = hashlib.sha256()
+    for one in files:
+        soft = [probabilities_path(one.label)] if one.kind.soft else []
+        for path in (one.label, *soft):
+            digest.update(file_digest(path).encode())
+    return digest.hexdigest()
 
 
 def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:

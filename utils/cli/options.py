@@ -168,10 +168,24 @@ def joined(kinds: tuple[type[Options], ...]) -> Any:
     for field in (field for kind in kinds for field in dataclasses.fields(kind)):
         assert known.setdefault(field.name, field) is field, f"two flags are called {field.name}"
     bases = [kind for kind in kinds if not any(_is_below(other, kind) for other in kinds)]
+
+    def reduce(settings: Options) -> tuple[Any, ...]:  # pickle finds no class made here by its name
+        values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+        return _made, (kinds, values)
+
     # A dataclass lists the fields of its last base first.
     return dataclasses.make_dataclass(
-        "Settings", [], bases=tuple(reversed(bases)), frozen=True, kw_only=True
+        "Settings",
+        [],
+        bases=tuple(reversed(bases)),
+        namespace={"__reduce__": reduce},
+        frozen=True,
+        kw_only=True,
     )
+
+
+def _made(kinds: tuple[type[Options], ...], values: Mapping[str, Any]) -> Options:
+    return joined(kinds)(**values)
 
 
 def _is_below(one: type[Options], other: type[Options]) -> bool:

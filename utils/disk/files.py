@@ -1,15 +1,36 @@
-"""Files that are written whole or not at all, and their digests."""
+"""Files that are written whole or not at all."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
-"""Names of `temporary_path`."""
+"""Names of files that are not whole yet."""
 
 
-def temporary_path(path: Path) -> Path:
-    """Where this process writes that file until it is whole."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield the path to write to; afterwards the file lies at `path`, safe on the disk.
+
+    Where the block raises, what lay at `path` is untouched and nothing is left beside it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(candidates: Iterable[Path]) -> None:
+    """Remove those of the files that a killed process was writing with `written_whole`."""
+    for path in candidates:
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink()

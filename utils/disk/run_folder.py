@@ -25,10 +25,10 @@ from utils import processes
 from utils.cli.common import CommandOptions
 from utils.cli.options import flags_of, takes
 from utils.disk.checkpoint import NewerFormatError, check_version, read_checkpoint, versioned
-from utils.disk.files import TEMPORARY, temporary_path
+from utils.disk.files import remove_unfinished, written_whole
 from utils.disk.lock import locked, owner
 from utils.errors import UsageError, UserError, check_is_file
-from utils.event_files import Summary, SummaryWriter
+from utils.event_files import Summary, SummaryWriter, event_writer
 
 LATEST, PREVIOUS, BEST, EMA, SCORES, SETTINGS, HISTORY = (
     "latest.pth",
@@ -80,6 +80,7 @@ class RunFolder:
         self.path, self.flag = path, flag
         self.writes = shared or processes.is_first()
         self._writer: SummaryWriter | None = None
+        self._board = contextlib.ExitStack()
         self._board_lost = False
         self._begun = False
 
@@ -151,9 +152,7 @@ class RunFolder:
     def _remove_unfinished(self, below: Iterable[str]) -> None:
         """Removes what a process that was killed was writing; the folder may hold others' files."""
         found = [self.path.glob(".*.tmp"), *((self.path / name).rglob(".*.tmp") for name in below)]
-        for path in itertools.chain.from_iterable(found):
-            if TEMPORARY.fullmatch(path.name):
-                path.unlink()
+        remove_unfinished(itertools.chain.from_iterable(found))
 
     def begin(self, settings: CommandOptions, inputs: Mapping[str, str | None]) -> None:
         """Takes the folder for a run: a new one, or the same one continued."""
@@ -384,7 +383,9 @@ class RunFolder:
             return
         with self._without_board_if_lost():
             if self._writer is None:
-                self._writer = SummaryWriter(str(self.path / TENSORBOARD), purge_step=step)
+                self._writer = self._board.enter_context(
+                    event_writer(self.path / TENSORBOARD, purge_step=step)
+                )
             add(self._writer)
 
     @contextlib.contextmanager
@@ -401,9 +402,10 @@ class RunFolder:
                 )
 
     def close(self) -> None:
-        if self._writer is not None:
-            with self._without_board_if_lost():
-                self._writer.close()
+        """Close what has been opened in TensorBoard's folder."""
+        with self._without_board_if_lost():
+            self._board.close()
+        self._writer = None
 
     def _make(self) -> None:
         try:
@@ -422,22 +424,15 @@ class RunFolder:
                 f"{self.path} has gone, or lost its {SETTINGS}: bring it back, a drive may have to "
                 "be mounted again, and give the same command"
             )
-        temporary = temporary_path(path)
         try:
             self._make()
-            with temporary.open("wb") as file:
+            with written_whole(path) as temporary, temporary.open("wb") as file:
                 write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
             raise UserError(
                 f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): see to "
                 f"the folder and its free space, or name another --{self.flag}"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def _other_inputs(before: Mapping[str, Any], inputs: Mapping[str, str | None]) -> list[str]:

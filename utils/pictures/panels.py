@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from datasets.labels import CLASSES, IGNORE, PALETTE, colorize
+from utils.metrics import picture_iou
 from utils.pictures.sheet import Color, Sheet, even_columns
 
 LABEL_WIDTH = 480
@@ -39,6 +42,12 @@ class ComparisonRow(NamedTuple):
     truth: np.ndarray
     predictions: Sequence[np.ndarray]
     note: str = ""
+
+    @property
+    def ious(self) -> list[float]:
+        """Return the mean IoU of each prediction on this image, 0 to 1."""
+        shape = self.truth.shape
+        return [picture_iou(_resized_ids(one, shape), self.truth) for one in self.predictions]
 
 
 def panel(rows: Sequence[PanelRow], *, title: str, width: int = 384) -> np.ndarray:
@@ -94,7 +103,8 @@ def comparison(
     width: int = 256,
     columns_per_line: int = 5,
 ) -> np.ndarray:
-    """Return image, truth and every method's prediction under the method's title, for each row.
+    """Return image, truth and every method's prediction under the method's title and the mIoU of
+    this image, for each row.
 
     A row of more than `columns_per_line` pictures takes several lines, filled evenly.
     """
@@ -105,11 +115,17 @@ def comparison(
         assert len(row.predictions) == len(titles), (row.name, len(row.predictions), titles)
         sheet.caption(row.name, row.note)
         pictures = _colored(*_scaled(width, row.image, row.truth, *row.predictions))
+        notes = ("", "", *(_mean_iou(iou) for iou in row.ious))
         for start in range(0, len(pictures), columns):
-            sheet.headings(headings[start : start + columns])
-            sheet.pictures(pictures[start : start + columns])
+            part = slice(start, start + columns)
+            sheet.headings(headings[part], notes[part])
+            sheet.pictures(pictures[part])
     sheet.legend(_class_colors())
     return sheet.array()
+
+
+def _mean_iou(iou: float) -> str:
+    return "" if np.isnan(iou) else f"mIoU {100 * iou:.1f}"
 
 
 def overlay(image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
@@ -126,6 +142,11 @@ def side_by_side(pictures: Mapping[str, np.ndarray], *, title: str, width: int =
     shape = (max(1, round(height * width / full_width)), width)
     sheet.pictures([_resized_image(picture, shape) for picture in pictures.values()])
     return sheet.array()
+
+
+def class_colors(train_ids: Tensor) -> Tensor:
+    """Return the colours of a map of train ids, uint8 [H, W], as an image, uint8 [3, H, W]."""
+    return torch.from_numpy(colorize(train_ids.cpu().numpy())).permute(2, 0, 1)
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

@@ -216,6 +216,7 @@ def test_an_interrupted_run_is_completed(made, tmp_path, monkeypatch):
         make(tmp_path)
     assert not json.loads((tmp_path / MARKER).read_text())["complete"]
     monkeypatch.setattr(files, "save_picture", original)
+    (tmp_path / "GTA5" / "images" / ".00001.png.7.tmp").write_bytes(b"of a killed process")
     make(tmp_path)
     assert contents(tmp_path) == contents(made)
 

@@ -21,7 +21,7 @@ from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5
 from tests.support.runs import TIMES, assert_same, content
-from trainings.engine import loop, validation
+from trainings.engine import loop, scorer, validation
 from trainings.engine import run as training
 from trainings.engine.health import Health, Waits
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
@@ -143,7 +143,7 @@ def test_a_validation_is_not_waited_for(here, monkeypatch, where):
 
     name = f"validating_{where}"
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", validate)
+        patch.setattr(scorer, "evaluate", validate)
         if where == "row":
             patch.setattr(loop.Training, "_row", row)
         assert run(name) == 128 + signal.SIGTERM
@@ -156,7 +156,7 @@ class Killed(Exception):
     pass
 
 
-def kill(*_):
+def kill(*_, **__):
     raise Killed
 
 
@@ -203,6 +203,20 @@ def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys
     assert train_for("killed_round", *length) == 0
     assert "after round 1 of 3 and 4 of 7 steps" in capsys.readouterr().out
     assert_same(content(here / "killed_round"), content(here / "rounds"))
+
+
+def test_rare_class_sampling_goes_on_alike(here, monkeypatch, capsys):
+    rare = ("--rare_class_temperature", "0.1")
+    assert run("rare_classes", *rare) == 0
+    out = capsys.readouterr().out
+    assert out.count("classes drawn by rare class sampling, in %: road ") == 2
+    assert (
+        saved(here, "rare_classes")["history"][0]["loss"]
+        != saved(here, "whole")["history"][0]["loss"]
+    )
+    assert disturbed(monkeypatch, "rare_stopped", sends(signal.SIGINT, STEPS + 1), *rare) == 130
+    assert run("rare_stopped", *rare) == 0
+    assert_same(content(here / "rare_stopped"), content(here / "rare_classes"))
 
 
 def test_what_is_best_can_be_gone_on_from(here, monkeypatch):

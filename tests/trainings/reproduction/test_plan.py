@@ -34,12 +34,12 @@ def demo_plan(*words):
 
 def test_the_steps_are_the_users_in_their_order_for_each_config_and_seed():
     steps = plan("--seeds", "0", "1", "2")
-    numbers = ["1.A", "1.B", "1.C", "1.D", "2", *["3.A"] * 3, "3.B", *["3.C"] * 5]
+    numbers = ["1.A", "1.B", "1.C", "1.D", "2", *["3.A"] * 3, "3.B", *["3.C"] * 5, "4", "5", "6"]
     assert [step.number for step in steps] == numbers * 6
     trials = list(dict.fromkeys((step.seed, step.config) for step in steps))
     assert trials == [(seed, config) for seed in (0, 1, 2) for config in ("config1", "config2")]
     trained = [command for step in steps for command in step.commands if command.trains]
-    assert len(trained) == 6 * (1 + 2 + 1 + 3 + 3)
+    assert len(trained) == 6 * (1 + 2 + 1 + 3 + 3 + 3)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_a_step_is_what_its_command_means(steps):
 def test_every_training_has_a_folder_of_its_own_whatever_is_asked():
     for words in ((), ("--aug_method", "HF"), ("--aug_method", "C-S-HF"), ("--optimizer", "sgd")):
         steps = plan("--seeds", "0", "1", *words)
-        folders = [s.folder for s in steps if s.commands[0].trains]
-        assert len(set(folders)) == len(folders) == 10 * len({(s.config, s.seed) for s in steps})
+        folders = [s.folder for s in steps if any(c.trains for c in s.commands)]
+        assert len(set(folders)) == len(folders) == 13 * len({(s.config, s.seed) for s in steps})
 
 
 def test_explicit_flags_go_on_to_all_steps_and_beat_the_preset():
@@ -132,7 +132,18 @@ def test_the_time_of_a_training_follows_from_its_steps(tmp_path):
 
 def test_the_demo_keeps_to_one_beta_of_self_training():
     titles = [step.title for step in demo_plan()]
-    assert titles[-2:] == ["Pseudo-labels", "SSL-FDA 0.05"]
+    added = ["DACS", "MIC", "Distillation of MIC"]
+    assert titles[-5:] == ["Pseudo-labels", "SSL-FDA 0.05", *added]
+
+
+def test_mic_is_dacs_with_masks_unless_the_command_says_otherwise():
+    def ratios(*words):
+        commands = [c for s in plan(*words) for c in s.commands if c.trains]
+        return {c.settings.action: c.settings.mask_ratio for c in commands}
+
+    assert ratios()["train_mic"] == 0.7
+    assert {ratio for action, ratio in ratios().items() if action != "train_mic"} == {0}
+    assert set(ratios("--mask_ratio", "0.5").values()) == {0.5}
 
 
 @pytest.mark.parametrize("flag", ["load_model_path", "fda_beta", "ssl_round", "validation_only"])
@@ -144,7 +155,9 @@ def test_flags_of_a_single_step_are_refused(flag):
 def test_averaged_weights_that_no_step_makes_are_refused_at_once():
     with pytest.raises(UsageError, match="--select"):
         plan("--select", "ema")
-    assert plan("--select", "ema", "--ema_decay", "0.9")
+    steps = plan("--select", "ema", "--ema_decay", "0.9")
+    decays = {s.title: s.commands[-1].settings.ema_decay for s in steps}
+    assert (decays["ADA"], decays["DACS"], decays["MIC"]) == (0.9, 0, 0), "a teacher is an average"
 
 
 def test_what_a_step_takes_beside_its_images_is_estimated():
@@ -197,3 +210,17 @@ def test_the_demo_refuses_data_of_the_user(tmp_path, monkeypatch, capsys, flag):
     error = capsys.readouterr().err
     assert f"argument {flag}: demo draws and trains on Toy City" in error
     assert "--action reproduce takes your data" in error
+
+
+def test_distillation_learns_from_the_soft_labels_of_the_mic_network_of_its_seed():
+    for seed in (0, 1):
+        (step,) = [s for s in plan("--config", "config1", "--seed", str(seed)) if s.number == "6"]
+        label, train, *scores = step.commands
+        here = f"reproduce/config1/seed{seed}"
+        assert label.settings.load_model_path.as_posix().endswith(
+            f"{here}/mic_adam_noaug/latest.pth"
+        )
+        assert label.settings.soft and label.made_from == (label.settings.load_model_path,)
+        assert label.settings.pseudo_label_path == train.settings.pseudo_label_path == label.folder
+        assert train.trains is main.DISTILLATION and train.folder.name == "distill_adam_noaug"
+        assert len(scores) == 3

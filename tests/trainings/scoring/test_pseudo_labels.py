@@ -6,25 +6,21 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES, PSEUDO_LABELS
 from datasets.loading.pairs import TARGET_STREAM
-from datasets.loading.sets import training_samples, unlabelled_samples
+from datasets.loading.sets import training_samples
 from datasets.pseudo_labels import pseudo_label_path, with_pseudo_labels
 from datasets.reading import read_pair
 from datasets.samples import SampleDataset
-from main import FlatSettings as Settings
-from model.ensemble import Ensemble
-from model.model_stages import BiSeNet
 from tests.support.data import cityscapes_images
-from tests.support.helpers import make_cityscapes, picture, save
+from tests.support.helpers import picture, save
+from tests.support.labels import Toy
 from trainings.scoring import pseudo_labels
 from trainings.scoring.pseudo_labels import (
     PICTURE,
     PROGRESS,
     SUMMARY,
     generate_pseudo_labels,
-    label_folder,
     pseudo_labelled_target,
 )
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
@@ -33,13 +29,6 @@ from utils.errors import UsageError, UserError
 from utils.transforms import Preparation, train_transform
 
 CPU = torch.device("cpu")
-IDENTITY = {
-    "image_size": [64, 96],
-    "bn_statistics": "training",
-    "precision": "float32",
-    "images": 5,
-    "data": "d",
-}
 
 
 def confident_predictions(count=20_000):
@@ -88,44 +77,6 @@ def test_a_sure_class_is_cut_at_0_9():
     bins = confidence_bins(torch.full((100,), 0.99))
     histogram.update(torch.full((100,), 7), bins)
     assert histogram.thresholds()[7] == round(0.9 * BINS) and histogram.kept_share()[7] == 1
-
-
-class Toy:
-    """A data set with a network, and what makes labels of it."""
-
-    def __init__(self, folder, **changes):
-        self.root = make_cityscapes(folder / "Cityscapes", train=5)
-        for label in (self.root / "gtFine").glob("train/*/*"):
-            label.unlink()  # they must never be read
-        self.settings = Settings(
-            cityscapes_root=self.root,
-            save_model_path=folder / "runs",
-            image_size=(64, 96),
-            num_workers=0,
-            precision="fp32",
-            **changes,
-        )
-        torch.manual_seed(0)
-        networks = [BiSeNet(base=8).eval() for _ in range(3)]
-        for network in networks:  # sure of something
-            network.conv_out.conv_out.weight.data *= 30
-        self.ensemble = Ensemble(networks)
-        self.samples = unlabelled_samples(Role.TARGET, self.settings)
-        self.folder = RunFolder(label_folder(self.settings))
-
-    def making(self, **identity):
-        checkpoints = [{"path": "a/best.pth", "sha256": "0" * 64}]
-        whole = {**IDENTITY, "checkpoints": checkpoints, **identity}
-        return pseudo_labels._Making(self.folder, self.samples, whole)
-
-    def make(self, **identity):
-        making = self.making(**identity)
-        if not making.begin(overwrite=False):
-            making.run(self.ensemble, self.settings)
-        return self.labels()
-
-    def labels(self):
-        return {path.name: path.read_bytes() for path in self.folder.path.glob("train/*/*.png")}
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import dataclass, replace
 
 import pytest
@@ -59,6 +60,11 @@ def test_a_part_has_its_own_flags_alone():
     part = One.of(ALL(beta=0.3, rate=2.0))
     assert type(part) is One and part == One(beta=0.3)
     assert not hasattr(part, "delta")
+
+
+def test_settings_go_to_another_process():
+    changed = ALL(beta=0.3, rate=2.0)
+    assert pickle.loads(pickle.dumps(changed)) == changed
 
 
 def test_a_default_that_follows_is_there_at_once():

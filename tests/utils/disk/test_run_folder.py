@@ -1,10 +1,12 @@
 import errno
 import fcntl
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch
 from main import FlatSettings as Settings
 from trainings.scoring.runs import find_run
 from trainings.scoring.trained import as_trained
+from utils import event_files
 from utils.disk.files import REPOSITORY
 from utils.disk.lock import locked, owner
 from utils.disk.run_folder import BEST, HISTORY, LATEST, PREVIOUS, SETTINGS, RunFolder
@@ -494,6 +497,17 @@ def test_an_attempts_curves_take_the_place_of_a_killed_ones(tmp_path):
     (file,) = (tmp_path / "tensorboard").iterdir()
     events = loader.EventFileLoader(str(file)).Load()
     assert [event.step for event in events if event.HasField("session_log")] == [7]
+
+
+def test_the_hook_of_failed_threads_is_replaced_only_while_events_are_written(tmp_path):
+    before = threading.excepthook
+    importlib.reload(event_files)
+    assert threading.excepthook is before
+    run = RunFolder(tmp_path)
+    run.scalars({"a": 0.0}, 1)
+    assert threading.excepthook is not before
+    run.close()
+    assert threading.excepthook is before
 
 
 def test_a_lost_event_file_costs_a_warning(tmp_path, capsys):
