@@ -1,6 +1,5 @@
 """The table of data sets; where the files of source and target are, and how they are resized."""
 
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from datasets.data_set import DataSet, Role
 from datasets.options import DATA_SETS, DataSettings
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
+from utils.notes import say_once
 from utils.transforms import Preparation
 from utils.utils import find_input
 
@@ -99,7 +99,7 @@ def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles
     """The files of a split, "train" or "val"."""
     layout, root = row_of(role, settings).layout, root_of(role, settings)
     if count := layout.left_out(root):
-        note_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
+        say_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
     return layout.labelled(root, split, settings)
 
 
@@ -111,12 +111,6 @@ def unlabelled(role: Role, split: str, settings: DataSettings) -> list[SampleFil
 def has_labels(role: Role, split: str, settings: DataSettings) -> bool:
     """Whether the images of a split should have labels."""
     return row_of(role, settings).layout.has_labels(root_of(role, settings), split, settings)
-
-
-@functools.cache
-def note_once(text: str) -> None:
-    """Print a note that would otherwise be repeated for every split."""
-    print(text)
 
 
 def resize_size(role: Role, settings: DataSettings) -> tuple[int, int]:

@@ -1,9 +1,7 @@
 """Pictures and labels from files, with a sentence for each way in which a file can be wrong."""
 
 import contextlib
-import functools
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -60,12 +58,6 @@ class SampleFiles(NamedTuple):
     kind: LabelFormat = LABEL_IDS
     place: str = ""
     photo: bool = False
-
-
-@functools.cache
-def say_once(text: str) -> None:
-    sys.stdout.flush()  # in a log, what was printed before stands before
-    print(text, file=sys.stderr, flush=True)  # of several processes only the first one prints
 
 
 def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,7 @@ from datasets.reading import nothing_scored
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
+from utils.notes import said_in_a_report
 from utils.utils import progress
 
 NAME = "check_data"
@@ -96,7 +97,7 @@ def _read_all(settings: DataSettings) -> Report:
         if role is Role.TARGET and report.contents:
             report.note(role, [_without_labels(report.contents, settings)])
         if not report.has_problem(role):
-            with report.noting(Kind.REFUSED, role):
+            with report.noting(Kind.REFUSED, role), said_in_a_report():
                 _ask_training(role, settings)
         with contextlib.suppress(UserError):  # it is said already that there is no such folder
             layout, root = row_of(role, settings).layout, root_of(role, settings)

@@ -173,10 +173,12 @@ def data(tmp_path_factory):
     """A working directory with a Toy City and an FDA network that two processes trained."""
     folder = tmp_path_factory.mktemp("work")
     make_toy(folder, train=9, val=5)
+    (folder / "toy" / "GTA5" / "images" / "._00001.png").touch()
     done = torchrun(MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "4 images (2 processes x 2)" in done.stdout
     assert done.stdout.count("mIoU last") == 1
+    assert done.stderr.count("left out (hidden files): 1") == 1
     return folder
 
 
