@@ -19,6 +19,9 @@ an EPS."""
 PHOTO_FORMATS = (*FORMATS, "BMP", "PPM", "TIFF", "WEBP")
 """Formats of a user's own pictures."""
 
+COUNTED = 8
+"""Values of which a message says in how many pixels they are."""
+
 ORIENTATION, TURNED_ASIDE = 0x0112, (5, 6, 7, 8)
 """EXIF's tag of a picture's orientation, and its values that swap width and height."""
 
@@ -190,9 +193,10 @@ def _check_ids(path: Path, ids: np.ndarray, kind: LabelFormat) -> None:
     counts[list(kind.values)] = 0
     unknown = np.flatnonzero(counts)
     if unknown.size:
+        pixels = ", ".join(str(counts[value]) for value in unknown[:COUNTED])
         raise UnknownLabels(
             f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds {_some(unknown)} "
-            "too: replace it by a file of the kind its name says"
+            f"too (pixels: {pixels}): replace it by a file of the kind its name says"
         )
 
 

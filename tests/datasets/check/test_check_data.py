@@ -516,10 +516,10 @@ def test_many_findings_are_printed_in_part_and_written_whole(data, capsys):
 
 
 def test_no_exception_of_a_file_ends_the_check(data, monkeypatch):
-    def run_out(path):
+    def run_out(path, **kinds):
         if path.name == "00003.png":
             raise MemoryError
-        return read_image(path)
+        return read_image(path, **kinds)
 
     monkeypatch.setattr(files, "read_image", run_out)
     code, record = check()
