@@ -388,7 +388,10 @@ ACTIONS: dict[str, Action] = {
     "predict": Action(
         predict,
         "class maps, colours and overlays of your own images (--input), or of a video",
-        flags=("input", "output", "load_model_path", "mbt_checkpoints", "image_size", "overwrite"),
+        flags=(
+            *("input", "output", "side_by_side", "load_model_path", "mbt_checkpoints"),
+            *("image_size", "overwrite"),
+        ),
         examples=(
             "--load_model_path runs/a/best.pth --input photos",
             "--mbt_checkpoints a/best.pth b/best.pth c/best.pth --input 'drive/**/*.png'",
