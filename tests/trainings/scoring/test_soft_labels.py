@@ -161,7 +161,9 @@ def test_broken_probabilities_end_in_a_sentence(toy, tmp_path, change, sentence)
 def test_soft_labels_of_unknown_classes_end_in_a_sentence(toy, tmp_path):
     folder = with_foreign_labels(toy, tmp_path, soft)
     save(np.full((32, 48, 2), 19, np.uint8), sorted(folder.rglob("*_labelTrainIds.png"))[0])
-    with pytest.raises(UserError, match=r"should hold soft pseudo-labels \(0 to 18, 255\) but holds 19"):
+    with pytest.raises(
+        UserError, match=r"should hold soft pseudo-labels \(0 to 18, 255\) but holds 19"
+    ):
         check_scored(pseudo_labelled_target(toy.settings).files)
 
 
