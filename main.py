@@ -174,7 +174,7 @@ PAIR = ("source", "target", "source_root", "target_root")
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
     *("clip_grad_norm", "ema_decay", "detail_guidance"),
-    *(*ADA.Options.own_flags(), *FDA.Options.own_flags()),
+    *(*ADA.Options.own_flags(), *FDA.Options.own_flags(), *DACS.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 
@@ -409,7 +409,7 @@ ACTIONS: dict[str, Action] = {
         resumes=True,
     ),
     "benchmark": Action(
-        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
+        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING, MIXING)),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
         flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
