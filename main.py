@@ -27,7 +27,14 @@ from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
-from trainings.options import EnsembleOptions, Settings, SoftOptions, TrainingOptions
+from trainings.options import (
+    EnsembleOptions,
+    RecipeOptions,
+    Settings,
+    SoftOptions,
+    TrainingOptions,
+)
+from trainings.recipes import values_of
 from trainings.reproduction.demo import make_toy_data, recipe
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
@@ -133,6 +140,7 @@ DISTILLATION = Experiment(
 
 TRAINING_FLAGS = (
     *(
+        "recipe",
         "pretrain_path",
         "num_epochs",
         "num_steps",
@@ -156,7 +164,7 @@ SCORING_READ = (*NETWORK_READ, *VIEWS, "bn_statistics", "batch_size", "on_bad_sa
 SEARCH_READ = ("select", "optimizer", "aug_method", "save_keyword")
 """Flags that an action reads which searches for runs, or names a folder as they are named."""
 
-SAMPLES_READ = ("image_size", "aug_method", "aug_probability", "on_bad_sample")
+SAMPLES_READ = ("image_size", "train_scales", "aug_method", "aug_probability", "on_bad_sample")
 """Flags of the data set that every training reads."""
 
 SOURCE_READ = ("source_resize", "gta5_val_fraction")
@@ -168,7 +176,7 @@ PAIR = ("source", "target", "source_root", "target_root")
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
     *("clip_grad_norm", "ema_decay", "detail_guidance"),
-    *(*ADA.Options.own_flags(), *FDA.Options.own_flags()),
+    *(*ADA.Options.own_flags(), *FDA.Options.own_flags(), *DACS.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 
@@ -223,15 +231,17 @@ def training(
     return Action(
         partial(run_experiment, experiment),
         help,
-        lambda explicit: dict(experiment.defaults),
+        lambda explicit: {**experiment.defaults, **values_of(explicit, Settings)},
         flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
         reads=(
             NetworkOptions,
             TrainingOptions,
+            RecipeOptions,
             options,
             RunOptions,
             HardwareOptions,
+            "dry_run",
             *SAMPLES_READ,
             *of_source,
             *of_target,
@@ -380,7 +390,10 @@ ACTIONS: dict[str, Action] = {
     "predict": Action(
         predict,
         "class maps, colours and overlays of your own images (--input), or of a video",
-        flags=("input", "output", "load_model_path", "mbt_checkpoints", "image_size", "overwrite"),
+        flags=(
+            *("input", "output", "side_by_side", "load_model_path", "mbt_checkpoints"),
+            *("image_size", "overwrite"),
+        ),
         examples=(
             "--load_model_path runs/a/best.pth --input photos",
             "--mbt_checkpoints a/best.pth b/best.pth c/best.pth --input 'drive/**/*.png'",
@@ -398,7 +411,7 @@ ACTIONS: dict[str, Action] = {
         resumes=True,
     ),
     "benchmark": Action(
-        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
+        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING, MIXING)),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
         flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),

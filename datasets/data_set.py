@@ -71,6 +71,7 @@ class DataSet:
         subsets: the classes that scores are means over where it is source or target, beside the
             mean over all.
         look: what Toy City draws in its place, if it does.
+        photos: whether its images are as `SampleFiles.photo` says.
     """
 
     name: str
@@ -81,3 +82,4 @@ class DataSet:
     stretch: float = STRETCH
     subsets: tuple[Subset, ...] = ()
     look: str = ""
+    photos: bool = False

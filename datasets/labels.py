@@ -58,6 +58,7 @@ class LabelFormat:
         deep: the file is a PNG of 16-bit colours, and the value is their first channel.
         own_size: the label may be of another size than its image.
         soft: a pixel has several train ids with their probabilities, see `read_soft_label`.
+        remedy: what to do with a file that holds other values.
     """
 
     name: str
@@ -66,6 +67,7 @@ class LabelFormat:
     deep: bool = field(default=False, compare=False)
     own_size: bool = field(default=False, compare=False)
     soft: bool = field(default=False, compare=False)
+    remedy: str = field(default="replace it by a file of the kind its name says", compare=False)
 
     def to_train_ids(self, values: np.ndarray) -> np.ndarray:
         """Train ids of values, both uint8 of any shape."""
@@ -154,7 +156,8 @@ class ClassTable:
             return TRAIN_IDS
         values = tuple(sorted({*self.ids, *self.ignored, IGNORE}))
         train_ids = table_of({value: train_id for train_id, value in enumerate(self.ids)})
-        return LabelFormat(f"ids of {self.digest}", values, train_ids)
+        remedy = "give each value a row in the file of --classes, named ignored if it is no class"
+        return LabelFormat(f"ids of {self.digest}", values, train_ids, remedy=remedy)
 
     def pseudo_labels(self, *, soft: bool) -> LabelFormat:
         """What pseudo-labels hold: train ids of the table."""

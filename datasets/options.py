@@ -11,7 +11,7 @@ from utils.cli.checks import AUTO, above, at_least, probability, share, workers
 from utils.cli.common import CommandOptions
 from utils.cli.options import DATA, SCORING, TOY_CITY, TRAINING, Follows, Options, flag
 from utils.disk.files import REPOSITORY
-from utils.transforms import AUGMENTATIONS, augmentation_codes
+from utils.transforms import AUGMENTATIONS, SCALE, augmentation_codes
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 
@@ -119,6 +119,14 @@ class DataOptions(Options, group=DATA):
         metavar=("H", "W"),
         follows=Follows("image_size", _resize_of_source),
     )
+    train_scales: tuple[float, ...] = flag(
+        (),
+        "labelled training images are cropped at a random multiple of their own size, between the "
+        "first and the second number, in steps of a third, such as 0.125 1.5 0.125; they are "
+        "decoded anew each time (default: --source_resize or --image_size)",
+        check=above(0),
+        metavar="SCALE",
+    )
     gta5_val_fraction: float = flag(
         0.2,
         "share of GTA5, or of another data set without a split of its own, kept for validation, in "
@@ -177,6 +185,8 @@ class DataOptions(Options, group=DATA):
                 return f"argument --{role}: {path} is a folder already; leave --{role}_root out"
             if path == FOLDER and root is None:
                 return f"argument --{role}: give the path of the folder in the place of {FOLDER}"
+        if self.train_scales and (problem := self._problem_of_scales()):
+            return f"argument --train_scales: {problem}"
         resized = zip(self.source_resize, self.image_size, strict=True)
         if all(source >= image for source, image in resized):
             return super().inconsistency()
@@ -185,6 +195,14 @@ class DataOptions(Options, group=DATA):
             f"argument --source_resize: {source} is smaller than --image_size {image}, which is "
             "cropped from it"
         )
+
+    def _problem_of_scales(self) -> str | None:
+        """Return what is wrong with `--train_scales`, if anything is."""
+        if len(self.train_scales) not in (2, 3) or self.train_scales[0] > self.train_scales[1]:
+            return "give the smallest and the largest, and then a step or none, such as 0.5 2"
+        if SCALE in augmentation_codes(self.aug_method):
+            return f"{SCALE} in --aug_method is a random scale, too; leave one of them out"
+        return None
 
     @property
     def workers(self) -> int:

@@ -1,9 +1,7 @@
 """Pictures and labels from files, with a sentence for each way in which a file can be wrong."""
 
 import contextlib
-import functools
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +18,9 @@ an EPS."""
 
 PHOTO_FORMATS = (*FORMATS, "BMP", "PPM", "TIFF", "WEBP")
 """Formats of a user's own pictures."""
+
+COUNTED = 8
+"""Values of which a message says in how many pixels they are."""
 
 ORIENTATION, TURNED_ASIDE = 0x0112, (5, 6, 7, 8)
 """EXIF's tag of a picture's orientation, and its values that swap width and height."""
@@ -60,12 +61,6 @@ class SampleFiles(NamedTuple):
     kind: LabelFormat = LABEL_IDS
     place: str = ""
     photo: bool = False
-
-
-@functools.cache
-def say_once(text: str) -> None:
-    sys.stdout.flush()  # in a log, what was printed before stands before
-    print(text, file=sys.stderr, flush=True)  # of several processes only the first one prints
 
 
 def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
@@ -198,9 +193,10 @@ def _check_ids(path: Path, ids: np.ndarray, kind: LabelFormat) -> None:
     counts[list(kind.values)] = 0
     unknown = np.flatnonzero(counts)
     if unknown.size:
+        pixels = ", ".join(str(counts[value]) for value in unknown[:COUNTED])
         raise UnknownLabels(
             f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds {_some(unknown)} "
-            "too: replace it by a file of the kind its name says"
+            f"too (pixels: {pixels}): {kind.remedy}"
         )
 
 

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from datasets.cache import CachedPairs
-from datasets.reading import SampleFiles, read_pair, say_once
+from datasets.reading import SampleFiles, read_pair
 from utils.errors import UserError
+from utils.notes import say_once
 
 Key = tuple[int, int]
 """(epoch, index): which sample, and which draw of its augmentation."""
@@ -102,6 +103,11 @@ class SampleDataset(Dataset):
             label.as_subclass(plain).contiguous(),
             self.files[index].name,
         )
+
+    def label(self, index: int) -> np.ndarray:
+        """Return a label, uint8 [h, w], without its transform where no cache has it whole."""
+        label = None if self.cached is None else self.cached.label(index)
+        return self.decoded(index)[1] if label is None else label
 
     def _cached(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The pair from the cache, where there is one that has it whole."""

@@ -18,7 +18,7 @@ from model.stdcnet import BACKBONES
 from model.weights.official import BACKBONE_SURPLUS, COUNTER
 from model.weights.reading import read_state_dict
 from utils.errors import UserError
-from utils.text import first_few
+from utils.text import dimensions, first_few
 
 NOTHING = r"(?!)"
 """Pattern that no name matches."""
@@ -229,4 +229,4 @@ def _load(
 
 
 def _size(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a single number"
+    return dimensions(tensor.shape) or "a single number"

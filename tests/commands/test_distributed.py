@@ -93,6 +93,13 @@ def test_the_share_of_confident_pixels_is_that_of_all_processes(of_two):
     torch.testing.assert_close(of_two["teaching"]["q"], alone.expand(2), rtol=0, atol=2e-3)
 
 
+def test_dacs_in_two_processes_goes_on_as_if_it_had_not_been_stopped(of_two):
+    whole, stopped = of_two["resumed"]["whole"], of_two["resumed"]["stopped"]
+    assert whole["teacher.updates"] == distributed_worker.STEPS
+    for name, value in whole.items():
+        torch.testing.assert_close(stopped[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize(
     "kind, dtype, near",
     [
@@ -173,10 +180,12 @@ def data(tmp_path_factory):
     """A working directory with a Toy City and an FDA network that two processes trained."""
     folder = tmp_path_factory.mktemp("work")
     make_toy(folder, train=9, val=5)
+    (folder / "toy" / "GTA5" / "images" / "._00001.png").touch()
     done = torchrun(MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "4 images (2 processes x 2)" in done.stdout
     assert done.stdout.count("mIoU last") == 1
+    assert done.stderr.count("left out (hidden files): 1") == 1
     return folder
 
 
@@ -282,6 +291,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop, caps
     words = command("train_ada", "--discriminator", "light", "--save_keyword", stop.__name__)
     # A validation is not waited for, so that there is nothing to agree on in one.
     words = (*words, "--num_epochs", "30", "--validation_step", "30")
+    words = (*words, "--rare_class_temperature", "0.1", "--ema_decay", "0.9")
     rest = stopped(words, here, stop)
     assert rest.count("stopped after step") == 1, rest
     latest = torch.load(here / "runs" / stop.__name__ / LATEST, weights_only=True)

@@ -29,6 +29,7 @@ from trainings.options import Settings
 from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
+from utils.text import dimensions
 from utils.upsampling import upsampled_max
 from utils.utils import (
     DTYPES,
@@ -203,7 +204,7 @@ def _description(network: Network, sizes: Sequence[Size], settings: Settings) ->
         "base_width": settings.base_width,
         "parameters": sum(p.numel() for p in network.deployed_parameters()),
         "training_parameters": sum(p.numel() for p in new_network(settings).parameters()),
-        "GFLOPs": {_in_words(size): flops(network, size) / 1e9 for size in sizes},
+        "GFLOPs": {dimensions(size): flops(network, size) / 1e9 for size in sizes},
     }
 
 
@@ -233,7 +234,7 @@ def _measurements(
                 "backend": backend,
                 "device": "cpu" if backend in RUNTIMES else device.type,
                 "precision": precision,
-                "size": _in_words(size),
+                "size": dimensions(size),
             },
             partial(_latency, forms, backend, precision, size),
         )
@@ -341,7 +342,7 @@ def _training_speed(
     peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None
     return {
         "precision": _precision(settings.precision, device),
-        "size": _in_words(settings.image_size),
+        "size": dimensions(settings.image_size),
         "batch_size": settings.batch_size,
         "steps": len(seconds),
         "step_ms": 1e3 * step,
@@ -357,7 +358,3 @@ def _reason(error: Exception) -> str:
     if not isinstance(error, UserError):
         raise error
     return str(error)
-
-
-def _in_words(size: Size) -> str:
-    return "x".join(map(str, size))

@@ -22,10 +22,11 @@ from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predi
 from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
 from trainings.scoring.runs import find_runs, selected
 from trainings.scoring.trained import as_trained
-from trainings.val import Evaluation, evaluate_each, in_percent, scored_on, scores_table
+from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel, label_panel
+from utils.text import in_percent
 from utils.utils import find_input, resolve_device
 
 ENSEMBLE = "MBT"
@@ -311,7 +312,7 @@ def _compared(first: Predictor, settings: Settings) -> str:
 
 
 def _noted(row: PanelRow, accuracy: float) -> PanelRow:
-    return row._replace(note=f"{100 * accuracy:.1f} % of the pixels right")
+    return row._replace(note=f"{in_percent(accuracy, 1)} % of the pixels right")
 
 
 def evaluate_some(

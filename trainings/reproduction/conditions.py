@@ -9,6 +9,7 @@ from typing import NamedTuple
 from trainings.reproduction.lines import Line
 from trainings.reproduction.results import Scores
 from trainings.val import different_classes
+from utils.text import dimensions
 
 UNPAIRED = "; until then no difference is formed between it and scores on the other images"
 
@@ -61,13 +62,13 @@ class Conditions(NamedTuple):
     def text(self, other: "Conditions") -> str:
         """Return the size and number of images in words, and what else differs from the other."""
         scales = f"scales {'-'.join(map(str, self.scales))}"
-        words = [f"at {_by(self.image_size) if self.image_size else scales}"]
+        words = [f"at {dimensions(self.image_size) if self.image_size else scales}"]
         if self.proportions != other.proportions:
             words += [f"with proportions {self.proportions or 'stretched'}"]
         words += ["and mirrored"] * (self.flip > other.flip)
         words += [f"on {self.images} images"]
         if self.label_sizes != other.label_sizes:
-            words += [f"with labels of {' and '.join(map(_by, self.label_sizes))}"]
+            words += [f"with labels of {' and '.join(map(dimensions, self.label_sizes))}"]
         if self._of_another_set(other):
             words += [f"of {self.data_set}"]
         elif self.images == other.images and not self.same_images(other):
@@ -75,10 +76,6 @@ class Conditions(NamedTuple):
                 f"such as {min(self.names - other.names)}" if self.names else "of other names"
             ]
         return " ".join(words)
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
 
 
 def odd_scores(lines: Sequence[Line], folder: Path) -> list[str]:

@@ -37,7 +37,9 @@ def method_looks(lines: Iterable[Line], steps: Sequence[Step]) -> dict[str, Look
 
 
 def _family(title: str) -> str:
-    return title.partition(",")[0]
+    """Return what a method is a variant of: "Source-only" for "Source-only, C-S-HF", "MIC" for
+    "Distillation of MIC"."""
+    return title.partition(",")[0].rpartition(" of ")[2]
 
 
 # ------------------------------------------------------------------------------------------- charts

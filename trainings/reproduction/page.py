@@ -34,6 +34,7 @@ from utils.cli.options import Options
 from utils.cli.repeat import repeating_command
 from utils.pictures.charts import cell_text
 from utils.pictures.looks import COLORS, DARK_COLORS, Look
+from utils.text import dimensions
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "results.html.jinja"
@@ -288,7 +289,7 @@ def _conditions(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
     )
     network = f"{of['network']} on {of['backbone']} of width {of['base_width']}"
     found = {
-        "Network": f"{network}, at {_by(of['image_size'])}",
+        "Network": f"{network}, at {dimensions(of['image_size'])}",
         "Trained with": f"{optimizer}, {length(of)}",
         "Augmentation": of["aug_method"] or "none",
         "Weights at first": Path(of["pretrain_path"]).name if of["pretrain_path"] else "random",
@@ -307,7 +308,3 @@ def _conditions(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
         "Revision": (record["git_revision"] or "unknown")[:12],
         "Finished": record["finished"],
     }
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))

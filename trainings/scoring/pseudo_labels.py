@@ -10,6 +10,7 @@ need no thresholds and a single pass. Each image is predicted alone: batches cha
 does the number of processes that share them.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.catalog import TrainingFiles, data_set, fingerprint, unlabelled
+from datasets.catalog import TrainingFiles, data_set, fingerprint, has_labels, labelled, unlabelled
 from datasets.data_set import Role
 from datasets.labels import CLASS_TABLE, IGNORE, USUAL, ClassTable
 from datasets.loading.batches import batches_of
@@ -43,7 +44,8 @@ from utils.background import Background
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
-from utils.pictures.panels import label_panel
+from utils.pictures.panels import pseudo_label_panel
+from utils.text import in_percent
 from utils.upsampling import upsample, upsampled_max
 from utils.utils import (
     autocast,
@@ -195,7 +197,7 @@ class _Making:
         processes.wait_for_all()
         if not self.folder.writes:
             return
-        self._draw(data_set(Role.TARGET, settings))
+        self._draw(settings)
         self.folder.write_json(SUMMARY, self._summary(settings))
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
@@ -244,20 +246,31 @@ class _Making:
                 arrays = {path: picture.cpu().numpy() for path, picture in pictures.items()}
                 writers.submit(_save_pictures, arrays)
 
-    def _draw(self, data: str) -> None:
-        last = len(self.samples) - 1
+    def _draw(self, settings: Settings) -> None:
+        """Draw some labels beside their images, and beside the truth where there is one: how much
+        of an image is labelled, and how much of that is right."""
+        last, truths = len(self.samples) - 1, self._truths(settings)
         places = dict.fromkeys(round(part * last / (PICTURED - 1)) for part in range(PICTURED))
         rows = [
             (
                 self.samples.files[place].name,
                 self.samples[0, place].image.permute(1, 2, 0).numpy(),
                 self._best_classes(self.samples.files[place]),
+                _truth(truths.get(self.samples.files[place].name)),
             )
             for place in places
         ]
+        data = data_set(Role.TARGET, settings)
         title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"
-        sheet = label_panel(rows, title=title, heading="pseudo-label", classes=self.classes)
+        sheet = pseudo_label_panel(rows, title=title, classes=self.classes)
         print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
+
+    def _truths(self, settings: Settings) -> dict[str, SampleFiles]:
+        """Return the samples with labels of their own, by name; training never reads these."""
+        with contextlib.suppress(UserError):
+            if has_labels(Role.TARGET, SPLIT, settings):
+                return {files.name: files for files in labelled(Role.TARGET, SPLIT, settings)}
+        return {}
 
     def _best_classes(self, files: SampleFiles) -> np.ndarray:
         """Return the train ids of a label, uint8 [H, W], of a soft one the most probable ones."""
@@ -320,6 +333,15 @@ def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
     return comparable(identity, names)
 
 
+def _truth(files: SampleFiles | None) -> np.ndarray | None:
+    """Return the train ids of a sample's own label, None where it has none that can be read."""
+    if files is None or files.label is None:
+        return None
+    with contextlib.suppress(UserError):
+        return read_label(files.label, files.kind)
+    return None
+
+
 @torch.inference_mode()
 def predict(ensemble: Ensemble, batch: Sample, precision: torch.dtype) -> tuple[Tensor, Tensor]:
     """Classes, uint8, and confidence bins, int64, both [H, W], of a batch of one image."""
@@ -356,7 +378,7 @@ def _print_summary(folder: RunFolder) -> None:
         if row["threshold"] is None:
             print(f"{name:>14}  never predicted")
         else:
-            print(f"{name:>14}  {row['threshold']:9.4f} {100 * row['kept_share']:5.1f} %")
+            print(f"{name:>14}  {row['threshold']:9.4f} {in_percent(row['kept_share'], 1):>5} %")
     of = f" of {summary['data_set']}" if "data_set" in summary else ""
     kind = "soft pseudo-labels" if "soft" in summary else "pseudo-labels"
     print(f"{summary['images']} {kind}{of} in {folder.path / SPLIT}", flush=True)

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from datasets.labels import CITYSCAPES, IGNORE, PALETTE, ClassTable
 from utils.metrics import picture_iou
-from utils.pictures.sheet import Color, Sheet, even_columns
+from utils.pictures.sheet import PAPER, Color, Sheet, even_columns
 
 LABEL_WIDTH = 480
 """Width in pixels of a picture on a sheet of images and labels."""
+
+TRUTH_WIDTH = 384
+"""The same on a sheet that has the truth, too."""
 
 ERROR_COLOR: Color = (213, 94, 0)
 IMAGE_CONTRAST = 0.4
@@ -92,6 +95,83 @@ def label_panel(
         sheet.pictures([picture, classes.colorize(ids)])
     sheet.legend(_class_colors(classes, black="not labelled"))
     return sheet.array()
+
+
+def pseudo_label_panel(
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]],
+    *,
+    title: str,
+    classes: ClassTable = CITYSCAPES,
+) -> np.ndarray:
+    """Return image and pseudo-label side by side, and the truth where there is one, with the share
+    of pixels that are labelled and how many of these are right.
+
+    A row is a name, RGB uint8 [h, w, 3], the label and the truth or None, train ids [H, W].
+    """
+    with_truth = any(truth is not None for *_, truth in rows)
+    width = TRUTH_WIDTH if with_truth else LABEL_WIDTH
+    sheet = Sheet(title, columns=3 if with_truth else 2, column_width=width)
+    sheet.headings(("image", "pseudo-label", "truth")[: 3 if with_truth else 2])
+    for name, image, label, truth in rows:
+        sheet.caption(name, _shares(label, truth))
+        known = np.full_like(label, IGNORE) if truth is None else truth
+        picture, *maps = _scaled(width, image, label, *([known] if with_truth else []))
+        sheet.pictures([picture, *map(classes.colorize, maps)])
+    sheet.legend(_class_colors(classes, black="not labelled"))
+    return sheet.array()
+
+
+def _shares(label: np.ndarray, truth: np.ndarray | None) -> str:
+    """Return in words how much is labelled, and how much of that is right by the truth."""
+    kept = label != IGNORE
+    words = f"{100 * kept.mean():.0f} % of the pixels labelled"
+    if truth is None:
+        return words
+    same_size = _resized_ids(truth, label.shape)
+    judged = kept & (same_size != IGNORE)
+    if not judged.any():
+        return words
+    return f"{words}, {100 * (label == same_size)[judged].mean():.0f} % of these right"
+
+
+def label_sheet(
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    *,
+    title: str,
+    width: int = 300,
+    classes: ClassTable = CITYSCAPES,
+) -> np.ndarray:
+    """Return many images beside their overlays, two a line, above a legend of their classes.
+
+    A row is a name, RGB uint8 [H, W, 3] and train ids [H, W]. Pictures of other proportions than
+    3:2 are shown whole, on paper. The legend holds the classes that are there.
+    """
+    sheet = Sheet(title, columns=4, column_width=width)
+    height = width * 2 // 3 if len({image.shape for _, image, _ in rows}) > 1 else None
+    for start in range(0, len(rows), 2):
+        line, names, pictures = rows[start : start + 2], [], []
+        for name, image, ids in line:
+            names += [name, ""]
+            drawn = overlay(image, ids, classes)
+            pictures += [_boxed(one, width, height) for one in (image, drawn)]
+        sheet.headings(names)
+        sheet.pictures(pictures)
+    present = {int(one) for _, _, ids in rows for one in np.unique(ids)} - {IGNORE}
+    sheet.legend({classes.names[one]: classes.colors[one] for one in sorted(present)})
+    return sheet.array()
+
+
+def _boxed(picture: np.ndarray, width: int, height: int | None) -> np.ndarray:
+    """Return a picture that fills a width, or as large as it fits into a box, on paper."""
+    full_height, full_width = picture.shape[:2]
+    if height is None:
+        return _resized_image(picture, (max(1, round(full_height * width / full_width)), width))
+    scale = min(width / full_width, height / full_height)
+    shape = max(1, round(full_height * scale)), max(1, round(full_width * scale))
+    box = np.full((height, width, 3), PAPER, np.uint8)
+    top, left = (height - shape[0]) // 2, (width - shape[1]) // 2
+    box[top : top + shape[0], left : left + shape[1]] = _resized_image(picture, shape)
+    return box
 
 
 def error_panel(
