@@ -32,7 +32,6 @@ from trainings.recipes import RECIPES, in_words
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
-from trainings.scoring.trained import CLASSES
 from trainings.val import Evaluation, print_scores, scored_on
 from utils import processes
 from utils.disk.run_folder import (
@@ -143,7 +142,7 @@ def own_folder(experiment: Experiment, settings: Settings) -> RunFolder:
 
 def _with_classes_of(run: RunFolder, settings: Settings) -> Settings:
     """The settings with the classes of a run that is continued, unless the command names some."""
-    if CLASSES in settings.given or not run.is_taken(settings) or not run.has(SETTINGS):
+    if settings.classes or not run.is_taken(settings) or not run.has(SETTINGS):
         return settings
     recorded = run.read_json(SETTINGS).get(CLASS_TABLE)
     return replace(settings, class_table=recorded_classes(recorded, run.path / SETTINGS))

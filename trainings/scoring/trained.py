@@ -14,8 +14,6 @@ from utils.errors import UserError
 from utils.text import first_few
 
 SIZES = ("image_size", "source_resize")
-CLASSES = "classes"
-"""The flag that names a class table."""
 
 
 def trained_with(checkpoint: Path, settings: Settings) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def check_classes(checkpoint: Path, settings: Settings) -> None:
     if own is None or own.names == wanted.names:
         return
     different = sorted({*own.names} ^ {*wanted.names}) or ["their order"]
-    remedy = "leave --classes out" if CLASSES in settings.given else "take those of one table"
+    remedy = "leave --classes out" if settings.classes else "take those of one table"
     raise UserError(
         f"{checkpoint} has {len(own)} classes and not the {len(wanted)} that are asked for "
         f"(different: {first_few(different)}): {remedy}"
@@ -56,7 +54,7 @@ def as_trained(settings: Settings, checkpoint: Path) -> Settings:
     """The settings with the network, the sizes and the classes of the run that a checkpoint is of,
     unless the command gives others; without such a run as they are, but for the classes that the
     checkpoint records."""
-    if CLASSES not in settings.given and (classes := trained_classes(checkpoint)):
+    if not settings.classes and (classes := trained_classes(checkpoint)):
         settings = replace(settings, class_table=classes)
     trained = trained_with(checkpoint, settings)
     given = settings.given
