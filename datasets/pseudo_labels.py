@@ -4,7 +4,7 @@ _pseudo_probabilities.png beside it where they are soft."""
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.labels import ClassTable
+from datasets.labels import CITYSCAPES, ClassTable
 from datasets.reading import IDS_ENDING, SampleFiles, probabilities_path
 from utils.errors import UserError
 
@@ -17,7 +17,7 @@ def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
 
 
 def with_pseudo_labels(
-    images: Sequence[SampleFiles], folder: Path, split: str, classes: ClassTable
+    images: Sequence[SampleFiles], folder: Path, split: str, classes: ClassTable = CITYSCAPES
 ) -> list[SampleFiles]:
     """The images with their pseudo-labels of these classes, soft where they have probabilities.
 

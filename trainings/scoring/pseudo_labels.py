@@ -23,7 +23,7 @@ from torch import Tensor
 
 from datasets.catalog import TrainingFiles, data_set, fingerprint, has_labels, labelled, unlabelled
 from datasets.data_set import Role
-from datasets.labels import CLASS_TABLE, IGNORE, USUAL, ClassTable
+from datasets.labels import CITYSCAPES, CLASS_TABLE, IGNORE, USUAL, ClassTable
 from datasets.loading.batches import batches_of
 from datasets.loading.sets import unlabelled_samples
 from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
@@ -139,7 +139,7 @@ class _Making:
         folder: RunFolder,
         samples: SampleDataset,
         identity: dict[str, Any],
-        classes: ClassTable,
+        classes: ClassTable = CITYSCAPES,
     ):
         self.folder, self.samples, self.identity = folder, samples, identity
         self.soft = "soft" in identity
