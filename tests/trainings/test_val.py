@@ -4,6 +4,9 @@ import pytest
 import torch
 from tqdm import tqdm
 
+from datasets import synthia
+from datasets.catalog import scored_subsets
+from datasets.labels import CITYSCAPES
 from datasets.samples import SampleDataset
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
@@ -109,3 +112,35 @@ def test_a_record_without_its_data_set_claims_none():
     assert words == (
         "data in the layout of Cityscapes (which is not recorded), 500 validation images"
     )
+
+
+def test_the_mean_over_fewer_classes_stands_beside_that_of_all(capsys):
+    """SYNTHIA's 16 and 13 classes (Tsai et al., CVPR 2018): of road 1/2, wall 1 and train 0 the
+    first leaves out train, the second wall, too."""
+    road, wall, train = (CITYSCAPES.names.index(name) for name in ("road", "wall", "train"))
+    evaluation = Evaluation.empty(CITYSCAPES, synthia.SUBSETS)
+    pairs = [(road, road), (road, train), (wall, wall)]
+    label, prediction = torch.tensor(pairs, dtype=torch.uint8).T.contiguous()
+    evaluation.update("a", prediction, label)
+    scores = evaluation.scores()
+    assert scores["mIoU"] == 0.5
+    assert scores["subset_mIoU"] == {"16 classes": 0.75, "13 classes": 0.5}
+    print_scores(scores)
+    assert "mIoU of 16 classes: 0.750\nmIoU of 13 classes: 0.500\n" in capsys.readouterr().out
+    validation = {"domain": "Cityscapes", "data_set": "Cityscapes", "images": 1}
+    head, _, row = scores_table([("a", scores)], validation).splitlines()
+    assert [cell.strip() for cell in head.split("|")][3:6] == [
+        *("mIoU %", "mIoU of 16 classes %", "mIoU of 13 classes %"),
+    ]
+    assert [cell.strip() for cell in row.split("|")][3:6] == ["50.00", "75.00", "50.00"]
+    assert "subset_mIoU" not in scored((0, 0))
+
+
+@pytest.mark.parametrize(
+    "source, target, counts",
+    [("synthia", "cityscapes", [16, 13]), ("gta5", "camvid", [11]), ("gta5", "cityscapes", [])],
+)
+def test_a_row_says_which_classes_are_scored_beside_all(source, target, counts):
+    subsets = scored_subsets(Settings(source=source, target=target))
+    assert [len(one.names) for one in subsets] == counts
+    assert all({*one.names} < {*CITYSCAPES.names} for one in subsets)

@@ -1,5 +1,6 @@
 """The network, the sizes and the classes with which a checkpoint was trained."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ def trained_with(checkpoint: Path, settings: Settings) -> dict[str, Any]:
 
 def trained_classes(checkpoint: Path) -> ClassTable | None:
     """The classes of a checkpoint, by the run in whose folder it lies or by its own record; None
-    for a file of another program or an older release. Raises UserError where it cannot be read."""
+    for a file of another program or an older release. Raises UserError for a damaged record."""
     run = RunFolder(checkpoint.resolve().parent)
     if run.has(SETTINGS):
         return recorded_classes(run.read_json(SETTINGS).get(CLASS_TABLE), run.path / SETTINGS)
-    recorded = read_record(checkpoint, CLASS_TABLE)
+    recorded = None
+    with contextlib.suppress(UserError):  # whoever loads it says what is wrong with the file
+        recorded = read_record(checkpoint, CLASS_TABLE)
     return None if recorded is None else recorded_classes(recorded, checkpoint)
 
 

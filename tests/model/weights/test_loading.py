@@ -199,7 +199,7 @@ def test_other_files_are_not_converted(tmp_path, keep):
 def test_imagenet_weights_fill_the_backbone_alone(tmp_path):
     net = network(2)
     report = load_backbone(net, backbone_file(network(1), tmp_path / "STDC.tar"))
-    assert report == (len(net.cp.backbone.state_dict()), [], [])
+    assert report[:3] == (len(net.cp.backbone.state_dict()), [], [])
     assert same(net, network(1), "cp.backbone.")
     assert same(net, network(2), "ffm.") and same(net, network(2), "conv_out")
 
@@ -404,3 +404,20 @@ def test_broken_files_are_named(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
             load_network(network(2), tmp_path / name)
+
+
+def test_a_training_on_other_classes_starts_from_all_that_fits(tmp_path):
+    """The three last convolutions are of the classes; everything before them is loaded."""
+    file = saved(network(1, num_classes=11).state_dict(), tmp_path / "a.pth")
+    net, fresh, other = network(2), network(2).state_dict(), network(1, num_classes=11).state_dict()
+    report = load_network(net, file, to_train=True)
+    heads = [f"conv_out{stride}.conv_out.weight" for stride in ("", 16, 32)]
+    assert report.missing == heads and "left out what is of the 11 other classes" in str(report)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, (fresh if name in heads else other)[name]), name
+
+
+def test_as_many_other_classes_are_left_out_too(tmp_path):
+    file = saved(network(1).state_dict(), tmp_path / "a.pth")
+    assert len(load_network(network(2), file, to_train=True, same_classes=False).missing) == 3
+    assert not load_network(network(2), file, to_train=True).missing
