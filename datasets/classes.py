@@ -88,7 +88,7 @@ def _csv_rows(text: str, place: Path) -> list[Mapping[str, Any]]:
     names = [_column(name) for name in rows.fieldnames or ()]
     if missing := [name for name in HEAD if name not in names]:
         raise UserError(
-            f"{place} has no column {', '.join(missing)}: its first line should be {','.join(HEAD)}"
+            f"{place} has no column {', '.join(missing)}: give {','.join(HEAD)} as its first line"
         )
     rows.fieldnames = names
     try:
