@@ -25,8 +25,16 @@ from trainings.application.predict import predict
 from trainings.application.visualize import visualize
 from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
-from trainings.options import EnsembleOptions, Settings, SoftOptions, TrainingOptions
+from trainings.options import (
+    EnsembleOptions,
+    RecipeOptions,
+    Settings,
+    SoftOptions,
+    TrainingOptions,
+)
+from trainings.recipes import values_of
 from trainings.reproduction.demo import make_toy_data, recipe
+from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
@@ -130,6 +138,7 @@ DISTILLATION = Experiment(
 
 TRAINING_FLAGS = (
     *(
+        "recipe",
         "pretrain_path",
         "num_epochs",
         "num_steps",
@@ -153,7 +162,7 @@ SCORING_READ = (*NETWORK_READ, *VIEWS, "bn_statistics", "batch_size", "on_bad_sa
 SEARCH_READ = ("select", "optimizer", "aug_method", "save_keyword")
 """Flags that an action reads which searches for runs, or names a folder as they are named."""
 
-SAMPLES_READ = ("image_size", "aug_method", "aug_probability", "on_bad_sample")
+SAMPLES_READ = ("image_size", "train_scales", "aug_method", "aug_probability", "on_bad_sample")
 """Flags of the data set that every training reads."""
 
 SOURCE_READ = ("source_resize", "gta5_val_fraction")
@@ -164,18 +173,13 @@ PAIR = ("source", "target", "source_root", "target_root")
 
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", *ADA.Options.own_flags(), *FDA.Options.own_flags()),
-    *DACS.Options.own_flags(),
+    *("clip_grad_norm", "ema_decay", "detail_guidance"),
+    *(*ADA.Options.own_flags(), *FDA.Options.own_flags(), *DACS.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 
 REPRODUCTION_FLAGS = (
-    "configs",
-    "seeds",
-    "dry_run",
-    "aug_method",
-    "num_epochs",
-    "num_steps",
+    *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
     "save_keyword",
 )
 
@@ -225,15 +229,17 @@ def training(
     return Action(
         partial(run_experiment, experiment),
         help,
-        lambda explicit: dict(experiment.defaults),
+        lambda explicit: {**experiment.defaults, **values_of(explicit, Settings)},
         flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
         reads=(
             NetworkOptions,
             TrainingOptions,
+            RecipeOptions,
             options,
             RunOptions,
             HardwareOptions,
+            "dry_run",
             *SAMPLES_READ,
             *of_source,
             *of_target,
@@ -250,6 +256,7 @@ ACTIONS: dict[str, Action] = {
         recipe,
         flags=("toy_root", "toy_train", "toy_val", "toy_size", *REPRODUCTION_FLAGS),
         examples=("", "--seeds 1 2 3", "--num_epochs 2 --toy_train 8 --toy_val 4"),
+        options=(ReproductionOptions,),
         reads=(*REPRODUCTION_READ, ToyOptions),
         resumes=True,
     ),
@@ -259,6 +266,7 @@ ACTIONS: dict[str, Action] = {
         "and pictures",
         flags=("pretrain_path", "gta5_root", "cityscapes_root", *REPRODUCTION_FLAGS),
         examples=(f"{PRETRAINED} --dry_run", f"{PRETRAINED} --seeds 0 1 2"),
+        options=(ReproductionOptions,),
         reads=REPRODUCTION_READ,
         resumes=True,
     ),
@@ -266,8 +274,9 @@ ACTIONS: dict[str, Action] = {
         partial(report, STEPS),
         "those tables and pictures again, from the run folders alone (the sheet of predictions "
         "where the data set is there)",
-        flags=("save_model_path", "save_keyword", "cityscapes_root"),
-        examples=("", "--save_keyword demo"),
+        flags=("save_model_path", "save_keyword", "cityscapes_root", "runs"),
+        examples=("", "--save_keyword demo", "--runs checkpoints/*"),
+        options=(ReproductionOptions,),
     ),
     "make_toy_data": Action(
         make_toy_data,
@@ -280,7 +289,7 @@ ACTIONS: dict[str, Action] = {
         check_data,
         "read every file of source and target once: what is broken, what they hold",
         flags=(*PAIR, "gta5_root", "cityscapes_root", "num_workers"),
-        examples=("", "--gta5_root data/GTA5 --target 'my dashcam' --num_workers 8"),
+        examples=("", "--gta5_root data/GTA5 --target photos/street --num_workers 8"),
         alone=True,
         reads=(*SOURCE_READ, "image_size", "batch_size", "accumulate_steps", "save_keyword"),
     ),
@@ -324,7 +333,7 @@ ACTIONS: dict[str, Action] = {
     "train_fda": training(
         FOURIER,
         "Fourier domain adaptation: one network per --fda_beta",
-        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target 'my dashcam' --fda_beta 0.05"),
+        examples=(f"{PRETRAINED} --fda_beta 0.01", "--target photos/street --fda_beta 0.05"),
     ),
     "train_dacs": training(
         MIXING,
@@ -400,8 +409,11 @@ ACTIONS: dict[str, Action] = {
         partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING, MIXING)),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
-        flags=("sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
-        examples=("", "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled"),
+        flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
+        examples=(
+            "--networks bisenet pp_liteseg",
+            "--sizes 512x1024 768x1536 --precisions fp32 bf16 --backends eager compiled",
+        ),
         alone=True,
         options=(DeploymentOptions,),
         reads=(*NETWORK_READ, *STEP_READ, "load_model_path", "save_keyword"),

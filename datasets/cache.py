@@ -188,5 +188,9 @@ class CachedPairs:
         label = self.labels.read(place)
         return None if label is None else (image, label)
 
+    def label(self, index: int) -> np.ndarray | None:
+        """A label; None where there is none, or where it was damaged."""
+        return None if self.labels is None else self.labels.read(self.places[index])
+
     def subset(self, indices: Iterable[int]) -> "CachedPairs":
         return CachedPairs(self.images, self.labels, [self.places[index] for index in indices])

@@ -59,6 +59,7 @@ class DataSet:
         home: its folder where no flag names one, by default its title.
         stretch: share by which images may be stretched to the size that is asked for.
         look: what Toy City draws in its place, if it does.
+        photos: whether its images are as `SampleFiles.photo` says.
     """
 
     name: str
@@ -68,3 +69,4 @@ class DataSet:
     home: str = ""
     stretch: float = STRETCH
     look: str = ""
+    photos: bool = False

@@ -52,10 +52,14 @@ class Folder:
 
     def found(self, root: Path, split: str, settings: DataSettings) -> Found:
         places = _places(root, split)
-        if split == "val" and not (places.is_split or places.labels.is_dir()):
-            return Found({}, {}, places.images, places.labels)
+        if not places.labels.is_dir():
+            if split == "val" and not places.is_split:
+                return Found({}, {}, places.images, places.labels)
+            samples, left_out = _samples(places.images, settings)
+            images = {one.name: one.image for one in samples}
+            return Found(images, {}, places.images, places.labels, [], left_out)
         found = _found(places)
-        if places.is_split or not places.labels.is_dir():
+        if places.is_split:
             return found
         names = sorted(found.images.keys() | found.labels.keys())
         names = in_split(names, split, settings.gta5_val_fraction)
@@ -69,8 +73,8 @@ class Folder:
         places = _places(root, split)
         if not places.labels.is_dir():
             raise UserError(
-                f"{root} has no labels of its {split} split: put images and their labels into "
-                f"{places.images} and {places.labels}, or take it as a target"
+                f"{root} has no labels of its {split} split, which are needed here: make images/ "
+                "and labels/ there, with a PNG of train ids for each image, under its name"
             )
         found = _found(places)
         for sentence in found.left_out:
@@ -85,12 +89,9 @@ class Folder:
         places = _places(root, split)
         if places.labels.is_dir() and not places.is_split:
             return [one._replace(label=None) for one in self.labelled(root, split, settings)]
-        pictures, left_out = _pictures(places.images)
+        samples, left_out = _samples(places.images, settings)
         for sentence in left_out:
             say_once(sentence)
-        samples = [_sample(name, pictures[name]) for name in sorted(pictures)]
-        for name, video in sorted(_videos(places.images).items()):
-            samples += frames_of(video, name, step=settings.frame_step, cache=settings.cache_dir)
         if len(samples) < FEWEST:
             raise UserError(self.no_images(places.images, split, len(samples)))
         return samples
@@ -139,10 +140,8 @@ def _inside(base: Path, *, is_split: bool) -> Places:
 
 
 def _found(places: Places) -> Found:
-    """The pictures and the labels, which may be missing."""
+    """The pictures and the labels."""
     images, left_out = _pictures(places.images)
-    if not places.labels.is_dir():
-        return Found(images, {}, places.images, places.labels, [], left_out)
     stems: dict[str, Path] = {}
     doubled = []
     for path in images.values():
@@ -177,6 +176,16 @@ def _pictures(folder: Path) -> tuple[Mapping[str, Path], Sequence[str]]:
     return pictures, left_out_sentences(reasons)
 
 
+def _samples(folder: Path, settings: DataSettings) -> tuple[list[SampleFiles], Sequence[str]]:
+    """The pictures below a folder and the frames of its videos; sentences about what is left
+    out."""
+    pictures, left_out = _pictures(folder)
+    samples = [_sample(name, pictures[name]) for name in sorted(pictures)]
+    for name, video in sorted(_videos(folder).items()):
+        samples += frames_of(video, name, step=settings.frame_step, cache=settings.cache_dir)
+    return samples, left_out
+
+
 def _videos(folder: Path) -> Mapping[str, Path]:
     """The videos below a folder, or the one that stands in its place, by their names."""
     if is_video(folder):
@@ -191,4 +200,4 @@ def _sample(name: str, image: Path, label: Path | None = None) -> SampleFiles:
     return SampleFiles(name, image, label, TRAIN_IDS, name, photo=True)
 
 
-ROW = DataSet("folder", "folder", Folder())
+ROW = DataSet("folder", "folder", Folder(), photos=True)

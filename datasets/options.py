@@ -1,6 +1,7 @@
 """The flags of the data sets."""
 
 import dataclasses
+import difflib
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from utils.cli.checks import AUTO, above, at_least, probability, share, workers
 from utils.cli.common import CommandOptions
 from utils.cli.options import DATA, SCORING, TOY_CITY, TRAINING, Follows, Options, flag
 from utils.disk.files import REPOSITORY
-from utils.transforms import AUGMENTATIONS, augmentation_codes
+from utils.transforms import AUGMENTATIONS, SCALE, augmentation_codes
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stdc_adaptation"
 
@@ -37,12 +38,16 @@ def _resize_of_source(image_size: tuple[int, int]) -> tuple[int, int]:
 
 
 def data_set_or_path(value: str) -> None:
-    """Raise ValueError for what is neither a data set nor a folder or file that exists."""
-    if value in DATA_SETS or any((place / value).exists() for place in (Path.cwd(), REPOSITORY)):
+    """Raise ValueError for a word that is neither a data set nor a folder or file that exists. What
+    looks like a path is looked for later."""
+    exists = any((place / value).exists() for place in (Path.cwd(), REPOSITORY))
+    if value in DATA_SETS or exists or os.sep in value:
         return
+    near = difflib.get_close_matches(value.lower(), DATA_SETS, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(
         f"is none of the data sets ({', '.join(DATA_SETS)}), nor is there a folder or video of "
-        "that name"
+        f"that name{meant}"
     )
 
 
@@ -105,6 +110,14 @@ class DataOptions(Options, group=DATA):
         metavar=("H", "W"),
         follows=Follows("image_size", _resize_of_source),
     )
+    train_scales: tuple[float, ...] = flag(
+        (),
+        "labelled training images are cropped at a random multiple of their own size, between the "
+        "first and the second number, in steps of a third, such as 0.125 1.5 0.125; they are "
+        "decoded anew each time (default: --source_resize or --image_size)",
+        check=above(0),
+        metavar="SCALE",
+    )
     gta5_val_fraction: float = flag(
         0.2,
         "share of GTA5, or of another data set without a split of its own, kept for validation, in "
@@ -163,6 +176,8 @@ class DataOptions(Options, group=DATA):
                 return f"argument --{role}: {path} is a folder already; leave --{role}_root out"
             if path == FOLDER and root is None:
                 return f"argument --{role}: give the path of the folder in the place of {FOLDER}"
+        if self.train_scales and (problem := self._problem_of_scales()):
+            return f"argument --train_scales: {problem}"
         resized = zip(self.source_resize, self.image_size, strict=True)
         if all(source >= image for source, image in resized):
             return super().inconsistency()
@@ -171,6 +186,14 @@ class DataOptions(Options, group=DATA):
             f"argument --source_resize: {source} is smaller than --image_size {image}, which is "
             "cropped from it"
         )
+
+    def _problem_of_scales(self) -> str | None:
+        """Return what is wrong with `--train_scales`, if anything is."""
+        if len(self.train_scales) not in (2, 3) or self.train_scales[0] > self.train_scales[1]:
+            return "give the smallest and the largest, and then a step or none, such as 0.5 2"
+        if SCALE in augmentation_codes(self.aug_method):
+            return f"{SCALE} in --aug_method is a random scale, too; leave one of them out"
+        return None
 
     @property
     def workers(self) -> int:

@@ -103,6 +103,11 @@ class SampleDataset(Dataset):
             self.files[index].name,
         )
 
+    def label(self, index: int) -> np.ndarray:
+        """Return a label, uint8 [h, w], without its transform where no cache has it whole."""
+        label = None if self.cached is None else self.cached.label(index)
+        return self.decoded(index)[1] if label is None else label
+
     def _cached(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The pair from the cache, where there is one that has it whole."""
         if self.cached is None:

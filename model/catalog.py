@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from model.model_stages import BiSeNet
 from model.network import Network
+from model.pp_liteseg import PPLiteSeg
 
-NETWORKS: Mapping[str, type[Network]] = {"bisenet": BiSeNet}
+NETWORKS: Mapping[str, type[Network]] = {"bisenet": BiSeNet, "pp_liteseg": PPLiteSeg}
 """Every network by its name."""
 
 

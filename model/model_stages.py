@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.network import Network
+from model.network import DETAIL_HEADS, Network, SegmentationHead
 from model.stdcnet import BACKBONES, FOLDING_PAIRS, STAGE_WIDTHS, ConvX, STDCNet
-from model.weights.official import NETWORK_SURPLUS, comes_from_inplace_abn, from_inplace_abn
+from model.weights.official import BACKBONE_SURPLUS, comes_from_inplace_abn, from_inplace_abn
 
 CONTEXT_WIDTH = 2
 """Channels of the context path, in units of `base`; likewise the next three."""
@@ -78,18 +78,6 @@ class FeatureFusion(nn.Module):
         return features * attention + features
 
 
-class SegmentationHead(nn.Module):
-    """[N, C, H, W] -> logits [N, num_classes, H, W]."""
-
-    def __init__(self, channels: int, mid_channels: int, num_classes: int):
-        super().__init__()
-        self.conv = ConvX(channels, mid_channels)
-        self.conv_out = nn.Conv2d(mid_channels, num_classes, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.conv(x))
-
-
 class BiSeNet(Network):
     """STDC-BiSeNet; see `Network` for what it takes and gives.
 
@@ -100,12 +88,12 @@ class BiSeNet(Network):
     head_weights: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
     backbone_name: ClassVar[str] = "cp.backbone"
     head_names: ClassVar[tuple[str, ...]] = ("ffm", "conv_out", "conv_out16", "conv_out32")
-    training_only: ClassVar[str] = r"conv_out(16|32)\."
+    training_only: ClassVar[str] = r"conv_out(16|32|_sp8)\."
     folding_pairs: ClassVar[tuple[tuple[str, str], ...]] = (
         *FOLDING_PAIRS,
         ("conv_atten", "bn_atten"),
     )
-    official_surplus: ClassVar[str] = NETWORK_SURPLUS
+    official_surplus: ClassVar[str] = rf"cp\.backbone\.{BACKBONE_SURPLUS}|{DETAIL_HEADS}"
 
     def __init__(self, num_classes: int = 19, backbone: str = "stdc1", base: int = 64):
         super().__init__(num_classes, backbone, base)
@@ -117,14 +105,16 @@ class BiSeNet(Network):
         self.conv_out32 = SegmentationHead(context, AUX_HEAD_WIDTH * base, num_classes)
         self._initialise_decoder()
 
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x8, context8, context16 = self.cp(self._normalise(x))
-        main = self.conv_out(self.ffm(x8, context8))
-        return main, self.conv_out16(context8), self.conv_out32(context16)
+    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.cp(self._normalise(x))
 
-    def main_logits(self, x: Tensor) -> Tensor:
-        x8, context8, _ = self.cp(self._normalise(x))
+    def _main_head(self, features: tuple[Tensor, ...]) -> Tensor:
+        x8, context8, _ = features
         return self.conv_out(self.ffm(x8, context8))
+
+    def _auxiliary_heads(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        _, context8, context16 = features
+        return self.conv_out16(context8), self.conv_out32(context16)
 
     @classmethod
     def from_official(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,14 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.stdcnet import STDCNet
+from model.stdcnet import STAGE_WIDTHS, ConvX, STDCNet
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WHITE = 255
 
-NOTHING = r"(?!)"
-"""Pattern that no name matches."""
+DETAIL_HEAD = "conv_out_sp8"
+"""Name of the module that is the detail head, as in the official checkpoints."""
+
+DETAIL_HEADS = r"conv_out_sp(2|4|8|16)\."
+"""Pattern of the names in the official detail heads, of which we have that at stride 8."""
 
 
 class Network(nn.Module):
@@ -48,7 +51,7 @@ class Network(nn.Module):
     head_names: ClassVar[tuple[str, ...]]
     training_only: ClassVar[str]
     folding_pairs: ClassVar[tuple[tuple[str, str], ...]]
-    official_surplus: ClassVar[str] = NOTHING
+    official_surplus: ClassVar[str] = DETAIL_HEADS
 
     def __init__(self, num_classes: int = 19, backbone: str = "stdc1", base: int = 64):
         super().__init__()
@@ -57,14 +60,36 @@ class Network(nn.Module):
         self.register_buffer("mean", _per_channel(IMAGENET_MEAN), persistent=False)
         self.register_buffer("std", _per_channel(IMAGENET_STD), persistent=False)
 
+    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return, for an image, the backbone's map at stride 8 and then what the heads take."""
+        raise NotImplementedError
+
+    def _main_head(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Return the logits of the main head."""
+        raise NotImplementedError
+
+    def _auxiliary_heads(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the logits of each auxiliary head."""
+        raise NotImplementedError
+
     def heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return logits of the main head, [N, num_classes, ceil(H / 8), ceil(W / 8)], and of each
         auxiliary head at a resolution of its own."""
-        raise NotImplementedError
+        return self._heads(self._features(x))
 
     def main_logits(self, x: Tensor) -> Tensor:
         """Return logits of the main head alone, [N, num_classes, ceil(H / 8), ceil(W / 8)]."""
-        raise NotImplementedError
+        return self._main_head(self._features(x))
+
+    def heads_and_detail(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """Return the `heads`, and logits of the detail [N, 1, ceil(H / 8), ceil(W / 8)]; None
+        without a detail head."""
+        features = self._features(x)
+        detail = self.detail_head and self.detail_head(features[0])
+        return self._heads(features), detail
+
+    def _heads(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self._main_head(features), *self._auxiliary_heads(features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return main logits at the input's size, [N, num_classes, H, W]."""
@@ -77,9 +102,21 @@ class Network(nn.Module):
         assert isinstance(backbone, STDCNet)
         return backbone
 
+    @property
+    def detail_head(self) -> nn.Module | None:
+        """The head that `add_detail_head` has added, if it has."""
+        return getattr(self, DETAIL_HEAD, None)
+
+    def add_detail_head(self) -> None:
+        """Add the head of detail guidance with random weights; only training uses it."""
+        head = SegmentationHead(STAGE_WIDTHS[0] * self.base, self.base, 1)
+        _initialise(head)
+        self.add_module(DETAIL_HEAD, head)
+
     def head_parameters(self) -> Iterator[nn.Parameter]:
         """Return the parameters whose learning rate `--head_lr_mult` multiplies."""
-        modules = map(self.get_submodule, self.head_names)
+        detail = [self.detail_head] if self.detail_head else []
+        modules = (*map(self.get_submodule, self.head_names), *detail)
         return chain.from_iterable(module.parameters() for module in modules)
 
     def deployed_parameters(self) -> Iterator[nn.Parameter]:
@@ -98,10 +135,30 @@ class Network(nn.Module):
         return (x.to(self.mean.dtype) - self.mean) / self.std
 
     def _initialise_decoder(self) -> None:
-        """Draw the weights outside the backbone, which has initialised itself, as STDC's paper."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.startswith(f"{self.backbone_name}."):
-                nn.init.kaiming_normal_(module.weight, a=1)
+        """Draw the weights outside the backbone, which has drawn its own."""
+        inside = set(self.backbone.modules())
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module not in inside:
+                _initialise(module)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Draw the weights of convolutions as STDC's paper does outside the backbone."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, a=1)
+
+
+class SegmentationHead(nn.Module):
+    """[N, C, H, W] -> logits [N, num_classes, H, W]."""
+
+    def __init__(self, channels: int, mid_channels: int, num_classes: int):
+        super().__init__()
+        self.conv = ConvX(channels, mid_channels)
+        self.conv_out = nn.Conv2d(mid_channels, num_classes, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_out(self.conv(x))
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

@@ -20,7 +20,11 @@ def width(value: int) -> None:
 class NetworkOptions(Options, group=NETWORK):
     """Its size, and the weights it starts from."""
 
-    network: str = flag("bisenet", "the network: STDC-BiSeNet", choices=tuple(NETWORKS))
+    network: str = flag(
+        "bisenet",
+        "STDC-BiSeNet or PP-LiteSeg, both on --backbone; a trained run is read with its own",
+        choices=tuple(NETWORKS),
+    )
     backbone: str = flag("stdc1", "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
     base_width: int = flag(
         64, "channels that all widths follow from; 64 is the paper's", check=width

@@ -106,12 +106,20 @@ def new_network(settings: Settings) -> Network:
     return Design(settings.network, settings.backbone, settings.base_width).build(NUM_CLASSES)
 
 
+def network_to_train(settings: Settings) -> Network:
+    """The same, with the heads that only training has."""
+    network = new_network(settings)
+    if settings.detail_guidance:
+        network.add_detail_head()
+    return network
+
+
 def build_network(settings: Settings, *, continued: bool = False) -> Network:
     """The network of the settings with the weights they name, saying which were loaded.
 
     `continued`: its weights come from the run's own checkpoint, so none are read here.
     """
-    network = new_network(settings)
+    network = network_to_train(settings)
     if continued:
         return network
     if settings.load_model_path:

@@ -79,7 +79,8 @@ def masked_term(
     if not options.mask_ratio:
         return {}
     heads = network.heads(masked_images(network, image, options, generator))
-    return {"seg_masked": pseudo.weight * segmentation_loss(heads, pseudo.label)}
+    loss = segmentation_loss(heads, pseudo.label, head_weights=network.head_weights)
+    return {"seg_masked": pseudo.weight * loss}
 
 
 def masked_images(

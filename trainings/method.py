@@ -7,9 +7,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.samples import Batch
-from model.network import Network
+from model.network import WHITE, Network
 from trainings.optimisers import network_optimizer
 from trainings.options import MethodOptions
+from utils.detail import detail_loss, detail_target
+from utils.losses import segmentation_loss
+from utils.upsampling import upsample
 
 Losses = dict[str, Tensor]
 """Weighted scalar terms; the loop minimises their sum."""
@@ -43,6 +46,23 @@ class Method(nn.Module):
         """The loss terms of one batch on the method's device; images uint8, labels train ids."""
         raise NotImplementedError
 
+    def on_source(self, image: Tensor, label: Tensor) -> tuple[tuple[Tensor, ...], Losses]:
+        """Return the heads' logits of labelled images, and the terms that every method has of its
+        source: `seg_source`, and `detail_source` under `--detail_guidance`."""
+        heads, detail = self.network.heads_and_detail(image)
+        terms = {"seg_source": self.segmentation(heads, label)}
+        if detail is not None:
+            terms["detail_source"] = detail_loss(detail, label)
+        return heads, terms
+
+    def segmentation(
+        self, heads: tuple[Tensor, ...], label: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the cross-entropy of the heads, weighted as the network says; with `--ohem` of the
+        hard pixels. `weight` is that of each pixel, float [N, H, W]."""
+        weights, ohem = self.network.head_weights, self.options.ohem
+        return segmentation_loss(heads, label, head_weights=weights, ohem=ohem, weight=weight)
+
     def after_step(self) -> None:
         """Do what follows an update, such as moving a teacher; no gradient is recorded.
 
@@ -59,6 +79,20 @@ class Method(nn.Module):
         """What is worth seeing of the latest forward pass's batch, by name: images [3, H, W] of 0
         to 255, of one size. One process of several calls it alone."""
         return {}
+
+    def detail_pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the detail of the first source image beside what the network takes for it; nothing
+        without `--detail_guidance`. Leaves the norms' statistics alone."""
+        if self.network.detail_head is None:
+            return {}
+        source, training = batch.source, self.network.training
+        self.network.eval()
+        _, logits = self.network.heads_and_detail(source.image[:1])
+        self.network.train(training)
+        target = detail_target(source.label[:1])
+        predicted = upsample(logits, target.shape[-2:]).sigmoid()
+        maps = {"detail": target, "predicted detail": predicted}
+        return {name: (WHITE * one[0]).expand(3, -1, -1) for name, one in maps.items()}
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:
         """What is wrong with a training whose terms and observations had these means over an

@@ -103,16 +103,18 @@ def parameter_groups(
     return groups
 
 
-def poly(total_steps: int, warmup_steps: int = 0) -> Callable[[int], float]:
+def poly(
+    total_steps: int, warmup_steps: int = 0, power: float = POLY_POWER
+) -> Callable[[int], float]:
     """Factor on the learning rate of step t of T: a linear rise over W steps, then
-    ((T - t) / (T - W))^0.9, which is 0 after the last step.
+    ((T - t) / (T - W))^power, which is 0 after the last step.
     """
 
     def factor(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
         remaining = (total_steps - step) / max(1, total_steps - warmup_steps)
-        return max(0.0, remaining) ** POLY_POWER
+        return max(0.0, remaining) ** power
 
     return factor
 

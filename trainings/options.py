@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from datasets.options import FOLDER, BatchOptions, DataSettings
 from model.options import NetworkOptions
+from trainings.recipes import RECIPES
 from utils.cli.checks import above, at_least, share
 from utils.cli.options import (
     ADAPTATION,
@@ -79,14 +80,24 @@ class StepOptions(Options, group=TRAINING):
     )
     warmup_steps: int | None = flag(
         None,
-        "steps in which the learning rate rises linearly, before it falls as a polynomial of "
-        "degree 0.9 to zero (default: 5%% of all steps, at most 1000)",
+        "steps in which the learning rate rises linearly, before it falls to zero (default: 5%% of "
+        "all steps, at most 1000)",
         check=at_least(0),
+    )
+    poly_power: float = flag(
+        0.9,
+        "exponent with which the network's learning rate falls to zero; 1 is a straight line",
+        check=above(0),
     )
     ohem: bool = flag(
         False,
         "train on the hard pixels only (online hard example mining), which each process of "
         "torchrun chooses among its own",
+    )
+    detail_guidance: bool = flag(
+        False,
+        "a further head, for training only, learns from the source's labels where classes border "
+        "on each other (STDC's paper)",
     )
 
 
@@ -145,6 +156,27 @@ class TrainingOptions(StepOptions, BatchOptions, LengthOptions, group=TRAINING):
         "weights averaged over the steps, m <- decay m + (1 - decay) w, are scored and saved "
         "beside the trained ones, as ema.pth; such as 0.999, 0 for none",
         check=share,
+    )
+    rare_class_temperature: float = flag(
+        0.0,
+        "rare class sampling (DAFormer): draw a class c of the source with probability "
+        "softmax((1 - its share of the pixels) / T), then an image that holds enough of it; T "
+        "such as 0.01, the lower the more often rare classes; 0 takes all images alike",
+        check=at_least(0),
+        metavar="T",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecipeOptions(Options, group=TRAINING):
+    """A name for many flags of a training."""
+
+    recipe: str | None = flag(
+        None,
+        "train as a paper does: stdc or mmseg for supervised training, daformer for adaptation; "
+        "--dry_run prints the flags that it sets, and an explicit flag beats it",
+        choices=tuple(RECIPES),
+        affects_result=False,  # the flags that it sets do
     )
 
 

@@ -33,7 +33,6 @@ from trainings.method import Losses, Method
 from utils.cli.checks import above, at_least
 from utils.cli.options import flag
 from utils.gradients import call_with_scaled_weight_gradients, lift_of, scale_gradient
-from utils.losses import segmentation_loss
 from utils.upsampling import upsampled_softmax
 
 ADAM_BETAS = (0.9, 0.99)
@@ -68,7 +67,7 @@ class ADA(Method):
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
-        heads = self.network.heads(source.image)
+        heads, terms = self.on_source(source.image, source.label)
         size = source.image.shape[-2:]
         p_source = upsampled_softmax(heads[0].detach(), size)
         weight = self.options.adv_weight
@@ -89,7 +88,7 @@ class ADA(Method):
             **self.masked.observed,
         }
         return {
-            "seg_source": segmentation_loss(heads, source.label, ohem=self.options.ohem),
+            **terms,
             "adv_target": weight * scale_gradient(_domain_loss(fooled, SOURCE), lift),
             "disc_source": 0.5 * _domain_loss(d_source, SOURCE),
             "disc_target": 0.5 * _domain_loss(d_target, TARGET),

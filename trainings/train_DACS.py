@@ -60,13 +60,18 @@ class DACS(Method):
         source, target = batch
         self.pseudo = pseudo = self.teacher.pseudo_labels(target.image, self.options.confidence)
         mixed = self._mixed(batch, pseudo)
-        source_heads = self.network.heads(source.image)
+        _, terms = self.on_source(source.image, source.label)
         mixed_heads = self.network.heads(mixed.image)
-        mixed_loss = segmentation_loss(mixed_heads, mixed.label, weight=mixed.weight)
+        mixed_loss = segmentation_loss(
+            mixed_heads,
+            mixed.label,
+            head_weights=self.network.head_weights,
+            weight=mixed.weight,
+        )
         agreement = self.teacher.agreement(mixed_heads[0], pseudo, mixed.pasted)
         self.observed = {**pseudo.observed(), "agreement": agreement}
         return {
-            "seg_source": segmentation_loss(source_heads, source.label, ohem=self.options.ohem),
+            **terms,
             "seg_mixed": self.options.mix_weight * mixed_loss,
             **masked_term(self.network, target.image, pseudo, self.options, batch.generator),
         }

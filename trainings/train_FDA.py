@@ -17,7 +17,7 @@ from trainings.method import Losses, Method
 from utils.cli.checks import above, at_least
 from utils.cli.options import flag
 from utils.fda import fourier_transfer
-from utils.losses import robust_entropy, segmentation_loss
+from utils.losses import robust_entropy
 
 
 def half_of_spectrum(value: float) -> None:
@@ -58,15 +58,11 @@ class FDA(Method):
         source, target = batch
         options = self.options
         stylised = fourier_transfer(source.image, target.image, options.fda_beta)
-        heads = self.network.heads(stylised)
+        _, terms = self.on_source(stylised, source.label)
         entropy = robust_entropy(self.network.main_logits(target.image), options.ent_eta)
         masked = self.masked(self.network, target.image, batch.generator)
         self.observed = self.masked.observed
-        return {
-            "seg_source": segmentation_loss(heads, source.label, ohem=options.ohem),
-            "ent_target": options.ent_weight * entropy,
-            **masked,
-        }
+        return {**terms, "ent_target": options.ent_weight * entropy, **masked}
 
     def after_step(self) -> None:
         self.masked.after_step(self.network)

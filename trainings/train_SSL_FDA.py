@@ -21,7 +21,7 @@ from trainings.train_FDA import FDAOptions, transfer_pictures
 from utils.cli.checks import at_least
 from utils.cli.options import flag
 from utils.fda import fourier_transfer
-from utils.losses import pseudo_label_loss, robust_entropy, segmentation_loss
+from utils.losses import pseudo_label_loss, robust_entropy
 
 
 def number_in_name(ssl_round: int) -> str:
@@ -54,14 +54,19 @@ class SSLFDA(Method):
         source, target = batch
         options = self.options
         stylised = fourier_transfer(source.image, target.image, options.fda_beta)
-        source_heads = self.network.heads(stylised)
+        _, terms = self.on_source(stylised, source.label)
         target_heads = self.network.heads(target.image)
         entropy = robust_entropy(target_heads[0], options.ent_eta)
         masked = self.masked(self.network, target.image, batch.generator)
         self.observed = self.masked.observed
         return {
-            "seg_source": segmentation_loss(source_heads, source.label, ohem=options.ohem),
-            "seg_target": pseudo_label_loss(target_heads, target.label, ohem=options.ohem),
+            **terms,
+            "seg_target": pseudo_label_loss(
+                target_heads,
+                target.label,
+                head_weights=self.network.head_weights,
+                ohem=options.ohem,
+            ),
             "ent_target": options.ent_weight * entropy,
             **masked,
         }

@@ -16,7 +16,7 @@ from trainings.method import Losses, Method
 from trainings.options import PseudoLabelOptions
 from utils.cli.checks import at_least
 from utils.cli.options import flag
-from utils.losses import pseudo_label_loss, segmentation_loss
+from utils.losses import pseudo_label_loss
 from utils.pictures.panels import class_colors
 
 
@@ -35,13 +35,14 @@ class Distillation(Method):
 
     def forward(self, batch: Batch) -> Losses:
         source, target = batch
-        source_heads = self.network.heads(source.image)
-        target_heads = self.network.heads(target.image)
-        taught = pseudo_label_loss(target_heads, target.label, ohem=self.options.ohem)
-        return {
-            "seg_source": segmentation_loss(source_heads, source.label, ohem=self.options.ohem),
-            "seg_target": self.options.distill_weight * taught,
-        }
+        _, terms = self.on_source(source.image, source.label)
+        taught = pseudo_label_loss(
+            self.network.heads(target.image),
+            target.label,
+            head_weights=self.network.head_weights,
+            ohem=self.options.ohem,
+        )
+        return {**terms, "seg_target": self.options.distill_weight * taught}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         image, label = batch.target.image[0], batch.target.label[0]

@@ -17,7 +17,7 @@ from trainings.options import Settings
 from utils import processes
 from utils.metrics import ConfusionMatrix
 from utils.pictures.panels import PanelRow
-from utils.text import markdown
+from utils.text import in_percent, markdown
 from utils.upsampling import upsampled_max, upsampled_mean_max
 from utils.utils import autocast, progress, resolve_precision
 
@@ -277,14 +277,9 @@ def scores_table(
     return markdown(table, numbers=(1, 2)) + (f"warning: {warning}\n" if warning else "")
 
 
-def in_percent(share: float | None) -> str:
-    """Two decimals of what is printed in %; None and NaN are nan."""
-    return "nan" if share is None else f"{100 * share:.2f}"
-
-
 def _number(value: float | None) -> str:
     return "nan" if value is None else f"{value:.3f}"
 
 
 def _percent(value: float | None) -> str:
-    return ABSENT if value is None or np.isnan(value) else f"{100 * value:.1f} %"
+    return ABSENT if value is None or np.isnan(value) else f"{in_percent(value, 1)} %"

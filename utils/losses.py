@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -24,12 +24,18 @@ ENTROPY_FLOOR = 1e-8
 
 
 def segmentation_loss(
-    heads: Iterable[Tensor], label: Tensor, *, ohem: bool = False, weight: Tensor | None = None
+    heads: Sequence[Tensor],
+    label: Tensor,
+    *,
+    head_weights: Sequence[float] | None = None,
+    ohem: bool = False,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Sum over the heads of the cross-entropy at the label's size (Fan et al., CVPR 2021).
 
     Args:
         heads: logits [N, C, h, w] of each head, at any resolution.
+        head_weights: factor of each head's cross-entropy; all 1 without them.
         label: train ids, uint8 [N, H, W]; pixels of `IGNORE` count nothing.
         ohem: average over the hard pixels only.
         weight: factor of each pixel's loss, float [N, H, W]; the divisor of the mean stays the
@@ -41,14 +47,20 @@ def segmentation_loss(
     valid = label != IGNORE
     label = label.masked_fill(~valid, 0)
     if ohem:
-        parts = [(one, _weights(_hard(one, label, valid), weight)) for one in heads]
+        weights = [_weights(_hard(one, label, valid), weight) for one in heads]
     else:
-        weights = _weights(valid, weight)
-        parts = [(one, weights) for one in heads]
-    return sum(_weighted_cross_entropy(one, label, weights) for one, weights in parts)
+        weights = [_weights(valid, weight)] * len(heads)
+    parts = zip(heads, weights, head_weights or [1.0] * len(heads), strict=True)
+    return sum(factor * _weighted_cross_entropy(one, label, own) for one, own, factor in parts)
 
 
-def pseudo_label_loss(heads: Sequence[Tensor], label: Tensor, *, ohem: bool = False) -> Tensor:
+def pseudo_label_loss(
+    heads: Sequence[Tensor],
+    label: Tensor,
+    *,
+    head_weights: Sequence[float] | None = None,
+    ohem: bool = False,
+) -> Tensor:
     """`segmentation_loss` of pseudo-labels, hard or soft.
 
     Of soft ones it is -sum_k p_k log softmax(logits)_{c_k} over the k best classes of each pixel,
@@ -60,11 +72,14 @@ def pseudo_label_loss(heads: Sequence[Tensor], label: Tensor, *, ohem: bool = Fa
         ohem: for hard ones alone.
     """
     if label.ndim == 3:
-        return segmentation_loss(heads, label, ohem=ohem)
+        return segmentation_loss(heads, label, head_weights=head_weights, ohem=ohem)
     classes, shares = label.chunk(2, dim=1)
     weights = shares / shares.sum(1, keepdim=True, dtype=torch.float32).clamp(min=1)
     parts = zip(classes.unbind(1), weights.unbind(1), strict=True)
-    return sum(segmentation_loss(heads, ids, weight=weight) for ids, weight in parts)
+    return sum(
+        segmentation_loss(heads, ids, head_weights=head_weights, weight=weight)
+        for ids, weight in parts
+    )
 
 
 def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:

@@ -30,6 +30,16 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
     return np.divide(total, present, out=np.full_like(total, np.nan), where=present > 0)
 
 
+def picture_iou(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Mean IoU of one picture, 0 to 1, over the classes in its truth or prediction; both are train
+    ids [H, W]. Pixels that either ignores are left out; NaN where none is left."""
+    matrix = ConfusionMatrix()
+    scored = np.where(prediction == IGNORE, IGNORE, truth)
+    classes = np.where(scored == IGNORE, 0, prediction)
+    matrix.update(torch.from_numpy(classes), torch.from_numpy(scored))
+    return matrix.mean_iou()
+
+
 class ConfusionMatrix:
     """Counts of (truth, prediction), int64 [C, C]; pixels whose truth is ignore are left out."""
 

@@ -1,6 +1,6 @@
-"""Tables in Markdown, and lists in sentences."""
+"""Tables in Markdown, and lists, sizes and shares in sentences."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 SHOWN = 3
@@ -24,6 +24,21 @@ def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) ->
     ]
     head, *body = [f"| {line} |" for line in lines]
     return "\n".join([head, f"|{'|'.join(rules)}|", *body]) + "\n"
+
+
+def dimensions(shape: Iterable[int]) -> str:
+    """Return a size, such as 512x1024 of (512, 1024)."""
+    return "x".join(map(str, shape))
+
+
+def in_percent(share: float | None, decimals: int = 2) -> str:
+    """Return a share in %, without the sign; None and NaN are nan."""
+    return "nan" if share is None else f"{100 * share:.{decimals}f}"
+
+
+def in_gigabytes(count: int) -> str:
+    """Return a number of bytes, such as 1.25 GB."""
+    return f"{count / 1e9:.2f} GB"
 
 
 def first_few(items: Sequence[Any]) -> str:

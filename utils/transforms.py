@@ -5,7 +5,7 @@ together; pixels that leave the frame become `IGNORE` in the label and black in 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -57,6 +57,35 @@ def random_scale_crop(image: tv_tensors.Image, label: tv_tensors.Mask, size: Siz
         (min(height, round(size[0] / factor)), min(width, round(size[1] / factor)))
     )
     return resize(size)(*part(image, label))
+
+
+def scaled_crop(
+    image: tv_tensors.Image, label: tv_tensors.Mask, *, size: Size, scales: Sequence[float]
+) -> Pair:
+    """A random part, as large as `size`, of an image that is scaled by a random factor.
+
+    An image that becomes smaller than `size` is enlarged until it covers it, as in STDC's code: it
+    then looks as if it were seen through few pixels.
+
+    Args:
+        scales: smallest and largest factor, and the step between factors, if there is one.
+    """
+    height, width = image.shape[-2:]
+    low, high, *step = scales
+    drawn = _step_between(low, high, *step) if step else _uniform(low, high)
+    factor = max(drawn, size[0] / height, size[1] / width)
+    # The part is cut out first: what is not in it need not be scaled.
+    shape = (min(height, round(size[0] / factor)), min(width, round(size[1] / factor)))
+    image, label = v2.RandomCrop(shape)(image, label)
+    if drawn < factor:
+        few = (max(1, round(shape[0] * drawn)), max(1, round(shape[1] * drawn)))
+        image, label = resize(few)(image, label)
+    return resize(size)(image, label)
+
+
+def _step_between(low: float, high: float, step: float) -> float:
+    count = round((high - low) / step) + 1
+    return low + step * torch.randint(count, ()).item()
 
 
 def _uniform(low: float, high: float) -> float:
@@ -170,9 +199,14 @@ def augmentation_codes(aug_method: str) -> tuple[str, ...]:
     return codes
 
 
-def crop_and_augment(aug_method: str, probability: float, size: Size) -> v2.Transform:
-    """A random crop of that size and, with the given probability, the whole composition."""
-    crop = v2.RandomCrop(size)
+def crop_and_augment(
+    aug_method: str, probability: float, size: Size, scales: Sequence[float] = ()
+) -> v2.Transform:
+    """A random crop of that size and, with the given probability, the whole composition; `scales`
+    are those of `scaled_crop`."""
+    crop = (
+        functools.partial(scaled_crop, size=size, scales=scales) if scales else v2.RandomCrop(size)
+    )
     codes = augmentation_codes(aug_method)
     if not codes:
         return crop
@@ -220,7 +254,14 @@ class Preparation(NamedTuple):
 
 
 def train_transform(
-    preparation: Preparation, *, crop_to: Size, aug_method: str, aug_probability: float
+    preparation: Preparation,
+    *,
+    crop_to: Size,
+    aug_method: str,
+    aug_probability: float,
+    scales: Sequence[float] = (),
 ) -> JointTransform:
-    """Prepare, crop at random where the prepared image is larger, and augment."""
-    return v2.Compose([preparation, crop_and_augment(aug_method, aug_probability, crop_to)])
+    """Prepare, crop at random where the prepared image is larger, and augment. With `scales` the
+    image is cropped as it is, by `scaled_crop`."""
+    cropped = crop_and_augment(aug_method, aug_probability, crop_to, scales)
+    return cropped if scales else v2.Compose([preparation, cropped])

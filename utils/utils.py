@@ -216,6 +216,7 @@ def progress(items: Iterable, description: str, **options) -> tqdm:
     if not processes.is_first():
         options["disable"] = True
     sys.stdout.flush()  # in a log, what was printed before stands before
+    description = getattr(sys.stderr, "prefix", "") + description
     if sys.stderr.isatty():
         return tqdm(items, desc=description, dynamic_ncols=True, **options)
     lines = LogLines(sys.stderr)

@@ -7,8 +7,10 @@ be known is a note. Counts, findings and class frequencies are printed and writt
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from datasets.catalog import (
     data_set,
@@ -20,6 +22,7 @@ from datasets.catalog import (
     row_of,
     unlabelled,
 )
+from datasets.check.alike import alike
 from datasets.check.files import Reader
 from datasets.check.findings import Files, Finding, Kind, Part, size_in_words
 from datasets.check.report import Report, tables
@@ -37,6 +40,9 @@ from utils.utils import progress
 
 NAME = "check_data"
 SPLITS = ("train", "val")
+
+ENOUGH = 8
+"""Images whose batch-norm statistics were as good as those of many (docs/methods.md, AdaBN)."""
 
 
 def check_data(settings: DataSettings) -> None:
@@ -87,6 +93,8 @@ def _read_all(settings: DataSettings) -> Report:
     for role in Role:
         report.note(role, _nothing_scored(report, role, settings))
         report.note(role, _other_proportions(report, role, settings))
+        if role is Role.TARGET and report.contents:
+            report.note(role, [_without_labels(report.contents, settings)])
         if not report.has_problem(role):
             with report.noting(Kind.REFUSED, role):
                 _ask_training(role, settings)
@@ -114,6 +122,8 @@ def _unpartnered(found: Found, role: Role, split: str, settings: DataSettings) -
     images, labels, image_folder, label_folder, *_ = found
     if role is Role.SOURCE and not images and not labels:
         return  # too few for a split, which is training's to say
+    if split == "val" and not images and not has_labels(role, split, settings):
+        return
     if not images:
         sentence = row_of(role, settings).layout.no_images(image_folder, split)
         yield Finding(Kind.MISSING, image_folder, sentence)
@@ -147,14 +157,42 @@ def _no_labels(folder: Path, role: Role, split: str, settings: DataSettings) -> 
 
 
 def _files(found: Found, title: str, split: str, role: Role, settings: DataSettings) -> list[Files]:
-    layout = row_of(role, settings).layout
+    row = row_of(role, settings)
+    layout, compared = row.layout, _is_unlabelled(role, settings)
     files = []
     for name in sorted(found.images.keys() | found.labels.keys()):
         image, label = found.images.get(name), found.labels.get(name)
         kind = layout.label_format(label) if label else LABEL_IDS
         part = Part(title, split, name.rpartition("/")[0])
-        files.append(Files(part, image, label, kind))
+        files.append(Files(part, image, label, kind, row.photos, compared))
     return files
+
+
+def _is_unlabelled(role: Role, settings: DataSettings) -> bool:
+    """Whether the data are a target that nothing is scored on."""
+    return role is Role.TARGET and not has_labels(role, "val", settings)
+
+
+def _without_labels(contents: Sequence[tuple[Path, np.ndarray]], settings: DataSettings) -> Finding:
+    """What there is of a target without labels: formats, images that are nearly the same, and
+    whether they are enough for its statistics."""
+    folder = named_root(Role.TARGET, settings)
+    paths = [path for path, _ in contents]
+    formats = Counter(path.suffix.lower().lstrip(".").replace("jpeg", "jpg") for path in paths)
+    words = ", ".join(f"{count} {suffix}" for suffix, count in formats.most_common())
+    pairs = alike([content for _, content in contents])
+    same = "none of them nearly the same as another"
+    if pairs:
+        one, other = pairs[0]
+        same = f"{len(pairs)} of them nearly the same as another, such as {paths[one]} and "
+        same += f"{paths[other]}, which teach little (--frame_step takes fewer frames of a video)"
+    different = len(paths) - len(pairs)
+    enough = "enough" if different >= ENOUGH else f"too few ({ENOUGH} are advised)"
+    sentence = (
+        f"{folder} has no labels, so no best epoch is kept: {len(paths)} images ({words}), {same}; "
+        f"{different} different ones are {enough} for target statistics"
+    )
+    return Finding(Kind.WITHOUT_LABELS, folder, sentence)
 
 
 def _nothing_scored(report: Report, role: Role, settings: DataSettings) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from datasets.check.alike import content_of
 from datasets.check.findings import Files, Finding, Kind, Reading
 from datasets.labels import NUM_CLASSES
 from datasets.reading import (
@@ -39,11 +40,12 @@ class Reader(Dataset):
 def read(files: Files) -> Reading:
     """The files of a sample, read by training's own readers; nothing in them raises."""
     findings: list[Finding] = []
-    image = ids = digest = counts = None
+    image = ids = digest = counts = content = None
     values: list[int] = []
     if files.image:
         with _kept(files.image, findings):
-            image = read_image(files.image)
+            image = read_image(files.image, photo=files.photo)
+            content = content_of(image) if files.compared else None
             digest = file_digest(files.image)  # from the memory that the reader has just filled
     if files.label:
         with _kept(files.label, findings):
@@ -56,7 +58,8 @@ def read(files: Files) -> Reading:
     if image is not None and ids is not None:
         with _kept(files.label, findings):
             check_sizes(files.image, image, files.label, ids)
-    return Reading(findings, None if image is None else image.shape[:2], digest, counts, values)
+    size = None if image is None else image.shape[:2]
+    return Reading(findings, size, digest, counts, values, content)
 
 
 @contextlib.contextmanager

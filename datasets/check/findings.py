@@ -24,6 +24,7 @@ class Kind(Enum):
     REFUSED = "refused by training"
     LEFT_OUT = "left out"
     UNLABELLED = "no training labels"
+    WITHOUT_LABELS = "target without labels"
     BLANK = "blank label"
     PROPORTIONS = "other proportions"
     DUPLICATE = "duplicate image"
@@ -34,6 +35,7 @@ class Kind(Enum):
         return self not in (
             Kind.LEFT_OUT,
             Kind.UNLABELLED,
+            Kind.WITHOUT_LABELS,
             Kind.BLANK,
             Kind.PROPORTIONS,
             Kind.DUPLICATE,
@@ -60,12 +62,17 @@ class Part(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What lies there of a sample; one of image and label may be missing."""
+    """What lies there of a sample; one of image and label may be missing.
+
+    `photo` is as in `SampleFiles`; what an image shows is only `compared` where that is asked for.
+    """
 
     part: Part
     image: Path | None
     label: Path | None
     kind: LabelFormat
+    photo: bool = False
+    compared: bool = False
 
 
 class Reading(NamedTuple):
@@ -76,6 +83,7 @@ class Reading(NamedTuple):
         digest: of the bytes of the image's file.
         counts: pixels of the label by train id, int64 [256].
         values: what the label holds if none of it is scored.
+        content: what the image shows, as `alike` compares it.
     """
 
     findings: list[Finding]
@@ -83,6 +91,7 @@ class Reading(NamedTuple):
     digest: str | None = None
     counts: np.ndarray | None = None
     values: Sequence[int] = ()
+    content: np.ndarray | None = None
 
 
 def size_in_words(size: tuple[int, int]) -> str:

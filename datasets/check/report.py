@@ -4,7 +4,10 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from datasets.catalog import name_of, named_root
 from datasets.check.counts import Frequencies, Tally
@@ -27,6 +30,7 @@ class Report:
     Attributes:
         findings: by data set, in the order of the files.
         titles: of source and target.
+        contents: the images of a target without labels, and what they show.
         left_out: how many known bad pairs are not read, by data set.
         names: what lies in the place of each data set, such as "Toy City, real look".
     """
@@ -39,6 +43,7 @@ class Report:
         self.findings: dict[str, list[Finding]] = {name: [] for name in self.titles.values()}
         self.tallies: dict[Part, Tally] = {}
         self.frequencies: dict[Part, Frequencies] = {}
+        self.contents: list[tuple[Path, np.ndarray]] = []
         self.left_out: dict[str, int] = {}
         self.names: dict[str, str] = {}
         self._first: dict[str, Files] = {}
@@ -63,6 +68,8 @@ class Report:
         findings = self.findings[files.part.data_set]
         findings += reading.findings
         self.tallies.setdefault(files.part, Tally()).add(files, reading)
+        if reading.content is not None and files.image:
+            self.contents.append((files.image, reading.content))
         if reading.counts is not None:
             split = files.part._replace(city="")
             self.frequencies.setdefault(split, Frequencies(files.kind)).add(reading)

@@ -18,6 +18,7 @@ from datasets.reading import SampleFiles, picture_size, read_label
 from datasets.samples import SampleDataset, as_tv_tensors
 from utils.disk.lock import locked
 from utils.errors import UserError
+from utils.text import in_gigabytes
 from utils.transforms import Preparation, Size
 from utils.utils import progress
 
@@ -156,7 +157,7 @@ def _name_older_stores(folder: Path, stores: Sequence[PictureStore]) -> None:
         names = ", ".join(path.name for path in older)
         size = sum(path.stat().st_size for path in older)
         print(
-            f"note: {folder} holds {size / 1e9:.2f} GB of an earlier release, which are not used "
+            f"note: {folder} holds {in_gigabytes(size)} of an earlier release, which are not used "
             f"any more: delete {names}, and the .sums file beside each"
         )
     marker.write_text(f"{FORMAT}\n")
@@ -175,13 +176,13 @@ def _build(
     free = shutil.disk_usage(settings.cache_dir).free + sum(map(_occupied, stores))
     if free < RESERVE * needed:
         print(
-            f"no cache: it would take {needed / 1e9:.2f} GB in {settings.cache_dir}, where "
-            f"{free / 1e9:.2f} GB are free; every epoch decodes anew (--cache_dir names another "
+            f"no cache: it would take {in_gigabytes(needed)} in {settings.cache_dir}, where "
+            f"{in_gigabytes(free)} are free; every epoch decodes anew (--cache_dir names another "
             "folder)"
         )
         return False
     if places:
-        print(f"cache of {len(samples)} samples: {needed / 1e9:.2f} GB in {settings.cache_dir}")
+        print(f"cache of {len(samples)} samples: {in_gigabytes(needed)} in {settings.cache_dir}")
         for store in stores:
             store.create()
         _fill(_Writer(samples, preparation, stores), places, settings.workers)

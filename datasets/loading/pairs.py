@@ -11,9 +11,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from datasets.loading.rare_classes import RareClasses, RareKey
 from datasets.samples import Key, Sample, SampleDataset, seed_of
 from utils import processes
 from utils.errors import UsageError, UserError
+
+PairKey = tuple[Key | RareKey, Key | None]
+"""Keys of a source sample and its target sample."""
 
 SOURCE_STREAM, TARGET_STREAM, METHOD_STREAM = 0, 1, 2
 """Seed words that keep the draws of the two domains and of the method apart."""
@@ -28,6 +32,7 @@ class TrainingData(Dataset):
     Args:
         batch_size: images of an update, those of all processes and passes together.
         passes: in how many equal parts, one after another, each process takes its share of them.
+        rare: draws the source by its classes, in the place of the shuffles.
     """
 
     def __init__(
@@ -38,7 +43,9 @@ class TrainingData(Dataset):
         batch_size: int,
         seed: int,
         passes: int = 1,
+        rare: RareClasses | None = None,
     ):
+        self.rare = rare
         self.source, self.target = source, target
         self.batch_size, self.seed, self.passes = batch_size, seed, passes
         check_batch_size(batch_size, passes, len(source))
@@ -47,11 +54,14 @@ class TrainingData(Dataset):
     def steps_per_epoch(self) -> int:
         return len(self.source) // self.batch_size
 
-    def __getitem__(self, keys: tuple[Key, Key | None]) -> tuple[Sample, Sample | None]:
+    def __getitem__(self, keys: PairKey) -> tuple[Sample, Sample | None]:
         source_key, target_key = keys
-        return self.source[source_key], self.target[target_key] if target_key else None
+        target = self.target[target_key] if target_key else None
+        if self.rare:
+            return self.rare.sample(self.source, source_key), target
+        return self.source[source_key], target
 
-    def own_keys(self, start_step: int, stop_step: int) -> Iterator[list[tuple[Key, Key | None]]]:
+    def own_keys(self, start_step: int, stop_step: int) -> Iterator[list[PairKey]]:
         """This process's share of `keys`, a list for each of its passes."""
         own = self.batch_size // self.passes // processes.count()
         for batch in self.keys(start_step, stop_step):
@@ -65,10 +75,20 @@ class TrainingData(Dataset):
                 words = (self.seed, METHOD_STREAM, step, number, processes.rank())
                 yield torch.Generator().manual_seed(seed_of(words))
 
-    def keys(self, start_step: int, stop_step: int) -> Iterator[list[tuple[Key, Key | None]]]:
+    def drawn_classes(self, start_step: int, stop_step: int) -> dict[str, float]:
+        """Return the share of each class in the draws of the steps in that range, by name; nothing
+        where no class is drawn."""
+        if not self.rare:
+            return {}
+        return self.rare.drawn(start_step * self.batch_size, stop_step * self.batch_size)
+
+    def keys(self, start_step: int, stop_step: int) -> Iterator[list[PairKey]]:
         """The batches of keys of the steps in that range, whoever takes them."""
         usable = self.steps_per_epoch * self.batch_size
-        source_keys = self._cycle(SOURCE_STREAM, len(self.source), usable, start_step)
+        if self.rare:
+            source_keys = self.rare.keys(start_step * self.batch_size)
+        else:
+            source_keys = self._cycle(SOURCE_STREAM, len(self.source), usable, start_step)
         target_keys = itertools.repeat(None)
         if self.target is not None:
             target_keys = self._cycle(TARGET_STREAM, len(self.target), len(self.target), start_step)

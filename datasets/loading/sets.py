@@ -1,23 +1,41 @@
 """Training, validation and unlabelled samples of a data set, with their transforms and caches."""
 
+import math
 from collections.abc import Sequence
 
 from torchvision.transforms import v2
 
-from datasets.catalog import TrainingFiles, labelled, name_of, note_once, preparation, unlabelled
+from datasets.catalog import (
+    TrainingFiles,
+    labelled,
+    name_of,
+    note_once,
+    preparation,
+    resize_size,
+    unlabelled,
+)
 from datasets.data_set import Role
 from datasets.loading.caching import attach_cache, prepared_sizes
+from datasets.loading.class_counts import class_counts
+from datasets.loading.rare_classes import RareClasses
 from datasets.options import DataSettings
 from datasets.reading import check_scored
 from datasets.samples import SampleDataset
+from utils.text import dimensions
 from utils.transforms import Preparation, Size, train_transform
 
 SKIP = "skip"
 """The `--on_bad_sample` that takes the next sample."""
 
 
-def training_samples(data: TrainingFiles, settings: DataSettings, stream: int) -> SampleDataset:
-    """Raises UserError where no pixel of the labels is scored."""
+def training_samples(
+    data: TrainingFiles, settings: DataSettings, stream: int, scales: Sequence[float] = ()
+) -> SampleDataset:
+    """Raises UserError where no pixel of the labels is scored.
+
+    With `scales` (see `--train_scales`) images are of their own size before they are cropped, and
+    have no cache, which would be many times as large.
+    """
     if data.note:
         print(data.note)
     skips = settings.on_bad_sample == SKIP
@@ -28,10 +46,23 @@ def training_samples(data: TrainingFiles, settings: DataSettings, stream: int) -
         crop_to=settings.image_size,
         aug_method=settings.aug_method,
         aug_probability=settings.aug_probability,
+        scales=scales,
     )
     samples = SampleDataset(data.files, transform, seed=(settings.seed, stream), skips_bad=skips)
-    _attach(samples, data.role, prepare, settings, build=True)
+    if not scales:
+        _attach(samples, data.role, prepare, settings, build=True)
     return samples
+
+
+def rare_classes(
+    samples: SampleDataset, role: Role, settings: DataSettings, temperature: float
+) -> RareClasses | None:
+    """Return what draws training samples by their classes; None at temperature 0."""
+    if not temperature:
+        return None
+    counts = class_counts(samples, num_workers=settings.workers)
+    pixels = math.prod(resize_size(role, settings))
+    return RareClasses(counts, temperature, pixels=pixels, seed=samples.seed)
 
 
 def validation_samples(role: Role, settings: DataSettings, *, often: bool = False) -> SampleDataset:
@@ -83,7 +114,7 @@ def _attach(
     """Let the samples come from their cache, and say which are of other proportions."""
     sizes = prepared_sizes(samples.files, prepare)
     if others := _of_other_proportions(sizes, prepare):
-        size, name = "x".join(map(str, prepare.size)), name_of(role, settings)
+        size, name = dimensions(prepare.size), name_of(role, settings)
         note_once(
             f"{name}: {others} of {len(sizes)} pictures are not of the proportions of {size}: they "
             "keep theirs and are scaled to cover it; training crops, scoring does not"

@@ -4,7 +4,8 @@ import copy
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +91,7 @@ def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
     return file.getvalue()
 
 
-class _MeanByConvolution(nn.Module):
+class MeanByConvolution(nn.Module):
     """What an average pool computes, padding counted, as a convolution of each channel."""
 
     def __init__(self, pool: nn.AvgPool2d):
@@ -103,14 +104,43 @@ class _MeanByConvolution(nn.Module):
         return F.conv2d(x, weight, stride=self.stride, padding=self.padding, groups=channels)
 
 
+class BinsByProduct(nn.Module):
+    """What an adaptive average pool computes, as products with one matrix per side."""
+
+    def __init__(self, pool: nn.AdaptiveAvgPool2d):
+        super().__init__()
+        assert isinstance(pool.output_size, int)
+        self.bins = pool.output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bins == 1:  # a product with a matrix of one row is not traced for every size
+            return x.mean((2, 3), keepdim=True)
+        return self._means(x.shape[-2], x) @ x @ self._means(x.shape[-1], x).mT
+
+    def _means(self, size: int, like: Tensor) -> Tensor:
+        """Return [bins, size]: row i averages the places floor(i size / bins) up to, but not
+        including, ceil((i + 1) size / bins)."""
+        place = torch.arange(size, device=like.device)
+        number = torch.arange(self.bins, device=like.device)[:, None]
+        begun = place >= number * size // self.bins
+        inside = (begun & (place * self.bins < (number + 1) * size)).to(like.dtype)
+        return inside / inside.sum(1, keepdim=True)
+
+
+TRACEABLE: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.AvgPool2d: MeanByConvolution,
+    nn.AdaptiveAvgPool2d: BinsByProduct,
+}
+"""Modules that torch 2.6 to 2.9 trace for some sizes only, with what stands for each."""
+
+
 def _traceable(network: Deployed) -> Deployed:
-    """A copy that is traced for every size: torch 2.6 to 2.9 trace an average pool for even or for
-    odd maps only."""
+    """Return a copy that is traced for every size."""
     result = copy.deepcopy(network).eval()
     for module in list(result.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.AvgPool2d):
-                setattr(module, name, _MeanByConvolution(child))
+            if replacement := TRACEABLE.get(type(child)):
+                setattr(module, name, replacement(child))
     return result
 
 

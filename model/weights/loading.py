@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from model.catalog import NETWORKS, Design, design_of
-from model.network import NOTHING, Network
+from model.network import Network
 from model.stdcnet import BACKBONES
 from model.weights.official import BACKBONE_SURPLUS, COUNTER
 from model.weights.reading import read_state_dict
 from utils.errors import UserError
-from utils.text import first_few
+from utils.text import dimensions, first_few
+
+NOTHING = r"(?!)"
+"""Pattern that no name matches."""
 
 FIRST_LAYER = "features.0.conv.weight"
 """A name that every backbone of ours has: it tells a backbone from a network."""
@@ -187,4 +190,4 @@ def _load(
 
 
 def _size(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a single number"
+    return dimensions(tensor.shape) or "a single number"

@@ -8,8 +8,6 @@ from torch import Tensor
 # The backbone's layers once more under the names of their strides, and its ImageNet classifier.
 BACKBONE_SURPLUS = r"(x(2|4|8|16|32)|conv_last|fc|bn|linear)\."
 
-# The same in a segmentation network, and the detail heads.
-NETWORK_SURPLUS = rf"cp\.backbone\.{BACKBONE_SURPLUS}|conv_out_sp(2|4|8|16)\."
 
 COUNTER = "num_batches_tracked"
 INPLACE_ABN_EPSILON = 1e-5

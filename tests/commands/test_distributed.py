@@ -59,6 +59,12 @@ def test_two_processes_train_as_one_with_unequally_many_ignored_pixels(of_two, k
     assert_close(of_two[kind], distributed_worker.train(kind))
 
 
+@pytest.mark.parametrize("kind", distributed_worker.METHODS)
+def test_two_processes_train_the_other_network_as_one(of_two, kind):
+    other = distributed_worker.OTHER
+    assert_close(of_two[f"{kind}, {other}"], distributed_worker.train(kind, network=other))
+
+
 @pytest.mark.parametrize("discriminator", KINDS)
 def test_adversarial_gradients_survive_float16_in_two_processes_and_passes(of_two, discriminator):
     """Their weight of 0.001 alone would round them to 0 at this loss scale."""
@@ -283,6 +289,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop, caps
     words = command("train_ada", "--discriminator", "light", "--save_keyword", stop.__name__)
     # A validation is not waited for, so that there is nothing to agree on in one.
     words = (*words, "--num_epochs", "30", "--validation_step", "30")
+    words = (*words, "--rare_class_temperature", "0.1", "--ema_decay", "0.9")
     rest = stopped(words, here, stop)
     assert rest.count("stopped after step") == 1, rest
     latest = torch.load(here / "runs" / stop.__name__ / LATEST, weights_only=True)

@@ -60,6 +60,26 @@ def test_main_logits_are_the_first_head_without_what_only_training_uses(design):
 
 
 @every_network
+def test_a_detail_head_sees_the_backbone_at_an_eighth_and_changes_nothing_else(design):
+    torch.manual_seed(0)
+    plain = design.build()
+    torch.manual_seed(0)
+    network = design.build()
+    network.add_detail_head()
+    heads, detail = network.heads_and_detail(images((65, 97)))
+    assert detail.shape == (2, 1, 9, 13) and plain.heads_and_detail(images())[1] is None
+    for logits, expected in zip(heads, plain.heads(images((65, 97))), strict=True):
+        assert torch.equal(logits, expected)
+    added = set(network.state_dict()) - set(plain.state_dict())
+    assert all(name.startswith("conv_out_sp8.") for name in added)
+    assert count(network.deployed_parameters()) == count(plain.deployed_parameters())
+    learning = {id(parameter) for parameter in network.head_parameters()}
+    assert {id(parameter) for parameter in network.conv_out_sp8.parameters()} <= learning
+    network.eval().conv_out_sp8.register_forward_pre_hook(lambda *_: pytest.fail("computed"))
+    network.heads(images()), network(images()), folded(network)(images())
+
+
+@every_network
 def test_every_weight_learns_from_the_heads(design):
     network = design.build()
     sum(logits.square().mean() for logits in network.heads(images((64, 128)))).backward()

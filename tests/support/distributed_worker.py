@@ -18,6 +18,7 @@ from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
+from model.catalog import Design
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests.support.methods import Taught
@@ -33,7 +34,7 @@ from utils import processes
 from utils.shared_norm import synchronised
 
 METHODS = {"simple": Supervised, "ada": ADA, "fda": FDA, "ssl_fda": SSLFDA}
-TAUGHT = "taught"
+TAUGHT, OTHER = "taught", "pp_liteseg"
 STEPS, BATCH, SIZE = 3, 4, (64, 96)
 
 LOSS_SCALE = 2.0**4
@@ -42,12 +43,18 @@ LOSS_SCALE = 2.0**4
 
 
 def train(
-    kind: str, passes: int = 1, *, ignored: bool = True, clip: float | None = None
+    kind: str,
+    passes: int = 1,
+    *,
+    ignored: bool = True,
+    clip: float | None = None,
+    network: str = "bisenet",
 ) -> dict[str, Any]:
     """Weights and the last step's scalars after some steps with batch norm in evaluation mode."""
     torch.manual_seed(0)
-    settings = Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=0.5)
-    method = {**METHODS, TAUGHT: Taught}[kind](BiSeNet(base=8), settings)
+    decay = 0.0 if kind == TAUGHT else 0.5  # the teacher is an average itself
+    settings = Settings(num_epochs=1, discriminator="light", clip_grad_norm=clip, ema_decay=decay)
+    method = {**METHODS, TAUGHT: Taught}[kind](Design(network, base_width=8).build(), settings)
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -166,7 +173,7 @@ def normalise(*, compiled: bool = False, dtype: torch.dtype = torch.float64) -> 
 
 
 def weights(method: Method, state: TrainState) -> dict[str, Any]:
-    return {"method": method.state_dict(), "average": state.average.module.state_dict()}
+    return {"method": method.state_dict(), "average": state.scored_average.module.state_dict()}
 
 
 def global_batch(step: int, ignored: bool) -> Batch:
@@ -196,6 +203,7 @@ def part(sample: Sample, start: int, count: int) -> Sample:
 def main(result: Path) -> None:
     with processes.together("cpu"):
         found = {kind: train(kind) for kind in METHODS}
+        found |= {f"{kind}, {OTHER}": train(kind, network=OTHER) for kind in METHODS}
         found["clipped in two passes"] = train("fda", 2, ignored=False, clip=0.1)
         for kind in KINDS:
             found[f"adversarial, {kind}"] = adversarial_gradient(kind, 2, torch.float16)

@@ -11,13 +11,16 @@ import main
 from datasets.labels import IGNORE
 from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
+from model.catalog import NETWORKS
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests.support import distributed_worker
 from trainings.engine.loop import compile_parts
+from trainings.experiment import Experiment, network_to_train
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
+from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
@@ -37,9 +40,54 @@ def sample(seed: int, size=(64, 96)) -> Sample:
 BATCH = Batch(sample(1), sample(2))
 
 
+def distinct_methods():
+    """One experiment for each method that an action trains."""
+    return list({e.method: e for e in vars(main).values() if isinstance(e, Experiment)}.values())
+
+
 def tiny(method, settings=SETTINGS):
     torch.manual_seed(0)
     return method(BiSeNet(base=8), settings).train()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "experiment", distinct_methods(), ids=lambda experiment: experiment.method.__name__
+)
+def test_every_method_trains_every_network_with_and_without_detail_guidance(experiment, network):
+    """Each term is finite, and together they reach every weight."""
+    for guided in (False, True):
+        torch.manual_seed(0)
+        settings = Settings(network=network, base_width=8, detail_guidance=guided)
+        method = experiment.make_method(network_to_train(settings), settings).train()
+        losses = method(BATCH)
+        assert all(term.isfinite() for term in losses.values())
+        assert ("detail_source" in losses) == guided
+        sum(losses.values()).backward()
+        for name, gradient in gradients(method.network).items():
+            assert gradient is not None and gradient.any(), name
+
+
+def test_the_detail_that_is_shown_leaves_the_training_alone():
+    settings = Settings(base_width=8, detail_guidance=True)
+    method = FDA(network_to_train(settings), FDA.Options.of(settings)).train()
+    before = copy.deepcopy(method.state_dict())
+    with torch.no_grad():
+        shown = method.detail_pictures(BATCH)
+    assert list(shown) == ["detail", "predicted detail"]
+    assert all(picture.shape == BATCH.source.image[0].shape for picture in shown.values())
+    assert set(shown["detail"].unique().tolist()) == {0, 255}
+    assert method.network.training
+    assert all(torch.equal(t, before[name]) for name, t in method.state_dict().items())
+    assert tiny(FDA).detail_pictures(BATCH) == {}
+
+
+def test_the_heads_count_as_the_network_weighs_them(monkeypatch):
+    method = tiny(Supervised)
+    whole = method(BATCH)["seg_source"]
+    monkeypatch.setattr(type(method.network), "head_weights", (1.0, 0.0, 0.0))
+    main_head = segmentation_loss(method.network.heads(BATCH.source.image)[:1], BATCH.source.label)
+    assert torch.equal(method(BATCH)["seg_source"], main_head) and main_head < whole
 
 
 def gradients(module):

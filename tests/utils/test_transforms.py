@@ -10,6 +10,7 @@ from utils.transforms import (
     augmentation_codes,
     crop_and_augment,
     fitted_size,
+    scaled_crop,
     train_transform,
 )
 
@@ -192,3 +193,30 @@ def test_what_fits_once_fits_again():
         fitted = fitted_size(picture, size)
         assert fitted_size(fitted, size) == fitted
         assert all(own >= asked for own, asked in zip(fitted, size, strict=True))
+
+
+def test_a_scaled_crop_shows_a_part_at_one_of_the_scales():
+    """Columns and rows of a ramp tell where a crop lies and how large it is."""
+    height, width, size = 200, 400, (64, 96)
+    ramp = torch.arange(width).mul(255).div(width - 1, rounding_mode="floor").to(torch.uint8)
+    image = tv_tensors.Image(ramp.expand(3, height, width).contiguous())
+    label = tv_tensors.Mask((torch.arange(width) // 40).to(torch.uint8).expand(height, width))
+    found = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        crop, ids = scaled_crop(image, label, size=size, scales=(0.5, 1.5, 0.5))
+        assert crop.shape == (3, *size) and ids.shape == size
+        assert set(ids.unique().tolist()) <= set(range(10))
+        slope = (crop[0, 0, -9].float() - crop[0, 0, 8]).item() / (size[1] - 17)  # grey a pixel
+        found.add(round(255 / (width - 1) / slope / 0.5) * 0.5)
+    assert found == {0.5, 1.0, 1.5}
+
+
+def test_an_image_that_becomes_too_small_covers_the_crop_with_fewer_pixels():
+    image = tv_tensors.Image(torch.randint(0, 256, (3, 64, 128), dtype=torch.uint8))
+    label = tv_tensors.Mask(torch.zeros(64, 128, dtype=torch.uint8))
+    crop, _ = scaled_crop(image, label, size=(64, 128), scales=(0.25, 0.25))
+    small = v2.functional.resize(image, [16, 32], antialias=True)
+    assert torch.equal(crop, v2.functional.resize(small, [64, 128], antialias=True))
+    whole, _ = scaled_crop(image, label, size=(64, 128), scales=(1.0, 1.0))
+    assert torch.equal(whole, image)

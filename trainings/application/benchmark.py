@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -20,14 +21,15 @@ from model.deployment.folding import folded
 from model.deployment.runtimes import Runtime, is_installed, onnx_runtime, openvino, require
 from model.network import WHITE, Network
 from model.weights.loading import load_network
+from trainings.application.benchmark_report import report
 from trainings.application.options import DeploymentOptions
 from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
 from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder
-from utils.errors import UserError
-from utils.text import markdown
+from utils.errors import UsageError, UserError
+from utils.text import dimensions
 from utils.upsampling import upsampled_max
 from utils.utils import (
     DTYPES,
@@ -106,21 +108,28 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
         if note := slow_precision(precision, device):
             print(note)
     seed_everything(settings.seed)
-    network, sizes = _network(settings), _sizes(settings)
+    sizes = _sizes(settings)
+    networks = [(one, _network(one)) for one in _of_each_network(settings)]
+    packages = _package_versions()
     record = {
         "machine": machine(device.type),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
-        "versions": versions() | _package_versions(),
+        "versions": versions() | packages,
+        "packages": list(packages),
         "git_revision": git_revision(),
         "included": INCLUDED,
-        "network": _description(network, sizes, settings),
+        "networks": [_description(network, sizes, one) for one, network in networks],
         "inference": [],
         "training": [],
         "not_measured": [],
         "settings": settings.to_json(),
     }
-    measurements = _measurements(network, sizes, experiments, settings, device)
+    measurements = [
+        case
+        for one, network in networks
+        for case in _measurements(network, sizes, experiments, one, device)
+    ]
     with progress(measurements, "benchmark", unit="case") as bar:
         for section, case, measure in bar:
             bar.set_postfix_str(" ".join(case.values()))
@@ -132,6 +141,17 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     folder.write_json("benchmark.json", record)
     folder.write_text("benchmark.md", report(record))
     print(f"\n{report(record)}\ntables and numbers: {folder.path}/benchmark.{{md,json}}")
+
+
+def _of_each_network(settings: Settings) -> list[Settings]:
+    """Return the settings once for each of `--networks`."""
+    names = list(dict.fromkeys(DeploymentOptions.of(settings).networks or (settings.network,)))
+    if len(names) > 1 and settings.load_model_path:
+        raise UsageError(
+            "argument --networks: a checkpoint is of one network: name that one, or leave out "
+            "--load_model_path, since the speed does not depend on the weights"
+        )
+    return [replace(settings, network=name) for name in names]
 
 
 def _network(settings: Settings) -> Network:
@@ -184,7 +204,7 @@ def _description(network: Network, sizes: Sequence[Size], settings: Settings) ->
         "base_width": settings.base_width,
         "parameters": sum(p.numel() for p in network.deployed_parameters()),
         "training_parameters": sum(p.numel() for p in new_network(settings).parameters()),
-        "GFLOPs": {_in_words(size): flops(network, size) / 1e9 for size in sizes},
+        "GFLOPs": {dimensions(size): flops(network, size) / 1e9 for size in sizes},
     }
 
 
@@ -203,24 +223,29 @@ def _measurements(
     settings: Settings,
     device: torch.device,
 ) -> list[Measurement]:
-    """All that is to be measured, in the tables' order."""
+    """All that is to be measured of a network, in the tables' order."""
     forms = Forms(network, device)
     chosen = itertools.product(sizes, _backends(settings), _precisions(settings, device))
     inference = [
         Measurement(
             "inference",
             {
+                "network": settings.network,
                 "backend": backend,
                 "device": "cpu" if backend in RUNTIMES else device.type,
                 "precision": precision,
-                "size": _in_words(size),
+                "size": dimensions(size),
             },
             partial(_latency, forms, backend, precision, size),
         )
         for size, backend, precision in chosen
     ]
     training = [
-        Measurement("training", {"method": e.action}, partial(_training_speed, e, settings, device))
+        Measurement(
+            "training",
+            {"network": settings.network, "method": e.action},
+            partial(_training_speed, e, settings, device),
+        )
         for e in experiments
     ]
     return inference + training
@@ -317,7 +342,7 @@ def _training_speed(
     peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None
     return {
         "precision": _precision(settings.precision, device),
-        "size": _in_words(settings.image_size),
+        "size": dimensions(settings.image_size),
         "batch_size": settings.batch_size,
         "steps": len(seconds),
         "step_ms": 1e3 * step,
@@ -333,49 +358,3 @@ def _reason(error: Exception) -> str:
     if not isinstance(error, UserError):
         raise error
     return str(error)
-
-
-def report(record: Mapping[str, Any]) -> str:
-    """The record as Markdown."""
-    network, included = record["network"], record["included"]
-    gflops = ", ".join(f"{value:.2f} at {size}" for size, value in network["GFLOPs"].items())
-    packages = [f"{name} {record['versions'][name]}" for name in _package_versions()]
-    cpu = () if record["cpu"] in record["machine"] else (f"CPU {record['cpu']}",)
-    lines = [
-        ", ".join([record["machine"], *packages, *cpu]),
-        f"{network['network']}, {network['backbone']} of width {network['base_width']}: "
-        f"{network['parameters'] / 1e6:.2f} M parameters as deployed, "
-        f"{network['training_parameters'] / 1e6:.2f} M in training; GFLOPs {gflops} "
-        f"({included['FLOPs']}).",
-        _table(record["inference"]),
-        f"Inference: {included['inference']}.",
-        _table(record["training"]),
-        f"Training: {included['training']}.",
-        *dict.fromkeys(f"Not measured: {_not_measured(case)}" for case in record["not_measured"]),
-    ]
-    return "\n\n".join(line.strip() for line in lines if line) + "\n"
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same names; nothing without one."""
-    if not rows:
-        return ""
-    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    head = [name.replace("_", " ") for name in columns]
-    cells = [[_cell(row[name]) for name in columns] for row in rows]
-    right = [place for place, name in enumerate(columns) if not isinstance(rows[0][name], str)]
-    return markdown([head, *cells], numbers=right)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-def _not_measured(case: Mapping[str, str]) -> str:
-    """Why a case is not in the tables; alike for all sizes."""
-    names = (case[name] for name in ("backend", "precision", "method") if name in case)
-    return f"{' '.join(names)}: {case['why']}"
-
-
-def _in_words(size: Size) -> str:
-    return "x".join(map(str, size))

@@ -42,6 +42,7 @@ from trainings.scoring.trained import as_trained
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
+from utils.text import dimensions, in_percent
 from utils.utils import file_digest, find_input
 
 ONNX, PT2 = ".onnx", ".pt2"
@@ -78,7 +79,7 @@ class Difference(NamedTuple):
         if self.pixels == self.logits == 0:
             return "the same class at every pixel"
         return (
-            f"{100 * self.pixels:.4f} % of the pixels of another class, by logits at most "
+            f"{in_percent(self.pixels, 4)} % of the pixels of another class, by logits at most "
             f"{self.logits:.1e} apart (the largest is {self.scale:.1f})"
         )
 
@@ -195,7 +196,7 @@ def _verify(
     for images in batches:
         with torch.inference_mode():
             logits = network(images)
-        shape = "x".join(map(str, (len(images), *images.shape[-2:])))
+        shape = dimensions((len(images), *images.shape[-2:]))
         for name, run in runtimes.items():
             difference = _difference(torch.from_numpy(run(images.numpy())), logits, output)
             print(f"{name} and PyTorch on {shape}: {difference}", flush=True)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from datasets.options import MIN_IMAGE_SIDE
+from model.catalog import NETWORKS
 from utils.cli.checks import at_least, one_of
 from utils.cli.common import PRECISIONS
 from utils.cli.options import DEPLOYMENT, PREDICTION, SCORING, Options, flag
@@ -74,6 +75,14 @@ class DeploymentOptions(Options, group=DEPLOYMENT):
         "benchmark: sizes of the image, such as 512x1024 768x1536 (default: --image_size)",
         check=image_size_word,
         metavar="HxW",
+        affects_result=False,
+    )
+    networks: tuple[str, ...] = flag(
+        (),
+        f"benchmark: networks to measure side by side, of {', '.join(NETWORKS)} (default: that of "
+        "--network)",
+        check=one_of(*NETWORKS),
+        metavar="NAME",
         affects_result=False,
     )
     precisions: tuple[str, ...] = flag(

@@ -50,6 +50,7 @@ from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import overlay
+from utils.text import dimensions
 from utils.transforms import Size, fitted_size, resize
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, find_input, progress, resolve_device, resolve_precision
@@ -97,7 +98,7 @@ def predict(settings: Settings) -> None:
         for checkpoint in checkpoints:
             load_network(new_network(as_trained(settings, checkpoint)), checkpoint)
     usual = settings.image_size == trained_with(checkpoints[0], settings).get("image_size")
-    size = "x".join(map(str, settings.image_size))
+    size = dimensions(settings.image_size)
     print(
         f"predicting at {size}{', as trained' if usual else ''}; pictures of "
         "other proportions keep theirs and are scaled to cover it"

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets.catalog import data_set
+from datasets.catalog import data_set, has_labels
 from datasets.data_set import Role
-from datasets.loading.sets import validation_samples
+from datasets.loading.sets import unlabelled_samples, validation_samples
 from datasets.samples import SampleDataset
 from trainings.application.options import PictureOptions
 from trainings.experiment import Experiment
@@ -22,10 +22,11 @@ from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predi
 from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
 from trainings.scoring.runs import find_runs, selected
 from trainings.scoring.trained import as_trained
-from trainings.val import Evaluation, evaluate_each, in_percent, scored_on, scores_table
+from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
-from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel
+from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel, label_panel
+from utils.text import in_percent
 from utils.utils import find_input, resolve_device
 
 ENSEMBLE = "MBT"
@@ -33,13 +34,16 @@ SIDE_BY_SIDE = "the same images, side by side"
 LONGEST_NAME = 100
 """Characters of a file's name that say which checkpoints it shows; more become a digest."""
 
+SPREAD = 4
+"""How many images without labels are drawn beside the fixed and the random one."""
+
 EXTREMES = 2
 """How many of the best and of the worst images are drawn."""
 
 
 def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
-    """Draws what the named checkpoints see on Cityscapes' validation split, or else every run of
-    `--optimizer` and FDA's ensemble.
+    """Draws what the named checkpoints see on the target's validation split, or on its images where
+    they have no labels; or else every run of `--optimizer` and FDA's ensemble.
 
     Each one's pictures go into its run's folder; several also into one sheet, side by side, with
     their scores: in the order in which they are named, else from the lowest mIoU to the highest.
@@ -49,14 +53,22 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     predictors = named or found_predictors(fda, ssl_fda, settings)
     _refuse_training(predictors, settings)
     targets = [_place(predictor, settings) for predictor in predictors]  # refuses before drawing
-    samples = validation_samples(Role.TARGET, settings)
+    scored = has_labels(Role.TARGET, "val", settings)
+    if scored:
+        samples = validation_samples(Role.TARGET, settings)
+    else:
+        samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     index = PictureOptions.of(settings).picture_index
     if index >= len(samples):
         raise UsageError(
             f"argument --picture_index: {index} is not below the {len(samples)} "
-            "images of the validation split"
+            "images that can be drawn"
         )
-    loaded = load_predictors(predictors, Role.TARGET, settings, doing="drawn")
+    seen = None if scored else samples.files
+    loaded = load_predictors(predictors, Role.TARGET, settings, doing="drawn", seen=seen)
+    if not scored:
+        _draw_unlabelled(loaded, samples, settings, targets)
+        return
     device = resolve_device(settings.device)
     evaluations = evaluate_each(loaded, samples, settings, device, pictured=())
     accuracies = [list(evaluation.image_accuracy.values()) for evaluation in evaluations]
@@ -76,6 +88,25 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         if not named:
             compared.sort(key=lambda pair: pair[1]["mIoU"])
         _compare(compared, record["validation"], loaded, places, samples, settings)
+
+
+def _draw_unlabelled(
+    loaded: LoadedPredictors,
+    samples: SampleDataset,
+    settings: Settings,
+    targets: Sequence[tuple[Path, str]],
+) -> None:
+    """What each predictor sees in images without labels, and all of them side by side."""
+    everywhere = np.linspace(0, len(samples) - 1, SPREAD).round().astype(int).tolist()
+    chosen = telling_images([math.nan] * len(samples), settings) | {"spread": everywhere}
+    for number, place in enumerate(targets):
+        _draw_one(loaded.only(number), chosen, samples, settings, place, scored=False)
+    if len(targets) > 1:
+        places = dict.fromkeys(everywhere, "")
+        sheet = comparison_sheet([loaded], places, samples, settings)
+        folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
+        name = f"comparison{_compared(loaded.predictors[0], settings)}.png"
+        print(f"side by side: {folder.save_picture(name, sheet)}")
 
 
 def _refuse_training(predictors: Sequence[Predictor], settings: Settings) -> None:
@@ -218,8 +249,11 @@ def _draw_one(
     samples: SampleDataset,
     settings: Settings,
     place: tuple[Path, str],
+    *,
+    scored: bool = True,
 ) -> None:
-    """One picture per kind of image that one predictor sees, at a `_place`."""
+    """One picture per kind of image that one predictor sees, at a `_place`; with the truth and the
+    errors where the images are `scored`."""
     (predictor,) = loaded.predictors
     places = list(dict.fromkeys(place for places in chosen.values() for place in places))
     (evaluation,) = evaluate_some(loaded, places, samples, settings)
@@ -232,12 +266,19 @@ def _draw_one(
     folder = RunFolder(path / PICTURES)
     for kind, of_kind in chosen.items():
         if of_kind:
-            images = f"{kind}, {len(of_kind)} of {len(samples)} validation images"
+            split = "validation" if scored else "target"
+            images = f"{kind}, {len(of_kind)} of {len(samples)} {split} images"
             data = data_set(Role.TARGET, settings)
             title = f"{predictor.title}{_in_title(predictor, settings)}: {images} of {data}"
-            picture = error_panel([rows[place] for place in of_kind], title=title)
+            shown = [rows[place] for place in of_kind]
+            if scored:
+                picture = error_panel(shown, title=title)
+            else:
+                pairs = [(row.name, row.image, row.prediction) for row in shown]
+                picture = label_panel(pairs, title=title, heading="prediction")
             folder.save_picture(f"{kind}{suffix}.png", picture)
-    print(f"{predictor.title}: {folder.path}/{{{','.join(chosen)}}}{suffix}.png")
+    kinds = ",".join(kind for kind, of_kind in chosen.items() if of_kind)
+    print(f"{predictor.title}: {folder.path}/{{{kinds}}}{suffix}.png")
 
 
 def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
@@ -269,7 +310,7 @@ def _compared(first: Predictor, settings: Settings) -> str:
 
 
 def _noted(row: PanelRow, accuracy: float) -> PanelRow:
-    return row._replace(note=f"{100 * accuracy:.1f} % of the pixels right")
+    return row._replace(note=f"{in_percent(accuracy, 1)} % of the pixels right")
 
 
 def evaluate_some(
@@ -291,18 +332,28 @@ def comparison_sheet(
 ) -> np.ndarray:
     """Image, truth and every predictor's prediction of the samples at these places, each with its
     note."""
+    rows = comparison_rows(several, places, samples, settings)
+    predictors = [predictor for one in several for predictor in one.predictors]
+    titles = [predictor.title for predictor in predictors]
+    return comparison(rows, titles, title=title + _in_title(predictors[0], settings))
+
+
+def comparison_rows(
+    several: Sequence[LoadedPredictors],
+    places: Mapping[int, str],
+    samples: SampleDataset,
+    settings: Settings,
+) -> list[ComparisonRow]:
+    """Return the samples at these places as every predictor sees them, each with its note."""
     chosen = list(places)
     evaluations = [e for one in several for e in evaluate_some(one, chosen, samples, settings)]
     by_image = zip(*(evaluation.rows for evaluation in evaluations), strict=True)
-    rows = [
+    return [
         ComparisonRow(
             one.name, one.image, one.truth, [row.prediction for row in (one, *more)], note
         )
         for note, (one, *more) in zip(places.values(), by_image, strict=True)
     ]
-    predictors = [predictor for one in several for predictor in one.predictors]
-    titles = [predictor.title for predictor in predictors]
-    return comparison(rows, titles, title=title + _in_title(predictors[0], settings))
 
 
 def _in_title(predictor: Predictor, settings: Settings) -> str:

@@ -14,6 +14,7 @@ from trainings.engine.state import TrainState
 from trainings.options import Settings
 from utils import processes
 from utils.errors import UserError
+from utils.text import in_percent
 from utils.utils import precision_name
 
 NEVER = 2**62
@@ -64,7 +65,8 @@ class Waits:
         if step == TIMED_STEPS - 1 and share > TOLERATED_WAIT and not self.said:
             self.said = True
             print(
-                f"warning: {share:.0%} of the time goes into waiting for data: {self._remedy()}",
+                f"warning: {in_percent(share, 0)} % of the time goes into waiting for data: "
+                f"{self._remedy()}",
                 flush=True,
             )
 

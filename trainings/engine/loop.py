@@ -23,6 +23,7 @@ from utils import processes
 from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
 from utils.signals import Stop, Stopped
+from utils.text import in_percent
 from utils.utils import (
     arithmetic,
     autocast,
@@ -155,6 +156,7 @@ class Training:
         while not state.finished:
             self._train_round(batches)
             row, means = self._row()
+            self._tell_drawn_classes()
             if not warned and (problem := state.method.diagnose(means)):
                 print(f"warning: {problem}", flush=True)
                 warned = True
@@ -222,6 +224,14 @@ class Training:
         """Return the number of steps in the unfinished round."""
         state = self.state
         return state.length.end_of_round(state.rounds) - state.rounds * state.length.steps_per_round
+
+    def _tell_drawn_classes(self) -> None:
+        """Print and draw how often rare class sampling has drawn each class in this round."""
+        stop = self.state.step
+        if shares := self.data.drawn_classes(stop - self._steps_of_round(), stop):
+            listed = ", ".join(f"{name} {in_percent(share, 1)}" for name, share in shares.items())
+            print(f"classes drawn by rare class sampling, in %: {listed}", flush=True)
+            self.folder.scalars({f"drawn/{name}": share for name, share in shares.items()}, stop)
 
     def _row(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Return the round's row of scalars, and the means of those that the method gave."""

@@ -12,6 +12,7 @@ from datasets.data_set import Role
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import (
     keeps_proportions,
+    rare_classes,
     training_samples,
     unlabelled_samples,
 )
@@ -23,15 +24,17 @@ from trainings.engine.tensorboard import conclude, introduce
 from trainings.engine.validation import Validation
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
-from trainings.options import Settings
+from trainings.options import RecipeOptions, Settings
+from trainings.recipes import RECIPES, in_words
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
 from trainings.val import Evaluation, print_scores, scored_on
 from utils import processes
 from utils.disk.run_folder import LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
-from utils.errors import UserError
+from utils.errors import UsageError, UserError
 from utils.shared_norm import synchronised
+from utils.text import dimensions, in_gigabytes, in_percent
 from utils.utils import (
     arithmetic,
     file_digest,
@@ -56,8 +59,9 @@ FURTHER_SCORES = {
 BEST_EPOCH = "best: the epoch with the highest mIoU on this same validation split"
 
 UNSELECTED = {
-    True: "none: the target has no labels; the scores are those of the source's validation split",
-    False: "none: there is no validation split with labels, so nothing is scored",
+    True: "no best epoch is kept: the target has no labels; scores are of the source's validation "
+    "split",
+    False: "no best epoch is kept: no validation split has labels, so nothing is scored",
 }
 """What is said of a run whose best epoch is not known, by whether it is scored at all."""
 
@@ -65,10 +69,37 @@ UNSELECTED = {
 def run_experiment(experiment: Experiment, settings: Settings) -> None:
     """Trains, or with `--validation_only True` scores on the experiment's validation split."""
     settings = experiment.own_settings(settings)
-    if settings.validation_only:
+    recipe = _check_recipe(experiment, settings)
+    if recipe and settings.dry_run:
+        print(in_words(recipe, settings))
+    elif settings.validation_only:
         score(experiment, settings)
     else:
         train(experiment, settings)
+
+
+def _check_recipe(experiment: Experiment, settings: Settings) -> str | None:
+    """Return the `--recipe`, if there is one. Raise UsageError where it does not fit, or where a
+    dry run has none."""
+    name = RecipeOptions.of(settings).recipe
+    if name is None:
+        if settings.dry_run:
+            raise UsageError(
+                f"argument --dry_run: {experiment.action} prints what its --recipe sets: name one "
+                f"of {', '.join(RECIPES)}, or leave --dry_run out"
+            )
+        return None
+    if settings.config:
+        raise UsageError("argument --recipe: --config is a recipe, too; give one of them")
+    adapts = RECIPES[name].adapts
+    if adapts != bool(experiment.target):
+        purpose = "adaptation" if adapts else "supervised training"
+        fitting = [other for other, one in RECIPES.items() if one.adapts != adapts]
+        raise UsageError(
+            f"argument --recipe: {name} is for {purpose}, which {experiment.action} is not: use "
+            f"{' or '.join(fitting)} here"
+        )
+    return name
 
 
 def train(experiment: Experiment, settings: Settings) -> None:
@@ -151,12 +182,16 @@ def _train(
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
         scorer = Scorer(scored and scored.role, experiment.source, settings, device)
+        source_samples = training_samples(source, settings, SOURCE_STREAM, settings.train_scales)
+        temperature = settings.rare_class_temperature
+        rare = rare_classes(source_samples, source.role, settings, temperature)
         data = TrainingData(
-            training_samples(source, settings, SOURCE_STREAM),
+            source_samples,
             target and training_samples(target, settings, TARGET_STREAM),
             batch_size=settings.batch_size * settings.accumulate_steps,
             seed=settings.seed,
             passes=settings.accumulate_steps,
+            rare=rare,
         )
     if run.writes:
         _check_room(run, method)
@@ -168,7 +203,7 @@ def _train(
     validated = scorer.samples and len(scorer.samples)
     _announce(run, experiment, data, target, validated, method, settings)
     if "proportions" in inputs:
-        size = "x".join(map(str, settings.image_size))
+        size = dimensions(settings.image_size)
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
@@ -217,7 +252,7 @@ def _check_room(run: RunFolder, method: Method) -> None:
     free = shutil.disk_usage(run.path).free
     if free < needed:
         raise UserError(
-            f"{run.path}: checkpoints need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: "
+            f"{run.path}: checkpoints need {in_gigabytes(needed)}, {in_gigabytes(free)} are free: "
             "make room, or name another --save_model_path"
         )
 
@@ -328,13 +363,9 @@ def _finish(run: RunFolder, state: TrainState, record: dict[str, Any], *, select
     run.write_json(SCORES, {**scores, **timing, **record})
     found = "no scores"
     if state.last:
-        found = f"mIoU last {_percent(state.last)}"
+        found = f"mIoU last {in_percent(state.last['mIoU'])} %"
         found += "" if selects else " on the source's validation split"
     if state.best:
-        found += f", best {_percent(state.best)} (epoch {state.best['epoch']}, selected on this "
-        found += "validation split)"
+        found += f", best {in_percent(state.best['mIoU'])} % (epoch {state.best['epoch']}, "
+        found += "selected on this validation split)"
     print(f"{found}; {timing['mean_epoch_seconds']:.1f} s an epoch; all in {run.path}")
-
-
-def _percent(scores: dict[str, Any]) -> str:
-    return f"{100 * scores['mIoU']:.2f} %"

@@ -52,10 +52,11 @@ class TrainState:
                 "the whole training"
             )
         self.optimizers = method.optimizers()
-        # The warm-up is the network's; a discriminator has a schedule of its own.
+        # Warm-up and exponent are the network's; a discriminator has a schedule of its own.
+        factors = dict.fromkeys(self.optimizers, poly(self.total_steps))
+        factors["network"] = poly(self.total_steps, warmup, settings.poly_power)
         self.schedules = {
-            name: Schedule(optimizer, poly(self.total_steps, warmup if name == "network" else 0))
-            for name, optimizer in self.optimizers.items()
+            name: Schedule(optimizer, factors[name]) for name, optimizer in self.optimizers.items()
         }
         self.scaler = torch.amp.GradScaler(
             next(method.parameters()).device.type,

@@ -12,6 +12,7 @@ from trainings.options import Settings
 from utils.disk.run_folder import RunFolder
 from utils.event_files import hparams
 from utils.pictures.panels import side_by_side
+from utils.text import dimensions
 
 COMPARED = (
     *("action", "optimizer", "learning_rate", "batch_size", "num_epochs", "aug_method", "ohem"),
@@ -36,7 +37,7 @@ def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -
     if not run.writes or number & (number - 1):
         return
     with torch.no_grad():
-        pictures = state.method.pictures(batch)
+        pictures = state.method.pictures(batch) | state.method.detail_pictures(batch)
     if pictures:
         arrays = {
             name: image.clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
@@ -70,5 +71,5 @@ def conclude(run: RunFolder, step: int) -> None:
 def _shown(value: Any) -> Any:
     """As a column holds it: a number or words."""
     if isinstance(value, list):
-        return "x".join(map(str, value))
+        return dimensions(value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

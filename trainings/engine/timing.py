@@ -13,7 +13,7 @@ from datasets.samples import Batch, Sample
 from model.network import WHITE
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
-from trainings.experiment import Experiment, new_network
+from trainings.experiment import Experiment, network_to_train
 from trainings.options import Settings
 from utils import processes
 from utils.utils import resolve_precision
@@ -57,7 +57,7 @@ def training_step(
     """What makes one update of the experiment's method, by this process's share of `--batch_size`
     random images in each pass."""
     precision = resolve_precision(settings.precision, device)
-    method = experiment.make_method(new_network(settings), settings)
+    method = experiment.make_method(network_to_train(settings), settings)
     method = method.to(device, memory_format=torch.channels_last).train()
     length = dict.fromkeys(("num_steps", "validation_steps", "checkpoint_steps"), STEPS)
     state = TrainState(

@@ -20,17 +20,20 @@ FEWEST_IMAGES = 10
 
 
 class Difference(NamedTuple):
-    """mIoU of a method less that of another, -1 to 1: on all images, and the 95 % interval."""
+    """mIoU of a method less that of another, -1 to 1: on all images, and the 95 % interval, which
+    is None where the counts of each image are not known."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     images: int
 
     @property
     def clear(self) -> bool:
         """Whether the interval leaves 0 out, and there are images enough for it to mean that."""
-        return self.images >= FEWEST_IMAGES and (self.low > 0 or self.high < 0)
+        if self.low is None or self.high is None or self.images < FEWEST_IMAGES:
+            return False
+        return self.low > 0 or self.high < 0
 
 
 def paired_difference(

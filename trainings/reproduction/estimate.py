@@ -218,10 +218,16 @@ def _measured(call: Callable[[], Any], device: torch.device) -> float:
     return statistics.median(seconds[1:] or seconds)
 
 
-def plan_table(
-    plan: Sequence[PlannedStep], done: Sequence[bool], sizes: DataSizes, folder: Path
+def plan_in_words(
+    plan: Sequence[PlannedStep],
+    done: Sequence[bool],
+    sizes: DataSizes,
+    folder: Path,
+    *,
+    as_table: bool,
 ) -> str:
-    """Return a table of the plan with the time of each step, and the time of all that is left."""
+    """Return the number of steps and the time of all that is left; with `as_table` below a table of
+    the steps and their times."""
     estimator = Estimator(plan, sizes)
     rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]
     total = 0.0
@@ -231,10 +237,11 @@ def plan_table(
         place = step.folder.relative_to(folder).as_posix()
         time_left = "finished" if is_done else f"about {duration(seconds)}"
         rows.append((step.number, step.title, step.config, str(step.seed), place, time_left))
-    steps = f"{markdown(rows)}\n{len(plan)} steps in {folder}"
+    table, note = (f"{markdown(rows)}\n", f" {NOTE}\n") if as_table else ("", "")
+    steps = f"{table}{len(plan)} steps in {folder}"
     if all(done):
-        return f"{steps}, all finished.\n"
-    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest. {NOTE}\n"
+        return f"{steps}, all finished.{note and chr(10)}"
+    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest.{note}"
 
 
 def duration(seconds: float) -> str:

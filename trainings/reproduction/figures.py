@@ -1,76 +1,71 @@
 """Figures of a report: charts of the scores and the training curves, the sheet of predictions."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets.catalog import data_set
 from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from datasets.loading.sets import validation_samples
-from trainings.application.visualize import SIDE_BY_SIDE, comparison_sheet
+from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
 from trainings.options import Settings
-from trainings.reproduction.lines import LAST, Line, listed
+from trainings.reproduction.lines import LAST, Line, by_config, listed
 from trainings.reproduction.results import Row, Run
-from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, FOURIER, SELF_TRAINING, SOURCE_ONLY
+from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
-from trainings.scoring.mbt import BETAS
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
+from trainings.scoring.record import scored_checkpoints
 from trainings.scoring.trained import as_trained
 from trainings.val import scored_on
 from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
-from utils.pictures.charts import BarChart, LineChart, chart_files
+from utils.pictures.charts import HeatMap, LineChart, chart_files
+from utils.pictures.looks import Look, looks
+from utils.pictures.panels import ComparisonRow, comparison
 
-SHEET_ROWS = 3
+SHEET_ROWS, SHOWN_IMAGES = 3, 6
+"""Images on a sheet of predictions, and images that the page shows."""
 
 
-def draw_figures(
-    out: RunFolder, configs: Sequence[str], lines: Sequence[Line], settings: Settings
-) -> list[str]:
-    """Write the figures of every config, and return the names of their PNGs.
+def method_looks(lines: Iterable[Line], steps: Sequence[Step]) -> dict[str, Look]:
+    """Return one look per method; a family, such as FDA with its betas, has one colour."""
+    families = {line.row.name: _family(line.row.title) for line in lines}
+    return looks(families, [_family(step.title) for step in steps if step.domain])
 
-    A chart is also written as SVG. The sheet of predictions needs the data set, and is left out
-    where the data set is not found.
-    """
-    of_configs = {config: [line for line in lines if line.config == config] for config in configs}
-    return [
-        *(name for config, own in of_configs.items() for name in _draw_charts(out, config, own)),
-        *(name for c, own in of_configs.items() if (name := _draw_sheet(out, c, own, settings))),
-    ]
+
+def _family(title: str) -> str:
+    return title.partition(",")[0]
 
 
 # ------------------------------------------------------------------------------------------- charts
 
 
-def _draw_charts(out: RunFolder, config: str, lines: Sequence[Line]) -> Iterator[str]:
-    on_target = [line for line in lines if line.row.domain is Role.TARGET]
-    order = [line.row.name for line in on_target]
-    trained = {
-        line.row.name: [*line.runs.values()]
-        for line in on_target
-        if line.row.key.action and line.row.statistics == TRAINING
-    }
-    for name, charts in {
-        f"class_iou_{config}": _class_iou_charts(config, on_target),
-        f"curves_{config}": _curve_charts(config, trained),
-    }.items():
-        files = chart_files(charts, order)
-        for suffix, content in files.items():
-            out.write_bytes(f"{name}{suffix}", content)
-        if files:
-            yield f"{name}.png"
+def draw_charts(out: RunFolder, lines: Sequence[Line], of_methods: Mapping[str, Look]) -> list[str]:
+    """Write the charts of every config as PNG and SVG, and return the names of the PNGs."""
+    names = []
+    for config, own in by_config(lines).items():
+        on_target = [line for line in own if line.row.on_target]
+        for name, charts in {
+            f"class_iou_{config}": _class_iou_charts(config, on_target),
+            f"curves_{config}": curve_charts(config, on_target),
+        }.items():
+            files = chart_files(charts, of_methods)
+            for suffix, content in files.items():
+                out.write_bytes(f"{name}{suffix}", content)
+            names += [f"{name}.png"] if files else []
+    return names
 
 
-def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[BarChart]:
+def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[HeatMap]:
     """Return a chart for each data set that the lines were scored on: usually one."""
     of_data: dict[str, dict[str, list[float | None]]] = {}
     for line in lines:
         of_data.setdefault(line.data(LAST), {})[line.row.name] = line.iou_means(LAST)
     return [
-        BarChart(
+        HeatMap(
             f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
             series,
             ("mIoU", *CLASS_NAMES),
@@ -79,16 +74,19 @@ def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[BarChart]:
     ]
 
 
-def _curve_charts(config: str, trained: Mapping[str, Sequence[Run]]) -> list[LineChart]:
-    """Return the training loss, and the validation mIoU in a chart for each data set.
-
-    `trained` holds the runs of all seeds by the title of their method.
-    """
+def curve_charts(config: str, lines: Sequence[Line]) -> list[LineChart]:
+    """Return the training loss, and the validation mIoU in a chart for each data set, of the lines
+    on the target whose networks were trained."""
+    trained = {
+        line.row.name: [*line.runs.values()]
+        for line in lines
+        if not line.row.is_ensemble and line.row.statistics == TRAINING
+    }
     counts = sorted({len(runs) for runs in trained.values() if runs})
     seeds = " to ".join(map(str, dict.fromkeys((*counts[:1], *counts[-1:]))))
     summed_up = f", mean and range over {seeds} seeds" if counts[-1:] > [1] else ""
     on = listed(
-        run.record().get("training", {}).get(f"{role}_data_set")
+        run.record.get("training", {}).get(f"{role}_data_set")
         for runs in trained.values()
         for run in runs
         for role in ("source", "target")
@@ -103,11 +101,11 @@ def _curve_charts(config: str, trained: Mapping[str, Sequence[Run]]) -> list[Lin
             in_percent=column != "loss",
         )
         for title, column, series in (
-            (loss, "loss", trained),
             *(
                 (f"mIoU on {data}", "val/mIoU", series)
                 for (data, _), series in _by_validation(trained).items()
             ),
+            (loss, "loss", trained),
         )
     ]
 
@@ -121,12 +119,12 @@ def _by_validation(
     ended training with the same validation folder.
     """
     runs = [run for several in trained.values() for run in several]
-    known = {run.validation_folder: run.record()["validation"] for run in runs if run.record()}
+    known = {run.validation_folder: run.record["validation"] for run in runs if run.record}
     found: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for name, several in trained.items():
         for run in several:
             folder = run.validation_folder
-            if validation := run.record().get("validation") or known.get(folder):
+            if validation := run.record.get("validation") or known.get(folder):
                 data = scored_on(validation), validation.get("fingerprint", "")
             else:
                 data = f"{folder[0]}, where no training has ended yet", folder[1]
@@ -142,55 +140,67 @@ def _curve(run: Run, column: str) -> list[tuple[float, float]]:
 # ------------------------------------------------------------------------ the sheet of predictions
 
 
-def _draw_sheet(
-    out: RunFolder, config: str, lines: Sequence[Line], settings: Settings
-) -> str | None:
-    """Write the same images as every method of the config's first seed sees them.
+class Shown(NamedTuple):
+    """The same images as every method of a config's first seed sees them after the last epoch."""
 
-    Each network is that of its last epoch. Return the picture's name, None where there is no
-    network or no data to draw it from.
-    """
-    seed = min(seed for line in lines for seed in line.runs)
-    shown = {line.row: line.runs[seed] for line in lines if seed in line.runs}
-    predictors = _predictors(shown)
-    if not predictors:
-        return None
-    name = f"predictions_{config}.png"
-    trained = next(iter(shown.values())).settings
-    chosen = _as_trained(trained, predictors[0].checkpoints[0], settings)
-    try:
-        samples = validation_samples(Role.TARGET, chosen)
-        several = _loaded(predictors, chosen)
-    except UserError as error:
-        print(f"{out.path / name} is not drawn, everything else is: {error}")
-        return None
-    shares = (part / (SHEET_ROWS - 1) for part in range(SHEET_ROWS))
-    places = {round(share * (len(samples) - 1)): "" for share in shares}
-    data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
-    title = f"{data}: {config}, seed {seed}, last epochs: {SIDE_BY_SIDE}"
-    out.save_picture(name, comparison_sheet(several, places, samples, chosen, title=title))
+    config: str
+    title: str
+    methods: list[str]
+    rows: list[ComparisonRow]
+
+
+def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Shown]:
+    """Yield the images of each config that has a network, and say of which there are no data."""
+    for config, own in by_config(lines).items():
+        seed = min((seed for line in own for seed in line.runs), default=0)
+        shown = {line.row: line.runs[seed] for line in own if seed in line.runs}
+        predictors = _predictors(shown)
+        if not predictors:
+            continue
+        trained = next(iter(shown.values())).settings
+        chosen = _as_trained(trained, predictors[0].checkpoints[0], settings)
+        try:
+            samples = validation_samples(Role.TARGET, chosen)
+            several = _loaded(predictors, chosen)
+        except UserError as error:
+            print(f"predictions_{config}.png is not drawn, everything else is: {error}")
+            continue
+        shares = (part / (SHOWN_IMAGES - 1) for part in range(SHOWN_IMAGES))
+        places = {round(share * (len(samples) - 1)): "" for share in shares}
+        data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
+        methods = [predictor.title for one in several for predictor in one.predictors]
+        rows = comparison_rows(several, places, samples, chosen)
+        yield Shown(config, f"{data}: {config}, seed {seed}, last epochs", methods, rows)
+
+
+def draw_sheet(out: RunFolder, shown: Shown) -> str:
+    """Write some of the images as a sheet, and return its name."""
+    every = max(1, math.ceil(len(shown.rows) / SHEET_ROWS))
+    title = f"{shown.title}: {SIDE_BY_SIDE}"
+    name = f"predictions_{shown.config}.png"
+    out.save_picture(name, comparison(shown.rows[::every], shown.methods, title=title))
     return name
 
 
 def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:
     """Return every network on the target, and the ensembles whose members are all there."""
-    target = {
-        row: run
-        for row, run in shown.items()
-        if row.domain is Role.TARGET and row.statistics == TRAINING
-    }
-    paths = {row: run.folder / LATEST for row, run in target.items() if not run.is_ensemble}
-    paths = {row: path for row, path in paths.items() if path.exists()}
     predictors = []
-    for row, run in target.items():
-        if row in paths:
-            predictors.append(Predictor(row.name, (paths[row],)))
-        elif run.is_ensemble:
-            of = FOURIER if row.key.ensemble_round == 0 else SELF_TRAINING
-            members = tuple(path for member, path in paths.items() if member.title == of)
-            if len(members) == len(BETAS):
-                predictors.append(Predictor(row.name, members))
+    for row, run in shown.items():
+        if row.on_target and row.statistics == TRAINING:
+            paths = _members(run) if run.is_ensemble else [run.folder / LATEST]
+            if paths and all(path.exists() for path in paths):
+                predictors.append(Predictor(row.name, tuple(paths)))
     return predictors
+
+
+def _members(run: Run) -> list[Path]:
+    """Return the checkpoints of an ensemble's last epochs; their folders may have moved with it."""
+    scores = run.scores(Role.TARGET).get(LAST)
+    if scores is None:
+        return []
+    recorded = scored_checkpoints(RunFolder(run.folder).read_json(scores.file.name))
+    beside = [run.folder.parent / path.parent.name / path.name for path in recorded]
+    return [one if one.exists() else path for one, path in zip(beside, recorded, strict=True)]
 
 
 def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings) -> Settings:
@@ -201,6 +211,8 @@ def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings
     places = {
         "precision": trained["precision"],
         "cityscapes_root": Path(trained["cityscapes_root"]),
+        "target": trained["target"],
+        "target_root": trained["target_root"] and Path(trained["target_root"]),
     }
     places = {name: value for name, value in places.items() if name not in settings.given}
     same = as_trained(replace(settings, given=frozenset()), checkpoint)

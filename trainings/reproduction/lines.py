@@ -1,15 +1,19 @@
 """Lines of the report: the rows of its tables, each for one config, with the runs of all seeds."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
-from trainings.reproduction.results import Row, Run, Scores
+from trainings.options import Settings
+from trainings.reproduction.results import Row, Run, Scores, read_results, rows
+from trainings.reproduction.steps import Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind
 from trainings.val import scored_on
+from utils.errors import UserError
 
 LAST, BEST, ADAPTED = ("last", TRAINING), ("best", TRAINING), ("last", TARGET)
 HEADINGS = {LAST: "", BEST: ", best epoch", ADAPTED: ", target statistics"}
@@ -24,10 +28,17 @@ class Line(NamedTuple):
     runs: Mapping[int, Run]
 
     @property
+    def title(self) -> str:
+        """Return the method in words."""
+        return self.row.title if self.row.on_target else f"{self.row.title}, on the source"
+
+    @property
+    def beta(self) -> str:
+        return "" if self.row.beta is None else f"{self.row.beta:g}"
+
+    @property
     def identity(self) -> tuple[str, ...]:
-        where = ", on the source" if self.row.domain is Role.SOURCE else ""
-        beta = "" if self.row.beta is None else f"{self.row.beta:g}"
-        return self.row.number, f"{self.row.title}{where}", self.config, beta
+        return self.row.number, self.title, self.config, self.beta
 
     def scores(self, column: Kind) -> dict[int, Scores]:
         """Return the scores of a column by seed, without the seeds that lack them."""
@@ -44,6 +55,67 @@ class Line(NamedTuple):
         of_seeds = self.scores(column).values()
         of_classes = [_mean([s.class_iou[name] for s in of_seeds]) for name in CLASS_NAMES]
         return [_mean([scores.miou for scores in of_seeds]), *of_classes]
+
+
+def planned_lines(folder: Path, steps: Sequence[Step], settings: Settings) -> list[Line]:
+    """Return the lines of a reproduction's folder, for each step those of all configs; `settings`
+    have the flags that runs have recorded.
+
+    A config is in the tables if one of its runs is of a row. Raise UserError where none is.
+    """
+    results = read_results(folder, steps, settings)
+    of_rows = rows(results, steps)
+    configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
+    if not configs:
+        raise UserError(
+            f"no run in {folder} is of a step of the tables: --action reproduce makes them"
+        )
+    return [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
+
+
+def by_config(lines: Iterable[Line]) -> dict[str, list[Line]]:
+    """Return the lines of each config."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line.config, []).append(line)
+    return found
+
+
+def all_runs(lines: Iterable[Line]) -> Iterator[tuple[Line, int, Run]]:
+    """Yield every run once, with its seed and the first line that it is in."""
+    seen: set[Path] = set()
+    for line in lines:
+        for seed, run in line.runs.items():
+            if run.folder not in seen:
+                seen.add(run.folder)
+                yield line, seed, run
+
+
+def data_of(lines: Sequence[Line]) -> str:
+    """Return in words what the trainings adapt from and what the scores are of, as in "GTA5 →
+    Cityscapes, 500 validation images"."""
+    records = [
+        (run.record.get("training", {}), run.title(Role.SOURCE)) for _, _, run in all_runs(lines)
+    ]
+    source = listed(
+        record.get("source_data_set") for record, title in records if record.get("source") == title
+    )
+    target = target_data(lines)
+    city, _, look = source.partition(", ")
+    return (
+        f"{source or 'unrecorded source'} → {target.removeprefix(f'{city}, ') if look else target}"
+    )
+
+
+def target_data(lines: Sequence[Line]) -> str:
+    """Return in words what the scores on the target are of."""
+    on_target = [line for line in lines if line.row.on_target]
+    return listed(line.data(kind) for line in on_target for kind in HEADINGS) or "no scores"
+
+
+def source_data(lines: Sequence[Line]) -> str:
+    """Return in words what the scores on the source are of; empty where there are none."""
+    return listed(line.data(LAST) for line in lines if not line.row.on_target)
 
 
 def listed(texts: Iterable[str | None]) -> str:

@@ -36,7 +36,7 @@ PLANS_OWN = (
 """Flags that the plan sets for each step; a user cannot give them."""
 
 NOT_PASSED_ON = {
-    *("action", "config", "configs", "seed", "seeds", "dry_run", "save_model_path"),
+    *("action", "config", "configs", "seed", "seeds", "dry_run", "verbose", "save_model_path"),
     *("save_keyword", "aug_method"),
     *(field.name for field in flags_of(ToyOptions)),
 }

@@ -1,339 +1,120 @@
-"""The report of a reproduction: its tables, and its figures among them, from run folders alone."""
+"""The report of a reproduction, from run folders alone: tables, charts, pictures and a page."""
 
-import csv
-import io
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from datasets.data_set import Role
-from datasets.labels import CLASS_NAMES
 from trainings.options import Settings
-from trainings.reproduction.differences import DRAWS, Difference, paired_difference
-from trainings.reproduction.figures import draw_figures
-from trainings.reproduction.lines import ADAPTED, HEADINGS, LAST, Line, listed
-from trainings.reproduction.results import (
-    Row,
-    Scores,
-    baseline,
-    odd_means,
-    odd_scores,
-    read_results,
-    rows,
-)
+from trainings.reproduction.by_hand import lines_by_hand
+from trainings.reproduction.conditions import odd_means, odd_scores
+from trainings.reproduction.csv_files import csv_files
+from trainings.reproduction.figures import draw_charts, draw_sheet, method_looks, predicted_images
+from trainings.reproduction.latex import latex_tables
+from trainings.reproduction.lines import planned_lines
+from trainings.reproduction.options import ReproductionOptions
+from trainings.reproduction.page import Report, page
+from trainings.reproduction.plan import plan_folder, words
 from trainings.reproduction.steps import Step
-from trainings.scoring.batch_norm import TARGET, TRAINING
-from trainings.val import scored_on
+from trainings.reproduction.summary import summarise
+from trainings.reproduction.tables import (
+    class_table,
+    difference_table,
+    kinds_table,
+    main_tables,
+    picture_list,
+    sources,
+)
 from utils.disk.run_folder import RunFolder
-from utils.errors import UserError
-from utils.text import markdown
 
-MISSING = "–"
-IDENTITY = ("Step", "Method", "Config", "beta")
-TIME = "Train time per epoch (s)"
-NOTE = (
-    "Scores on the target's validation split, unless the row names the source, and of the last "
-    "epoch, unless the column says otherwise. The best epoch is chosen on the split that the "
-    "training validates on: of source-only that is the source's own, of all others the target's "
-    "with its labels, so that this column flatters adaptation. Target statistics: the same weights "
-    "with batch-norm statistics of the target's training images, without labels (AdaBN)."
-)
-SEEDS_NOTE = "Mean ± standard deviation over the seeds."
-DIFFERENCE_NOTE = (
-    "mIoU points over source-only (as trained, for its own row with target statistics) in the same "
-    "column, and the 95 % interval of a paired bootstrap: "
-    f"{DRAWS} draws of as many validation images with replacement and, of several seeds, of one "
-    "less than there are, both methods on the same draw. Bold: the interval leaves 0 out, and "
-    "there are ten images or more. With one seed it tells what other images would change and not "
-    "what another seed would; with two or three it is still somewhat too narrow."
-)
-ORIGINS_NOTE = """
-Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
-itself; `history.csv`, its epochs; and `validation_cityscapes*.json` with `.npz`, its scores on
-the target and the confusion counts of every image. `results.csv` names the file of each number.
-"""
+COMMANDS = "commands.txt"
+"""The commands that made a reproduction's runs, one a line."""
 
 
-def write_report(steps: Sequence[Step], folder: Path, settings: Settings) -> None:
-    """Write results.md, the CSVs and the figures into the folder, and print the tables.
+def write_report(steps: Sequence[Step], settings: Settings) -> str:
+    """Write results.html, .md, .tex, the CSVs and the figures; return the main tables and the
+    names of the files.
 
-    A config is in the tables if one of its runs is of a row. Raises UserError where no config is.
+    The runs are those that `--runs` names, else those of a reproduction's folder. Raise UserError
+    where there are none.
     """
-    results = read_results(folder, steps, settings)
-    of_rows = rows(results, steps)
-    configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
-    if not configs:
-        raise UserError(
-            f"no run in {folder} is of a step of the tables: --action reproduce makes them"
-        )
-    lines = [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
-    of_files = [line for line in lines if line.row.statistics == TRAINING]
-    differences = _differences(lines, baseline(of_rows, steps))
+    runs = ReproductionOptions.of(settings).runs
+    if runs:
+        folder = settings.save_model_path / (settings.save_keyword or "report")
+        lines = lines_by_hand(runs, steps, settings)
+    else:
+        folder = plan_folder(settings)
+        lines = planned_lines(folder, steps, settings)
     out = RunFolder(folder)
-    out.write_text("results.csv", _csv(_records(of_files, folder)))
-    out.write_text("differences.csv", _csv(_difference_records(lines, differences)))
-    out.write_text("class_iou.csv", _csv(_class_records(of_files)))
-    pictures = draw_figures(out, configs, lines, settings)
-    warnings = [f"Warning: {sentence}" for sentence in odd_scores(results, of_rows)]
-    warnings += [f"Classes: {sentence}" for sentence in odd_means(results, of_rows)]
-    heading = f"# {folder.name}: {_data(lines)}\n"
-    tables = "\n".join(
-        [heading, _score_table(lines, warnings), _difference_table(lines, differences)]
-    )
-    listing = [_picture_list(pictures, out)] if pictures else []
-    sections = [tables, _class_table(lines), *listing, _sources(lines, folder)]
-    out.write_text("results.md", "\n".join(sections))
-    print(f"\n{tables}\ntables and pictures: {', '.join([f'{folder}/results.md', *pictures])}")
-
-
-# ------------------------------------------------------------------------------------------- tables
-
-
-def _score_table(lines: Sequence[Line], warnings: Sequence[str]) -> str:
-    """The table, and under it what in it cannot be compared."""
-    columns = [f"{name} %{end}" for end in HEADINGS.values() for name in ("Accuracy", "mIoU")]
-    head = (*IDENTITY, *columns[:2], TIME, *columns[2:])
-    body = []
-    for line in lines:
-        cells = [cell for kind in HEADINGS for cell in _score_cells(line, kind)]
-        body.append((*line.identity, *cells[:2], _seconds(line), *cells[2:]))
-    several = any(len(line.runs) > 1 for line in lines)
-    on_source = listed(line.data(LAST) for line in lines if line.row.domain is Role.SOURCE)
-    source_note = f" On the source: {on_source}." if on_source else ""
-    note = f"{NOTE}{source_note} {SEEDS_NOTE}" if several else f"{NOTE}{source_note}"
-    warned = "".join(f"- {warning}.\n" for warning in warnings)
-    return "\n".join([markdown([head, *body]), *([warned] if warned else []), f"{note}\n"])
-
-
-def _score_cells(line: Line, kind: tuple[str, str]) -> tuple[str, str]:
-    scores = line.scores(kind).values()
-    return _spread([s.accuracy for s in scores]), _spread([s.miou for s in scores])
-
-
-def _spread(shares: Sequence[float | None]) -> str:
-    """Shares 0 to 1 in %: their mean, and the deviation of two or more."""
-    return _mean_and_deviation([100 * share for share in shares if share is not None])
-
-
-def _mean_and_deviation(values: Sequence[float]) -> str:
-    if not values:
-        return MISSING
-    mean = f"{statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
-
-
-def _seconds(line: Line) -> str:
-    """An ensemble has not been trained."""
-    if line.row.key.ensemble_round is not None:
-        return ""
-    records = (run.record() for run in line.runs.values())
-    return _mean_and_deviation([r["mean_epoch_seconds"] for r in records if r])
-
-
-def _records(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
-    """A row per config, seed, method and kind of scores, as a program would like it."""
-    of_scores = ("Seed", "Domain", "Epoch", "Batch-norm statistics", "Accuracy %", "mIoU %")
-    yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores", "Data")
-    for line in lines:
-        for seed, run in line.runs.items():
-            record = run.record()
-            seconds = f"{record['mean_epoch_seconds']:.3f}" if record else ""
-            for kind, scores in run.scores(line.row.domain).items():
-                run_folder, file = (
-                    p.relative_to(folder).as_posix() for p in (run.folder, scores.file)
-                )
-                shares = (_exact(scores.accuracy), _exact(scores.miou))
-                domain = run.title(line.row.domain)
-                data = scored_on(scores.validation)
-                where = (run_folder, file, data)
-                yield (*line.identity, seed, domain, *kind, *shares, seconds, *where)
-
-
-def _exact(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.3f}"
-
-
-def _class_records(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
-    """mIoU and IoU per class in %, means over the seeds; an absent class is empty."""
-    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES, "Data")
-    for line in lines:
-        for kind in HEADINGS:
-            if line.scores(kind):
-                shares = map(_exact, line.iou_means(kind))
-                yield (*line.identity, *kind, *shares, line.data(kind))
-
-
-def _class_table(lines: Sequence[Line]) -> str:
-    head = (*IDENTITY, "mIoU %", *CLASS_NAMES)
-    body = []
-    for line in lines:
-        if line.scores(LAST):
-            means = line.iou_means(LAST)
-            cells = (MISSING if share is None else f"{100 * share:.1f}" for share in means)
-            body.append((*line.identity, *cells))
-    numbers = range(len(IDENTITY), len(head))
-    return (
-        f"## IoU per class: {_target_data(lines)}\n\n{markdown([head, *body], numbers=numbers)}\n"
-        "In %, of the last epoch, mean over the seeds; –: absent. `class_iou.csv` has the best "
-        "epoch and the target's statistics, too.\n"
-    )
-
-
-# -------------------------------------------------------------------------------------- differences
-
-Differences = Mapping[tuple[Row, str], Mapping[tuple[str, str], Difference]]
-
-
-def _differences(lines: Sequence[Line], source_only: Row) -> Differences:
-    """Of every method on the target to source-only of the same config and kind, over the seeds that
-    both have."""
-    base = {line.config: line for line in lines if line.row == source_only}
-    compared = [
-        line for line in lines if line.row != source_only and line.row.domain is Role.TARGET
+    entries = summarise(lines)
+    for name, text in csv_files(entries, folder).items():
+        out.write_text(name, text)
+    again = [report_command(settings, folder)]
+    whole = again if runs else recorded_commands(folder) or again
+    out.write_text("results.tex", latex_tables(entries, whole))
+    of_methods = method_looks(lines, steps)
+    pictures = draw_charts(out, lines, of_methods)
+    shown = [*predicted_images(lines, settings)]
+    pictures += [draw_sheet(out, of_config) for of_config in shown]
+    warnings = [f"Warning: {sentence}" for sentence in odd_scores(lines, folder)]
+    warnings += [f"Classes: {sentence}" for sentence in odd_means(lines)]
+    tables = main_tables(folder.name, entries, warnings, whole)
+    sections = [
+        tables,
+        difference_table(entries, again),
+        kinds_table(lines, again),
+        class_table(lines, again),
+        picture_list(pictures, folder) if pictures else "",
+        sources(lines, folder),
     ]
-    found: dict[tuple[Row, str], dict[tuple[str, str], Difference]] = {}
-    for line in compared:
-        for kind in HEADINGS:
-            if line.row.statistics == TARGET and kind == ADAPTED:
-                continue  # source-only with target statistics is compared with itself there
-            if difference := _difference(line.scores(kind), base[line.config].scores(kind)):
-                found.setdefault((line.row, line.config), {})[kind] = difference
-    return found
-
-
-def _difference(method: Mapping[int, Scores], other: Mapping[int, Scores]) -> Difference | None:
-    """None where no seed has both, or they were not scored on the same images."""
-    seeds = [seed for seed in method if seed in other]
-    scored = [scores for seed in seeds for scores in (method[seed], other[seed])]
-    if len({scores.validation.get("data_set") for scores in scored} - {None}) > 1:
-        return None
-    pairs = [(method[seed].counts(), other[seed].counts()) for seed in seeds]
-    pairs = [(one, two) for one, two in pairs if one and two]
-    names = [one_of_two[0] for pair in pairs for one_of_two in pair]
-    if not pairs or any(one != names[0] for one in names):
-        return None
-    return paired_difference([one[1] for one, _ in pairs], [two[1] for _, two in pairs])
-
-
-def _difference_table(lines: Sequence[Line], differences: Differences) -> str:
-    head = (*IDENTITY, *(f"mIoU{end}" for end in HEADINGS.values()))
-    body = []
-    for line in lines:
-        if found := differences.get((line.row, line.config)):
-            body.append((*line.identity, *(_difference_cell(found.get(k)) for k in HEADINGS)))
-    if not body:
-        return ""
-    heading = f"## Differences to source-only: {_target_data(lines)}"
-    return f"{heading}\n\n{markdown([head, *body])}\n{DIFFERENCE_NOTE}\n"
-
-
-def _difference_cell(difference: Difference | None) -> str:
-    if difference is None:
-        return MISSING
-    value = f"{round(100 * difference.value, 1) + 0:+.1f}"  # no "-0.0"
-    value = f"**{value}**" if difference.clear else value
-    return f"{value} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
-
-
-def _difference_records(lines: Sequence[Line], differences: Differences) -> Iterator[Sequence[Any]]:
-    of_scores = ("Epoch", "Batch-norm statistics", "Difference", "Low", "High", "Leaves 0 out")
-    yield (*IDENTITY, *of_scores, "Data")
-    for line in lines:
-        for column, difference in differences.get((line.row, line.config), {}).items():
-            *shares, _ = difference
-            numbers = (*line.row.kind(column), *map(_exact, shares), difference.clear)
-            yield (*line.identity, *numbers, line.data(column))
-
-
-# ----------------------------------------------------------------------------------------- the data
-
-
-def _data(lines: Sequence[Line]) -> str:
-    """Return in words what the trainings adapt from and what the scores are of, as in "GTA5 →
-    Cityscapes, 500 validation images"."""
-    runs = [run for line in lines for run in line.runs.values()]
-    records = [(run.record().get("training", {}), run.title(Role.SOURCE)) for run in runs]
-    source = listed(one["source_data_set"] for one, title in records if one.get("source") == title)
-    target = _target_data(lines)
-    city, _, look = source.partition(", ")
-    return (
-        f"{source or 'unrecorded source'} → {target.removeprefix(f'{city}, ') if look else target}"
+    out.write_text("results.md", "\n".join(filter(None, sections)))
+    report = Report(
+        folder.name, entries, shown, of_methods, warnings, whole, folder, type(settings)
     )
+    out.write_text("results.html", page(report))
+    files = ", ".join(["results.md", "results.csv", "results.tex", *pictures])
+    return f"{tables}\nreport: {folder / 'results.html'} (open it in a browser)\nbeside it: {files}"
 
 
-def _target_data(lines: Sequence[Line]) -> str:
-    on_target = [line for line in lines if line.row.domain is Role.TARGET]
-    return listed(line.data(kind) for line in on_target for kind in HEADINGS) or "no scores"
+def report_command(settings: Settings, folder: Path) -> str:
+    """Return the command of this report, which is written into a folder, as a user would type
+    it."""
+    given = {name: value for name, value in settings.explicit().items() if name != "action"}
+    if settings.action != "report":
+        places = ("save_model_path", "save_keyword")
+        given = {name: value for name, value in given.items() if name in places}
+        given.setdefault("save_keyword", plan_folder(settings).name)
+    runs = " ".join(["--runs", *_globs(given.pop("runs"), folder)]) if "runs" in given else ""
+    command = shlex.join(["python", "main.py", *words({"action": "report", **given})])
+    return f"{command} {runs}".rstrip()
 
 
-def _picture_list(pictures: Sequence[str], out: RunFolder) -> str:
-    """Return the pictures as Markdown, each chart with a link to its SVG."""
-    links = []
-    for picture in pictures:
-        stem = Path(picture).stem
-        links.append(f"![{stem}]({picture})")
-        if out.has(f"{stem}.svg"):
-            links.append(f"For a paper: [{stem}.svg]({stem}.svg)")
-    return "\n\n".join(["## Pictures", *links]) + "\n"
+def _globs(paths: Sequence[Path], report: Path) -> list[str]:
+    """Return the paths as words, those that are all of a folder's but the report as FOLDER/*."""
+    found: dict[Path, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.parent, []).append(path)
+    shown = []
+    for parent, own in found.items():
+        everything = {path for path in parent.glob("*") if not path.name.startswith(".")}
+        whole = len(own) > 1 and everything <= {*own, report}
+        shown += [f"{shlex.quote(str(parent))}/*"] if whole else [shlex.quote(str(p)) for p in own]
+    return shown
 
 
-# ------------------------------------------------------------------------------------------ origins
+def record_command(settings: Settings) -> None:
+    """Add the command of a reproduction to those that its folder names."""
+    folder = plan_folder(settings)
+    typed = {
+        name: value
+        for name, value in settings.explicit().items()
+        if name not in ("action", "verbose")
+    }
+    command = shlex.join(["python", "main.py", *words({"action": settings.action, **typed})])
+    if command not in (known := recorded_commands(folder)):
+        RunFolder(folder).write_text(COMMANDS, "\n".join([*known, command, ""]))
 
 
-def _sources(lines: Sequence[Line], folder: Path) -> str:
-    """What every number depends on, and the run folder that it is from."""
-    recipes = [_recipe(config, lines) for config in dict.fromkeys(line.config for line in lines)]
-    table = [("Step", "Method", "Config", "beta", "Seed", "Run folder")]
-    for line in lines:
-        for seed, run in line.runs.items():
-            link = f"[{run.folder.name}]({run.folder.relative_to(folder).as_posix()})"
-            table.append((*line.identity, str(seed), link))
-    return "\n\n".join(["## Where the numbers are from", *recipes, markdown(table) + ORIGINS_NOTE])
-
-
-def _recipe(config: str, lines: Sequence[Line]) -> str:
-    """What the trainings of a config have in common, by the first that has ended."""
-    own = [line.runs for line in lines if line.config == config]
-    runs = [run for by_seed in own for run in by_seed.values()]
-    seeds = sorted({seed for by_seed in own for seed in by_seed})
-    of = runs[0].settings
-    height, width = of["image_size"]
-    words = [
-        f"{config}: {of['network']} on {of['backbone']} of width {of['base_width']}",
-        f"{height}x{width}",
-        f"{of['optimizer']} {of['learning_rate']:g}",
-        f"batch {of['batch_size']}",
-        f"{of['num_steps']} steps" if of["num_steps"] else f"{of['num_epochs']} epochs",
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
-        f"discriminator {of['discriminator']}",
-        f"weights at first: {_name(of['pretrain_path']) or 'random'}",
-        *(["OHEM"] if of["ohem"] else []),
-    ]
-    for record in (run.record() for run in runs):
-        if record and record["training"]["target"]:
-            words += _made(record)
-            break
-    return ", ".join(words) + "."
-
-
-def _name(path: str | None) -> str:
-    return Path(path).name if path else ""
-
-
-def _made(record: Mapping[str, Any]) -> list[str]:
-    """Data, machine and versions of an adaptation that has ended."""
-    training, validation = record["training"], record["validation"]
-    return [
-        f"{training['images']} training images and {training['target_images']} of the target",
-        f"{validation['images']} validation images",
-        f"{record['precision']} on {record['device']}",
-        f"torch {record['versions']['torch']}",
-        f"revision {(record['git_revision'] or 'unknown')[:12]}",
-    ]
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def recorded_commands(folder: Path) -> list[str]:
+    """Return the commands that made a reproduction's runs; none where they are not recorded."""
+    path = folder / COMMANDS
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

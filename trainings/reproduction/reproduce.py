@@ -2,14 +2,24 @@
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from trainings.options import Settings
 from trainings.reproduction.demo import demo_steps, make_toy_data, recipe, refuse_other_data
-from trainings.reproduction.estimate import DataSizes, data_sizes, plan_table, toy_sizes
-from trainings.reproduction.plan import PlannedStep, make_plan, plan_folder
-from trainings.reproduction.report import write_report
+from trainings.reproduction.estimate import (
+    DataSizes,
+    data_sizes,
+    duration,
+    plan_in_words,
+    toy_sizes,
+)
+from trainings.reproduction.options import ReproductionOptions
+from trainings.reproduction.outcome import outcome
+from trainings.reproduction.plan import Command, PlannedStep, make_plan, plan_folder
+from trainings.reproduction.report import record_command, write_report
 from trainings.reproduction.steps import Step
 from utils import processes
+from utils.cli.log_file import LOG, logged
 
 Runner = Callable[[Settings], None]
 """Runs the command that settings mean, as `main.py` would."""
@@ -20,8 +30,7 @@ def reproduce(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
     plan = make_plan(steps, settings)
     _show(plan, data_sizes(settings), settings)
     if not settings.dry_run:
-        carry_out(plan, run, settings)
-        report(steps, settings)
+        _make(plan, steps, run, settings)
 
 
 def demo(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
@@ -33,40 +42,80 @@ def demo(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
         return
     make_toy_data(settings)
     _show(plan, data_sizes(settings), settings)
-    carry_out(plan, run, settings)
-    report(steps, settings)
+    _make(plan, steps, run, settings)
 
 
 def report(steps: Sequence[Step], settings: Settings) -> None:
     """Write the report from what lies in the run folders alone."""
-    write_report(steps, plan_folder(settings), settings)
+    print(f"\n{write_report(steps, settings)}", flush=True)
 
 
 def _show(plan: Sequence[PlannedStep], sizes: DataSizes, settings: Settings) -> None:
     """Print the plan with its times."""
     done = [step.is_done() for step in plan]
-    print(f"\n{plan_table(plan, done, sizes, plan_folder(settings))}", flush=True)
+    as_table = settings.dry_run or ReproductionOptions.of(settings).verbose
+    folder = plan_folder(settings)
+    print(f"\n{plan_in_words(plan, done, sizes, folder, as_table=as_table)}", flush=True)
 
 
-def _name(step: PlannedStep) -> str:
-    return f"{step.number} {step.title}, {step.config}, seed {step.seed}"
+def _make(
+    plan: Sequence[PlannedStep], steps: Sequence[Step], run: Runner, settings: Settings
+) -> None:
+    """Run the commands that are left, and write the report."""
+    verbose, folder = ReproductionOptions.of(settings).verbose, plan_folder(settings)
+    record_command(settings)
+    carry_out(plan, run, settings.action, verbose=verbose)
+    if verbose:
+        report(steps, settings)
+    else:
+        with logged(folder / LOG, "report"):
+            text = write_report(steps, settings)
+        print(f"\n{text}", flush=True)
 
 
-def carry_out(plan: Sequence[PlannedStep], run: Runner, settings: Settings) -> None:
-    """Run the commands that are left."""
+def carry_out(
+    plan: Sequence[PlannedStep], run: Runner, action: str, *, verbose: bool = False
+) -> None:
+    """Run the commands that are left; print a line for each step with what it has found.
+
+    What the commands print goes into `LOG` in the step's folder, or with `verbose` to the console.
+    """
     start = time.perf_counter()
+    widest = max(len(_name(step, plan)) for step in plan)
     for number, step in enumerate(plan, 1):
         is_done = step.is_done()  # asked only now: what it was made from may be newer
-        seconds = round(time.perf_counter() - start)
-        passed = f"{settings.action} {number}/{len(plan)}, after {_clock(seconds)}"
-        finished = " is finished" if is_done else ""
-        print(f"\n{passed}: {_name(step)}{finished}", flush=True)
+        place = f"{number:>{len(str(len(plan)))}}/{len(plan)}"
+        if verbose:
+            passed = f"{action} {place}, after {duration(time.perf_counter() - start)}"
+            finished = " is finished" if is_done else ""
+            print(f"\n{passed}: {_name(step, plan)}{finished}", flush=True)
+        began = time.perf_counter()
         for command in () if is_done else step.commands:
             if not command.is_done():
-                print(command.text(), flush=True)
-                run(command.settings)
+                _run(command, run, place, step.folder / LOG, verbose=verbose)
+        if not verbose:
+            took = "finished before" if is_done else duration(time.perf_counter() - began)
+            print(f"{place}  {_name(step, plan):{widest}}  {outcome(step)}  ({took})", flush=True)
     processes.wait_for_all()
 
 
-def _clock(seconds: int) -> str:
-    return f"{seconds // 60} min {seconds % 60:02d} s"
+def _run(command: Command, run: Runner, place: str, log: Path, *, verbose: bool) -> None:
+    """Run a command; its own words go to the console or into the log file."""
+    if verbose:
+        print(command.text(), flush=True)
+        run(command.settings)
+        return
+    try:
+        with logged(log, command.text(), bar=f"{place} "):
+            run(command.settings)
+    except Exception:
+        print(f"{place} failed; what it has printed is in {log}", flush=True)
+        raise
+
+
+def _name(step: PlannedStep, plan: Sequence[PlannedStep]) -> str:
+    """Return the step's name, with its config and seed where the plan has several."""
+    words = [f"{step.number} {step.title}"]
+    words += [step.config] * (len({one.config for one in plan}) > 1)
+    words += [f"seed {step.seed}"] * (len({one.seed for one in plan}) > 1)
+    return ", ".join(words)

@@ -1,7 +1,8 @@
 """The runs of a reproduction and the rows of its tables, read from its run folders alone."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ from trainings.options import Settings
 from trainings.reproduction.steps import Step, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind, find_scores, scored_checkpoints
-from trainings.val import different_classes
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
@@ -22,7 +22,12 @@ RUNS = "*/seed*/*"  # <config>/seed<k>/<run>, as `make_plan` lays them out
 KINDS = (("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARGET))
 """The kinds of scores in the tables; most runs have the first three."""
 
-UNPAIRED = "; until then no difference is formed between it and scores on the other images"
+OWN_SCORES = {
+    ("last", TRAINING): "last",
+    ("best", TRAINING): "best",
+    ("last", TARGET): "last_target_statistics",
+}
+"""Names of the scores that a training itself writes, by kind."""
 
 
 class Key(NamedTuple):
@@ -36,7 +41,7 @@ class Key(NamedTuple):
 
 class Row(NamedTuple):
     """A line of the tables: a step and its run; `domain` is the data set of its scores. A row of
-    TARGET statistics has no other scores."""
+    TARGET statistics has no other scores. A baseline is what the others are compared with."""
 
     number: str
     title: str
@@ -44,6 +49,17 @@ class Row(NamedTuple):
     key: Key
     domain: Role
     statistics: str
+    is_baseline: bool = False
+    has_target_labels: bool = False
+
+    @property
+    def on_target(self) -> bool:
+        """Whether its scores are of the target."""
+        return self.domain is Role.TARGET
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.key.ensemble_round is not None
 
     def kind(self, column: Kind) -> Kind:
         """Return the kind of this row's scores in a column of the tables."""
@@ -84,22 +100,36 @@ class Scores(NamedTuple):
             ) from error
 
 
-class Run(NamedTuple):
-    """The folder of a training or an ensemble; a training scores itself on `validates_on`."""
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The folder of a training or an ensemble; a training scores itself on `validates_on`.
+
+    Its files are read once.
+    """
 
     folder: Path
     settings: Mapping[str, Any]
     is_ensemble: bool
     validates_on: Role = Role.TARGET
+    _scores: dict[Role, dict[Kind, Scores]] = field(default_factory=dict, repr=False)
 
     def scores(self, domain: Role) -> dict[Kind, Scores]:
-        """Return all scores on that data set's validation split."""
+        """Return all scores on that data set's validation split: those of a scoring afterwards,
+        which has the counts of each image, else those that the training itself wrote."""
+        if domain not in self._scores:
+            self._scores[domain] = self._read_scores(domain)
+        return self._scores[domain]
+
+    def _read_scores(self, domain: Role) -> dict[Kind, Scores]:
+        own = self._own_scores() if domain is self.validates_on else {}
         if domain is Role.SOURCE:
-            return self._own_scores()
+            return own
         size = tuple(self.settings["image_size"])
-        found = find_scores(self.folder, self.title(domain), size)
-        present = ((kind, *found[kind]) for kind in KINDS if kind in found)
-        return {kind: _scores(record, file, record["validation"]) for kind, file, record in present}
+        found = {
+            kind: _scores(record, file, record["validation"])
+            for kind, (file, record) in find_scores(self.folder, self.title(domain), size).items()
+        }
+        return {kind: (own | found)[kind] for kind in KINDS if kind in own or kind in found}
 
     def title(self, domain: Role) -> str:
         """Return the name of that data set."""
@@ -107,13 +137,11 @@ class Run(NamedTuple):
 
     def _own_scores(self) -> dict[Kind, Scores]:
         """Return the scores that the training itself wrote, on the split that it validates on."""
-        file = self.folder / SCORES
-        if not file.exists():
-            return {}
-        record = read_json(file)
+        record, file = self.record, self.folder / SCORES
         return {
-            (select, TRAINING): _scores(record[select], file, record["validation"])
-            for select in ("last", "best")
+            kind: _scores(record[name], file, record["validation"])
+            for kind, name in OWN_SCORES.items()
+            if record.get(name)
         }
 
     @property
@@ -122,9 +150,10 @@ class Run(NamedTuple):
         role = self.validates_on
         row = ROWS[self.settings[role.value]]
         root = self.settings[f"{role.value}_root"] or self.settings.get(row.root_flag, row.title)
-        split = self.settings["gta5_val_fraction"] if self.validates_on is Role.SOURCE else ""
+        split = self.settings["gta5_val_fraction"] if role is Role.SOURCE else ""
         return str(root), str(split)
 
+    @cached_property
     def record(self) -> Mapping[str, Any]:
         """Return the record that the training wrote when it finished; empty before."""
         file = self.folder / SCORES
@@ -147,6 +176,7 @@ class Results(NamedTuple):
 
     @property
     def configs(self) -> list[str]:
+        """Return the configs of all runs, each once."""
         return list(dict.fromkeys(config for config, _ in self.runs))
 
     def of(self, row: Row, config: str) -> dict[int, Run]:
@@ -199,11 +229,18 @@ def _read_run(folder: Path, steps: Sequence[Step], command: Settings) -> tuple[K
             return None
         flags = tuple((name, settings[name]) for name in run_flags(steps, experiment))
         return Key(experiment.action, flags), Run(folder, settings, False, experiment.validation)
+    if record := ensemble_record(folder):
+        settings = type(command).from_json(record["settings"]).to_json()
+        return Key(ensemble_round=settings["ssl_round"]), Run(folder, settings, True)
+    return None
+
+
+def ensemble_record(folder: Path) -> dict[str, Any] | None:
+    """Return a record of scores of an ensemble's own folder, None for any other folder."""
     for file in sorted(folder.glob("*.json")):
         record = read_json(file)
         if "members" in record and scored_checkpoints(record):
-            settings = record["settings"]
-            return Key(ensemble_round=settings["ssl_round"]), Run(folder, settings, True)
+            return record
     return None
 
 
@@ -229,8 +266,16 @@ def rows(results: Results, steps: Sequence[Step]) -> list[Row]:
             beta = value if step.flag == "fda_beta" else None
             title = step.title_with(value) if step.flag and beta is None else step.title
             key = _key(steps, step, value)
-            lines.append(Row(step.number, title, beta, key, step.domain, step.statistics))
+            lines.append(row_of(step, title, beta, key))
     return lines
+
+
+def row_of(step: Step, title: str, beta: float | None, key: Key) -> Row:
+    """Return the row of a step under a title, for the runs of a key."""
+    assert step.domain
+    labelled = step.experiment.source is Role.TARGET
+    of_step = step.domain, step.statistics, step.baseline, labelled
+    return Row(step.number, title, beta, key, *of_step)
 
 
 def _key(steps: Sequence[Step], step: Step, value: Any = None) -> Key:
@@ -242,12 +287,6 @@ def _key(steps: Sequence[Step], step: Step, value: Any = None) -> Key:
     return Key(step.experiment.action, tuple(flags.items()))
 
 
-def baseline(of_rows: Sequence[Row], steps: Sequence[Step]) -> Row:
-    """Return the row that the others are compared with."""
-    number, title = next((step.number, step.title) for step in steps if step.baseline)
-    return next(row for row in of_rows if (row.number, row.title) == (number, title))
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file. Raise UserError where it cannot be read."""
     return RunFolder(path.parent).read_json(path.name)
@@ -255,123 +294,3 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _scores(scores: Mapping[str, Any], file: Path, validation: Mapping[str, Any]) -> Scores:
     return Scores(scores["pixel_accuracy"], scores["mIoU"], scores["class_IoU"], file, validation)
-
-
-# -------------------------------------------------------------------------------- comparable scores
-
-
-class Conditions(NamedTuple):
-    """What scores depend on beside the network. The data set is None in old records; `names` are
-    those of the images, empty where no counts tell them."""
-
-    image_size: tuple[int, ...]
-    proportions: str
-    scales: tuple[float, ...]
-    flip: bool
-    label_sizes: tuple[tuple[int, ...], ...]
-    data_set: str | None
-    images: int
-    names: frozenset[str]
-
-    @classmethod
-    def of(cls, scores: Scores) -> "Conditions":
-        """Return the conditions of scores. The counts tell the images: an interrupted scoring may
-        have left counts of other images than its record says."""
-        found, counts = scores.validation, scores.counts()
-        names = frozenset(counts[0] if counts else ())
-        return cls(
-            image_size=tuple(found.get("image_size") or ()),
-            proportions=found.get("proportions", ""),
-            scales=tuple(found.get("scales", ())),
-            flip=found.get("flip", False),
-            label_sizes=tuple(map(tuple, found.get("label_sizes", ()))),
-            data_set=found.get("data_set"),
-            images=len(names) or found["images"],
-            names=names,
-        )
-
-    def same_images(self, other: "Conditions") -> bool:
-        known = self.names and other.names
-        same_names = self.images == other.images and (not known or self.names == other.names)
-        return same_names and not self._of_another_set(other)
-
-    def _of_another_set(self, other: "Conditions") -> bool:
-        return None not in (self.data_set, other.data_set) and self.data_set != other.data_set
-
-    def alike(self, other: "Conditions") -> bool:
-        """Return whether scores under both conditions can be compared."""
-        return self[:5] == other[:5] and self.same_images(other)
-
-    def text(self, other: "Conditions") -> str:
-        """Return the size and number of images in words, and what else differs from the other."""
-        scales = f"scales {'-'.join(map(str, self.scales))}"
-        words = [f"at {_by(self.image_size) if self.image_size else scales}"]
-        if self.proportions != other.proportions:
-            words += [f"with proportions {self.proportions or 'stretched'}"]
-        words += ["and mirrored"] * (self.flip > other.flip)
-        words += [f"on {self.images} images"]
-        if self.label_sizes != other.label_sizes:
-            words += [f"with labels of {' and '.join(map(_by, self.label_sizes))}"]
-        if self._of_another_set(other):
-            words += [f"of {self.data_set}"]
-        elif self.images == other.images and not self.same_images(other):
-            words += [f"such as {min(self.names - other.names)}"]
-        return " ".join(words)
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
-
-
-def odd_scores(results: Results, of_rows: Sequence[Row]) -> list[str]:
-    """A sentence for each file whose numbers cannot be compared with most others of its config and
-    domain: it was scored at another size or on other images."""
-    return [
-        f"{file.relative_to(results.folder).as_posix()} was scored {found.text(usual)}, the others "
-        f"of {config} {usual.text(found)}: score it again (remove the file and "
-        f"give the command of the reproduction again){'' if found.same_images(usual) else UNPAIRED}"
-        for config in results.configs
-        for domain in Role
-        for file, found, usual in _odd(_scored(results, of_rows, config, domain))
-    ]
-
-
-def odd_means(results: Results, of_rows: Sequence[Row]) -> list[str]:
-    """Return a sentence for each config and domain whose mIoU average over different classes."""
-    return [
-        f"{config} on {_title(results, config, domain)}: {sentence}"
-        for config in results.configs
-        for domain in Role
-        if (
-            sentence := different_classes(
-                scores.class_iou for scores in _scored(results, of_rows, config, domain)
-            )
-        )
-    ]
-
-
-def _title(results: Results, config: str, domain: Role) -> str:
-    """Return the name of a data set in the runs of a config."""
-    runs = next(runs for (name, _), runs in results.runs.items() if name == config)
-    return next(iter(runs.values())).title(domain)
-
-
-def _scored(
-    results: Results, of_rows: Iterable[Row], config: str, domain: Role
-) -> Iterator[Scores]:
-    """Yield all scores of a config on a domain."""
-    for row in of_rows:
-        if row.domain is domain:
-            for run in results.of(row, config).values():
-                yield from run.scores(domain).values()
-
-
-def _odd(scored: Iterable[Scores]) -> Iterator[tuple[Path, Conditions, Conditions]]:
-    """The files that are unlike most, with what they were scored under and what most were; of two
-    halves that is the one with the oldest file."""
-    by_age = sorted(scored, key=lambda scores: scores.file.stat().st_mtime)
-    files = {scores.file: Conditions.of(scores) for scores in by_age}
-    for usual, _ in Counter(files.values()).most_common(1):
-        for file, found in files.items():
-            if not found.alike(usual):
-                yield file, found, usual

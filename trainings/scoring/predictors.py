@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from datasets.data_set import Role
+from datasets.reading import SampleFiles
 from model.network import Network
 from trainings.options import Settings
 from trainings.scoring.checkpoints import load_checkpoints
@@ -37,10 +38,15 @@ class LoadedPredictors:
 
 
 def load_predictors(
-    predictors: Sequence[Predictor], role: Role, settings: Settings, *, doing: str = ""
+    predictors: Sequence[Predictor],
+    role: Role,
+    settings: Settings,
+    *,
+    doing: str = "",
+    seen: Sequence[SampleFiles] | None = None,
 ) -> LoadedPredictors:
-    """Loads what the predictors need, to see images of that domain; `doing` is what for, in the
-    line that is printed."""
+    """Loads what the predictors need, to see images of that role; `doing` is what for, in the line
+    that is printed, which names the sizes of `seen`, by default the validation split."""
     checkpoints = list(dict.fromkeys(path for p in predictors for path in p.checkpoints))
-    networks = load_checkpoints(checkpoints, role, settings, doing=doing)
+    networks = load_checkpoints(checkpoints, role, settings, doing=doing, seen=seen)
     return LoadedPredictors(predictors, dict(zip(checkpoints, networks, strict=True)))

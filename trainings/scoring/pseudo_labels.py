@@ -44,6 +44,7 @@ from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import label_panel
+from utils.text import in_percent
 from utils.upsampling import upsample, upsampled_max
 from utils.utils import (
     autocast,
@@ -341,7 +342,7 @@ def _print_summary(folder: RunFolder) -> None:
         if row["threshold"] is None:
             print(f"{name:>14}  never predicted")
         else:
-            print(f"{name:>14}  {row['threshold']:9.4f} {100 * row['kept_share']:5.1f} %")
+            print(f"{name:>14}  {row['threshold']:9.4f} {in_percent(row['kept_share'], 1):>5} %")
     of = f" of {summary['data_set']}" if "data_set" in summary else ""
     kind = "soft pseudo-labels" if "soft" in summary else "pseudo-labels"
     print(f"{summary['images']} {kind}{of} in {folder.path / SPLIT}", flush=True)

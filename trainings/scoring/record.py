@@ -30,6 +30,7 @@ from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError
 from utils.pictures.panels import panel
+from utils.text import dimensions
 from utils.utils import TF32, arithmetic, resolve_device
 
 Kind = tuple[str, str]
@@ -52,11 +53,7 @@ def at_size(role: Role, settings: Settings, files: Sequence[SampleFiles] | None 
     files = labelled(role, "val", settings) if files is None else files
     kept = keeps_proportions(TrainingFiles(role, files), settings)
     rule = ", in proportion and scaled to cover it," if kept else ""
-    return f" at {_in_words(resize_size(role, settings))}{rule}"
-
-
-def _in_words(size: tuple[int, int]) -> str:
-    return "x".join(map(str, size))
+    return f" at {dimensions(resize_size(role, settings))}{rule}"
 
 
 def refuse_views(settings: Settings) -> None:
@@ -84,7 +81,7 @@ def unusual_scoring(role: Role, settings: Settings, checkpoint: Path) -> list[st
         return ways
     size = resize_size(role, settings)
     usual = resize_size(role, as_trained(replace(settings, given=frozenset()), checkpoint))
-    return ways if size == usual else [_in_words(size), *ways]
+    return ways if size == usual else [dimensions(size), *ways]
 
 
 def views_in_words(settings: Settings) -> list[str]:

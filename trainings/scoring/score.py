@@ -22,7 +22,8 @@ def score(experiment: Experiment, settings: Settings) -> None:
     """Score the checkpoint that the command names, or else that of the experiment's own run."""
     folder, checkpoint = checkpoint_to_score(experiment, settings, search=False)
     settings = as_trained(settings, checkpoint)
-    score_checkpoint(checkpoint, folder, experiment.validation, settings)
+    role = experiment.scored_role(settings) or experiment.validation  # which says what is missing
+    score_checkpoint(checkpoint, folder, role, settings)
 
 
 def score_transfer(source: Experiment, settings: Settings) -> None:

@@ -14,7 +14,10 @@ EVERYWHERE = (
 )
 """Flags that every action takes: they name the machine and its folders, or forbid training."""
 
-DECIDING = ("configs", "seeds", "dry_run", "input", "compare", "mbt_checkpoints")
+DECIDING = (
+    *("configs", "seeds", "dry_run", "recipe", "runs"),
+    *("input", "compare", "mbt_checkpoints"),
+)
 """Flags that say what to do, or on which files: an action that ignored one would do another job."""
 
 

@@ -54,7 +54,8 @@ class ActionOptions(Options, group=ACTION):
     )
     dry_run: bool = flag(
         False,
-        "reproduce, demo: print the plan with estimated times, and do nothing",
+        "reproduce, demo: print the plan with estimated times, and do nothing; a training prints "
+        "what its --recipe sets",
         affects_result=False,
     )
     validation_only: bool = flag(

@@ -1,8 +1,4 @@
-"""Bar and line charts, drawn by matplotlib: as PNG for a screen and as SVG for a paper.
-
-The colours of the series stay apart under each kind of colour blindness: Okabe & Ito's palette
-(2008), with a brown and a violet.
-"""
+"""Heat maps and line charts, drawn by matplotlib: as PNG for a screen and as SVG for a paper."""
 
 import io
 import math
@@ -13,26 +9,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, FigureBase
+from utils.pictures.looks import Look
 
-SERIES_COLORS = (
-    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9"),
-    *("#cc79a7", "#804020", "#6020c0", "#f0e442", "#222222"),
-)
-MUTED, GRID, BAND = "#5f5f5f", "#dedede", "#f6f6f6"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.patches import Rectangle
+
+MUTED, GRID, ABSENT_CELL = "#5f5f5f", "#e4e4e4", "#f4f4f4"
+SHADES = "Blues"
+"""Matplotlib's colour map of a heat map: one hue, from white on, so that it also prints in grey."""
 
 WIDTH, PIXELS_PER_INCH = 9, 160  # inches, as the heights below
 LINE_CHART_HEIGHT, LEGEND_LINE = 3, 0.2
-THIN_BAR, NUMBERED_BAR, LEAST_GROUP = 0.05, 0.11, 0.25
-TITLE_SIZE, FONT_SIZE, LEGEND_SIZE, NUMBER_SIZE = 11, 9, 8, 7  # points
+CELL_HEIGHT, HEAD_HEIGHT = 0.24, 0.75
+TITLE_SIZE, FONT_SIZE, LEGEND_SIZE, NUMBER_SIZE = 11, 9, 8, 7.5  # points
 TITLE_LETTERS, LEGEND_LETTERS, SAMPLE_LETTERS = 100, 130, 7  # per line; width of a colour sample
 
-MOST_NUMBERED = 4  # series of a bar chart that has its values behind the bars
 MOST_DOTS = 25  # points of a line that are marked by dots
-GROUP_SHARE, BAR_SHARE = 0.8, 0.85  # of a category that has bars, of a bar's place that is filled
-RANGE_OPACITY = 0.18
+RANGE_OPACITY = 0.15
+DARK_SHADE = 0.55
+"""Share of the largest value from which on a cell's number is white."""
 
 STYLE = {
     "axes.axisbelow": True,
@@ -46,7 +42,8 @@ STYLE = {
     "figure.dpi": PIXELS_PER_INCH,
     "font.size": FONT_SIZE,
     "grid.color": GRID,
-    "hatch.color": "white",
+    "hatch.color": "#d0d0d0",
+    "hatch.linewidth": 0.6,
     "legend.borderpad": 0,
     "legend.columnspacing": 1.5,
     "legend.fontsize": LEGEND_SIZE,
@@ -60,12 +57,14 @@ STYLE = {
     "ytick.major.size": 0,
 }
 
-Looks = Mapping[str, tuple[str, int]]
-"""Colour of each series, and how many earlier series have the same colour."""
+Looks = Mapping[str, Look]
 
 
-class BarChart(NamedTuple):
-    """A chart of a bar per category and series, of shares 0 to 1; None and NaN are absent."""
+class HeatMap(NamedTuple):
+    """A table of shares 0 to 1 as shaded cells with numbers, a row per series.
+
+    None and NaN are absent: their cells are hatched and hold a dash, so that they are no zeros.
+    """
 
     title: str
     series: Mapping[str, Sequence[float | None]]
@@ -84,30 +83,39 @@ class BarChart(NamedTuple):
         return [*self.percents]
 
     @property
-    def groups(self) -> int:
-        """Return the number of categories in the first of two columns."""
-        return math.ceil(len(self.categories) / 2)
+    def height(self) -> float:
+        return HEAD_HEIGHT + CELL_HEIGHT * len(self.names)
 
     @property
-    def height(self) -> float:
-        count = len(self.names)
-        bars = count * (NUMBERED_BAR if count <= MOST_NUMBERED else THIN_BAR)
-        return 0.5 + self.groups * max(LEAST_GROUP, bars / GROUP_SHARE)
+    def legend(self) -> list[str]:
+        """Return the series that a legend explains: none, the rows have names."""
+        return []
 
     def draw(self, figure: "FigureBase", looks: Looks) -> None:
-        """Draw two columns of groups of bars, one group per category, to one scale."""
-        for column, axes in enumerate(figure.subplots(1, 2, sharex=True)):
-            part = slice(column * self.groups, (column + 1) * self.groups)
-            names = self.categories[part]
-            for group in range(0, len(names), 2):
-                axes.axhspan(group - 0.5, group + 0.5, color=BAND, zorder=0)
-            _draw_bars(axes, {name: row[part] for name, row in self.percents.items()}, looks)
-            axes.set_yticks(range(len(names)), names)
-            axes.set_ylim(self.groups - 0.5, -0.5)
-            axes.grid(axis="x")
-            axes.tick_params(labeltop=True)
-            axes.locator_params(axis="x", nbins=6)
-            axes.xaxis.set_major_formatter("{x:g} %")
+        """Draw a cell per series and category, shaded from 0 to the largest value."""
+        axes = figure.subplots()
+        values = np.array([*self.percents.values()])
+        top = max(np.nanmax(values), 1e-9)
+        axes.imshow(values, cmap=SHADES, vmin=0, vmax=1.15 * top, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            if np.isnan(value):
+                hatched = {"hatch": "////", "facecolor": ABSENT_CELL, "linewidth": 0}
+                axes.add_patch(_rectangle((column - 0.5, row - 0.5), 1, 1, **hatched))
+            color = "white" if value > DARK_SHADE * top else "black"
+            style = {"color": color, "fontsize": NUMBER_SIZE, "ha": "center", "va": "center"}
+            axes.text(column, row, cell_text(value), **style)
+        axes.set_xticks(range(len(self.categories)), self.categories)
+        axes.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False)
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="left", rotation_mode="anchor", fontsize=LEGEND_SIZE)
+        axes.set_yticks(range(len(values)), self.names)
+        for name, label in zip(self.names, axes.get_yticklabels(), strict=True):
+            label.set(color=looks[name].ink, fontsize=LEGEND_SIZE)
+        for place in range(1, max(values.shape)):
+            axes.axhline(place - 0.5, color="white", linewidth=1)
+            axes.axvline(place - 0.5, color="white", linewidth=3 if place == 1 else 1)
+        axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(len(values) - 0.5, -0.5))
+        axes.spines[:].set_visible(False)
 
 
 class LineChart(NamedTuple):
@@ -143,25 +151,32 @@ class LineChart(NamedTuple):
     def height(self) -> float:
         return LINE_CHART_HEIGHT
 
+    @property
+    def legend(self) -> list[str]:
+        """Return the series that a legend explains: all."""
+        return self.names
+
     def draw(self, figure: "FigureBase", looks: Looks) -> None:
-        """Draw the lines from the first x to the last, and from y = 0."""
+        """Draw the lines from the first x to the last; the axes fit the values."""
         axes = figure.subplots()
         for name, points in self.points.items():
-            color, repeats = looks[name]
+            color, dashes = looks[name].ink, looks[name].dashes
             axes.plot(
                 [*points],
                 [statistics.fmean(ys) for ys in points.values()],
                 color=color,
-                linestyle=(0, (4, 2 * repeats)) if repeats else "-",
+                linestyle=(0, dashes) if dashes else "-",
                 marker="o" if len(points) <= MOST_DOTS else "",
-                markersize=4,
+                markersize=3.5,
+                linewidth=1.4,
                 label=name,
                 clip_on=False,
             )
             low, high = ([of(ys) for ys in points.values()] for of in (min, max))
             axes.fill_between([*points], low, high, color=color, alpha=RANGE_OPACITY, linewidth=0)
         axes.margins(x=0)
-        axes.set_ylim(bottom=0)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(0, low), high)
         axes.grid()
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel(self.x_name)
@@ -169,11 +184,17 @@ class LineChart(NamedTuple):
             axes.yaxis.set_major_formatter("{x:g} %")
 
 
-def chart_files(charts: Sequence[BarChart | LineChart], order: Sequence[str]) -> dict[str, bytes]:
+def cell_text(percent: float | None) -> str:
+    """Return a share in % for a cell of a heat map: "–" where it is absent, "0" where it is 0."""
+    if percent is None or math.isnan(percent):
+        return "–"
+    return f"{percent:.0f}" if percent == 0 or percent >= 99.95 else f"{percent:.1f}"
+
+
+def chart_files(charts: Sequence[HeatMap | LineChart], looks: Looks) -> dict[str, bytes]:
     """Return the charts below one another, as one file for each of the suffixes .png and .svg.
 
-    A chart that draws no series is left out; no chart, no files. `order` names all series, so that
-    a series has one look in several calls.
+    A chart that draws no series is left out; no chart, no files.
     """
     charts = [chart for chart in charts if chart.names]
     if not charts:
@@ -182,11 +203,9 @@ def chart_files(charts: Sequence[BarChart | LineChart], order: Sequence[str]) ->
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    places = (divmod(place, len(SERIES_COLORS)) for place in range(len(order)))
-    looks = {n: (SERIES_COLORS[color], c) for n, (c, color) in zip(order, places, strict=True)}
-    columns = [_legend_columns(chart.names) for chart in charts]
+    columns = [_legend_columns(chart.legend) for chart in charts]
     heights = [
-        chart.height + LEGEND_LINE * (2 + len(chart.title) / TITLE_LETTERS + len(chart.names) / n)
+        chart.height + LEGEND_LINE * (2 + len(chart.title) / TITLE_LETTERS + len(chart.legend) / n)
         for chart, n in zip(charts, columns, strict=True)
     ]
     with matplotlib.style.context(["default", STYLE]):
@@ -207,24 +226,10 @@ def chart_files(charts: Sequence[BarChart | LineChart], order: Sequence[str]) ->
         return {".png": _encoded(figure, "png"), ".svg": _encoded(figure, "svg", Date=None)}
 
 
-def _draw_bars(axes: "Axes", percents: Mapping[str, np.ndarray], looks: Looks) -> None:
-    """Draw the bars, and words where a value is absent; of few series the values, too."""
-    absent = np.isnan([*percents.values()])
-    pitch = GROUP_SHARE / len(percents)
-    notes = [(0.0, float(group), "absent") for group in np.flatnonzero(absent.all(axis=0))]
-    for index, (name, row) in enumerate(percents.items()):
-        places = np.arange(len(row)) - GROUP_SHARE / 2 + (index + 0.5) * pitch
-        color, repeats = looks[name]
-        hatch = "///" * repeats
-        axes.barh(places, row, BAR_SHARE * pitch, color=color, hatch=hatch, label=name)
-        for place, value, nobody in zip(places, row, absent.all(axis=0), strict=True):
-            if np.isnan(value) and not nobody:
-                notes.append((0.0, place, "–"))
-            elif not np.isnan(value) and len(percents) <= MOST_NUMBERED:
-                notes.append((value, place, f"{value:.1f}"))
-    style = {"color": MUTED, "fontsize": NUMBER_SIZE, "verticalalignment": "center"}
-    for x, y, text in notes:
-        axes.annotate(text, (x, y), (3, 0), textcoords="offset points", **style)
+def _rectangle(place: tuple[float, float], width: float, height: float, **style) -> "Rectangle":
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(place, width, height, **style)
 
 
 def _legend_columns(names: Sequence[str]) -> int:

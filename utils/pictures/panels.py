@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.labels import CLASSES, IGNORE, PALETTE, colorize
+from utils.metrics import picture_iou
 from utils.pictures.sheet import Color, Sheet, even_columns
 
 LABEL_WIDTH = 480
@@ -41,6 +42,12 @@ class ComparisonRow(NamedTuple):
     truth: np.ndarray
     predictions: Sequence[np.ndarray]
     note: str = ""
+
+    @property
+    def ious(self) -> list[float]:
+        """Return the mean IoU of each prediction on this image, 0 to 1."""
+        shape = self.truth.shape
+        return [picture_iou(_resized_ids(one, shape), self.truth) for one in self.predictions]
 
 
 def panel(rows: Sequence[PanelRow], *, title: str, width: int = 384) -> np.ndarray:
@@ -96,7 +103,8 @@ def comparison(
     width: int = 256,
     columns_per_line: int = 5,
 ) -> np.ndarray:
-    """Return image, truth and every method's prediction under the method's title, for each row.
+    """Return image, truth and every method's prediction under the method's title and the mIoU of
+    this image, for each row.
 
     A row of more than `columns_per_line` pictures takes several lines, filled evenly.
     """
@@ -107,11 +115,17 @@ def comparison(
         assert len(row.predictions) == len(titles), (row.name, len(row.predictions), titles)
         sheet.caption(row.name, row.note)
         pictures = _colored(*_scaled(width, row.image, row.truth, *row.predictions))
+        notes = ("", "", *(_mean_iou(iou) for iou in row.ious))
         for start in range(0, len(pictures), columns):
-            sheet.headings(headings[start : start + columns])
-            sheet.pictures(pictures[start : start + columns])
+            part = slice(start, start + columns)
+            sheet.headings(headings[part], notes[part])
+            sheet.pictures(pictures[part])
     sheet.legend(_class_colors())
     return sheet.array()
+
+
+def _mean_iou(iou: float) -> str:
+    return "" if np.isnan(iou) else f"mIoU {100 * iou:.1f}"
 
 
 def overlay(image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:

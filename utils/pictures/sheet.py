@@ -46,11 +46,17 @@ class Sheet:
         x = end + 2 * GAP
         _write(draw, (x, y), note, TEXT, EDGE + self.inside - x, MUTED)
 
-    def headings(self, texts: Sequence[str]) -> None:
-        """Add one text per column."""
+    def headings(self, texts: Sequence[str], notes: Sequence[str] = ()) -> None:
+        """Add one text per column, and a note at the right end of each that has one and room."""
         draw = self._block(SMALL + 2 * GAP)
         for column, text in enumerate(texts):
-            _write(draw, (self._left(column), GAP // 2), text, SMALL, self.column_width)
+            left, width = self._left(column), self.column_width
+            note = notes[column] if notes else ""
+            taken = math.ceil(_font(SMALL).getlength(note)) + GAP
+            if note and taken <= width / 2:
+                _write(draw, (left + width, GAP // 2), note, SMALL, width, MUTED, anchor="ra")
+                width -= taken
+            _write(draw, (left, GAP // 2), text, SMALL, width)
 
     def pictures(self, pictures: Sequence[np.ndarray]) -> None:
         """Add one picture per column, RGB uint8 [H, column width, 3]."""

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import os
 import pickle
 import socket
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from model.catalog import NETWORKS, Design
 from model.model_stages import BiSeNet
-from model.stdcnet import ConvX
+from model.stdcnet import BACKBONES, ConvX
 from model.weights.loading import load_backbone, load_network
 from model.weights.reading import read_state_dict
 from utils.errors import UserError
@@ -77,6 +79,43 @@ def test_the_official_names_and_shapes_are_the_official_ones():
     lines = sorted(f"{name}\t{tuple(tensor.shape)}" for name, tensor in weights.items())
     assert len(lines) == 432
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL_LIST
+
+
+DETAIL_HEAD = {
+    "conv_out_sp8.conv.conv.weight": (64, 256, 3, 3),
+    "conv_out_sp8.conv.bn.weight": (64,),
+    "conv_out_sp8.conv.bn.bias": (64,),
+    "conv_out_sp8.conv.bn.running_mean": (64,),
+    "conv_out_sp8.conv.bn.running_var": (64,),
+    "conv_out_sp8.conv_out.weight": (1, 64, 1, 1),
+}
+"""Names and shapes of the detail head in the official checkpoints."""
+
+
+def test_a_detail_head_is_saved_and_loaded_under_the_official_names(tmp_path):
+    net = BiSeNet()
+    names = set(net.state_dict())
+    net.add_detail_head()
+    own = {
+        name: tuple(tensor.shape)
+        for name, tensor in net.state_dict().items()
+        if name not in names and not name.endswith("num_batches_tracked")
+    }
+    assert own == DETAIL_HEAD
+    head = {name: torch.rand(shape) for name, shape in DETAIL_HEAD.items()}
+    file = saved({**BiSeNet().state_dict(), **head}, tmp_path / "official.pth")
+    assert load_network(net, file, to_train=True).missing == []
+    assert all(torch.equal(net.state_dict()[name], head[name]) for name in head)
+    report = load_network(BiSeNet(), file)
+    assert report.missing == report.unexpected == [], "a network that scores needs no such head"
+
+
+def test_a_network_that_trains_may_get_its_detail_head_later(tmp_path):
+    file = saved(network(1).state_dict(), tmp_path / "a.pth")
+    net = network(2)
+    net.add_detail_head()
+    report = load_network(net, file, to_train=True)
+    assert report.missing and all(name.startswith("conv_out_sp8.") for name in report.missing)
 
 
 def test_official_names_are_all_accepted(tmp_path):
@@ -177,6 +216,41 @@ def test_the_other_backbone_is_refused_whole(tmp_path, ours, theirs):
         with pytest.raises(UserError, match=f"another network.*--backbone {theirs}"):
             load(net, file)
     assert same(net, network(2, backbone=ours))
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_the_flags_that_fit(tmp_path):
+    designs = [Design(*one, 8) for one in itertools.product(NETWORKS, BACKBONES)]
+    designs.append(Design("pp_liteseg", "stdc2", 10))
+    ours = Design("bisenet", "stdc1", 8)
+    net = network(2)
+    for theirs in designs:
+        flags = [
+            f"--{name} {wanted}"
+            for name, own, wanted in zip(Design._fields, ours, theirs, strict=True)
+            if own != wanted
+        ]
+        file = saved({"network": theirs.build().state_dict()}, tmp_path / "a.pth")
+        for to_train in (False, True):
+            if flags:
+                with pytest.raises(UserError, match=f"; use {' '.join(flags)}$"):
+                    load_network(net, file, to_train=to_train)
+                assert same(net, network(2))
+
+
+def test_imagenet_weights_fill_the_backbone_of_every_network(tmp_path):
+    file = backbone_file(network(1), tmp_path / "STDC.tar")
+    other = backbone_file(network(1, backbone="stdc2"), tmp_path / "STDC2.tar")
+    for name in NETWORKS:
+        net = Design(name, "stdc1", 8).build()
+        assert load_backbone(net, file).missing == []
+        filled = net.backbone.state_dict()
+        expected = network(1).backbone.state_dict()
+        assert all(torch.equal(filled[name], expected[name]) for name in expected)
+        with pytest.raises(UserError, match=r"; use --backbone stdc2$"):
+            load_backbone(net, other)
+        whole = saved(net.state_dict(), tmp_path / "whole.pth")
+        with pytest.raises(UserError, match="use --load_model_path"):
+            load_backbone(network(2), whole)
 
 
 def test_other_classes_and_widths_are_refused(tmp_path):

@@ -66,6 +66,22 @@ def test_everything_is_in_the_json_and_in_the_table(measured, tmp_path, capsys):
         assert word in table
 
 
+def test_networks_are_measured_side_by_side(measured, tmp_path, capsys):
+    words = ("--networks", "bisenet", "pp_liteseg", "--precisions", "fp32")
+    record = measured("--backends", "eager", *words)
+    assert [row["network"] for row in record["inference"]] == ["bisenet", "pp_liteseg"]
+    assert [row["network"] for row in record["training"]] == 4 * ["bisenet"] + 4 * ["pp_liteseg"]
+    bisenet, pp_liteseg = record["networks"]
+    assert pp_liteseg["parameters"] < bisenet["parameters"]
+    assert pp_liteseg["GFLOPs"]["64x96"] < bisenet["GFLOPs"]["64x96"]
+    table = (tmp_path / "benchmark" / "benchmark.md").read_text()
+    assert "\nSTDC-BiSeNet, stdc1 of width 8: " in table
+    assert "\nPP-LiteSeg, stdc1 of width 8: " in table
+    named = ("--action", "benchmark", "--load_model_path", "a.pth", *words)
+    assert main.main(named) == 2
+    assert "--networks: a checkpoint is of one network" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_every_runtime_is_measured(measured):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):

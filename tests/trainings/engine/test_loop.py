@@ -205,6 +205,20 @@ def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys
     assert_same(content(here / "killed_round"), content(here / "rounds"))
 
 
+def test_rare_class_sampling_goes_on_alike(here, monkeypatch, capsys):
+    rare = ("--rare_class_temperature", "0.1")
+    assert run("rare_classes", *rare) == 0
+    out = capsys.readouterr().out
+    assert out.count("classes drawn by rare class sampling, in %: road ") == 2
+    assert (
+        saved(here, "rare_classes")["history"][0]["loss"]
+        != saved(here, "whole")["history"][0]["loss"]
+    )
+    assert disturbed(monkeypatch, "rare_stopped", sends(signal.SIGINT, STEPS + 1), *rare) == 130
+    assert run("rare_stopped", *rare) == 0
+    assert_same(content(here / "rare_stopped"), content(here / "rare_classes"))
+
+
 def test_what_is_best_can_be_gone_on_from(here, monkeypatch):
     """However rarely it is saved, the state does not fall behind best.pth."""
     rarely = ("--checkpoint_step", "100")

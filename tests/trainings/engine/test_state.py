@@ -25,6 +25,11 @@ def test_poly_falls_per_step_and_reaches_zero_after_the_last():
     assert all(factor(t + 1) < factor(t) for t in range(100))
 
 
+def test_with_a_power_of_1_the_rate_falls_in_a_straight_line():
+    factor = poly(110, 10, 1.0)
+    assert [factor(t) for t in (10, 60, 85, 110)] == pytest.approx([1, 0.5, 0.25, 0])
+
+
 def test_warm_up_rises_to_the_full_rate():
     factor = poly(100, 10)
     assert all(0 < factor(t) < factor(t + 1) for t in range(10))

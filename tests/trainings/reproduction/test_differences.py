@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from trainings.reproduction.differences import Difference, paired_difference
-from trainings.reproduction.report import _difference_cell
+from trainings.reproduction.tables import difference_cell
 from utils.metrics import ConfusionMatrix
 
 
@@ -99,6 +99,6 @@ def test_it_repeats():
 
 
 def test_a_bold_difference_shows_on_which_side_of_0_its_interval_lies():
-    assert _difference_cell(Difference(-0.013, -0.027, -0.0002, 32)) == "**-1.3** [-2.70, -0.02]"
-    assert _difference_cell(Difference(-0.0001, -0.01, 0.01, 32)) == "+0.0 [-1.00, +1.00]"
-    assert _difference_cell(Difference(0.013, 0.01, 0.02, 2)) == "+1.3 [+1.00, +2.00]"
+    assert difference_cell(Difference(-0.013, -0.027, -0.0002, 32)) == "**-1.3** [-2.70, -0.02]"
+    assert difference_cell(Difference(-0.0001, -0.01, 0.01, 32)) == "+0.0 [-1.00, +1.00]"
+    assert difference_cell(Difference(0.013, 0.01, 0.02, 2)) == "+1.3 [+1.00, +2.00]"

@@ -168,7 +168,6 @@ def test_an_action_shows_its_flags_and_examples_that_parse(capsys, name):
 @pytest.mark.parametrize(
     ("action", "words", "readers"),
     [
-        ("train_fda", ("--dry_run",), "demo, reproduce"),
         ("train_fda", ("--seeds", "1", "2", "3"), "demo, reproduce"),
         ("report", ("--seeds", "1"), "demo, reproduce"),
         ("val_mbt", ("--configs", "config1"), "demo, reproduce"),

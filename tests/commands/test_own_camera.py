@@ -1,0 +1,205 @@
+"""From photos without a label to a network at work, by real commands (docs/own_camera.md)."""
+
+import csv
+import json
+import signal
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import main
+from datasets.toy_city import draw_scene, make_toy_city
+from tests.support.helpers import TINY, save
+from tests.support.runs import OFTEN, assert_same, signalled
+from utils.disk.run_folder import LATEST, RunFolder
+
+pytest.importorskip("av")
+from trainings.application.video import video_writer
+
+SIZE = (64, 96)
+WORDS = ("--save_model_path", "runs", "--cache_dir", "cache", "--gta5_root", "toy/GTA5", *TINY)
+PHOTOS, VIDEO = "my dashcam", "drives/my drive.mp4"
+TRAIN = ("train_fda", "--target", PHOTOS, "--fda_beta", "0.05", "--num_epochs", "2")
+RUN = "fda05_gta5_to_my_dashcam_sgd_noaug"
+
+
+def frame(number, size=SIZE):
+    return draw_scene((3, number), size, "camera").image
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """Toy City as the source, a folder of six photos, and a video of a street."""
+    folder = tmp_path_factory.mktemp("camera")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_toy_city(folder / "toy", train=8, val=2, size=SIZE, seed=0)
+        for number in range(6):
+            size, suffix = ((80, 100), "png") if number % 2 else (SIZE, "jpg")
+            path = folder / PHOTOS / f"day {number % 3}" / f"IMG {number}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(frame(number, size)).save(path)
+        (folder / "drives").mkdir()
+        with video_writer(folder / VIDEO, SIZE, Fraction(10)) as write:
+            for number in range(12):
+                write(frame(number))
+        assert command(*TRAIN, "--ema_decay", "0.9") == 0
+        yield folder
+
+
+def command(action, *words):
+    return main.main(["--action", action, *WORDS, *words])
+
+
+def test_training_keeps_the_last_weights_and_shows_the_target(here):
+    run = here / "runs" / RUN
+    assert not (run / "best.pth").exists()
+    assert (run / LATEST).exists() and (run / "ema.pth").exists() and (run / "target.png").exists()
+    scores = json.loads((run / "scores.json").read_text())
+    assert scores["best"] is None and scores["selection"].startswith("no best epoch is kept")
+    assert scores["validation"]["domain"] == "GTA5"
+    assert scores["training"]["target_data_set"] == PHOTOS
+    with (run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        shares = [float(row[name]) for name in row if name.startswith("target_share/")]
+        assert len(shares) == 19 and sum(shares) == pytest.approx(1)
+        for name in ("confidence", "entropy", "agreement", "class_difference"):
+            assert 0 <= float(row[f"target/{name}"]) <= 1
+
+
+def test_what_reads_checkpoints_takes_the_last_ones(here, capsys):
+    for action in ("visualize", "train_fda"):
+        more = ("--validation_only",) if action == "train_fda" else ()
+        assert command(action, "--target", PHOTOS, "--fda_beta", "0.05", *more) == 0
+        assert f"{RUN}/{LATEST}" in capsys.readouterr().out
+    pictures = {path.name for path in (here / "runs" / RUN / "pictures").iterdir()}
+    assert {"fixed_latest.png", "random_latest.png", "spread_latest.png"} <= pictures
+    words = ("--select", "best", "--fda_beta", "0.05", "--validation_only")
+    assert command("train_fda", "--target", PHOTOS, *words) == 1
+    assert "no best.pth in" in capsys.readouterr().err
+
+
+def test_the_network_predicts_a_video_and_is_exported(here):
+    checkpoint = f"runs/{RUN}/{LATEST}"
+    target = ("--target", PHOTOS, "--bn_statistics", "target")
+    words = ("--load_model_path", checkpoint, "--input", VIDEO, "--output", "out", *target)
+    assert command("predict", *words) == 0
+    assert list((here / "out").rglob("*.mp4"))
+    words = ("--load_model_path", checkpoint, "--output", "network.pt2")
+    assert command("export", *words, "--target", PHOTOS) == 0
+    assert (here / "network.pt2").exists()
+
+
+def test_check_data_says_what_the_photos_are_good_for(here, capsys):
+    save(frame(0), here / PHOTOS / "again.png")
+    try:
+        assert command("check_data", "--target", PHOTOS) == 0
+    finally:
+        (here / PHOTOS / "again.png").unlink()
+    out = capsys.readouterr().out
+    assert "7 images (4 png, 3 jpg), 1 of them nearly the same as another" in out
+    assert "6 different ones are too few (8 are advised) for target statistics" in out
+
+
+@pytest.mark.parametrize("target", [PHOTOS, VIDEO])
+def test_a_stopped_training_ends_bit_for_bit_like_one_that_ran_through(here, target):
+    words = ("--action", "train_fda", *WORDS, "--target", target, "--num_epochs", "2", *OFTEN)
+    words = (*words, "--frame_step", "2", "--log_every", "1")
+    name = Path(target).stem.replace(" ", "_")
+    code, out = signalled(
+        here, signal.SIGINT, b"after epoch 1", *words, "--save_keyword", f"{name}_stopped"
+    )
+    assert code == 130 and "stopped after step" in out
+    for keyword in ("stopped", "whole"):
+        assert main.main([*words, "--save_keyword", f"{name}_{keyword}"]) == 0
+    states = [
+        RunFolder(here / "runs" / f"{name}_{keyword}").load_checkpoint(LATEST)
+        for keyword in ("stopped", "whole")
+    ]
+    for state in states:
+        state.pop("seconds")
+        for row in state["history"]:
+            for timed in ("train_seconds", "images_per_second"):
+                row.pop(timed)
+    assert_same(*states)
+
+
+def test_frames_of_a_video_are_decoded_once(here, capsys):
+    words = ("train_ada", "--target", "drives", "--frame_step", "5", "--num_epochs", "1")
+    assert command(*words) == 0
+    assert "3 target images (drives)" in capsys.readouterr().out
+    frames = sorted((here / "cache" / "frames").glob("*/*.png"))
+    times = [path.stat().st_mtime_ns for path in frames]
+    assert command(*words, "--overwrite") == 0
+    assert times == [path.stat().st_mtime_ns for path in frames]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "problem"),
+    [
+        (("--target", "nowhere"), 2, "is none of the data sets"),
+        (("--target", "city_scapes"), 2, "did you mean cityscapes?"),
+        (("--target", "no/where"), 1, "--target_root no/where: there is nothing at"),
+        (("--target", PHOTOS, "--target_root", "x"), 2, "leave --target_root out"),
+        (("--target", "folder"), 2, "give the path of the folder"),
+        (("--source", PHOTOS), 1, "has no labels of its train split"),
+        (("--target", "empty"), 1, "holds no images"),
+        (("--target", "broken.mp4"), 1, "broken.mp4 cannot be read as a video"),
+        (("--target", VIDEO, "--cache_dir", "none"), 1, "are kept in a cache"),
+    ],
+)
+def test_a_wrong_source_or_target_gets_one_sentence(here, capsys, words, code, problem):
+    (here / "empty").mkdir(exist_ok=True)
+    (here / "broken.mp4").write_bytes(b"no video")
+    try:
+        found = command("train_ada", *words, "--save_keyword", "wrong")
+    except SystemExit as left:
+        found = left.code
+    assert found == code and problem in capsys.readouterr().err
+    assert not (here / "runs" / "wrong").exists()
+
+
+def test_actions_named_after_the_usual_data_are_for_them_alone(here, capsys):
+    assert command("train_simple_gta5", "--source", "synthia") == 2
+    assert "train_simple_gta5 is for gta5; use --action train_source" in capsys.readouterr().err
+    assert command("val_gta5_transfer", "--target", PHOTOS) == 2
+    assert command("reproduce", "--target", PHOTOS, "--dry_run") == 2
+
+
+def test_a_training_without_any_validation_split_ends_well(here, capsys):
+    words = ("--source_root", "toy/GTA5", "--gta5_val_fraction", "0", "--num_epochs", "1")
+    assert command("train_source", *words) == 0
+    assert "no validation split has labels, so nothing is scored" in capsys.readouterr().out
+    run = here / "runs" / "source_gta5_sgd_noaug"
+    assert (run / LATEST).exists() and not (run / "best.pth").exists()
+    assert command("train_source", *words) == 0
+    assert "is finished" in capsys.readouterr().out
+    transfer = ("--source_root", "toy/GTA5", "--target_root", "toy/Cityscapes")
+    assert command("val_transfer", *transfer) == 0
+    record = json.loads((run / f"validation_cityscapes_{run.name}_latest.json").read_text())
+    assert record["validation"]["domain"] == "Cityscapes"
+
+
+def test_indicators_of_a_labelled_target_are_there_when_asked_for(here):
+    words = ("--cityscapes_root", "toy/Cityscapes", "--num_epochs", "1", "--watch_target")
+    assert command("train_fda", *words, "--save_keyword", "watched") == 0
+    run = here / "runs" / "watched"
+    assert (run / "best.pth").exists() and (run / "target.png").exists()
+    row = next(csv.DictReader((run / "history.csv").open(newline="")))
+    assert {"val/mIoU", "target/entropy"} <= row.keys() and "target/agreement" not in row
+
+
+def test_confidence_and_entropy_of_a_known_map():
+    from trainings.engine.target import _sums
+
+    logits = torch.zeros(1, 19, 2, 2)
+    logits[0, 3, 0, 0] = 100.0  # one pixel sure of class 3, three that are not
+    pixels, confidence, entropy, agreed, *counts = _sums(logits, logits.roll(1, 1)).tolist()
+    assert pixels == 4 and np.isclose(confidence, 1 + 3 / 19)
+    assert np.isclose(entropy, 3, atol=1e-5) and agreed == 3
+    assert counts[3] == 1 and counts[0] == 3

@@ -1,0 +1,231 @@
+"""Tables of run folders: those of a reproduction, and those that were typed by hand."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+import main
+from datasets.labels import CLASS_NAMES
+from tests.support.reports import BASELINE, PLANNED, TARGET, write_reproduction, write_run
+from trainings.reproduction.latex import escaped
+
+MAIN_COLUMNS = 7
+
+
+def report(folder, *words):
+    command = ["--action", "report", "--save_model_path", str(folder), "--cityscapes_root", "none"]
+    return main.main([*command, *map(str, words)])
+
+
+def rows(text, heading):
+    """Cells of the table below a heading of results.md."""
+    part = text.split(heading)[1].split("\n## ")[0]
+    found = [line.split("|")[1:-1] for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in found if not set(row[0]) <= set("-: ")]
+
+
+def csv_rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The report of a reproduction that is finished but for some steps."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_reproduction(folder / "reproduce")
+    assert report(folder) == 0
+    return folder
+
+
+def text_of(runs, folder="reproduce"):
+    return (runs / folder / "results.md").read_text()
+
+
+def test_the_main_table_has_seven_columns(runs):
+    head, *body = rows(text_of(runs), "# reproduce")
+    assert len(head) == MAIN_COLUMNS
+    names = [f"{row[0]} {row[1]}".strip() for row in body]
+    assert {"Source-only", "Source-only, target statistics", "ADA", "FDA 0.05"} <= set(names)
+
+
+def test_every_table_names_its_data_is_read_first_and_says_how_to_repeat_it(runs):
+    title, *others = re.split(r"^## ", text_of(runs), flags=re.MULTILINE)
+    assert title.startswith("# reproduce: Toy City, synthetic look → real look, 12 validation")
+    tables = [part for part in (title, *others) if "To repeat" in part]
+    assert len(tables) == 4
+    for part in tables:
+        heading, _, sentence, *_ = part.splitlines()
+        assert "12 validation images" in heading and sentence.endswith(".")
+        assert part.rstrip().splitlines()[-1].startswith("To repeat: `python main.py --action ")
+
+
+def test_the_sentences_read_the_table(runs):
+    sentences = text_of(runs).splitlines()[2]
+    assert sentences.startswith("FDA 0.05 has the highest mIoU without target labels: ")
+    assert (
+        "points over source-only). FDA 0.05, as trained, beats source-only with target" in sentences
+    )
+
+
+def test_no_method_is_said_to_win_where_none_does(tmp_path):
+    folder = tmp_path / "reproduce" / "adamw" / "seed0"
+    write_run(folder / "source", *BASELINE, share=0.3, adapted=0.6)
+    write_run(folder / "ada", "train_ada", share=0.4, adapted=0.5)
+    assert report(tmp_path) == 0
+    (free,) = [row[3] for row in rows(text_of(tmp_path), "# ") if "target st" in row[0]][:1]
+    assert f"No method is shown to beat source-only with target statistics ({free})" in (
+        text_of(tmp_path)
+    )
+
+
+def test_ten_images_are_needed_to_say_who_wins(tmp_path):
+    folder = tmp_path / "reproduce" / "adamw" / "seed0"
+    write_run(folder / "source", *BASELINE, share=0.3, adapted=0.4, images=9)
+    write_run(folder / "ada", "train_ada", share=0.9, adapted=0.9, images=9)
+    assert report(tmp_path) == 0
+    assert "9 images are too few to compare with source-only with target" in text_of(tmp_path)
+    assert "*" not in " ".join(cell for row in rows(text_of(tmp_path), "# ") for cell in row)
+
+
+def test_a_star_marks_a_difference_whose_interval_leaves_0_out(runs):
+    clear = {
+        (row["Method"], row["beta"]): row["Leaves 0 out"] == "True"
+        for row in csv_rows(runs / "reproduce" / "differences.csv")
+        if (row["Epoch"], row["Batch-norm statistics"]) == ("last", "training")
+        and row["Source-only's statistics"] == "training"
+    }
+    shown = {(row[0], row[1]): row[4] for row in rows(text_of(runs), "# ")[1:] if row[4]}
+    assert any(clear.values())
+    for key, is_clear in clear.items():
+        assert shown[key].endswith("*") is is_clear
+
+
+def test_the_free_baseline_is_compared_with_every_method_as_trained(runs):
+    found = [
+        row
+        for row in csv_rows(runs / "reproduce" / "differences.csv")
+        if row["Source-only's statistics"] == "target"
+        and row["Batch-norm statistics"] == "training"
+    ]
+    scores = {
+        (row["Method"], row["Seed"], row["Batch-norm statistics"]): float(row["mIoU %"])
+        for row in csv_rows(runs / "reproduce" / "results.csv")
+        if row["Epoch"] == "last"
+    }
+    (ada,) = [float(row["Difference"]) for row in found if row["Method"] == "ADA"]
+    free = [scores["Source-only", seed, "target"] for seed in "01"]
+    own = [scores["ADA", seed, "training"] for seed in "01"]
+    assert ada == pytest.approx(np.mean(own) - np.mean(free), abs=2e-3)
+
+
+def test_the_latex_table_has_the_numbers_of_the_main_table(runs):
+    text = (runs / "reproduce" / "results.tex").read_text()
+    assert text.count(r"\begin{tabular}") == 1 and r"\toprule" in text
+    (ada,) = [row for row in rows(text_of(runs), "# ") if row[0] == "ADA"]
+    expected = " & ".join(cell.replace("±", r"$\pm$") for cell in ada) + r" \\"
+    assert expected in text
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.count("&") for line in lines} == {MAIN_COLUMNS - 1}
+
+
+def test_latex_reads_every_special_character_as_itself():
+    assert escaped("50 % of a_b & c#1 ~ {x}^2 $") == (
+        r"50 \% of a\_b \& c\#1 \textasciitilde{} \{x\}\textasciicircum{}2 \$"
+    )
+
+
+# ------------------------------------------------------------------------------------ typed by hand
+
+
+@pytest.fixture
+def by_hand(tmp_path):
+    """Runs of all methods and two seeds, in one folder under names of their own."""
+    folder = tmp_path / "checkpoints"
+    for number, (name, words) in enumerate(PLANNED.items()):
+        for seed in "01":
+            share = 0.3 + 0.1 * number
+            write_run(folder / f"{name}_{seed}", *words, "--seed", seed, share=share, adapted=0.5)
+    (folder / "notes.txt").touch()
+    (folder / "photos").mkdir()
+    return folder
+
+
+def test_runs_typed_by_hand_get_the_tables_of_a_reproduction(by_hand, capsys):
+    assert report(by_hand, "--runs", *sorted(by_hand.iterdir())) == 0
+    head, *body = rows(text_of(by_hand, "report"), "# report")
+    assert len(head) == MAIN_COLUMNS
+    names = [f"{row[0]} {row[1]}".strip() for row in body]
+    assert names == [
+        *("Supervised on the target", "Source-only, on the source", "Source-only"),
+        *("Source-only, target statistics", "ADA", "FDA 0.01", "FDA 0.05"),
+    ]
+    assert "±" in body[4][3] and body[4][4].startswith("+")
+    assert "passed over, no finished runs: notes.txt, photos" in capsys.readouterr().out
+    assert f"--runs {by_hand}/*`" in text_of(by_hand, "report")
+
+
+def test_seeds_are_pooled_and_other_settings_are_not(by_hand):
+    words = ("train_ada", "--adv_weight", "0.01", "--seed", "0")
+    write_run(by_hand / "heavy", *words, share=0.5, adapted=0.5)
+    assert report(by_hand, "--runs", *by_hand.glob("[ahs]*")) == 0
+    found = {
+        (row["Method"], row["Seed"])
+        for row in csv_rows(by_hand / "report" / "results.csv")
+        if "ADA" in row["Method"]
+    }
+    usual, heavy = "ADA, adv_weight 0.001", "ADA, adv_weight 0.01"
+    assert found == {(usual, "0"), (usual, "1"), (heavy, "0")}
+
+
+def test_a_run_that_is_there_twice_counts_once(by_hand, tmp_path, capsys):
+    shutil.copytree(by_hand / "ada_0", tmp_path / "copy")
+    assert report(by_hand, "--runs", by_hand / "ada_0", tmp_path / "copy") == 0
+    assert f"{tmp_path / 'copy'} is left out: {by_hand / 'ada_0'} is the same run" in (
+        capsys.readouterr().out
+    )
+    (row,) = [row for row in rows(text_of(by_hand, "report"), "# ") if row[0] == "ADA"]
+    assert "±" not in row[3]
+
+
+def test_scores_json_alone_gives_a_table_and_differences_without_intervals(by_hand):
+    for path in by_hand.glob("*/validation_*"):
+        if path.parent.name[:6] != "simple":
+            path.unlink()
+    for path in by_hand.glob("simple*/*.npz"):
+        path.unlink()
+    assert report(by_hand, "--runs", *by_hand.glob("*_*")) == 0
+    text = text_of(by_hand, "report")
+    (ada,) = [row for row in rows(text, "# ") if row[0] == "ADA"]
+    assert re.fullmatch(r"\d+\.\d ± 0\.\d", ada[3]) and re.fullmatch(r"\+\d+\.\d", ada[4])
+    scores = [json.loads((by_hand / f"ada_{seed}" / "scores.json").read_text()) for seed in "01"]
+    expected = 100 * np.mean([one["last"]["mIoU"] for one in scores])
+    assert float(ada[3].split()[0]) == pytest.approx(expected, abs=0.05)
+    (difference,) = [row for row in rows(text, "## Diff") if row[1] == "ADA"]
+    assert "[" not in difference[4] and difference[4].startswith("+")
+
+
+def test_scores_on_other_images_have_no_difference(by_hand):
+    shutil.rmtree(by_hand / "ada_0")
+    write_run(by_hand / "ada_0", "train_ada", share=0.5, adapted=0.5, images=11)
+    shutil.rmtree(by_hand / "ada_1")
+    assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
+    (ada,) = [row for row in rows(text_of(by_hand, "report"), "# ") if row[0] == "ADA"]
+    assert ada[3] and not ada[4]
+
+
+def test_folders_without_runs_are_one_sentence(tmp_path, capsys):
+    assert report(tmp_path, "--runs", tmp_path / "a", tmp_path / "b") == 1
+    assert "error: argument --runs: none of the 2 folders holds" in capsys.readouterr().err
+
+
+def test_the_classes_show_what_is_absent_and_what_is_never_found(runs):
+    head, *body = rows(text_of(runs), "## IoU per class")
+    (ada,) = [dict(zip(head, row, strict=True)) for row in body if row[1] == "ADA"]
+    assert ada[CLASS_NAMES[-1]] == "–" and ada[CLASS_NAMES[-2]] == "0.0"
+    assert f"No method finds {CLASS_NAMES[-2]}." in text_of(runs)
+    assert TARGET in text_of(runs)

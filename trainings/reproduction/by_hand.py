@@ -1,0 +1,191 @@
+"""Lines of the report from runs that were typed by hand, wherever their folders lie."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainings.experiment import Experiment
+from trainings.options import Settings
+from trainings.reproduction.lines import Line
+from trainings.reproduction.results import Key, Run, ensemble_record, row_of
+from trainings.reproduction.steps import Step, run_flags
+from trainings.scoring.record import scored_checkpoints
+from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
+from utils.errors import UserError
+
+BETA, AUGMENTATION = "fda_beta", "aug_method"
+WEIGHTS, DATA = "weights", "data"
+"""Beside settings: the digest of the weights that a run starts from, and its data in words."""
+
+DIGEST_SHOWN = 6
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        action: of the trainings; that of the ensemble's members for an ensemble.
+        ensemble_round: as in `Key`.
+        settings: what their results depend on.
+        runs: by seed.
+    """
+
+    action: str
+    ensemble_round: int | None
+    settings: Mapping[str, Any]
+    runs: dict[int, Run]
+
+
+def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Line]:
+    """Return the lines of the runs in these folders, those that differ only in their seed pooled.
+
+    The lines are in the order of the steps; settings in which two lines of a step differ are in
+    their titles. `command` has the flags that runs have recorded. Folders without scores are
+    passed over and named. Raise UserError where no folder has any.
+    """
+    groups = _grouped(paths, steps, command)
+    if not groups:
+        raise UserError(
+            f"argument --runs: none of the {len(paths)} folders holds the {SCORES} of a training "
+            "or the scores of an ensemble: name run folders, such as checkpoints/*"
+        )
+    entries = [
+        (step, group)
+        for step in steps
+        if step.domain
+        for group in groups
+        if _is_of(group, step, steps)
+    ]
+    return [
+        _line(step, group, [other for of, other in entries if of is step])
+        for step, group in entries
+    ]
+
+
+def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Group]:
+    """Return the runs with scores, grouped by all settings but the seed."""
+    experiments = {step.experiment.action: step.experiment for step in steps}
+    groups: dict[str, Group] = {}
+    passed_over = []
+    for path in dict.fromkeys(path.resolve() for path in paths):
+        found = _read(path, experiments, command)
+        if found is None:
+            passed_over.append(path.name)
+            continue
+        group = groups.setdefault(str(found[:3]), found)
+        for seed, run in found.runs.items():
+            if group.runs.setdefault(seed, run) is not run:
+                print(f"{run.folder} is left out: {group.runs[seed].folder} is the same run")
+    if passed_over:
+        print(f"passed over, no finished runs: {', '.join(passed_over)}")
+    return list(groups.values())
+
+
+def _read(folder: Path, experiments: Mapping[str, Experiment], command: Settings) -> Group | None:
+    """Return the run in a folder as a group of its own, None where there is no finished one."""
+    run = RunFolder(folder)
+    if run.has(SETTINGS) and run.has(SCORES):
+        settings = run.read_settings(command)
+        experiment = experiments.get(settings.get("action", ""))
+        if experiment is None:
+            return None
+        read = Run(folder, settings, False, experiment.validation)
+        return _group(experiment, None, _relevant(experiment, settings, command), read)
+    if not run.has(SETTINGS) and (record := ensemble_record(folder)):
+        settings = type(command).from_json(record["settings"]).to_json()
+        member = _member_settings(scored_checkpoints(record), folder, command)
+        if experiment := experiments.get(member.get("action", "")):
+            relevant = _relevant(experiment, member, command) | {BETA: None, WEIGHTS: None}
+            read = Run(folder, settings, True)
+            return _group(experiment, settings["ssl_round"], relevant, read)
+    return None
+
+
+def _member_settings(
+    checkpoints: Iterable[Path], folder: Path, command: Settings
+) -> Mapping[str, Any]:
+    """Return the settings of an ensemble's first member that is still there."""
+    for checkpoint in checkpoints:
+        for place in (folder.parent / checkpoint.parent.name, checkpoint.parent):
+            if (place / SETTINGS).exists():
+                return RunFolder(place).read_settings(command)
+    return {}
+
+
+def _relevant(
+    experiment: Experiment, settings: Mapping[str, Any], command: Settings
+) -> dict[str, Any]:
+    """Return the recorded settings that a result depends on beside its seed."""
+    own = experiment.method.Options.own_flags()
+    found = type(command).from_json(settings).result_settings(own)
+    found |= {WEIGHTS: settings.get(WEIGHTS)}
+    return {name: value for name, value in found.items() if name not in ("seed", "action")}
+
+
+def _group(
+    experiment: Experiment, ensemble_round: int | None, relevant: Mapping[str, Any], run: Run
+) -> Group:
+    settings = {**relevant, DATA: _data(run)}
+    return Group(experiment.action, ensemble_round, settings, {run.settings["seed"]: run})
+
+
+def _data(run: Run) -> str:
+    """Return in words what a training was trained on; pseudo-labels may differ."""
+    training = run.record.get("training", {})
+    sets = [
+        f"{training[count]} of {training.get(f'{role}_data_set') or training[role]}"
+        for role, count in (("source", "images"), ("target", "target_images"))
+        if training.get(role)
+    ]
+    return " and ".join(sets)
+
+
+def _is_of(group: Group, step: Step, steps: Sequence[Step]) -> bool:
+    """Whether the step's lines show such runs."""
+    if step.experiment.action != group.action or step.ensemble_round != group.ensemble_round:
+        return False
+    if group.ensemble_round is not None:
+        return True
+    own = [one for one in steps if one.experiment is step.experiment and _sets(one, group)]
+    return step in own if own else step.flag in ("", BETA)
+
+
+def _sets(step: Step, group: Group) -> bool:
+    """Whether a step sets a flag, and these runs have another value of it than the default."""
+    value = group.settings.get(step.flag)
+    usual = run_flags([step], step.experiment)
+    return step.flag not in ("", BETA) and value != usual[step.flag]
+
+
+def _line(step: Step, group: Group, all_of_step: Sequence[Group]) -> Line:
+    beta = group.settings[BETA] if step.flag == BETA and step.ensemble_round is None else None
+    config = group.settings["optimizer"]
+    alike = [
+        other
+        for other in all_of_step
+        if other.settings["optimizer"] == config and (beta is None or other.settings[BETA] == beta)
+    ]
+    differing = [
+        name
+        for name in group.settings
+        if name != "optimizer" and len({str(other.settings.get(name)) for other in alike}) > 1
+    ]
+    words = [_in_words(name, group.settings[name]) for name in differing]
+    if step.flag == AUGMENTATION:
+        words = [
+            group.settings[AUGMENTATION],
+            *(w for w in words if not w.startswith(AUGMENTATION)),
+        ]
+    title = ", ".join([step.title, *words])
+    flags = tuple((name, str(value)) for name, value in group.settings.items())
+    key = Key(group.action, flags, group.ensemble_round)
+    return Line(row_of(step, title, beta, key), config, dict(sorted(group.runs.items())))
+
+
+def _in_words(name: str, value: Any) -> str:
+    if name == WEIGHTS:
+        return f"weights {str(value)[:DIGEST_SHOWN]}"
+    if name == DATA:
+        return str(value)
+    shown = " ".join(map(str, value)) if isinstance(value, list) else value
+    return f"{name} {shown or 'none'}"

@@ -1,0 +1,125 @@
+"""What scores depend on beside the network, and which of them cannot be compared."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from trainings.reproduction.lines import Line
+from trainings.reproduction.results import Scores
+from trainings.val import different_classes
+from utils.text import dimensions
+
+UNPAIRED = "; until then no difference is formed between it and scores on the other images"
+
+
+class Conditions(NamedTuple):
+    """What scores depend on beside the network. The data set is None in old records; `names` are
+    those of the images, empty where no counts tell them; else their digest may be known."""
+
+    image_size: tuple[int, ...]
+    proportions: str
+    scales: tuple[float, ...]
+    flip: bool
+    label_sizes: tuple[tuple[int, ...], ...]
+    data_set: str | None
+    images: int
+    names: frozenset[str]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, scores: Scores) -> "Conditions":
+        """Return the conditions of scores. The counts tell the images: an interrupted scoring may
+        have left counts of other images than its record says."""
+        found, counts = scores.validation, scores.counts()
+        names = frozenset(counts[0] if counts else ())
+        return cls(
+            image_size=tuple(found.get("image_size") or ()),
+            proportions=found.get("proportions", ""),
+            scales=tuple(found.get("scales", ())),
+            flip=found.get("flip", False),
+            label_sizes=tuple(map(tuple, found.get("label_sizes", ()))),
+            data_set=found.get("data_set"),
+            images=len(names) or found["images"],
+            names=names,
+            fingerprint="" if names else found.get("fingerprint", ""),
+        )
+
+    def same_images(self, other: "Conditions") -> bool:
+        known = self.names and other.names
+        same_names = self.images == other.images and (not known or self.names == other.names)
+        digests = {self.fingerprint, other.fingerprint} - {""}
+        return same_names and len(digests) < 2 and not self._of_another_set(other)
+
+    def _of_another_set(self, other: "Conditions") -> bool:
+        return None not in (self.data_set, other.data_set) and self.data_set != other.data_set
+
+    def alike(self, other: "Conditions") -> bool:
+        """Return whether scores under both conditions can be compared."""
+        return self[:5] == other[:5] and self.same_images(other)
+
+    def text(self, other: "Conditions") -> str:
+        """Return the size and number of images in words, and what else differs from the other."""
+        scales = f"scales {'-'.join(map(str, self.scales))}"
+        words = [f"at {dimensions(self.image_size) if self.image_size else scales}"]
+        if self.proportions != other.proportions:
+            words += [f"with proportions {self.proportions or 'stretched'}"]
+        words += ["and mirrored"] * (self.flip > other.flip)
+        words += [f"on {self.images} images"]
+        if self.label_sizes != other.label_sizes:
+            words += [f"with labels of {' and '.join(map(dimensions, self.label_sizes))}"]
+        if self._of_another_set(other):
+            words += [f"of {self.data_set}"]
+        elif self.images == other.images and not self.same_images(other):
+            words += [
+                f"such as {min(self.names - other.names)}" if self.names else "of other names"
+            ]
+        return " ".join(words)
+
+
+def odd_scores(lines: Sequence[Line], folder: Path) -> list[str]:
+    """A sentence for each file whose numbers cannot be compared with most others of its config and
+    domain: it was scored at another size or on other images."""
+    return [
+        f"{relative(file, folder)} was scored {found.text(usual)}, the others "
+        f"of {config} {usual.text(found)}: score it again (remove the file and "
+        f"give the command of the reproduction again){'' if found.same_images(usual) else UNPAIRED}"
+        for (config, _), scored in _scored(lines).items()
+        for file, found, usual in _odd(scored)
+    ]
+
+
+def odd_means(lines: Sequence[Line]) -> list[str]:
+    """Return a sentence for each config and domain whose mIoU average over different classes."""
+    return [
+        f"{config} on {domain}: {sentence}"
+        for (config, domain), scored in _scored(lines).items()
+        if (sentence := different_classes(scores.class_iou for scores in scored))
+    ]
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return a path as seen from a folder."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _scored(lines: Sequence[Line]) -> dict[tuple[str, str], list[Scores]]:
+    """Return all scores of each config on each data set."""
+    found: dict[tuple[str, str], list[Scores]] = {}
+    for line in lines:
+        for run in line.runs.values():
+            scored = found.setdefault((line.config, run.title(line.row.domain)), [])
+            scored += run.scores(line.row.domain).values()
+    return found
+
+
+def _odd(scored: Iterable[Scores]) -> Iterator[tuple[Path, Conditions, Conditions]]:
+    """The files that are unlike most, with what they were scored under and what most were; of two
+    halves that is the one with the oldest file."""
+    by_age = sorted(scored, key=lambda scores: scores.file.stat().st_mtime)
+    files = {scores.file: Conditions.of(scores) for scores in by_age}
+    for usual, _ in Counter(files.values()).most_common(1):
+        for file, found in files.items():
+            if not found.alike(usual):
+                yield file, found, usual

@@ -1,0 +1,74 @@
+"""The tables as a program would like them: results.csv, differences.csv, class_iou.csv."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.labels import CLASS_NAMES
+from trainings.reproduction.conditions import relative
+from trainings.reproduction.lines import HEADINGS, Line
+from trainings.reproduction.summary import Entry
+from trainings.reproduction.tables import IDENTITY
+from trainings.scoring.batch_norm import TRAINING
+from trainings.val import scored_on
+
+TIME = "Train time per epoch (s)"
+
+
+def csv_files(entries: Sequence[Entry], folder: Path) -> dict[str, str]:
+    """Return the contents of the files by name. Paths in them are as seen from the folder."""
+    lines = [entry.line for entry in entries]
+    of_files = [line for line in lines if line.row.statistics == TRAINING]
+    return {
+        "results.csv": _csv(_scores(of_files, folder)),
+        "differences.csv": _csv(_differences(entries)),
+        "class_iou.csv": _csv(_classes(of_files)),
+    }
+
+
+def _scores(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
+    """Yield a row per config, seed, method and kind of scores."""
+    of_scores = ("Seed", "Domain", "Epoch", "Batch-norm statistics", "Accuracy %", "mIoU %")
+    yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores", "Data")
+    for line in lines:
+        for seed, run in line.runs.items():
+            record = run.record
+            seconds = f"{record['mean_epoch_seconds']:.3f}" if record else ""
+            for kind, scores in run.scores(line.row.domain).items():
+                shares = (_exact(scores.accuracy), _exact(scores.miou))
+                places = (relative(run.folder, folder), relative(scores.file, folder))
+                where = (run.title(line.row.domain), *kind, *shares, seconds, *places)
+                yield (*line.identity, seed, *where, scored_on(scores.validation))
+
+
+def _differences(entries: Sequence[Entry]) -> Iterator[Sequence[Any]]:
+    of_scores = ("Epoch", "Batch-norm statistics", "Difference", "Low", "High", "Leaves 0 out")
+    yield (*IDENTITY, *of_scores, "Source-only's statistics", "Data")
+    for line, comparisons in ((entry.line, entry.comparisons) for entry in entries):
+        for compared, difference in comparisons.items():
+            *shares, _ = difference
+            kind = line.row.kind(compared.method)
+            numbers = (*kind, *map(_exact, shares), difference.clear, compared.source_only[1])
+            yield (*line.identity, *numbers, line.data(compared.method))
+
+
+def _classes(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
+    """Yield mIoU and IoU per class in %, means over the seeds; an absent class is empty."""
+    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES, "Data")
+    for line in lines:
+        for kind in HEADINGS:
+            if line.scores(kind):
+                shares = map(_exact, line.iou_means(kind))
+                yield (*line.identity, *kind, *shares, line.data(kind))
+
+
+def _exact(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.3f}"
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,64 @@
+"""The main tables as LaTeX, for a paper with the package booktabs."""
+
+import re
+from collections.abc import Sequence
+
+from trainings.reproduction.lines import by_config, target_data
+from trainings.reproduction.summary import Entry, reading
+from trainings.reproduction.tables import MAIN, NOTE, SEEDS_NOTE, main_row
+
+SPECIAL = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "→": r"$\to$",
+    "–": "--",
+}
+
+
+def latex_tables(entries: Sequence[Entry], commands: Sequence[str]) -> str:
+    """Return a `table` for each config; a comment in it names the commands that repeat it."""
+    comment = "".join(f"% {line}\n" for command in commands for line in command.splitlines())
+    return comment + "\n".join(
+        _table(config, [entry for entry in entries if entry.line.config == config])
+        for config in by_config(entry.line for entry in entries)
+    )
+
+
+def _table(config: str, entries: Sequence[Entry]) -> str:
+    caption = f"{config}: {target_data([entry.line for entry in entries])}."
+    several = any(len(entry.line.runs) > 1 for entry in entries)
+    notes = " ".join([caption, *reading(entries), NOTE, *([SEEDS_NOTE] if several else [])])
+    body = "\n".join(_row([math_minus(escaped(c)) for c in main_row(entry)]) for entry in entries)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(notes)}}}",
+            r"\begin{tabular}{ll" + "r" * (len(MAIN) - 2) + "}",
+            r"\toprule",
+            _row([escaped(heading) for heading in MAIN]),
+            r"\midrule",
+            body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def math_minus(cell: str) -> str:
+    """Return the cell with minus signs in front of numbers, not hyphens."""
+    return re.sub(r"-(?=\d)", "$-$", cell)
+
+
+def escaped(text: str) -> str:
+    """Return the text with LaTeX's special characters as they print."""
+    return "".join(SPECIAL.get(letter, letter) for letter in text)

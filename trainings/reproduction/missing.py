@@ -1,0 +1,72 @@
+"""What a report does not show, in sentences, so that no reader takes it for measured."""
+
+from collections.abc import Sequence
+
+from trainings.reproduction.differences import FEWEST_IMAGES
+from trainings.reproduction.lines import ADAPTED, LAST, all_runs, target_data
+from trainings.reproduction.summary import Entry
+
+TOY = "Toy City"
+
+
+def not_measured(entries: Sequence[Entry]) -> list[str]:
+    """Return what was not measured, from what the runs have recorded."""
+    lines = [entry.line for entry in entries]
+    sentences = []
+    if TOY in target_data(lines):
+        sentences.append(
+            "Real data: Toy City is drawn by this program. It shows that all parts work and does "
+            "not rank methods on real images."
+        )
+    absent = [entry for entry in entries if not entry.line.scores(LAST)]
+    if absent:
+        sentences.append(f"Not trained or not scored: {_names(absent)}.")
+    no_statistics = [
+        entry
+        for entry in entries
+        if entry not in absent and entry.line.row.on_target and not entry.line.scores(ADAPTED)
+    ]
+    if no_statistics:
+        sentences.append(f"Not scored with target statistics: {_names(no_statistics)}.")
+    single = [entry for entry in entries if len(entry.line.runs) == 1]
+    if single:
+        who = "All methods" if len(single) == len(entries) - len(absent) else _names(single)
+        sentences.append(
+            f"What another seed would change: {who} have one seed. The intervals tell what other "
+            "validation images would change."
+        )
+    images = {d.images for entry in entries for d in entry.comparisons.values()}
+    if images and max(images) < FEWEST_IMAGES:
+        sentences.append(
+            f"Whether differences are more than chance: {max(images)} validation images are too "
+            "few for an interval to mean that."
+        )
+    unpaired = [
+        entry
+        for entry in entries
+        if any(difference.low is None for difference in entry.comparisons.values())
+    ]
+    if unpaired:
+        sentences.append(
+            f"Intervals of {_names(unpaired)}: the counts of each image are not recorded. Scoring "
+            "the run with --validation_only True records them."
+        )
+    records = [record for _, _, run in all_runs(lines) if (record := run.record)]
+    devices = sorted({f"{record['device']} in {record['precision']}" for record in records})
+    if devices:
+        sentences.append(
+            f"Other machines: all runs were made on {' and '.join(devices)}. Seconds per epoch are "
+            "of that machine; the speed of a finished network is what --action benchmark measures."
+        )
+    if any(not run.settings.get("pretrain_path") for _, _, run in all_runs(lines)):
+        sentences.append(
+            "Pretrained backbones: some runs, or all, started from random weights, which published "
+            "results do not."
+        )
+    return sentences
+
+
+def _names(entries: Sequence[Entry]) -> str:
+    several = len({entry.line.config for entry in entries}) > 1
+    names = (f"{entry.name} ({entry.line.config})" if several else entry.name for entry in entries)
+    return ", ".join(dict.fromkeys(names))

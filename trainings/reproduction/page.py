@@ -1,0 +1,310 @@
+"""results.html: the report as one file that opens from a disk, without a network.
+
+`templates/results.html.jinja` holds its structure; `style.css` and `script.js` go into it. This
+file turns the numbers into what the template shows: texts, and places on axes in %.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets.labels import CLASS_NAMES
+from trainings.reproduction.comparisons import AS_TRAINED, BOTH_ADAPTED, WITH_FREE
+from trainings.reproduction.conditions import relative
+from trainings.reproduction.differences import Difference
+from trainings.reproduction.figures import Shown, curve_charts
+from trainings.reproduction.lines import (
+    ADAPTED,
+    HEADINGS,
+    LAST,
+    Line,
+    all_runs,
+    by_config,
+    data_of,
+    source_data,
+    target_data,
+)
+from trainings.reproduction.missing import not_measured
+from trainings.reproduction.page_charts import svg_chart
+from trainings.reproduction.results import Run
+from trainings.reproduction.summary import Entry, Spread, interval, points, reading
+from trainings.reproduction.tables import length
+from trainings.reproduction.viewer import viewer
+from utils.cli.options import Options
+from utils.cli.repeat import repeating_command
+from utils.pictures.charts import cell_text
+from utils.pictures.looks import COLORS, DARK_COLORS, Look
+from utils.text import dimensions
+
+TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE = "results.html.jinja"
+
+Context = dict[str, Any]
+
+
+class Report(NamedTuple):
+    """What the page shows.
+
+    Attributes:
+        name: the folder's.
+        entries: the lines of the main tables.
+        shown: the pictures of each config that has any.
+        looks: of each method.
+        warnings: sentences on scores that cannot be compared.
+        commands: those that repeat it all.
+        folder: which paths are given from.
+        settings_type: the dataclass of all flags.
+    """
+
+    name: str
+    entries: Sequence[Entry]
+    shown: Sequence[Shown]
+    looks: Mapping[str, Look]
+    warnings: Sequence[str]
+    commands: Sequence[str]
+    folder: Path
+    settings_type: type[Options]
+
+
+def page(report: Report) -> str:
+    """Return the page as HTML. All values are escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only reports need it
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(TEMPLATE).render(_context(report))
+
+
+def _context(report: Report) -> Context:
+    lines = [entry.line for entry in report.entries]
+    configs = by_config(lines)
+    of_configs = {c: [e for e in report.entries if e.line.config == c] for c in configs}
+    return {
+        "name": report.name,
+        "data": data_of(lines),
+        "target": target_data(lines),
+        "source": source_data(lines),
+        "warnings": report.warnings,
+        "commands": report.commands,
+        "palettes": [*zip(COLORS, DARK_COLORS, strict=True)],
+        "stories": [_story(config, own, report) for config, own in of_configs.items()],
+        "numbers": [_numbers(entry, report) for entry in report.entries],
+        "several_configs": len(configs) > 1,
+        "several_seeds": any(len(line.runs) > 1 for line in lines),
+        "viewer": viewer(report.shown, report.entries, report.looks),
+        "class_names": CLASS_NAMES,
+        "class_tables": [
+            table for c, own in configs.items() for table in _class_tables(c, own, report)
+        ],
+        "charts": [
+            svg_chart(chart, report.looks)
+            for config, own in configs.items()
+            for chart in curve_charts(config, [line for line in own if line.row.on_target])
+            if chart.names
+        ],
+        "runs": [_run(line, seed, run, report) for line, seed, run in all_runs(lines)],
+        "not_measured": not_measured(report.entries),
+    }
+
+
+# ------------------------------------------------------------------------------- the story, numbers
+
+
+def _story(config: str, entries: Sequence[Entry], report: Report) -> Context:
+    """Return a config's sentences and a row per method, with places on axes of their own."""
+    means = [spread.mean for e in entries for spread in (e.miou, e.adapted) if spread]
+    scale = _Scale(0, max([1.0, *means]) * 1.04)
+    found = [difference for e in entries for difference in e.comparisons.values()]
+    axis = _Scale.around(
+        [100 * value for d in found for value in (d.value, d.low, d.high) if value is not None]
+    )
+    return {
+        "config": config,
+        "sentences": reading(entries),
+        "zero": axis.place(0),
+        "rows": [
+            _story_row(entry, report.looks[entry.line.row.name], scale, axis)
+            for entry in entries
+            if entry.line.row.on_target
+        ],
+    }
+
+
+def _story_row(entry: Entry, look: Look, scale: "_Scale", axis: "_Scale") -> Context:
+    adapted = None if entry.is_free else entry.adapted
+    return {
+        "name": entry.name,
+        "look": look,
+        "kind": _kind_of(entry),
+        "miou": entry.miou and entry.miou.text(),
+        "value": entry.miou.mean if entry.miou else -1,
+        "dot": entry.miou and scale.place(entry.miou.mean),
+        "adapted": adapted and adapted.text(),
+        "ring": adapted and scale.place(adapted.mean),
+        "over": _bar(entry.comparisons.get(AS_TRAINED), axis),
+        "over_free": _bar(entry.comparisons.get(WITH_FREE), axis),
+        "both_adapted": _bar(entry.comparisons.get(BOTH_ADAPTED), axis),
+    }
+
+
+def _kind_of(entry: Entry) -> str:
+    if entry.line.row.has_target_labels:
+        return "trained on the target's labels"
+    if entry.line.row.is_baseline:
+        return "baseline"
+    return "baseline that costs nothing" if entry.is_free else ""
+
+
+class _Scale(NamedTuple):
+    """An axis from one value to another; places on it are in %."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, values: Sequence[float]) -> "_Scale":
+        """Return an axis that holds all values and 0, with some room at both ends."""
+        low, high = min([0.0, *values]), max([0.0, *values])
+        room = 0.04 * (high - low or 1)
+        return cls(low - room, high + room)
+
+    def place(self, value: float) -> float:
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+def _bar(difference: Difference | None, axis: _Scale) -> Context | None:
+    """Return a difference in words, and the places of its value and its interval."""
+    if difference is None:
+        return None
+    low, high = (
+        axis.place(100 * (difference.value if end is None else end))
+        for end in (difference.low, difference.high)
+    )
+    sign = "up" if difference.value > 0 else "down"
+    return {
+        "text": points(difference),
+        "interval": interval(difference),
+        "value": 100 * difference.value,
+        "place": axis.place(100 * difference.value),
+        "low": low,
+        "width": round(high - low, 2),
+        "sign": sign if difference.clear else "unclear",
+    }
+
+
+def _numbers(entry: Entry, report: Report) -> Context:
+    """Return every number of a line, each as a text and as a value to sort by."""
+    line = entry.line
+    cells = [
+        *(_spread(line, kind, name) for kind in HEADINGS for name in ("accuracy", "miou")),
+        _sortable(None if line.row.is_ensemble else entry.seconds),
+    ]
+    return {
+        "step": line.row.number,
+        "name": entry.name,
+        "config": line.config,
+        "look": report.looks[line.row.name],
+        "seeds": ", ".join(map(str, line.runs)) or "–",
+        "cells": cells,
+    }
+
+
+def _spread(line: Line, kind: tuple[str, str], name: str) -> Context:
+    shares = [getattr(scores, name) for scores in line.scores(kind).values()]
+    return _sortable(Spread.of([None if share is None else 100 * share for share in shares]))
+
+
+def _sortable(spread: Spread | None) -> Context:
+    return {"text": spread.text() if spread else "–", "value": spread.mean if spread else ""}
+
+
+# ------------------------------------------------------------------------------------------ classes
+
+
+def _class_tables(config: str, lines: Sequence[Line], report: Report) -> list[Context]:
+    """Return the IoU per class of a config's lines on the target, for each kind of scores."""
+    tables = []
+    for kind, title in ((LAST, "as trained"), (ADAPTED, "with target statistics")):
+        scored = [
+            (line, line.iou_means(kind))
+            for line in lines
+            if line.row.on_target and line.scores(kind)
+        ]
+        # Source-only with target statistics is the row of source-only there.
+        scored = [
+            pair for pair in scored if not (kind == ADAPTED and pair[0].row.kind(LAST) == ADAPTED)
+        ]
+        top = max((share or 0 for _, means in scored for share in means), default=0) or 1
+        rows = [
+            {
+                "name": line.row.name,
+                "look": report.looks[line.row.name],
+                "cells": [_class_cell(share, top) for share in means],
+            }
+            for line, means in scored
+        ]
+        if rows:
+            tables.append({"config": config, "title": title, "rows": rows})
+    return tables
+
+
+def _class_cell(share: float | None, top: float) -> Context:
+    percent = None if share is None else 100 * share
+    return {
+        "text": cell_text(percent),
+        "absent": share is None,
+        "shade": 0 if share is None else round(share / top, 3),
+        "value": -1 if percent is None else round(percent, 3),
+    }
+
+
+# -------------------------------------------------------------------------------------------- runs
+
+
+def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
+    """Return a run's command, its scores in short and its conditions."""
+    record, scores = run.record, run.scores(line.row.domain).get(line.row.kind(LAST))
+    miou = None if scores is None else scores.miou
+    return {
+        "name": line.row.name,
+        "config": line.config,
+        "look": report.looks[line.row.name],
+        "seed": seed,
+        "miou": "not scored" if miou is None else f"{100 * miou:.1f} mIoU",
+        "command": repeating_command(report.settings_type, run.settings),
+        "folder": relative(run.folder, report.folder),
+        "conditions": {name: text for name, text in _conditions(run, record).items() if text},
+    }
+
+
+def _conditions(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
+    of, training = run.settings, record.get("training", {})
+    optimizer = (
+        f"{of['optimizer']}, learning rate {of['learning_rate']:g}, batch {of['batch_size']}"
+    )
+    network = f"{of['network']} on {of['backbone']} of width {of['base_width']}"
+    found = {
+        "Network": f"{network}, at {dimensions(of['image_size'])}",
+        "Trained with": f"{optimizer}, {length(of)}",
+        "Augmentation": of["aug_method"] or "none",
+        "Weights at first": Path(of["pretrain_path"]).name if of["pretrain_path"] else "random",
+    }
+    if not record:
+        return found | {"State": "" if run.is_ensemble else "not finished"}
+    images = f"{training['images']} of {training.get('source_data_set') or training['source']}"
+    target = training.get("target_data_set") or training["target"]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return found | {
+        "Images": images + (f", {training['target_images']} of {target}" if target else ""),
+        "Scored on": f"{record['validation']['images']} images",
+        "Seconds per epoch": f"{record['mean_epoch_seconds']:.1f}",
+        "Machine": f"{record['device']}, {record['threads']} threads, {record['precision']}",
+        "Versions": versions,
+        "Revision": (record["git_revision"] or "unknown")[:12],
+        "Finished": record["finished"],
+    }

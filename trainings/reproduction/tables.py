@@ -1,0 +1,297 @@
+"""The tables of results.md. Each names its data, begins with a sentence that reads it, and ends
+with the command that makes it again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.labels import CLASS_NAMES
+from trainings.reproduction.comparisons import HEADINGS as COMPARED
+from trainings.reproduction.comparisons import WITH_FREE
+from trainings.reproduction.conditions import relative
+from trainings.reproduction.differences import DRAWS, Difference
+from trainings.reproduction.lines import (
+    HEADINGS,
+    LAST,
+    Line,
+    all_runs,
+    by_config,
+    data_of,
+    source_data,
+    target_data,
+)
+from trainings.reproduction.summary import Entry, Spread, interval, points, reading
+from utils.text import markdown
+
+MISSING = "–"
+IDENTITY = ("Step", "Method", "Config", "beta")
+
+MAIN = (
+    *("Method", "beta", "Accuracy %", "mIoU %", "Over source-only", "Target statistics"),
+    "Seconds per epoch",
+)
+NOTE = (
+    "Scores of the last epoch on the target's validation split, unless the row names the source. "
+    "Over source-only: difference of mIoU in points; * marks one whose 95 % interval leaves 0 out. "
+    "Target statistics: mIoU of the same weights with batch-norm statistics of the target's "
+    "training images, without labels (AdaBN), and in brackets how far that is over source-only "
+    "with them, the baseline that costs nothing."
+)
+SEEDS_NOTE = "Mean ± standard deviation over the seeds."
+KINDS_NOTE = (
+    "The best epoch is chosen on the split that the training validates on: of source-only that is "
+    "the source's own, of all others the target's with its labels, so that this column flatters "
+    "adaptation."
+)
+DIFFERENCE_NOTE = (
+    "mIoU points over source-only (as trained, for its own row with target statistics) in the same "
+    "column, and the 95 % interval of a paired bootstrap: "
+    f"{DRAWS} draws of as many validation images with replacement and, of several seeds, of one "
+    "less than there are, both methods on the same draw. Bold: the interval leaves 0 out, and "
+    "there are ten images or more. With one seed it tells what other images would change and not "
+    "what another seed would; with two or three it is still somewhat too narrow. Without an "
+    "interval: the counts of each image are not known."
+)
+ORIGINS_NOTE = """
+Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
+itself; `history.csv`, its epochs; `log.txt`, what it printed as a step of a demo or reproduction;
+and `validation_cityscapes*.json` with `.npz`, its scores on the target and the confusion counts of
+every image. `results.csv` names the file of each number.
+"""
+
+
+def main_tables(
+    name: str, entries: Sequence[Entry], warnings: Sequence[str], commands: Sequence[str]
+) -> str:
+    """Return the main table of each config, and under them what in them cannot be compared."""
+    lines = [entry.line for entry in entries]
+    configs = by_config(lines)
+    title = f"# {name}: {data_of(lines)}\n"
+    parts = [title]
+    for config, own in configs.items():
+        of_config = [entry for entry in entries if entry.line.config == config]
+        if len(configs) > 1:
+            parts.append(f"## {config}: {target_data(own)}\n")
+        rows = [MAIN, *(main_row(entry) for entry in of_config)]
+        parts += [f"{' '.join(reading(of_config))}\n", markdown(rows, numbers=range(1, len(MAIN)))]
+    parts += [f"{''.join(f'- {warning}.{chr(10)}' for warning in warnings)}"] if warnings else []
+    several = any(len(line.runs) > 1 for line in lines)
+    notes = [NOTE]
+    notes += [f"On the source: {on_source}."] if (on_source := source_data(lines)) else []
+    notes += [SEEDS_NOTE] if several else []
+    return "\n".join([*parts, f"{' '.join(notes)}\n", repeat(commands)])
+
+
+def main_row(entry: Entry, unclear: str = "", clear: str = "*") -> tuple[str, ...]:
+    """Return the cells of a line of the main table; a difference ends with the mark of its kind."""
+
+    def difference(one: Difference | None) -> str:
+        return "" if one is None else f"{points(one)}{clear if one.clear else unclear}"
+
+    adapted = "" if entry.is_free else cell(entry.adapted)
+    over = difference(entry.over_adapted)
+    return (
+        entry.line.title,
+        entry.line.beta,
+        cell(entry.accuracy),
+        cell(entry.miou),
+        difference(entry.over_source_only),
+        f"{adapted} ({over})" if over else adapted,
+        "" if entry.line.row.is_ensemble else cell(entry.seconds),
+    )
+
+
+def cell(spread: Spread | None) -> str:
+    return spread.text() if spread else MISSING
+
+
+def repeat(commands: Sequence[str]) -> str:
+    """Return the line below a table that says how to make it again."""
+    return "To repeat: " + ", then ".join(f"`{command}`" for command in commands) + "\n"
+
+
+def kinds_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
+    """Return accuracy and mIoU of every kind of scores."""
+    columns = [f"{name} %{end}" for end in HEADINGS.values() for name in ("Accuracy", "mIoU")]
+    body = []
+    for line in lines:
+        scores = [line.scores(kind).values() for kind in HEADINGS]
+        spreads = [
+            Spread.of([None if share is None else 100 * share for share in shares])
+            for of_kind in scores
+            for shares in ([s.accuracy for s in of_kind], [s.miou for s in of_kind])
+        ]
+        body.append((*line.identity, *map(cell, spreads)))
+    sentence = _best_epoch_sentence(lines)
+    heading = f"## Best epoch and target statistics: {target_data(lines)}\n"
+    table = markdown([(*IDENTITY, *columns), *body], numbers=range(3, len(IDENTITY) + len(columns)))
+    return "\n".join([heading, f"{sentence}\n", table, f"{KINDS_NOTE}\n", repeat(commands)])
+
+
+def _best_epoch_sentence(lines: Sequence[Line]) -> str:
+    best, last = ("best", "training"), LAST
+    pairs = [
+        (one.miou, line.scores(last)[seed].miou)
+        for line in lines
+        for seed, one in line.scores(best).items()
+        if seed in line.scores(last)
+    ]
+    gains = [100 * (one - two) for one, two in pairs if None not in (one, two)]
+    if not gains:
+        return "No best epoch has been scored yet."
+    most = max(gains)
+    if most < 0.05:
+        return "The best epoch is the last one of every run."
+    return f"The best epoch scores up to {most:.1f} points more than the last one."
+
+
+def difference_table(entries: Sequence[Entry], commands: Sequence[str]) -> str:
+    """Return the differences to source-only with their intervals; empty where there are none."""
+    compared = [entry for entry in entries if entry.comparisons]
+    if not compared:
+        return ""
+    head = (*IDENTITY, *COMPARED.values())
+    body = [
+        (*entry.line.identity, *(difference_cell(entry.comparisons.get(k)) for k in COMPARED))
+        for entry in compared
+    ]
+    ahead = [entry for entry in compared if entry.adapts and _is_ahead(entry)]
+    methods = [entry for entry in compared if entry.adapts]
+    sentence = (
+        f"{len(ahead)} of {len(methods)} methods are, as trained, clearly over source-only with "
+        "target statistics."
+    )
+    heading = f"## Differences to source-only: {target_data([e.line for e in entries])}\n"
+    return "\n".join(
+        [
+            heading,
+            f"{sentence}\n",
+            markdown([head, *body]),
+            f"{DIFFERENCE_NOTE}\n",
+            repeat(commands),
+        ]
+    )
+
+
+def _is_ahead(entry: Entry) -> bool:
+    difference = entry.comparisons.get(WITH_FREE)
+    return difference is not None and difference.clear and difference.value > 0
+
+
+def difference_cell(difference: Difference | None) -> str:
+    """Return a difference in points with its interval, bold where the interval leaves 0 out."""
+    if difference is None:
+        return MISSING
+    value = f"**{points(difference)}**" if difference.clear else points(difference)
+    return f"{value} {interval(difference)}".rstrip()
+
+
+def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
+    """Return mIoU and IoU per class of the last epochs."""
+    head = (*IDENTITY, "mIoU %", *CLASS_NAMES)
+    scored = [(line, line.iou_means(LAST)) for line in lines if line.scores(LAST)]
+    body = [
+        (
+            *line.identity,
+            *(MISSING if share is None else f"{100 * share:.1f}" for share in means),
+        )
+        for line, means in scored
+    ]
+    numbers = range(len(IDENTITY), len(head))
+    note = (
+        "In %, of the last epoch, mean over the seeds; –: the class is in no label and no "
+        "prediction. `class_iou.csv` has the best epoch and the target's statistics, too."
+    )
+    return "\n".join(
+        [
+            f"## IoU per class: {target_data(lines)}\n",
+            f"{_never_found([(line, means) for line, means in scored if line.row.on_target])}\n",
+            markdown([head, *body], numbers=numbers),
+            f"{note}\n",
+            repeat(commands),
+        ]
+    )
+
+
+def _never_found(scored: Sequence[tuple[Line, Sequence[float | None]]]) -> str:
+    """Return a sentence on the classes that no method finds on the target."""
+    of_classes = zip(*(means[1:] for _, means in scored), strict=True)
+    shares = {
+        name: [share for share in of_class if share is not None]
+        for name, of_class in zip(CLASS_NAMES, of_classes, strict=False)
+    }
+    never = [name for name, found in shares.items() if found and max(found) < 0.0005]
+    if not never:
+        return "Every class that is there is found by one method or more."
+    return f"No method finds {', '.join(never)}."
+
+
+# -------------------------------------------------------------------------------- pictures, origins
+
+
+def picture_list(pictures: Sequence[str], folder: Path) -> str:
+    """Return the pictures as Markdown, each chart with a link to its SVG."""
+    links = []
+    for picture in pictures:
+        stem = Path(picture).stem
+        links.append(f"![{stem}]({picture})")
+        if (folder / f"{stem}.svg").exists():
+            links.append(f"For a paper: [{stem}.svg]({stem}.svg)")
+    return "\n\n".join(["## Pictures", *links]) + "\n"
+
+
+def sources(lines: Sequence[Line], folder: Path) -> str:
+    """Return what every number depends on, and the run folder that it is from."""
+    recipes = [recipe(own) for own in by_config(lines).values()]
+    table = [("Step", "Method", "Config", "beta", "Seed", "Run folder")]
+    for line in lines:
+        for seed, run in line.runs.items():
+            link = f"[{run.folder.name}]({relative(run.folder, folder)})"
+            table.append((*line.identity, str(seed), link))
+    return "\n\n".join(["## Where the numbers are from", *recipes, markdown(table) + ORIGINS_NOTE])
+
+
+def recipe(lines: Sequence[Line]) -> str:
+    """Return what the trainings of a config have in common, by the first that has ended."""
+    runs = [run for _, _, run in all_runs(lines)]
+    seeds = sorted({seed for _, seed, _ in all_runs(lines)})
+    of = runs[0].settings
+    height, width = of["image_size"]
+    words = [
+        f"{lines[0].config}: {of['network']} on {of['backbone']} of width {of['base_width']}",
+        f"{height}x{width}",
+        f"{of['optimizer']} {of['learning_rate']:g}",
+        f"batch {of['batch_size']}",
+        length(of),
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+        f"discriminator {of['discriminator']}",
+        f"weights at first: {_name(of['pretrain_path']) or 'random'}",
+        *(["OHEM"] if of["ohem"] else []),
+    ]
+    for record in (run.record for run in runs):
+        if record and record["training"]["target"]:
+            words += _made(record)
+            break
+    return ", ".join(words) + "."
+
+
+def length(settings: Mapping[str, Any]) -> str:
+    """Return how long a run is trained."""
+    steps, epochs = settings["num_steps"], settings["num_epochs"]
+    return f"{steps} steps" if steps else f"{epochs} epochs"
+
+
+def _name(path: str | None) -> str:
+    return Path(path).name if path else ""
+
+
+def _made(record: Mapping[str, Any]) -> list[str]:
+    """Return data, machine and versions of an adaptation that has ended."""
+    training, validation = record["training"], record["validation"]
+    return [
+        f"{training['images']} training images and {training['target_images']} of the target",
+        f"{validation['images']} validation images",
+        f"{record['precision']} on {record['device']}",
+        f"torch {record['versions']['torch']}",
+        f"revision {(record['git_revision'] or 'unknown')[:12]}",
+    ]

@@ -1,0 +1,96 @@
+"""The pictures of the page: what its viewer shows, as data that go into the file."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from datasets.labels import CLASSES, IGNORE, PALETTE
+from trainings.reproduction.figures import Shown
+from trainings.reproduction.summary import Entry
+from utils.pictures.looks import Look
+from utils.pictures.panels import ERROR_COLOR, ComparisonRow
+
+PICTURE_WIDTH = 640
+"""Most pixels that a picture is wide."""
+
+JPEG_QUALITY = 82
+
+
+def viewer(
+    several: Sequence[Shown], entries: Sequence[Entry], looks: Mapping[str, Look]
+) -> dict[str, Any] | None:
+    """Return what the viewer's script reads, as JSON types; None where there are no pictures."""
+    if not several:
+        return None
+    return {
+        "classes": [{"name": c.name, "color": _hex(c.color)} for c in CLASSES],
+        "error": _hex(ERROR_COLOR),
+        "sets": [
+            {
+                "title": shown.title,
+                "methods": [{"name": name, "color": looks[name].color} for name in shown.methods],
+                "images": [_shown_image(row) for row in shown.rows],
+                **_chosen_first(shown, [e for e in entries if e.line.config == shown.config]),
+            }
+            for shown in several
+        ],
+    }
+
+
+def _chosen_first(shown: Shown, entries: Sequence[Entry]) -> dict[str, int]:
+    """Return the places of source-only and of the best method that adapts, to be shown first."""
+    scored = {entry.line.row.name: entry for entry in entries if entry.line.row.on_target}
+    places = {name: place for place, name in enumerate(shown.methods) if name in scored}
+    baselines = [place for name, place in places.items() if scored[name].line.row.is_baseline]
+    means = {
+        place: entry.miou.mean
+        for name, place in places.items()
+        if (entry := scored[name]).miou and entry.adapts
+    }
+    left = baselines[0] if baselines else 0
+    return {
+        "left": left,
+        "right": max(means, key=means.__getitem__, default=len(shown.methods) - 1),
+    }
+
+
+def _shown_image(row: ComparisonRow) -> dict[str, Any]:
+    height, width = row.truth.shape
+    shown_width = min(width, PICTURE_WIDTH)
+    size = shown_width, max(1, round(height * shown_width / width))
+    maps = [np.where(row.truth == IGNORE, IGNORE, ids).astype(np.uint8) for ids in row.predictions]
+    return {
+        "name": row.name,
+        "width": size[0],
+        "height": size[1],
+        "photo": _jpeg(row.image, size),
+        "truth": _png(row.truth, size),
+        "maps": [_png(ids, size) for ids in maps],
+        "ious": [None if np.isnan(iou) else round(100 * iou, 1) for iou in row.ious],
+    }
+
+
+def _jpeg(image: np.ndarray, size: tuple[int, int]) -> str:
+    resized = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    return _data_url(resized, "jpeg", quality=JPEG_QUALITY)
+
+
+def _png(train_ids: np.ndarray, size: tuple[int, int]) -> str:
+    """Return a map of train ids as a picture in the classes' colours."""
+    picture = Image.fromarray(train_ids, "P").resize(size, Image.Resampling.NEAREST)
+    picture.putpalette(PALETTE.tobytes())
+    return _data_url(picture, "png", optimize=True)
+
+
+def _data_url(picture: Image.Image, kind: str, **options: Any) -> str:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _hex(color: Sequence[int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
