@@ -225,6 +225,8 @@ def training(
     """The action of an experiment."""
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
     of_target = ("watch_target",) if experiment.target else ()
+    if experiment.validation is Role.SOURCE:
+        of_target = ("score_target",)
     options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
