@@ -229,7 +229,7 @@ def training(
     return Action(
         partial(run_experiment, experiment),
         help,
-        lambda explicit: {**experiment.defaults, **values_of(explicit, Settings)},
+        lambda explicit: {**dict(experiment.defaults), **values_of(explicit, Settings)},
         flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
         reads=(
