@@ -227,11 +227,13 @@ def training(
     """The action of an experiment."""
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
     of_target = ("watch_target",) if experiment.target else ()
+    if experiment.validation is Role.SOURCE:
+        of_target = ("score_target",)
     options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
         help,
-        lambda explicit: {**experiment.defaults, **values_of(explicit, Settings)},
+        lambda explicit: {**dict(experiment.defaults), **values_of(explicit, Settings)},
         flags=(*TRAINING_FLAGS, *options.own_flags(), *_named_data(experiment)),
         examples=tuple(examples),
         reads=(

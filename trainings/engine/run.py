@@ -23,8 +23,9 @@ from trainings.engine.loop import fit
 from trainings.engine.scorer import Scorer
 from trainings.engine.state import TrainState
 from trainings.engine.target import TargetWatch
+from trainings.engine.target_scores import TargetScores
 from trainings.engine.tensorboard import conclude, introduce
-from trainings.engine.validation import Validation
+from trainings.engine.validation import Validation, Watch
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
 from trainings.options import RecipeOptions, Settings
@@ -252,8 +253,10 @@ def _validation(
     scorer: Scorer,
 ) -> Validation:
     """How the run is measured: on a validation split, if there is one with labels, and by looking
-    at a target that is not scored."""
-    role, watch, on = experiment.scored_role(settings), None, ""
+    at a target that is not scored, or that a network of the source alone is asked to be scored on.
+    """
+    watch: Watch | None = None
+    role, on = experiment.scored_role(settings), ""
     if role and scorer.samples:
         counted = {"data_set": data_set(role, settings), "images": len(scorer.samples)}
         on = scored_on({"domain": name_of(role, settings), **counted})
@@ -265,6 +268,8 @@ def _validation(
             scorer.device,
             on=data_set(target.role, settings),
         )
+    if experiment.validation is Role.SOURCE and settings.score_target:
+        watch = TargetScores(settings, scorer.device)
     return Validation(scorer, on, selects=role is experiment.validation, watch=watch)
 
 

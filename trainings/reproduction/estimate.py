@@ -128,6 +128,8 @@ class Estimator:
             validations *= 2
             scorings *= 2
         images += validations * sizes.validated(command.trains)
+        if settings.score_target:
+            images += validations * sizes.target_validation
         scorings += validations + 1  # the network that training starts from is loaded as well
         return left * epoch + images * self._image(settings) + scorings * self._scoring(settings)
 

@@ -11,6 +11,7 @@ from datasets.data_set import Role
 from datasets.labels import CITYSCAPES, ClassTable
 from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
+from trainings.engine.target_scores import COLUMNS
 from trainings.options import Settings
 from trainings.reproduction.lines import LAST, Line, by_config, class_names, listed
 from trainings.reproduction.results import Row, Run
@@ -99,43 +100,52 @@ def curve_charts(config: str, lines: Sequence[Line]) -> list[LineChart]:
     return [
         LineChart(
             f"{config}: {title}{summed_up}",
-            {name: [_curve(run, column) for run in runs] for name, runs in series.items()},
+            series,
             x_name="epoch",
-            in_percent=column != "loss",
+            in_percent=title != loss,
         )
-        for title, column, series in (
-            *(
-                (f"mIoU on {data}", "val/mIoU", series)
-                for (data, _), series in _by_validation(trained).items()
-            ),
-            (loss, "loss", trained),
+        for title, series in (
+            *((f"mIoU on {data}", own) for (data, _), own in _miou_curves(trained).items()),
+            (loss, {name: [_curve(run, "loss") for run in runs] for name, runs in trained.items()}),
         )
     ]
 
 
-def _by_validation(
+Curve = list[tuple[float, float]]
+
+
+def _miou_curves(
     trained: Mapping[str, Sequence[Run]],
-) -> dict[tuple[str, str], dict[str, list[Run]]]:
-    """Return the runs by title, by the data that they validate on: in words, and its fingerprint.
+) -> dict[tuple[str, str], dict[str, list[Curve]]]:
+    """Return the mIoU over time by title, by the data of the validation: in words, and its
+    fingerprint. Source-only has a curve on the source, and one on the target where it was scored.
 
     A training that has not ended has no record of its data. It is taken to have the data of an
     ended training with the same validation folder.
     """
     runs = [run for several in trained.values() for run in several]
     known = {run.validation_folder: run.record["validation"] for run in runs if run.record}
-    found: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    found: dict[tuple[str, str], dict[str, list[Curve]]] = {}
+
+    def add(validation: Mapping[str, Any], name: str, curve: Curve) -> None:
+        data = scored_on(validation), validation.get("fingerprint", "")
+        found.setdefault(data, {}).setdefault(name, []).append(curve)
+
     for name, several in trained.items():
         for run in several:
-            folder = run.validation_folder
+            folder, curve = run.validation_folder, _curve(run, "val/mIoU")
             if validation := run.record.get("validation") or known.get(folder):
-                data = scored_on(validation), validation.get("fingerprint", "")
+                add(validation, name, curve)
             else:
                 data = f"{folder[0]}, where no training has ended yet", folder[1]
-            found.setdefault(data, {}).setdefault(name, []).append(run)
+                found.setdefault(data, {}).setdefault(name, []).append(curve)
+            on_target = _curve(run, COLUMNS["mIoU"])
+            if on_target and (scores := run.scores(Role.TARGET)):
+                add(next(iter(scores.values())).validation, name, on_target)
     return found
 
 
-def _curve(run: Run, column: str) -> list[tuple[float, float]]:
+def _curve(run: Run, column: str) -> Curve:
     points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in run.history())
     return [point for point in points if math.isfinite(point[1])]
 

@@ -254,7 +254,8 @@ class _Planner:
         experiment = step.experiment
         folder = own_folder(experiment, self.settings(**changes)).path
         if work is Work.TRAIN:
-            yield self._command(experiment.action, changes, folder, trains=experiment)
+            watched = {"score_target": True} if experiment.validation is Role.SOURCE else {}
+            yield self._command(experiment.action, changes | watched, folder, trains=experiment)
         elif work is Work.SCORE and experiment.validation is Role.TARGET:
             for select, statistics in SCORED:
                 chosen = {"validation_only": True, "select": select, "bn_statistics": statistics}
