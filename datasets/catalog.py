@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from datasets import acdc, bdd100k, camvid, cityscapes, dark_zurich, folder, gta5, synthia
 from datasets.data_set import DataSet, Role, Subset
 from datasets.labels import CITYSCAPES, LabelFormat
@@ -131,6 +133,9 @@ def format_for(role: Role, kind: LabelFormat, settings: DataSettings) -> LabelFo
             "the names of Cityscapes' classes, such as road: use these, or name a folder whose "
             "labels hold your ids"
         )
+    known = {settings.class_table.names[i] for i in named.to_train_ids(np.array(named.scored))}
+    if missing := [name for name in settings.class_table.names if name not in known]:
+        say_once(f"{name_of(role, settings)} has no labels of {first_few(missing)}")
     return named
 
 

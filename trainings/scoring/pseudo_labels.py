@@ -408,6 +408,11 @@ def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
     problem = None
     if folder.has(SUMMARY):
         summary = folder.read_json(SUMMARY)
+        if summary.get(CLASS_TABLE, USUAL) != settings.class_table.recorded():
+            raise UserError(
+                f"{folder.path} holds pseudo-labels of other classes than this training's: make "
+                "them again with a network of these classes, or name theirs with --classes"
+            )
         origin, problem = json.dumps(_comparable(summary)), _staleness(summary, settings)
     else:
         origin = _contents(files)
@@ -437,8 +442,6 @@ def _contents(files: Iterable[SampleFiles]) -> str:
 
 def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
     """Why the labels should not be trained on, if so."""
-    if summary.get(CLASS_TABLE, USUAL) != settings.class_table.recorded():
-        return "the pseudo-labels are of other classes"
     size = summary.get("image_size")
     if size != list(settings.image_size):
         wanted = list(settings.image_size)
