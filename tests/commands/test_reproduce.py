@@ -206,6 +206,15 @@ def test_what_is_scored_afterwards_is_what_the_training_reported(here):
         assert scored["mIoU"] == pytest.approx(own[key]["mIoU"], abs=1e-6)
 
 
+def test_source_only_is_scored_on_the_target_while_it_trains(here):
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "simple_gta5_adam_noaug"
+    (row,) = table(run / "history.csv")
+    scored = json.loads((run / f"validation_cityscapes_{run.name}_latest.json").read_text())
+    assert float(row["target/mIoU"]) == pytest.approx(scored["mIoU"], abs=1e-6)
+    other = table(run.parent / "ada_adam_noaug" / "history.csv")
+    assert "target/mIoU" not in other[0]
+
+
 def test_the_counts_of_the_images_add_up_to_the_scores(here):
     run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
     scores = json.loads((run / "validation_cityscapes.json").read_text())
@@ -298,7 +307,9 @@ def test_every_chart_names_its_data(copied):
         f"training loss on {REAL} and {SYNTHETIC} (terms differ between methods: do not compare "
         "heights) Supervised on the target Source-only Source-only, C-S-HF ADA FDA 0.01 "
     )
-    assert on_target.startswith(f"mIoU on {REAL}, 3 validation images Supervised on the target ADA")
+    assert on_target.startswith(
+        f"mIoU on {REAL}, 3 validation images Supervised on the target Source-only Source-only, C-S"
+    )
     images = f"{SYNTHETIC}, 1 validation image"
     assert f"mIoU on {images} Source-only Source-only, C-S-HF" in on_source
 
