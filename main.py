@@ -9,11 +9,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from PIL import Image
 
 from datasets.check.check_data import check_data
+from datasets.classes import read_classes
 from datasets.data_set import Role
 from datasets.options import ToyOptions
 from model.catalog import RECORDED
@@ -174,7 +176,7 @@ PAIR = ("source", "target", "source_root", "target_root")
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
     *("clip_grad_norm", "ema_decay", "detail_guidance", "poly_power"),
-    *(*ADA.Options.own_flags(), *FDA.Options.own_flags()),
+    *(*ADA.Options.own_flags(), *FDA.Options.own_flags(), *DACS.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""
 
@@ -225,6 +227,8 @@ def training(
     """The action of an experiment."""
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
     of_target = ("watch_target",) if experiment.target else ()
+    if experiment.validation is Role.SOURCE:
+        of_target = ("score_target",)
     options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
@@ -388,7 +392,10 @@ ACTIONS: dict[str, Action] = {
     "predict": Action(
         predict,
         "class maps, colours and overlays of your own images (--input), or of a video",
-        flags=("input", "output", "load_model_path", "mbt_checkpoints", "image_size", "overwrite"),
+        flags=(
+            *("input", "output", "side_by_side", "load_model_path", "mbt_checkpoints"),
+            *("image_size", "overwrite"),
+        ),
         examples=(
             "--load_model_path runs/a/best.pth --input photos",
             "--mbt_checkpoints a/best.pth b/best.pth c/best.pth --input 'drive/**/*.png'",
@@ -406,7 +413,7 @@ ACTIONS: dict[str, Action] = {
         resumes=True,
     ),
     "benchmark": Action(
-        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING)),
+        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING, MIXING)),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
         flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
@@ -456,6 +463,8 @@ def main(argv: Sequence[str]) -> int:
     if settings.deterministic:
         ask_for_determinism()
     try:
+        if settings.classes:
+            settings = replace(settings, class_table=read_classes(settings.classes))
         with float32_products(settings.precision):
             if not action.alone:
                 with processes.together(settings.device):

@@ -29,7 +29,7 @@ from unittest.mock import patch
 
 import torch
 from fake_cuda import backward, fake_cuda  # its neighbours
-from step import METHODS, sample
+from step import METHODS, OWN_FLAGS, sample
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -205,7 +205,7 @@ def form_of_losses(form: str) -> Iterator[None]:
 
 def counted(kind: str, form: str, batch_size: int, size: tuple[int, int], width: int) -> Count:
     """A step of a method in bfloat16, the second one: the first one fills caches."""
-    settings = Settings(fda_beta=0.05)
+    settings = Settings(fda_beta=0.05, **OWN_FLAGS.get(kind, {}))
     with form_of_losses(form):
         method = METHODS[kind](Design(base_width=width).build(), settings)
         _set_channels_last(method)

@@ -11,6 +11,7 @@ is known: one that fails says why and costs no other row. With `--device cpu`, a
 
 import argparse
 import contextlib
+import dataclasses
 import gc
 import itertools
 import os
@@ -26,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from step import METHODS, PLAIN, floor, ours, sample  # its neighbour
+from step import METHODS, OWN_FLAGS, PLAIN, floor, ours, sample  # its neighbour
 from step import step as forward_backward
 from timing import machine, medians
 from torch.autograd import DeviceType
@@ -111,6 +112,7 @@ class Bench:
     def state(self, kind: str, precision: torch.dtype, settings: Settings) -> TrainState:
         """A method on the device, at its start."""
         seed_everything(settings.seed)
+        settings = dataclasses.replace(settings, **OWN_FLAGS.get(kind, {}))
         method = METHODS[kind](new_network(settings), settings)
         method = method.to(self.device, memory_format=torch.channels_last).train()
         scaled = precision == torch.float16

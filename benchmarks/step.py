@@ -4,11 +4,13 @@
 
 Plain is how the methods are usually written: float32, NCHW, every head enlarged to full size before
 a library's cross-entropy; FDA with whole spectra; ADA with three evaluations of the discriminator
-and four backward passes. All make the same update, but for rounding. The floor is what no loss can
-undercut: our networks' forward and backward passes alone, on images and maps that lie ready.
+and four backward passes; DACS class by class, with torchvision's jitter and blur. All make the same
+update, but for rounding and random numbers. The floor is what no loss can undercut: our networks'
+forward and backward passes alone, on images and maps that lie ready.
 """
 
 import argparse
+import dataclasses
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from fda import torch_rfft
 from timing import machine, report  # its neighbours
 from torch import Tensor, nn
 from torch.func import functional_call
+from torchvision.transforms.v2 import ColorJitter, GaussianBlur
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -29,6 +32,7 @@ from model.catalog import Design
 from model.network import Network
 from trainings.method import Method
 from trainings.train_ADA import ADA
+from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
@@ -36,7 +40,13 @@ from utils.losses import robust_entropy
 from utils.utils import autocast, precision_name, resolve_precision
 
 SETTINGS = Settings(fda_beta=0.05)
-METHODS = {"supervised": Supervised, "fda": FDA, "ada": ADA, "ssl_fda": SSLFDA}
+JITTER = ColorJitter(0.2, 0.2, 0.2, 0.2)
+METHODS = {
+    **{"supervised": Supervised, "fda": FDA, "ada": ADA, "ssl_fda": SSLFDA},
+    **{"dacs": DACS, "mic": DACS},
+}
+OWN_FLAGS = {"mic": {"mask_ratio": 0.7}}
+"""Flags that a method of the table is made of."""
 
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -56,8 +66,8 @@ def plain_fda(method: FDA, batch: Batch) -> None:
     source, target = batch
     stylised = torch_rfft(source.image, target.image, method.options.fda_beta)
     loss, _ = plain_segmentation(method.network, stylised, source.label)
-    entropy = robust_entropy(method.network.heads(target.image)[0], method.ent_eta)
-    (loss + method.ent_weight * entropy).backward()
+    entropy = robust_entropy(method.network.heads(target.image)[0], method.options.ent_eta)
+    (loss + method.options.ent_weight * entropy).backward()
 
 
 def plain_ssl_fda(method: SSLFDA, batch: Batch) -> None:
@@ -65,8 +75,8 @@ def plain_ssl_fda(method: SSLFDA, batch: Batch) -> None:
     stylised = torch_rfft(source.image, target.image, method.options.fda_beta)
     loss, _ = plain_segmentation(method.network, stylised, source.label)
     loss_target, main = plain_segmentation(method.network, target.image, target.label)
-    entropy = robust_entropy(main, method.ent_eta)
-    (loss + loss_target + method.ent_weight * entropy).backward()
+    entropy = robust_entropy(main, method.options.ent_eta)
+    (loss + loss_target + method.options.ent_weight * entropy).backward()
 
 
 def plain_ada(method: ADA, batch: Batch) -> None:
@@ -84,11 +94,40 @@ def plain_ada(method: ADA, batch: Batch) -> None:
         (0.5 * bce(output, torch.full_like(output, label))).backward()
 
 
+def plain_dacs(method: DACS, batch: Batch) -> None:
+    source, target = batch
+    size, options = target.image.shape[-2:], method.options
+    with torch.no_grad():
+        p, label = enlarged(method.teacher.module.heads(target.image)[0], size).softmax(1).max(1)
+    q = (p >= options.confidence).float().mean().item()
+    image, mixed, weight = target.image.float(), label.clone(), torch.full_like(p, q)
+    for number, truth in enumerate(source.label.long()):
+        classes = truth.unique()
+        classes = classes[classes != IGNORE]
+        chosen = classes[torch.randperm(len(classes))[: (len(classes) + 1) // 2]]
+        for c in chosen:
+            there = truth == c
+            image[number][:, there] = source.image[number][:, there].float()
+            mixed[number][there], weight[number][there] = c, 1.0
+    image = 255 * GaussianBlur(9, (0.15, 1.15))(JITTER(image / 255))
+    loss, _ = plain_segmentation(method.network, source.image, source.label)
+    heads = [enlarged(logits, size) for logits in method.network.heads(image)]
+    loss = loss + sum((weight * F.cross_entropy(h, mixed, reduction="none")).mean() for h in heads)
+    if options.mask_ratio:
+        shape = (len(image), 1, size[0] // options.mask_block, size[1] // options.mask_block)
+        kept = (torch.rand(shape, device=image.device) >= options.mask_ratio).float()
+        masked = 255 * JITTER(target.image.float() / 255) * F.interpolate(kept, size)
+        loss = loss + q * plain_segmentation(method.network, masked, label)[0]
+    loss.backward()
+
+
 PLAIN = {
     "supervised": plain_supervised,
     "fda": plain_fda,
     "ada": plain_ada,
     "ssl_fda": plain_ssl_fda,
+    "dacs": plain_dacs,
+    "mic": plain_dacs,
 }
 
 
@@ -103,7 +142,11 @@ def floor(method: Method, batch: Batch, precision: torch.dtype) -> None:
     outputs = []
     with autocast(source.image.device, precision):
         outputs += method.network.heads(source.image)
-        if isinstance(method, SSLFDA):
+        if isinstance(method, DACS):
+            outputs += method.network.heads(target.image)
+            outputs += method.network.heads(target.image) if method.options.mask_ratio else ()
+            outputs.append(method.teacher.module.main_logits(target.image))
+        elif isinstance(method, SSLFDA):
             outputs += method.network.heads(target.image)
         elif not isinstance(method, Supervised):
             outputs.append(method.network.main_logits(target.image))
@@ -129,7 +172,8 @@ def step(run, module: nn.Module, *arguments) -> None:
 
 def made(kind: str, device: str, memory_format: torch.memory_format) -> Method:
     torch.manual_seed(0)
-    return METHODS[kind](Design().build(), SETTINGS).to(device, memory_format=memory_format).train()
+    settings = dataclasses.replace(SETTINGS, **OWN_FLAGS.get(kind, {}))
+    return METHODS[kind](Design().build(), settings).to(device, memory_format=memory_format).train()
 
 
 def main() -> None:

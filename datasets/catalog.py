@@ -1,16 +1,19 @@
 """The table of data sets; where the files of source and target are, and how they are resized."""
 
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import acdc, bdd100k, camvid, cityscapes, dark_zurich, folder, gta5, synthia
-from datasets.data_set import DataSet, Role
+from datasets.data_set import DataSet, Role, Subset
+from datasets.labels import CITYSCAPES, LabelFormat
 from datasets.options import DATA_SETS, DataSettings
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
+from utils.errors import UserError
+from utils.notes import say_once
+from utils.text import first_few
 from utils.transforms import Preparation
 from utils.utils import find_input
 
@@ -51,6 +54,13 @@ class TrainingFiles(NamedTuple):
 def row_of(role: Role, settings: DataSettings) -> DataSet:
     """The row of the data set that the settings name as source or target."""
     return ROWS[getattr(settings, role.value)]
+
+
+def scored_subsets(settings: DataSettings) -> tuple[Subset, ...]:
+    """Return the classes whose means are reported for this source and target beside that of all."""
+    known = {*settings.class_table.names}
+    subsets = (subset for role in Role for subset in row_of(role, settings).subsets)
+    return tuple(subset for subset in dict.fromkeys(subsets) if known.issuperset(subset.names))
 
 
 def root_of(role: Role, settings: DataSettings) -> Path:
@@ -99,8 +109,29 @@ def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles
     """The files of a split, "train" or "val"."""
     layout, root = row_of(role, settings).layout, root_of(role, settings)
     if count := layout.left_out(root):
-        note_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
-    return layout.labelled(root, split, settings)
+        say_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
+    return [
+        one._replace(kind=format_for(role, one.kind, settings))
+        for one in layout.labelled(root, split, settings)
+    ]
+
+
+def format_for(role: Role, kind: LabelFormat, settings: DataSettings) -> LabelFormat:
+    """Return the format of the role's labels for the settings' classes: a folder's labels hold
+    their ids, those of every other data set are classes of Cityscapes, which go by their names."""
+    if settings.class_table == CITYSCAPES:
+        return kind
+    if row_of(role, settings) is folder.ROW:
+        return settings.class_table.own_ids
+    named = kind.named_in(settings.class_table)
+    if not named.scored:
+        title, names = name_of(role, settings), first_few(settings.class_table.names)
+        raise UserError(
+            f"{title} has none of the classes of --classes ({names}): those of {title} go by "
+            "the names of Cityscapes' classes, such as road: use these, or name a folder whose "
+            "labels hold your ids"
+        )
+    return named
 
 
 def unlabelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
@@ -111,12 +142,6 @@ def unlabelled(role: Role, split: str, settings: DataSettings) -> list[SampleFil
 def has_labels(role: Role, split: str, settings: DataSettings) -> bool:
     """Whether the images of a split should have labels."""
     return row_of(role, settings).layout.has_labels(root_of(role, settings), split, settings)
-
-
-@functools.cache
-def note_once(text: str) -> None:
-    """Print a note that would otherwise be repeated for every split."""
-    print(text)
 
 
 def resize_size(role: Role, settings: DataSettings) -> tuple[int, int]:

@@ -20,9 +20,10 @@ from datasets.layouts import chosen_names, in_split
 from datasets.listing import OTHER_PICTURES, PICTURES, left_out_sentences
 from datasets.options import DataSettings
 from datasets.pairing import Found, by_name, check_partners, listing, not_taken
-from datasets.reading import SampleFiles, say_once
+from datasets.reading import SampleFiles
 from datasets.video import frames_of
 from utils.errors import UserError
+from utils.notes import say_once
 
 FEWEST = 2
 """Images without labels that something can be learned from: statistics need two."""

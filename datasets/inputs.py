@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from datasets.cityscapes import IMAGE
 from datasets.listing import PICTURES, Listing, is_picture, left_out_sentences, list_below
-from datasets.reading import say_once
 from utils.errors import UserError
+from utils.notes import say_once
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 

@@ -21,8 +21,9 @@ from datasets.pairing import (
     not_taken,
     otherwise_named,
 )
-from datasets.reading import SampleFiles, say_once
+from datasets.reading import SampleFiles
 from utils.errors import UserError
+from utils.notes import say_once
 
 MAX_VAL_BLOCKS = 10
 MIN_VAL_BLOCK = 50

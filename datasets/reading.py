@@ -1,9 +1,7 @@
 """Pictures and labels from files, with a sentence for each way in which a file can be wrong."""
 
 import contextlib
-import functools
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.labels import IGNORE, LABEL_IDS, SOFT_LABELS, LabelFormat
+from datasets.labels import IGNORE, LABEL_IDS, LabelFormat
 from utils.errors import UserError
 
 FORMATS = ("PNG", "JPEG")
@@ -20,6 +18,9 @@ an EPS."""
 
 PHOTO_FORMATS = (*FORMATS, "BMP", "PPM", "TIFF", "WEBP")
 """Formats of a user's own pictures."""
+
+COUNTED = 8
+"""Values of which a message says in how many pixels they are."""
 
 ORIENTATION, TURNED_ASIDE = 0x0112, (5, 6, 7, 8)
 """EXIF's tag of a picture's orientation, and its values that swap width and height."""
@@ -62,12 +63,6 @@ class SampleFiles(NamedTuple):
     photo: bool = False
 
 
-@functools.cache
-def say_once(text: str) -> None:
-    sys.stdout.flush()  # in a log, what was printed before stands before
-    print(text, file=sys.stderr, flush=True)  # of several processes only the first one prints
-
-
 def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
     """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W], or soft, [2 k, H, W].
 
@@ -105,10 +100,10 @@ def read_image(path: Path, *, photo: bool = False) -> np.ndarray:
 
 def read_label(path: Path, kind: LabelFormat) -> np.ndarray:
     """Train ids, uint8 [H, W], of a label file; what `read_soft_label` reads of a soft one."""
-    return read_soft_label(path) if kind.soft else kind.to_train_ids(read_ids(path, kind))
+    return read_soft_label(path, kind) if kind.soft else kind.to_train_ids(read_ids(path, kind))
 
 
-def read_soft_label(path: Path) -> np.ndarray:
+def read_soft_label(path: Path, kind: LabelFormat) -> np.ndarray:
     """Read the k most probable train ids of each pixel, and their probabilities times 255.
 
     They are the channels of two PNGs of one size, 8 bits a channel: `path`, and the file beside it
@@ -118,7 +113,7 @@ def read_soft_label(path: Path) -> np.ndarray:
     Raises UserError where a file cannot be read, or they do not fit together.
     """
     beside = probabilities_path(path)
-    ids, shares = read_ids(path, SOFT_LABELS), _channels(beside)
+    ids, shares = read_ids(path, kind), _channels(beside)
     if ids.shape != shares.shape:
         raise UserError(
             f"{path} holds {_layers(ids)}, {beside.name} beside it {_layers(shares)}: make both "
@@ -198,9 +193,10 @@ def _check_ids(path: Path, ids: np.ndarray, kind: LabelFormat) -> None:
     counts[list(kind.values)] = 0
     unknown = np.flatnonzero(counts)
     if unknown.size:
+        pixels = ", ".join(str(counts[value]) for value in unknown[:COUNTED])
         raise UnknownLabels(
             f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds {_some(unknown)} "
-            "too: replace it by a file of the kind its name says"
+            f"too (pixels: {pixels}): {kind.remedy}"
         )
 
 

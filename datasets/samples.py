@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from datasets.cache import CachedPairs
-from datasets.reading import SampleFiles, read_pair, say_once
+from datasets.reading import SampleFiles, read_pair
 from utils.errors import UserError
+from utils.notes import say_once
 
 Key = tuple[int, int]
 """(epoch, index): which sample, and which draw of its augmentation."""

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from datasets.cache import NO_CACHE, digest_of
-from datasets.reading import SampleFiles, say_once
+from datasets.reading import SampleFiles
 from utils.disk.files import written_whole
 from utils.disk.lock import locked
 from utils.errors import UserError, naming
+from utils.notes import say_once
 from utils.utils import progress
 
 try:

@@ -197,6 +197,12 @@ class ScoringOptions(Options, group=SCORING):
         "labels are scored; of a target without labels that is done anyway",
         affects_result=False,
     )
+    score_target: bool = flag(
+        False,
+        "score a network that is trained on the source alone on the target, too, after every "
+        "validation: the domain gap over time, as target/mIoU in history.csv",
+        affects_result=False,
+    )
     bn_statistics: str = flag(
         "training",
         "batch-norm statistics of a network that is scored: those of its training, or target: "

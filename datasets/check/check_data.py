@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets.catalog import (
     data_set,
+    format_for,
     has_labels,
     labelled,
     named_root,
@@ -27,7 +28,7 @@ from datasets.check.files import Reader
 from datasets.check.findings import Files, Finding, Kind, Part, size_in_words
 from datasets.check.report import Report, tables
 from datasets.data_set import Role
-from datasets.labels import LABEL_IDS, NUM_CLASSES
+from datasets.labels import IGNORE, LABEL_IDS
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
 from datasets.options import DataSettings
@@ -36,6 +37,7 @@ from datasets.reading import nothing_scored
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
+from utils.notes import said_in_a_report
 from utils.utils import progress
 
 NAME = "check_data"
@@ -96,7 +98,7 @@ def _read_all(settings: DataSettings) -> Report:
         if role is Role.TARGET and report.contents:
             report.note(role, [_without_labels(report.contents, settings)])
         if not report.has_problem(role):
-            with report.noting(Kind.REFUSED, role):
+            with report.noting(Kind.REFUSED, role), said_in_a_report():
                 _ask_training(role, settings)
         with contextlib.suppress(UserError):  # it is said already that there is no such folder
             layout, root = row_of(role, settings).layout, root_of(role, settings)
@@ -162,7 +164,7 @@ def _files(found: Found, title: str, split: str, role: Role, settings: DataSetti
     files = []
     for name in sorted(found.images.keys() | found.labels.keys()):
         image, label = found.images.get(name), found.labels.get(name)
-        kind = layout.label_format(label) if label else LABEL_IDS
+        kind = format_for(role, layout.label_format(label) if label else LABEL_IDS, settings)
         part = Part(title, split, name.rpartition("/")[0])
         files.append(Files(part, image, label, kind, row.photos, compared))
     return files
@@ -199,7 +201,7 @@ def _nothing_scored(report: Report, role: Role, settings: DataSettings) -> Itera
     """Yield a problem for each split in whose labels no pixel is scored."""
     folder, title = named_root(role, settings), report.titles[role]
     for split, frequencies in report.frequencies.items():
-        if split.data_set == title and not frequencies.pixels[:NUM_CLASSES].any():
+        if split.data_set == title and not frequencies.pixels[:IGNORE].any():
             where = f"{folder} ({split.split} split)"
             kind = frequencies.kind
             sentence = nothing_scored(where, frequencies.labels, frequencies.values, kind)

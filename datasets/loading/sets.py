@@ -9,7 +9,6 @@ from datasets.catalog import (
     TrainingFiles,
     labelled,
     name_of,
-    note_once,
     preparation,
     resize_size,
     unlabelled,
@@ -21,6 +20,7 @@ from datasets.loading.rare_classes import RareClasses
 from datasets.options import DataSettings
 from datasets.reading import check_scored
 from datasets.samples import SampleDataset
+from utils.notes import say_once
 from utils.text import dimensions
 from utils.transforms import Preparation, Size, train_transform
 
@@ -60,9 +60,17 @@ def rare_classes(
     """Return what draws training samples by their classes; None at temperature 0."""
     if not temperature:
         return None
-    counts = class_counts(samples, num_workers=settings.workers)
+    counts = class_counts(
+        samples, num_workers=settings.workers, num_classes=len(settings.class_table)
+    )
     pixels = math.prod(resize_size(role, settings))
-    return RareClasses(counts, temperature, pixels=pixels, seed=samples.seed)
+    return RareClasses(
+        counts,
+        temperature,
+        pixels=pixels,
+        seed=samples.seed,
+        names=settings.class_table.names,
+    )
 
 
 def validation_samples(role: Role, settings: DataSettings, *, often: bool = False) -> SampleDataset:
@@ -115,7 +123,7 @@ def _attach(
     sizes = prepared_sizes(samples.files, prepare)
     if others := _of_other_proportions(sizes, prepare):
         size, name = dimensions(prepare.size), name_of(role, settings)
-        note_once(
+        say_once(
             f"{name}: {others} of {len(sizes)} pictures are not of the proportions of {size}: they "
             "keep theirs and are scaled to cover it; training crops, scoring does not"
         )

@@ -93,6 +93,13 @@ def test_the_share_of_confident_pixels_is_that_of_all_processes(of_two):
     torch.testing.assert_close(of_two["teaching"]["q"], alone.expand(2), rtol=0, atol=2e-3)
 
 
+def test_dacs_in_two_processes_goes_on_as_if_it_had_not_been_stopped(of_two):
+    whole, stopped = of_two["resumed"]["whole"], of_two["resumed"]["stopped"]
+    assert whole["teacher.updates"] == distributed_worker.STEPS
+    for name, value in whole.items():
+        torch.testing.assert_close(stopped[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize(
     "kind, dtype, near",
     [
@@ -173,10 +180,12 @@ def data(tmp_path_factory):
     """A working directory with a Toy City and an FDA network that two processes trained."""
     folder = tmp_path_factory.mktemp("work")
     make_toy(folder, train=9, val=5)
+    (folder / "toy" / "GTA5" / "images" / "._00001.png").touch()
     done = torchrun(MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "4 images (2 processes x 2)" in done.stdout
     assert done.stdout.count("mIoU last") == 1
+    assert done.stderr.count("left out (hidden files): 1") == 1
     return folder
 
 

@@ -49,6 +49,9 @@ def _line(step, value):
 
 LINES = [_line(s, value) for s in main.STEPS if s.domain for value in s.values or (None,)]
 
+STEPS = 17
+"""Steps of one config and seed."""
+
 REAL, SYNTHETIC = "Toy City, real look", "Toy City, synthetic look"
 
 WRITTEN = (
@@ -203,6 +206,15 @@ def test_what_is_scored_afterwards_is_what_the_training_reported(here):
         assert scored["mIoU"] == pytest.approx(own[key]["mIoU"], abs=1e-6)
 
 
+def test_source_only_is_scored_on_the_target_while_it_trains(here):
+    run = here / "runs" / "reproduce" / "config1" / "seed0" / "simple_gta5_adam_noaug"
+    (row,) = table(run / "history.csv")
+    scored = json.loads((run / f"validation_cityscapes_{run.name}_latest.json").read_text())
+    assert float(row["target/mIoU"]) == pytest.approx(scored["mIoU"], abs=1e-6)
+    other = table(run.parent / "ada_adam_noaug" / "history.csv")
+    assert "target/mIoU" not in other[0]
+
+
 def test_the_counts_of_the_images_add_up_to_the_scores(here):
     run = here / "runs" / "reproduce" / "config1" / "seed0" / "ada_adam_noaug"
     scores = json.loads((run / "validation_cityscapes.json").read_text())
@@ -295,9 +307,11 @@ def test_every_chart_names_its_data(copied):
         f"training loss on {REAL} and {SYNTHETIC} (terms differ between methods: do not compare "
         "heights) Supervised on the target Source-only Source-only, C-S-HF ADA FDA 0.01 "
     )
-    assert on_target.startswith(f"mIoU on {REAL}, 3 validation images Supervised on the target ADA")
+    assert on_target.startswith(
+        f"mIoU on {REAL}, 3 validation images Supervised on the target Source-only Source-only, C-S"
+    )
     images = f"{SYNTHETIC}, 1 validation image"
-    assert on_source.endswith(f"mIoU on {images} Source-only Source-only, C-S-HF")
+    assert f"mIoU on {images} Source-only Source-only, C-S-HF" in on_source
 
 
 def test_curves_of_one_epoch_are_not_drawn(here):
@@ -322,7 +336,7 @@ def test_again_everything_is_skipped(here, capsys):
     before = {path: what for path, what in contents(runs).items() if path.parent != runs}
     assert reproduce() == 0
     output = capsys.readouterr()
-    assert "28 steps in runs/reproduce, all finished." in output.out
+    assert f"{2 * STEPS} steps in runs/reproduce, all finished." in output.out
     assert "epoch 1/1" not in output.err
     assert {p: what for p, what in contents(runs).items() if p.parent != runs} == before
 
@@ -332,8 +346,8 @@ def test_a_dry_run_writes_nothing(here, capsys):
     assert reproduce("--dry_run", "--seeds", "0", "1") == 0
     assert contents(here) == before
     output = capsys.readouterr().out
-    assert "56 steps in runs/reproduce, 28 finished; about " in output
-    assert output.count("| finished") == output.count("| about") == 28
+    assert f"{4 * STEPS} steps in runs/reproduce, {2 * STEPS} finished; about " in output
+    assert output.count("| finished") == output.count("| about") == 2 * STEPS
     assert "FDA 0.05" in output and "config2/seed1/fda05_sgd_noaug" in output
 
 
@@ -585,15 +599,22 @@ def test_scores_of_another_data_set_are_named_and_drawn_apart(copied, capsys):
         assert "at 64x96 on 3 images of Cityscapes, the others of config1 at 64x96 on 3" in sentence
         assert f"images of {REAL}: score it again" in sentence
         assert "no difference is formed" in sentence
-    for name, chart in (
-        ("class_iou", "mIoU and IoU per class on {}, last epoch, in %"),
-        ("curves", "mIoU on {}"),
-    ):
-        texts = texts_of(name, copied.parent)
-        alone = texts.index(f"config1: {chart.format('Cityscapes, 3 validation images')}")
-        assert texts[alone + 1] == "ADA"
-        together = texts.index(f"config1: {chart.format(f'{REAL}, 3 validation images')}")
-        assert "ADA" not in texts[together + 1 : together + 7]
+    data = (f"{name}, 3 validation images" for name in ("Cityscapes", REAL))
+    alone, together = (f"config1: mIoU on {one}" for one in data)
+    texts = texts_of("curves", copied.parent)
+    assert texts[texts.index(alone) + 1] == "ADA"
+    start = texts.index(together) + 1
+    assert "ADA" not in texts[start : start + 6]
+    cells = texts_of("class_iou", copied.parent)  # a title stands behind the names of its rows
+    titles = [place for place, text in enumerate(cells) if text.startswith("config1: ")]
+    parts = {
+        cells[title]: cells[start:title]
+        for start, title in zip([0, *titles[:-1]], titles, strict=True)
+    }
+    (other,) = [part for title, part in parts.items() if "on Cityscapes" in title]
+    (usual,) = [part for title, part in parts.items() if f"on {REAL}" in title]
+    assert "ADA" in other and "FDA 0.05" not in other
+    assert "ADA" not in usual and "FDA 0.05" in usual
     rows = markdown_rows(copied.parent / "results.md", "## Differences")
     assert ("2", "ADA", "config1", "") not in rows
 
@@ -676,7 +697,7 @@ def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
     words += ["--base_width", "8", "--num_workers", "0", "--num_epochs", "1"]
     assert main.main(words) == 0
     output = capsys.readouterr().out
-    assert " 1/11  1.A Supervised" in output and "11/11  3.C SSL-FDA 0.05" in output
+    assert " 1/14  1.A Supervised" in output and "14/14  6 Distillation of MIC" in output
     folder = work / "runs" / "demo"
     rows = markdown_rows(folder / "results.md", KINDS_TABLE)
     one_beta = [line for line in LINES if "SSL-FDA" not in line[1] or line[2] == "0.05"]
@@ -685,14 +706,14 @@ def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
     with Image.open(folder / "predictions_adamw.png") as sheet:
         assert min(sheet.size) > 400
     assert main.main([*words, "--dry_run"]) == 0
-    assert "11 steps in runs/demo, all finished." in capsys.readouterr().out
+    assert "14 steps in runs/demo, all finished." in capsys.readouterr().out
 
 
 def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--base_width", "8"]
     assert main.main([*words, "--dry_run"]) == 0
-    assert "11 steps in runs/demo, 0 finished; about " in capsys.readouterr().out
+    assert "14 steps in runs/demo, 0 finished; about " in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
@@ -727,5 +748,5 @@ def test_a_step_is_done_again_once_what_it_was_made_from_is_newer():
         for number, one in enumerate((training, scoring))
     ]
     for _ in range(2):
-        carry_out(plan, lambda run: run(), "reproduce")
+        carry_out(plan, lambda run: run(), "reproduce", verbose=True)
     assert ran == ["train", "score"]

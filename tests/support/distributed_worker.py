@@ -92,6 +92,29 @@ def adversarial_gradient(discriminator: str, passes: int, precision: torch.dtype
     return state.gradient
 
 
+def resumed() -> dict[str, Any]:
+    """A method with a teacher after some steps, without a stop and stopped in the middle."""
+    whole = _teaching(range(STEPS), None)
+    half = _teaching(range(1), None)
+    return {"whole": whole["method"], "stopped": _teaching(range(1, STEPS), half)["method"]}
+
+
+def _teaching(steps: range, saved: dict[str, Any] | None) -> dict[str, Any]:
+    """The state after these steps, from a saved one where it is given; each process draws other
+    numbers in each step."""
+    method = with_teacher()
+    state = TrainState(method, TEACHING, steps_per_epoch=STEPS, scale_loss=False)
+    if saved:
+        state.load_state_dict(saved)
+    model = processes.averaging(method)
+    for step in steps:
+        seed = 10 * step + processes.rank()
+        (own,) = own_parts(global_batch(step, ignored=True), 1)
+        batch = Batch(own.source, own.target, torch.Generator().manual_seed(seed))
+        train_step(model, state, [batch], torch.float32)
+    return state.state_dict()
+
+
 TEACHING = Settings(num_epochs=1, confidence=0.1, mask_ratio=0.7)
 
 
@@ -186,6 +209,7 @@ def main(result: Path) -> None:
             found[f"adversarial, {kind}"] = adversarial_gradient(kind, 2, torch.float16)
         found[TAUGHT] = train(TAUGHT)
         found["teaching"] = teach()
+        found["resumed"] = resumed()
         found["norms"] = normalise()
         found["compiled norms"] = normalise(compiled=True)
         found["float32 norms"] = normalise(dtype=torch.float32)

@@ -50,6 +50,11 @@ class PredictionOptions(Options, group=PREDICTION):
         metavar="PATH",
         affects_result=False,
     )
+    side_by_side: bool = flag(
+        False,
+        "predict: overlays beside their pictures, in pictures and videos twice as wide",
+        affects_result=False,
+    )
     output: Path | None = flag(
         None,
         "predict: folder of the results (default: predictions_<run>/<input's name> under "

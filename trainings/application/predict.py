@@ -1,21 +1,23 @@
 """Predictions for pictures or a video of the user's own.
 
-label_ids/  train_ids/  color/  overlay/  predictions.json
+label_ids/  train_ids/  color/  overlay/  predictions.json  contact_sheet.png
 
 label_ids/ is what the Cityscapes evaluation and its test server take: one PNG per image whose name
 begins as the image's. A picture is seen whole, as in validation (`fitted_size`), and its scores are
 enlarged to its own size before the argmax.
 """
 
+import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -29,12 +31,14 @@ from datasets.inputs import (
     is_glob,
     is_video,
 )
-from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
+from datasets.labels import CITYSCAPES, TRAIN_ID_TO_LABEL_ID
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
 from datasets.video import VideoReader, check_video_support
 from model.ensemble import joint_scores
 from model.weights.loading import load_network
+from trainings.application.contact_sheet import NAME as SHEET
+from trainings.application.contact_sheet import Frames, Kept, contact_sheet, spread_evenly
 from trainings.application.options import PredictionOptions
 from trainings.application.video import video_writer
 from trainings.experiment import new_network
@@ -44,7 +48,7 @@ from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predi
 from trainings.scoring.provenance import comparable, differences, made_with
 from trainings.scoring.record import refuse_views
 from trainings.scoring.runs import find_runs, selected
-from trainings.scoring.trained import as_trained, trained_with
+from trainings.scoring.trained import as_trained, check_classes, trained_with
 from utils.background import Background
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import BEST, RunFolder
@@ -63,7 +67,7 @@ KINDS: Mapping[str, str] = {
 }
 """The folders of results, and how the names in them end."""
 
-COMPARED = ("input", "image_size", "bn_statistics", "statistics_of", "precision")
+COMPARED = ("input", "image_size", "bn_statistics", "statistics_of", "precision", "side_by_side")
 """What all results in a folder share, beside the checkpoints."""
 
 MOST_ELONGATED = 16
@@ -96,6 +100,7 @@ def predict(settings: Settings) -> None:
     pictures = [] if is_video(path) else find_pictures(path)
     if not folder.path.exists():  # a command that cannot work leaves no folder behind
         for checkpoint in checkpoints:
+            check_classes(checkpoint, settings)
             load_network(new_network(as_trained(settings, checkpoint)), checkpoint)
     usual = settings.image_size == trained_with(checkpoints[0], settings).get("image_size")
     size = dimensions(settings.image_size)
@@ -232,12 +237,15 @@ class _Making:
         self, folder: RunFolder, checkpoints: tuple[Path, ...], path: Path, settings: Settings
     ):
         self.folder, self.checkpoints, self.path = folder, checkpoints, path
-        self.settings = settings
+        self.settings, self.classes = settings, settings.class_table
         self.identity = {
             "input": str(path),
             "statistics_of": _statistics_of(settings),
             **made_with(checkpoints, settings),
         }
+        self.side_by_side = PredictionOptions.of(settings).side_by_side
+        if self.side_by_side:
+            self.identity["side_by_side"] = True
         self.problems: list[tuple[Path, str]] = []
 
     def begin(self) -> None:
@@ -265,7 +273,7 @@ class _Making:
         for kind, suffix in KINDS.items():
             for path in self.folder.path.glob(f"{kind}/**/*{suffix}"):
                 path.unlink()
-        for path in self._videos():
+        for path in (*self._videos(), self.folder.path / SHEET):
             path.unlink(missing_ok=True)
 
     def _refuse_other(self, before: dict[str, Any]) -> None:
@@ -285,6 +293,8 @@ class _Making:
         if todo:
             self._predict_each(todo)
         done = len(todo) - len(self.problems)
+        if done or not self.folder.has(SHEET):
+            self._draw_sheet(self._predicted(pictures))
         self._finish("image", len(pictures), done, time.perf_counter() - started)
 
     def _predict_each(self, todo: Sequence[Picture]) -> None:
@@ -307,14 +317,45 @@ class _Making:
 
     def _write(self, name: str, image: np.ndarray, train_ids: np.ndarray) -> None:
         contents = {
-            "label_ids": (TRAIN_ID_TO_LABEL_ID[train_ids], FAST_PNG),
+            "label_ids": (self._label_ids(train_ids), FAST_PNG),
             "train_ids": (train_ids, FAST_PNG),
-            "color": (colorize(train_ids), FAST_PNG),
-            "overlay": (overlay(image, train_ids), GOOD_JPEG),
+            "color": (self.classes.colorize(train_ids), FAST_PNG),
+            "overlay": (self._overlay(image, train_ids), GOOD_JPEG),
         }
         for kind, path in self._results(name).items():
             picture, options = contents[kind]
             RunFolder(path.parent, flag="output").save_picture(path.name, picture, **options)
+
+    def _label_ids(self, train_ids: np.ndarray) -> np.ndarray:
+        """The ids of the classes as label files have them, uint8 [H, W]."""
+        usual = self.classes == CITYSCAPES
+        return (TRAIN_ID_TO_LABEL_ID if usual else self.classes.to_ids)[train_ids]
+
+    def _overlay(self, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
+        """The overlay, beside its picture if that is asked for."""
+        drawn = overlay(image, train_ids, self.classes)
+        return np.concatenate([image, drawn], axis=1) if self.side_by_side else drawn
+
+    def _predicted(self, pictures: Sequence[Picture]) -> Iterator[Kept]:
+        """Some of the pictures that have results, evenly spread, with their classes."""
+        files = {one.name: self._results(one.name)["train_ids"] for one in pictures}
+        there = [one for one in pictures if files[one.name].exists()]
+        for place in spread_evenly(len(there)):
+            picture = there[place]
+            with contextlib.suppress(UserError):
+                image = read_image(picture.path, photo=True)
+                with Image.open(files[picture.name]) as stored:
+                    train_ids = np.array(stored)
+                if image.shape[:2] == train_ids.shape:
+                    yield Kept(picture.name, image, train_ids)
+
+    def _draw_sheet(self, pictures: Iterable[Kept]) -> None:
+        """Writes the contact sheet of what was predicted, if anything was."""
+        if shown := list(pictures):
+            networks = ", ".join(f"{path.resolve().parent.name}" for path in self.checkpoints)
+            title = f"{self.path.name}, as {networks} sees it"
+            self.folder.save_picture(SHEET, contact_sheet(shown, title=title, classes=self.classes))
+            print(f"contact sheet: {self.folder.path / SHEET}")
 
     def _videos(self) -> list[Path]:
         return [self.folder.path / f"{self.path.stem}_pred_{kind}.mp4" for kind in VIDEO_KINDS]
@@ -340,9 +381,12 @@ class _Making:
         first = next(frames, None)
         if first is None:
             return
-        size = first.shape[:2]
-        segment = self._load()
-        colors, overlays = (video_writer(path, size, video.rate) for path in self._videos())
+        size = height, width = first.shape[:2]
+        segment, kept = self._load(), Frames()
+        color_path, overlay_path = self._videos()
+        colors = video_writer(color_path, size, video.rate)
+        wide = (height, 2 * width) if self.side_by_side else size
+        overlays = video_writer(overlay_path, wide, video.rate)
         with (
             colors as write_colors,
             overlays as write_overlay,
@@ -351,13 +395,15 @@ class _Making:
         ):
 
             def write(image: np.ndarray, train_ids: np.ndarray) -> None:
-                write_colors(colorize(train_ids))
-                write_overlay(overlay(image, train_ids))
+                write_colors(self.classes.colorize(train_ids))
+                write_overlay(self._overlay(image, train_ids))
+                kept.add(image, train_ids)
 
             for image in itertools.chain([first], frames):
                 train_ids = segment(as_seen(image, self.settings.image_size), image.shape[:2])
                 writer.submit(write, image, train_ids)
                 bar.update()
+        self._draw_sheet(kept.kept)
 
     def _finish(self, unit: str, total: int, done: int, seconds: float) -> None:
         """Says and records what was done. Raises UserError where something could not be."""

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from datasets.catalog import data_set
 from datasets.data_set import Role
-from datasets.labels import CLASS_NAMES
+from datasets.labels import CITYSCAPES, ClassTable
 from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
+from trainings.engine.target_scores import COLUMNS
 from trainings.options import Settings
-from trainings.reproduction.lines import LAST, Line, by_config, listed
+from trainings.reproduction.lines import LAST, Line, by_config, class_names, listed
 from trainings.reproduction.results import Row, Run
 from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -37,7 +38,9 @@ def method_looks(lines: Iterable[Line], steps: Sequence[Step]) -> dict[str, Look
 
 
 def _family(title: str) -> str:
-    return title.partition(",")[0]
+    """Return what a method is a variant of: "Source-only" for "Source-only, C-S-HF", "MIC" for
+    "Distillation of MIC"."""
+    return title.partition(",")[0].rpartition(" of ")[2]
 
 
 # ------------------------------------------------------------------------------------------- charts
@@ -61,14 +64,15 @@ def draw_charts(out: RunFolder, lines: Sequence[Line], of_methods: Mapping[str, 
 
 def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[HeatMap]:
     """Return a chart for each data set that the lines were scored on: usually one."""
+    classes = class_names(lines)
     of_data: dict[str, dict[str, list[float | None]]] = {}
     for line in lines:
-        of_data.setdefault(line.data(LAST), {})[line.row.name] = line.iou_means(LAST)
+        of_data.setdefault(line.data(LAST), {})[line.row.name] = line.iou_means(LAST, classes)
     return [
         HeatMap(
             f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
             series,
-            ("mIoU", *CLASS_NAMES),
+            ("mIoU", *classes),
         )
         for data, series in of_data.items()
     ]
@@ -96,43 +100,52 @@ def curve_charts(config: str, lines: Sequence[Line]) -> list[LineChart]:
     return [
         LineChart(
             f"{config}: {title}{summed_up}",
-            {name: [_curve(run, column) for run in runs] for name, runs in series.items()},
+            series,
             x_name="epoch",
-            in_percent=column != "loss",
+            in_percent=title != loss,
         )
-        for title, column, series in (
-            *(
-                (f"mIoU on {data}", "val/mIoU", series)
-                for (data, _), series in _by_validation(trained).items()
-            ),
-            (loss, "loss", trained),
+        for title, series in (
+            *((f"mIoU on {data}", own) for (data, _), own in _miou_curves(trained).items()),
+            (loss, {name: [_curve(run, "loss") for run in runs] for name, runs in trained.items()}),
         )
     ]
 
 
-def _by_validation(
+Curve = list[tuple[float, float]]
+
+
+def _miou_curves(
     trained: Mapping[str, Sequence[Run]],
-) -> dict[tuple[str, str], dict[str, list[Run]]]:
-    """Return the runs by title, by the data that they validate on: in words, and its fingerprint.
+) -> dict[tuple[str, str], dict[str, list[Curve]]]:
+    """Return the mIoU over time by title, by the data of the validation: in words, and its
+    fingerprint. Source-only has a curve on the source, and one on the target where it was scored.
 
     A training that has not ended has no record of its data. It is taken to have the data of an
     ended training with the same validation folder.
     """
     runs = [run for several in trained.values() for run in several]
     known = {run.validation_folder: run.record["validation"] for run in runs if run.record}
-    found: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    found: dict[tuple[str, str], dict[str, list[Curve]]] = {}
+
+    def add(validation: Mapping[str, Any], name: str, curve: Curve) -> None:
+        data = scored_on(validation), validation.get("fingerprint", "")
+        found.setdefault(data, {}).setdefault(name, []).append(curve)
+
     for name, several in trained.items():
         for run in several:
-            folder = run.validation_folder
+            folder, curve = run.validation_folder, _curve(run, "val/mIoU")
             if validation := run.record.get("validation") or known.get(folder):
-                data = scored_on(validation), validation.get("fingerprint", "")
+                add(validation, name, curve)
             else:
                 data = f"{folder[0]}, where no training has ended yet", folder[1]
-            found.setdefault(data, {}).setdefault(name, []).append(run)
+                found.setdefault(data, {}).setdefault(name, []).append(curve)
+            on_target = _curve(run, COLUMNS["mIoU"])
+            if on_target and (scores := run.scores(Role.TARGET)):
+                add(next(iter(scores.values())).validation, name, on_target)
     return found
 
 
-def _curve(run: Run, column: str) -> list[tuple[float, float]]:
+def _curve(run: Run, column: str) -> Curve:
     points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in run.history())
     return [point for point in points if math.isfinite(point[1])]
 
@@ -147,6 +160,7 @@ class Shown(NamedTuple):
     title: str
     methods: list[str]
     rows: list[ComparisonRow]
+    classes: ClassTable = CITYSCAPES
 
 
 def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Shown]:
@@ -170,7 +184,8 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
         data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
         methods = [predictor.title for one in several for predictor in one.predictors]
         rows = comparison_rows(several, places, samples, chosen)
-        yield Shown(config, f"{data}: {config}, seed {seed}, last epochs", methods, rows)
+        title = f"{data}: {config}, seed {seed}, last epochs"
+        yield Shown(config, title, methods, rows, chosen.class_table)
 
 
 def draw_sheet(out: RunFolder, shown: Shown) -> str:
@@ -178,7 +193,8 @@ def draw_sheet(out: RunFolder, shown: Shown) -> str:
     every = max(1, math.ceil(len(shown.rows) / SHEET_ROWS))
     title = f"{shown.title}: {SIDE_BY_SIDE}"
     name = f"predictions_{shown.config}.png"
-    out.save_picture(name, comparison(shown.rows[::every], shown.methods, title=title))
+    rows = shown.rows[::every]
+    out.save_picture(name, comparison(rows, shown.methods, title=title, classes=shown.classes))
     return name
 
 

@@ -10,6 +10,7 @@ need no thresholds and a single pass. Each image is predicted alone: batches cha
 does the number of processes that share them.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.catalog import TrainingFiles, data_set, fingerprint, unlabelled
+from datasets.catalog import TrainingFiles, data_set, fingerprint, has_labels, labelled, unlabelled
 from datasets.data_set import Role
-from datasets.labels import CLASS_NAMES, IGNORE, PSEUDO_LABELS, SOFT_LABELS
+from datasets.labels import CLASS_TABLE, IGNORE, USUAL, ClassTable
 from datasets.loading.batches import batches_of
 from datasets.loading.sets import unlabelled_samples
 from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
@@ -43,7 +44,7 @@ from utils.background import Background
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
-from utils.pictures.panels import label_panel
+from utils.pictures.panels import pseudo_label_panel
 from utils.text import in_percent
 from utils.upsampling import upsample, upsampled_max
 from utils.utils import (
@@ -86,7 +87,12 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     folder = RunFolder(label_folder(settings))
-    making = _Making(folder, samples, _identity(members, samples.files, settings))
+    making = _Making(
+        folder,
+        samples,
+        _identity(members, samples.files, settings),
+        settings.class_table,
+    )
     with folder.alone(below=(SPLIT,)):
         finished = making.begin(overwrite=settings.overwrite)
         processes.wait_for_all()
@@ -128,10 +134,17 @@ def _identity(
 class _Making:
     """One making of labels, which may take several attempts."""
 
-    def __init__(self, folder: RunFolder, samples: SampleDataset, identity: dict[str, Any]):
+    def __init__(
+        self,
+        folder: RunFolder,
+        samples: SampleDataset,
+        identity: dict[str, Any],
+        classes: ClassTable,
+    ):
         self.folder, self.samples, self.identity = folder, samples, identity
         self.soft = "soft" in identity
-        self.histogram = ConfidenceHistogram()
+        self.classes = classes
+        self.histogram = ConfidenceHistogram(len(classes))
         self.counted = 0
 
     def begin(self, *, overwrite: bool) -> bool:
@@ -175,14 +188,16 @@ class _Making:
     def run(self, ensemble: Ensemble, settings: Settings) -> None:
         device = resolve_device(settings.device)
         if self.soft:
-            self._save(ConfidenceHistogram(), 0)  # what is made here, for a later attempt
+            self._save(
+                ConfidenceHistogram(len(self.classes)), 0
+            )  # what is made here, for a later attempt
         else:
             self._count(ensemble, settings, device)
         self._write(ensemble, settings, device)
         processes.wait_for_all()
         if not self.folder.writes:
             return
-        self._draw(data_set(Role.TARGET, settings))
+        self._draw(settings)
         self.folder.write_json(SUMMARY, self._summary(settings))
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
@@ -191,14 +206,14 @@ class _Making:
         rounds = (len(self.samples) - start) // count  # the last one may not be for everybody
         every = max(1, SAVE_EVERY // count)
         places = processes.share(range(start, len(self.samples)))
-        new = ConfidenceHistogram()
+        new = ConfidenceHistogram(len(self.classes))
         for number, (_, classes, confidence) in enumerate(
             self._predict("thresholds", predict, places, ensemble, settings, device), start=1
         ):
             new.update(classes, confidence)
             if number % every == 0 and number <= rounds:
                 self._save(new, start + number * count)
-                new = ConfidenceHistogram()
+                new = ConfidenceHistogram(len(self.classes))
         if self.counted < len(self.samples):
             self._save(new, len(self.samples))
 
@@ -231,25 +246,37 @@ class _Making:
                 arrays = {path: picture.cpu().numpy() for path, picture in pictures.items()}
                 writers.submit(_save_pictures, arrays)
 
-    def _draw(self, data: str) -> None:
-        last = len(self.samples) - 1
+    def _draw(self, settings: Settings) -> None:
+        """Draw some labels beside their images, and beside the truth where there is one: how much
+        of an image is labelled, and how much of that is right."""
+        last, truths = len(self.samples) - 1, self._truths(settings)
         places = dict.fromkeys(round(part * last / (PICTURED - 1)) for part in range(PICTURED))
         rows = [
             (
                 self.samples.files[place].name,
                 self.samples[0, place].image.permute(1, 2, 0).numpy(),
                 self._best_classes(self.samples.files[place]),
+                _truth(truths.get(self.samples.files[place].name)),
             )
             for place in places
         ]
+        data = data_set(Role.TARGET, settings)
         title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"
-        sheet = label_panel(rows, title=title, heading="pseudo-label")
+        sheet = pseudo_label_panel(rows, title=title, classes=self.classes)
         print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
+
+    def _truths(self, settings: Settings) -> dict[str, SampleFiles]:
+        """Return the samples with labels of their own, by name; training never reads these."""
+        with contextlib.suppress(UserError):
+            if has_labels(Role.TARGET, SPLIT, settings):
+                return {files.name: files for files in labelled(Role.TARGET, SPLIT, settings)}
+        return {}
 
     def _best_classes(self, files: SampleFiles) -> np.ndarray:
         """Return the train ids of a label, uint8 [H, W], of a soft one the most probable ones."""
         path = self._path(files)
-        return read_label(path, SOFT_LABELS)[0] if self.soft else read_label(path, PSEUDO_LABELS)
+        label = read_label(path, self.classes.pseudo_labels(soft=self.soft))
+        return label[0] if self.soft else label
 
     def _path(self, files: SampleFiles) -> Path:
         return pseudo_label_path(self.folder.path, SPLIT, files)
@@ -291,7 +318,7 @@ class _Making:
     def _classes(self) -> dict[str, dict[str, Any]]:
         """Return threshold, share of kept pixels and number of pixels of each class by its name."""
         thresholds = [t if t is None else t / BINS for t in self.histogram.thresholds()]
-        by_class = zip(CLASS_NAMES, thresholds, self.histogram.kept_share(), strict=True)
+        by_class = zip(self.classes.names, thresholds, self.histogram.kept_share(), strict=True)
         pixels = self.histogram.counts.sum(1).tolist()
         return {
             name: {"threshold": threshold, "kept_share": kept, "predicted_pixels": count}
@@ -304,6 +331,15 @@ def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
     names = ("image_size", "bn_statistics", "precision", "images", "data")
     names += ("soft",) * ("soft" in identity)  # hard labels are compared as before there were soft
     return comparable(identity, names)
+
+
+def _truth(files: SampleFiles | None) -> np.ndarray | None:
+    """Return the train ids of a sample's own label, None where it has none that can be read."""
+    if files is None or files.label is None:
+        return None
+    with contextlib.suppress(UserError):
+        return read_label(files.label, files.kind)
+    return None
 
 
 @torch.inference_mode()
@@ -324,7 +360,7 @@ def predict_soft(
     with autocast(batch.image.device, precision):
         probabilities = ensemble.probabilities(batch.image)
     enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
-    largest, classes = enlarged.topk(SOFT_CLASSES, dim=0)
+    largest, classes = enlarged.topk(min(SOFT_CLASSES, len(enlarged)), dim=0)
     return tuple(part.byte().permute(1, 2, 0) for part in (classes, (255 * largest).round()))
 
 
@@ -366,7 +402,9 @@ def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
             f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
             f"--ssl_round {options.ssl_round}"
         )
-    files = with_pseudo_labels(unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT)
+    files = with_pseudo_labels(
+        unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT, settings.class_table
+    )
     problem = None
     if folder.has(SUMMARY):
         summary = folder.read_json(SUMMARY)
@@ -399,6 +437,8 @@ def _contents(files: Iterable[SampleFiles]) -> str:
 
 def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
     """Why the labels should not be trained on, if so."""
+    if summary.get(CLASS_TABLE, USUAL) != settings.class_table.recorded():
+        return "the pseudo-labels are of other classes"
     size = summary.get("image_size")
     if size != list(settings.image_size):
         wanted = list(settings.image_size)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets.reading import say_once
 from model.catalog import RECORDED
 from trainings.options import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
+from utils.notes import say_once
 from utils.transforms import augmentation_codes
 
 ALIKE = ("optimizer", *RECORDED)

@@ -48,6 +48,7 @@ STYLE = {
     "legend.columnspacing": 1.5,
     "legend.fontsize": LEGEND_SIZE,
     "legend.frameon": False,
+    "legend.handlelength": 3.2,
     "svg.fonttype": "none",  # text remains text that can be searched and edited
     "svg.hashsalt": "charts",  # instead of random names inside the file
     "text.parse_math": False,
@@ -109,8 +110,10 @@ class HeatMap(NamedTuple):
         for label in axes.get_xticklabels():
             label.set(rotation=45, ha="left", rotation_mode="anchor", fontsize=LEGEND_SIZE)
         axes.set_yticks(range(len(values)), self.names)
-        for name, label in zip(self.names, axes.get_yticklabels(), strict=True):
-            label.set(color=looks[name].ink, fontsize=LEGEND_SIZE)
+        axes.tick_params(axis="y", labelsize=LEGEND_SIZE, labelcolor="black", pad=8)
+        for row, name in enumerate(self.names):
+            style = {"color": looks[name].ink, "clip_on": False, "linewidth": 0}
+            axes.add_patch(_rectangle((-0.68, row - 0.3), 0.09, 0.6, **style))
         for place in range(1, max(values.shape)):
             axes.axhline(place - 0.5, color="white", linewidth=1)
             axes.axvline(place - 0.5, color="white", linewidth=3 if place == 1 else 1)

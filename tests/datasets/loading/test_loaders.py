@@ -310,7 +310,7 @@ def test_photos_of_other_proportions_keep_them_alike_in_training_and_validation(
         red = image[0] > 145
         assert torch.equal(red[~edge], (label == 1)[~edge])
     note = "Cityscapes: 3 of 4 pictures are not of the proportions of 64x128: they keep theirs"
-    assert note in capsys.readouterr().out or cache == "none"  # said once in a process
+    assert note in capsys.readouterr().err or cache == "none"  # said once in a process
 
 
 def test_photos_of_other_proportions_give_statistics_and_pseudo_labels(photos):

@@ -148,6 +148,33 @@ def make_cityscapes(root: Path) -> Path:
     return root
 
 
+def test_it_ends_with_a_contact_sheet(here, capsys):
+    for number in range(3):
+        save(picture(number, SIZE), here / "in" / f"{number}.png")
+    assert command("--input", "in", "--output", "out") == 0
+    assert "contact sheet: out/contact_sheet.png" in capsys.readouterr().out
+    with Image.open("out/contact_sheet.png") as sheet:
+        first = sheet.size
+    (here / "out" / "contact_sheet.png").unlink()
+    assert command("--input", "in", "--output", "out") == 0
+    with Image.open("out/contact_sheet.png") as sheet:
+        assert sheet.size == first
+
+
+def test_overlays_may_stand_beside_their_pictures(here, capsys):
+    image = np.full((*SIZE, 3), (40, 90, 200), np.uint8)
+    save(image, here / "in" / "a.png")
+    assert command("--input", "in", "--output", "out", "--side_by_side") == 0
+    with Image.open("out/overlay/a_pred_overlay.jpg") as drawn:
+        assert drawn.size == (2 * SIZE[1], SIZE[0])
+        left = np.array(drawn)[:, : SIZE[1]].astype(int)
+    assert np.abs(left - image).mean() < 3  # it is a JPEG
+    with Image.open("out/color/a_pred_color.png") as color:
+        assert color.size == SIZE[::-1]
+    assert command("--input", "in", "--output", "out") == 2
+    assert "side_by_side was True, is None" in capsys.readouterr().err
+
+
 def test_the_official_evaluation_finds_the_results_and_agrees_with_validation(here, monkeypatch):
     """`getPrediction` finds the files by itself; the scores are those of `--validation_only`."""
     root = make_cityscapes(here / "Cityscapes")

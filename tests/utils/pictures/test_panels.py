@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import ImageDraw
 
 from datasets.labels import IGNORE, PALETTE
 from utils.pictures.panels import (
@@ -10,6 +11,7 @@ from utils.pictures.panels import (
     error_map,
     error_panel,
     panel,
+    pseudo_label_panel,
 )
 from utils.pictures.sheet import EDGE, GAP, SMALL
 
@@ -154,3 +156,22 @@ def test_words_that_do_not_fit_lose_their_middle():
 def test_letters_that_the_font_lacks_are_spelled_out():
     sheets = [panel([], title=title) for title in ("β=1 à côté", "beta=1 a cote")]
     assert np.array_equal(*sheets)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_pseudo_label_is_shown_beside_its_truth_with_what_of_it_is_right(share, monkeypatch):
+    written = []
+    write = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda draw, place, text, *style: (written.append(text), write(draw, place, text, *style)),
+    )
+    truth, label = ids(5), ids(5)
+    label[: HEIGHT // 2] = 255
+    label[:, : int(share * WIDTH)] = np.where(label == 255, 255, 6)[:, : int(share * WIDTH)]
+    sheets = [pseudo_label_panel([("frame", IMAGE, label, one)], title="") for one in (truth, None)]
+    right = f"{100 * (1 - share):.0f} % of these right"
+    assert f"50 % of the pixels labelled, {right}" in written
+    assert "50 % of the pixels labelled" in written and "truth" in written
+    assert sheets[0].shape[1] > sheets[1].shape[1]

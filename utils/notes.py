@@ -1,0 +1,38 @@
+"""Notes to the user that many places could make, and that are printed once."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from torch.utils.data import get_worker_info
+
+from utils import processes
+
+_said: set[str] = set()
+_quiet = False
+
+
+def say_once(text: str) -> None:
+    """Print a note on standard error, unless this process has printed it before.
+
+    Of several processes that train together one prints it; workers that load data cannot ask the
+    others, and each print their own.
+    """
+    if text in _said:
+        return
+    _said.add(text)
+    if _quiet or (get_worker_info() is None and not processes.first_to_say(text)):
+        return
+    sys.stdout.flush()  # in a log, what was printed before stands before
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def said_in_a_report() -> Iterator[None]:
+    """Inside, notes count as printed: a report has them."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
