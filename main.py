@@ -9,11 +9,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from PIL import Image
 
 from datasets.check.check_data import check_data
+from datasets.classes import read_classes
 from datasets.data_set import Role
 from datasets.options import ToyOptions
 from model.catalog import RECORDED
@@ -461,6 +463,8 @@ def main(argv: Sequence[str]) -> int:
     if settings.deterministic:
         ask_for_determinism()
     try:
+        if settings.classes:
+            settings = replace(settings, class_table=read_classes(settings.classes))
         with float32_products(settings.precision):
             if not action.alone:
                 with processes.together(settings.device):

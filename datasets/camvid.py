@@ -4,8 +4,8 @@
 <split>annot/*.png
 """
 
-from datasets.data_set import DataSet
-from datasets.labels import LabelFormat, table_of
+from datasets.data_set import DataSet, Subset
+from datasets.labels import CLASS_NAMES, LabelFormat, table_of
 from datasets.layouts import Branch, Split, fixed
 
 IDS = LabelFormat(
@@ -17,4 +17,8 @@ IDS = LabelFormat(
 
 FOLDERS = Branch("{split}", "{split}annot")
 
-ROW = DataSet("camvid", "CamVid", Split("CamVid", fixed(FOLDERS), {"": IDS}))
+SCORED = Subset(
+    tuple(name for i, name in enumerate(CLASS_NAMES) if i in IDS.train_ids[list(IDS.scored)])
+)
+
+ROW = DataSet("camvid", "CamVid", Split("CamVid", fixed(FOLDERS), {"": IDS}), subsets=(SCORED,))

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import acdc, bdd100k, camvid, cityscapes, dark_zurich, folder, gta5, synthia
-from datasets.data_set import DataSet, Role
+from datasets.data_set import DataSet, Role, Subset
+from datasets.labels import CITYSCAPES, LabelFormat
 from datasets.options import DATA_SETS, DataSettings
 from datasets.reading import SampleFiles
 from datasets.toy_city import drawn_from
+from utils.errors import UserError
 from utils.notes import say_once
+from utils.text import first_few
 from utils.transforms import Preparation
 from utils.utils import find_input
 
@@ -51,6 +54,13 @@ class TrainingFiles(NamedTuple):
 def row_of(role: Role, settings: DataSettings) -> DataSet:
     """The row of the data set that the settings name as source or target."""
     return ROWS[getattr(settings, role.value)]
+
+
+def scored_subsets(settings: DataSettings) -> tuple[Subset, ...]:
+    """Return the classes whose means are reported for this source and target beside that of all."""
+    known = {*settings.class_table.names}
+    subsets = (subset for role in Role for subset in row_of(role, settings).subsets)
+    return tuple(subset for subset in dict.fromkeys(subsets) if known.issuperset(subset.names))
 
 
 def root_of(role: Role, settings: DataSettings) -> Path:
@@ -100,7 +110,28 @@ def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles
     layout, root = row_of(role, settings).layout, root_of(role, settings)
     if count := layout.left_out(root):
         say_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
-    return layout.labelled(root, split, settings)
+    return [
+        one._replace(kind=format_for(role, one.kind, settings))
+        for one in layout.labelled(root, split, settings)
+    ]
+
+
+def format_for(role: Role, kind: LabelFormat, settings: DataSettings) -> LabelFormat:
+    """Return the format of the role's labels for the settings' classes: a folder's labels hold
+    their ids, those of every other data set are classes of Cityscapes, which go by their names."""
+    if settings.class_table == CITYSCAPES:
+        return kind
+    if row_of(role, settings) is folder.ROW:
+        return settings.class_table.own_ids
+    named = kind.named_in(settings.class_table)
+    if not named.scored:
+        title, names = name_of(role, settings), first_few(settings.class_table.names)
+        raise UserError(
+            f"{title} has none of the classes of --classes ({names}): those of {title} go by "
+            "the names of Cityscapes' classes, such as road: use these, or name a folder whose "
+            "labels hold your ids"
+        )
+    return named
 
 
 def unlabelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:

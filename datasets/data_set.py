@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from datasets.labels import LabelFormat
 from datasets.options import DataSettings
@@ -17,6 +17,16 @@ class Role(Enum):
 
     SOURCE = "source"
     TARGET = "target"
+
+
+class Subset(NamedTuple):
+    """Classes whose mean IoU is reported beside that of all, by their names."""
+
+    names: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{len(self.names)} classes"
 
 
 class Layout(Protocol):
@@ -58,6 +68,8 @@ class DataSet:
         root_flag: the flag of its own that names its folder, if there is one.
         home: its folder where no flag names one, by default its title.
         stretch: share by which images may be stretched to the size that is asked for.
+        subsets: the classes that scores are means over where it is source or target, beside the
+            mean over all.
         look: what Toy City draws in its place, if it does.
         photos: whether its images are as `SampleFiles.photo` says.
     """
@@ -68,5 +80,6 @@ class DataSet:
     root_flag: str = ""
     home: str = ""
     stretch: float = STRETCH
+    subsets: tuple[Subset, ...] = ()
     look: str = ""
     photos: bool = False

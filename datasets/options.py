@@ -5,6 +5,7 @@ import difflib
 import os
 from pathlib import Path
 
+from datasets.labels import CITYSCAPES, ClassTable
 from utils import processes
 from utils.cli.checks import AUTO, above, at_least, probability, share, workers
 from utils.cli.common import CommandOptions
@@ -92,6 +93,14 @@ class DataOptions(Options, group=DATA):
         "folder with leftImg8bit/ and gtFine/ (official), or Cityspaces/images and "
         "Cityspaces/gtFine; looked for like --gta5_root",
         affects_result=False,
+    )
+    classes: Path | None = flag(
+        None,
+        "your own classes: a CSV or JSON file of id, name and colour (see docs/data.md); without "
+        "it those of a run or checkpoint that is continued, scored or applied, else the 19 of "
+        "Cityscapes",
+        metavar="FILE",
+        affects_result=False,  # its content does, wherever it lies
     )
     image_size: tuple[int, int] = flag(
         (512, 1024),
@@ -271,3 +280,6 @@ class ViewOptions(Options, group=SCORING):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(CommandOptions, ViewOptions, BatchOptions, DataOptions):
     """All settings that the code of the data sets reads."""
+
+    class_table: ClassTable = CITYSCAPES
+    """What `--classes` holds, or a run or checkpoint has recorded; no flag itself."""

@@ -4,7 +4,7 @@ _pseudo_probabilities.png beside it where they are soft."""
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.labels import PSEUDO_LABELS, SOFT_LABELS
+from datasets.labels import ClassTable
 from datasets.reading import IDS_ENDING, SampleFiles, probabilities_path
 from utils.errors import UserError
 
@@ -17,9 +17,9 @@ def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
 
 
 def with_pseudo_labels(
-    images: Sequence[SampleFiles], folder: Path, split: str
+    images: Sequence[SampleFiles], folder: Path, split: str, classes: ClassTable
 ) -> list[SampleFiles]:
-    """The images with their pseudo-labels, soft where they have probabilities.
+    """The images with their pseudo-labels of these classes, soft where they have probabilities.
 
     Raises UserError for images without a label, and where some have probabilities and others not.
     """
@@ -37,5 +37,5 @@ def with_pseudo_labels(
             f"{folder}: {sum(soft)} of {len(soft)} pseudo-labels have probabilities, others not: "
             f"{hard.name} is missing; make the missing ones, or remove the others"
         )
-    kind = SOFT_LABELS if all(soft) else PSEUDO_LABELS
+    kind = classes.pseudo_labels(soft=all(soft))
     return [files._replace(label=labels[files.name], kind=kind) for files in images]

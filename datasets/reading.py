@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.labels import IGNORE, LABEL_IDS, SOFT_LABELS, LabelFormat
+from datasets.labels import IGNORE, LABEL_IDS, LabelFormat
 from utils.errors import UserError
 
 FORMATS = ("PNG", "JPEG")
@@ -100,10 +100,10 @@ def read_image(path: Path, *, photo: bool = False) -> np.ndarray:
 
 def read_label(path: Path, kind: LabelFormat) -> np.ndarray:
     """Train ids, uint8 [H, W], of a label file; what `read_soft_label` reads of a soft one."""
-    return read_soft_label(path) if kind.soft else kind.to_train_ids(read_ids(path, kind))
+    return read_soft_label(path, kind) if kind.soft else kind.to_train_ids(read_ids(path, kind))
 
 
-def read_soft_label(path: Path) -> np.ndarray:
+def read_soft_label(path: Path, kind: LabelFormat) -> np.ndarray:
     """Read the k most probable train ids of each pixel, and their probabilities times 255.
 
     They are the channels of two PNGs of one size, 8 bits a channel: `path`, and the file beside it
@@ -113,7 +113,7 @@ def read_soft_label(path: Path) -> np.ndarray:
     Raises UserError where a file cannot be read, or they do not fit together.
     """
     beside = probabilities_path(path)
-    ids, shares = read_ids(path, SOFT_LABELS), _channels(beside)
+    ids, shares = read_ids(path, kind), _channels(beside)
     if ids.shape != shares.shape:
         raise UserError(
             f"{path} holds {_layers(ids)}, {beside.name} beside it {_layers(shares)}: make both "
@@ -196,7 +196,7 @@ def _check_ids(path: Path, ids: np.ndarray, kind: LabelFormat) -> None:
         pixels = ", ".join(str(counts[value]) for value in unknown[:COUNTED])
         raise UnknownLabels(
             f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds {_some(unknown)} "
-            f"too (pixels: {pixels}): replace it by a file of the kind its name says"
+            f"too (pixels: {pixels}): {kind.remedy}"
         )
 
 

@@ -3,8 +3,8 @@
 A label is a PNG of 16-bit colours whose first channel is the class.
 """
 
-from datasets.data_set import DataSet
-from datasets.labels import LabelFormat, table_of
+from datasets.data_set import DataSet, Subset
+from datasets.labels import CLASS_NAMES, LabelFormat, table_of
 from datasets.layouts import Unsplit
 
 IDS = LabelFormat(
@@ -20,4 +20,13 @@ IDS = LabelFormat(
 )
 """0 is void, and 13, 14 and 22 are parking, road works and lane marking: none of them is scored."""
 
-ROW = DataSet("synthia", "SYNTHIA", Unsplit("SYNTHIA", "RGB", "GT/LABELS", IDS))
+RARE = ("terrain", "truck", "train")
+HARD = ("wall", "fence", "pole")
+SUBSETS = tuple(
+    Subset(tuple(name for name in CLASS_NAMES if name not in left_out))
+    for left_out in (RARE, (*RARE, *HARD))
+)
+"""The 16 and the 13 classes over which adaptation from SYNTHIA is scored (Tsai et al., CVPR 2018;
+Vu et al., CVPR 2019)."""
+
+ROW = DataSet("synthia", "SYNTHIA", Unsplit("SYNTHIA", "RGB", "GT/LABELS", IDS), subsets=SUBSETS)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets.labels import CITYSCAPES
 from model.stdcnet import STAGE_WIDTHS, ConvX, STDCNet
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -35,6 +36,8 @@ class Network(nn.Module):
         base: the unit of all widths, an even number; at 64 they are the paper's.
 
     Attributes:
+        classes: what the channels of the logits stand for, of which whoever builds a network of
+            others tells it.
         title: the network's name in tables.
         head_weights: factor of each head's cross-entropy in the loss, in the order of `heads`.
         backbone_name: name of the module that is the backbone.
@@ -56,6 +59,7 @@ class Network(nn.Module):
     def __init__(self, num_classes: int = 19, backbone: str = "stdc1", base: int = 64):
         super().__init__()
         self.num_classes, self.backbone_kind, self.base = num_classes, backbone, base
+        self.classes = CITYSCAPES
         # Not in the state dict: they are constants, and official checkpoints have no such names.
         self.register_buffer("mean", _per_channel(IMAGENET_MEAN), persistent=False)
         self.register_buffer("std", _per_channel(IMAGENET_STD), persistent=False)

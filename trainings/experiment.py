@@ -3,15 +3,18 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets.catalog import TrainingFiles, has_labels, unlabelled
+from datasets.classes import recorded_classes
 from datasets.data_set import Role
-from datasets.labels import NUM_CLASSES
+from datasets.labels import CITYSCAPES, CLASS_TABLE
 from datasets.options import FOLDER
 from model.catalog import Design
 from model.network import Network
 from model.weights.loading import load_backbone, load_network
+from model.weights.reading import read_record
 from trainings.method import Method
 from trainings.options import Settings
 from utils.cli.options import names_in
@@ -103,7 +106,10 @@ def unlabelled_target(settings: Settings) -> TrainingFiles:
 
 def new_network(settings: Settings) -> Network:
     """The network of the settings, with random weights."""
-    return Design(settings.network, settings.backbone, settings.base_width).build(NUM_CLASSES)
+    design = Design(settings.network, settings.backbone, settings.base_width)
+    network = design.build(len(settings.class_table))
+    network.classes = settings.class_table
+    return network
 
 
 def network_to_train(settings: Settings) -> Network:
@@ -112,6 +118,15 @@ def network_to_train(settings: Settings) -> Network:
     if settings.detail_guidance:
         network.add_detail_head()
     return network
+
+
+def _has_classes_of(path: Path, settings: Settings) -> bool:
+    """Whether a checkpoint may have the settings' classes: one that records none is taken for one
+    of Cityscapes' if it could be."""
+    recorded = read_record(path, CLASS_TABLE)
+    if recorded is None and len(settings.class_table) != len(CITYSCAPES):
+        return True
+    return recorded_classes(recorded, path).names == settings.class_table.names
 
 
 def build_network(settings: Settings, *, continued: bool = False) -> Network:
@@ -124,7 +139,8 @@ def build_network(settings: Settings, *, continued: bool = False) -> Network:
         return network
     if settings.load_model_path:
         path = find_input(settings.load_model_path, "load_model_path")
-        report = load_network(network, path, to_train=True)
+        same = _has_classes_of(path, settings)
+        report = load_network(network, path, to_train=True, same_classes=same)
         random = "; what is missing starts from random weights" if report.missing else ""
         print(f"{path}: {report}{random}")
     elif settings.pretrain_path:

@@ -59,7 +59,7 @@ class MaskedConsistency(nn.Module):
         if self.teacher is None:
             return {}
         pseudo = self.teacher.pseudo_labels(image, self.options.confidence)
-        self.observed = pseudo.observed()
+        self.observed = pseudo.observed(network.classes)
         return masked_term(network, image, pseudo, self.options, generator)
 
     def after_step(self, network: Network) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datasets.labels import CLASS_NAMES, NUM_CLASSES
+from datasets.labels import ClassTable
 from model.average import MovingAverage
 from model.network import Network
 from trainings.options import MethodOptions
@@ -59,13 +59,14 @@ class PseudoLabels(NamedTuple):
     weight: Tensor
     coarse: Tensor
 
-    def observed(self) -> dict[str, Tensor]:
-        """Return q and, for each class, the share of pixels that are confidently of that class;
-        these shares sum to q."""
-        confident = torch.where(self.confident, self.label, NUM_CLASSES).float()
-        counts = confident.histc(NUM_CLASSES + 1, min=0, max=NUM_CLASSES)[:NUM_CLASSES]
+    def observed(self, classes: ClassTable) -> dict[str, Tensor]:
+        """Return q and, for each class, the share of pixels that are confidently of that class, by
+        the names of the scalars; these shares sum to q."""
+        count = len(classes)
+        confident = torch.where(self.confident, self.label, count).float()
+        counts = confident.histc(count + 1, min=0, max=count)[:count]
         shares = (counts / self.label.numel()).unbind()
-        named = (f"confident_{name}" for name in CLASS_NAMES)
+        named = (f"confident_{name}" for name in classes.names)
         return {"q": self.weight, **dict(zip(named, shares, strict=True))}
 
 

@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
-from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch
 from model.discriminator import SOURCE, TARGET, Discriminator
 from model.network import Network
@@ -62,7 +61,7 @@ class ADA(Method):
 
     def __init__(self, network: Network, options: ADAOptions):
         super().__init__(network, options)
-        self.discriminator = Discriminator(NUM_CLASSES, options.discriminator)
+        self.discriminator = Discriminator(network.num_classes, options.discriminator)
         self.masked = MaskedConsistency(network, options)
 
     def forward(self, batch: Batch) -> Losses:

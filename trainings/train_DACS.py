@@ -16,7 +16,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from datasets.labels import CLASS_NAMES
 from datasets.samples import Batch
 from model.network import Network
 from trainings.masked import MaskOptions, masked_images, masked_term
@@ -69,7 +68,7 @@ class DACS(Method):
             weight=mixed.weight,
         )
         agreement = self.teacher.agreement(mixed_heads[0], pseudo, mixed.pasted)
-        self.observed = {**pseudo.observed(), "agreement": agreement}
+        self.observed = {**pseudo.observed(self.network.classes), "agreement": agreement}
         return {
             **terms,
             "seg_mixed": self.options.mix_weight * mixed_loss,
@@ -83,6 +82,7 @@ class DACS(Method):
             *(source.image, source.label),
             *(target.image, pseudo.label, pseudo.weight),
             batch.generator,
+            self.network.num_classes,
         )
         changed = blurred(jittered(mixed.image, batch.generator), batch.generator)
         return mixed._replace(image=changed)
@@ -97,10 +97,10 @@ class DACS(Method):
         mixed = self._mixed(again, pseudo)
         shown = {
             "target": image[0],
-            "pseudo-label": class_colors(pseudo.label[0]),
+            "pseudo-label": class_colors(pseudo.label[0], self.network.classes),
             "confidence": (WHITE * pseudo.probability[0]).expand(3, -1, -1),
             "mixed": mixed.image[0],
-            "mixed label": class_colors(mixed.label[0]),
+            "mixed label": class_colors(mixed.label[0], self.network.classes),
         }
         if self.options.mask_ratio:
             masked = masked_images(self.network, image, self.options, again.generator)
@@ -108,7 +108,7 @@ class DACS(Method):
         return shown
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:
-        for name in CLASS_NAMES:
+        for name in self.network.classes.names:
             share = means[f"confident_{name}"]
             if share > COLLAPSED_SHARE:
                 return (

@@ -47,4 +47,4 @@ class Distillation(Method):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         image, label = batch.target.image[0], batch.target.label[0]
         best = label if label.ndim == 2 else label[0]
-        return {"target": image, "pseudo-label": class_colors(best)}
+        return {"target": image, "pseudo-label": class_colors(best, self.network.classes)}

@@ -1,13 +1,16 @@
 """Validation: scores at the labels' own resolution, three lines, a table and pictures."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.labels import CLASS_NAMES
+from datasets.catalog import scored_subsets
+from datasets.data_set import Subset
+from datasets.labels import CITYSCAPES, ClassTable
 from datasets.loading.batches import scaled_batches
 from datasets.samples import SampleDataset
 from model.deployment.folding import folded
@@ -24,6 +27,7 @@ from utils.utils import autocast, progress, resolve_precision
 PANEL_ROWS = 4
 TABLE_COLUMNS = 3
 ABSENT = "absent"
+SUBSETS = "subset_mIoU"
 
 
 class Evaluation(NamedTuple):
@@ -32,17 +36,22 @@ class Evaluation(NamedTuple):
     `images` are the confusion counts of each image by name, `matrix` their sum.
     """
 
+    classes: ClassTable
+    subsets: tuple[Subset, ...]
+
     matrix: ConfusionMatrix
     rows: list[PanelRow]
     images: dict[str, ConfusionMatrix]
     label_sizes: set[tuple[int, int]]
 
     @classmethod
-    def empty(cls) -> "Evaluation":
-        return cls(ConfusionMatrix(), [], {}, set())
+    def empty(
+        cls, classes: ClassTable = CITYSCAPES, subsets: tuple[Subset, ...] = ()
+    ) -> "Evaluation":
+        return cls(classes, subsets, ConfusionMatrix(len(classes)), [], {}, set())
 
     def update(self, name: str, prediction: Tensor, label: Tensor) -> None:
-        image = ConfusionMatrix()
+        image = ConfusionMatrix(len(self.classes))
         image.update(prediction, label)
         self.matrix.counts += image.counts
         self.images[name] = image
@@ -74,16 +83,24 @@ class Evaluation(NamedTuple):
 
     def scores(self) -> dict[str, Any]:
         """Return pixel accuracy, mIoU and IoU per class, 0 to 1, NaN for an absent class; and over
-        how many classes the mIoU is a mean, with how many of them are predicted but in no label."""
+        how many classes the mIoU is a mean, with how many of them are predicted but in no label.
+
+        `SUBSETS` are the means over fewer classes by their titles, where there are any.
+        """
         iou = self.matrix.class_iou()
         in_labels = self.matrix.counts.any(1)
         classes = int((~np.isnan(iou)).sum())
+        class_iou = dict(zip(self.classes.names, iou.tolist(), strict=True))
+        subsets = {
+            one.title: mean_of([class_iou[name] for name in one.names]) for one in self.subsets
+        }
         return {
             "pixel_accuracy": self.matrix.pixel_accuracy(),
             "mIoU": self.matrix.mean_iou(),
+            **({SUBSETS: subsets} if subsets else {}),
             "classes": classes,
             "classes_in_no_label": classes - int(in_labels.sum()),
-            "class_IoU": dict(zip(CLASS_NAMES, iou.tolist(), strict=True)),
+            "class_IoU": class_iou,
         }
 
 
@@ -141,6 +158,7 @@ def evaluate_each(
         pictured = np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist()
     precision = resolve_precision(settings.precision, device)
     places = _own_places(len(samples), settings.batch_size)
+    empty = partial(Evaluation.empty, settings.class_table, scored_subsets(settings))
     batches = scaled_batches(
         samples.subset(places),
         settings.eval_scales,
@@ -154,7 +172,7 @@ def evaluate_each(
         for images, labels, names in batches:
             with autocast(device, precision):
                 seen = _views(score_maps, images, mirrored=settings.eval_flip)
-            evaluations = evaluations or [Evaluation.empty() for _ in seen]
+            evaluations = evaluations or [empty() for _ in seen]
             for index, (image, label, name) in enumerate(
                 zip(images[0], labels, names, strict=True)
             ):
@@ -181,7 +199,7 @@ def _merged(evaluations: list[Evaluation], samples: SampleDataset) -> list[Evalu
         return evaluations
     parts = [part for part in processes.gathered(evaluations) if part]
     names = [files.name for files in samples.files]
-    merged = [Evaluation.empty() for _ in parts[0]]
+    merged = [Evaluation.empty(one.classes, one.subsets) for one in parts[0]]
     for number, evaluation in enumerate(merged):
         for part in parts:
             evaluation.add(part[number])
@@ -212,6 +230,12 @@ def _panel_row(name: str, image: Tensor, label: Tensor, prediction: Tensor) -> P
     )
 
 
+def mean_of(shares: Iterable[float]) -> float:
+    """Return the mean of the shares that are not NaN; NaN where all are."""
+    present = [share for share in shares if not np.isnan(share)]
+    return float(np.mean(present)) if present else float("nan")
+
+
 def print_scores(scores: dict[str, Any]) -> None:
     """Print the users' three lines, the number of classes in the mean, and the classes by name."""
     iou = ["nan" if value is None else f"{value:.3f}" for value in scores["class_IoU"].values()]
@@ -219,6 +243,8 @@ def print_scores(scores: dict[str, Any]) -> None:
     print(f"mIoU for validation: {_number(scores['mIoU'])}")
     print(f"mIoU per class: [{' '.join(iou)}]")
     print(f"mIoU is the mean over {_classes_in_words(scores)}")
+    for title, value in scores.get(SUBSETS, {}).items():
+        print(f"mIoU of {title}: {_number(value)}")
     print(class_table(scores["class_IoU"]), flush=True)
 
 
@@ -270,11 +296,17 @@ def scores_table(
     """Scores of several by their titles, in % with two decimals, as a table in Markdown that names
     the data of the validation; under it a warning where their mIoU average over different
     classes."""
-    table, rows = [[scored_on(validation), "accuracy %", "mIoU %"]], list(rows)
+    rows = list(rows)
+    subsets = list(dict.fromkeys(name for _, scores in rows for name in scores.get(SUBSETS, ())))
+    head = ("accuracy %", "mIoU %", *(f"mIoU of {name} %" for name in subsets))
+    table = [[scored_on(validation), *head]]
     for title, scores in rows:
-        table.append([title, *(in_percent(scores[name]) for name in ("pixel_accuracy", "mIoU"))])
+        of_subsets = (scores.get(SUBSETS, {}).get(name) for name in subsets)
+        shares = (scores["pixel_accuracy"], scores["mIoU"], *of_subsets)
+        table.append([title, *map(in_percent, shares)])
     warning = different_classes(scores["class_IoU"] for _, scores in rows)
-    return markdown(table, numbers=(1, 2)) + (f"warning: {warning}\n" if warning else "")
+    numbers = range(1, len(table[0]))
+    return markdown(table, numbers=numbers) + (f"warning: {warning}\n" if warning else "")
 
 
 def _number(value: float | None) -> str:

@@ -1,6 +1,6 @@
 """Segmentation scores from one confusion matrix over a whole split.
 
-Equal to the official cityscapesScripts evaluation of predictions over the 19 classes.
+Equal to the official cityscapesScripts evaluation of predictions over its 19 classes.
 """
 
 import numpy as np
@@ -11,6 +11,9 @@ from datasets.labels import IGNORE, NUM_CLASSES
 
 AT_ONCE = {"cpu": 2**18, "cuda": 2**28}
 """Pixels that are counted at a time: they stay in a core's cache; a GPU is asked once."""
+
+LARGEST_CODE = torch.iinfo(torch.int16).max
+"""Of a pair of truth and prediction that is counted in 16 bits."""
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:
@@ -33,9 +36,10 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 def picture_iou(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Mean IoU of one picture, 0 to 1, over the classes in its truth or prediction; both are train
     ids [H, W]. Pixels that either ignores are left out; NaN where none is left."""
-    matrix = ConfusionMatrix()
     scored = np.where(prediction == IGNORE, IGNORE, truth)
     classes = np.where(scored == IGNORE, 0, prediction)
+    largest = max(classes.max(), np.where(scored == IGNORE, 0, scored).max())
+    matrix = ConfusionMatrix(int(largest) + 1)
     matrix.update(torch.from_numpy(classes), torch.from_numpy(scored))
     return matrix.mean_iou()
 
@@ -54,8 +58,9 @@ class ConfusionMatrix:
         rows = IGNORE + 1
         counts = torch.zeros(rows * self.num_classes, dtype=torch.int64, device=label.device)
         parts = (x.flatten().split(AT_ONCE[x.device.type]) for x in (label, prediction))
+        kind = torch.int16 if rows * self.num_classes <= LARGEST_CODE else torch.int32
         for truth, predicted in zip(*parts, strict=True):
-            codes = truth.to(torch.int16) * self.num_classes + predicted.to(torch.int16)
+            codes = truth.to(kind) * self.num_classes + predicted.to(kind)
             counts += torch.bincount(codes, minlength=len(counts))
         self.counts += counts.view(rows, -1)[: self.num_classes].cpu()
 

@@ -53,6 +53,7 @@ def class_mix(
     target_label: Tensor,
     target_weight: Tensor,
     generator: torch.Generator,
+    num_classes: int = NUM_CLASSES,
 ) -> Mixed:
     """ClassMix (Olsson et al., WACV 2021): paste half of the classes of image i onto target i.
 
@@ -66,7 +67,7 @@ def class_mix(
         target_label: train ids, uint8 [N, H, W].
         target_weight: float, any shape that expands to [N, H, W].
     """
-    chosen = chosen_classes(label, generator)
+    chosen = chosen_classes(label, generator, num_classes)
     pasted = chosen.gather(1, label.flatten(1).long()).view(label.shape)
     return Mixed(
         torch.where(pasted[:, None], image, target_image),
@@ -76,19 +77,21 @@ def class_mix(
     )
 
 
-def chosen_classes(label: Tensor, generator: torch.Generator) -> Tensor:
+def chosen_classes(
+    label: Tensor, generator: torch.Generator, num_classes: int = NUM_CLASSES
+) -> Tensor:
     """Choose ceil(n / 2) of the n classes of each label, uint8 [N, H, W], uniformly.
 
     Returns bool [N, 256]: whether the pixels of an id are pasted; `IGNORE` never is.
     """
     count = len(label)
     present = torch.zeros(count, IDS, dtype=torch.bool, device=label.device)
-    present = present.scatter_(1, label.flatten(1).long(), True)[:, :NUM_CLASSES]
-    keys = _uniform((count, NUM_CLASSES), generator, label.device)
+    present = present.scatter_(1, label.flatten(1).long(), True)[:, :num_classes]
+    keys = _uniform((count, num_classes), generator, label.device)
     rank = keys.masked_fill(~present, 2.0).argsort(1).argsort(1)  # absent classes come last
     half = (present.sum(1, keepdim=True) + 1) // 2
     chosen = torch.zeros(count, IDS, dtype=torch.bool, device=label.device)
-    chosen[:, :NUM_CLASSES] = rank < half
+    chosen[:, :num_classes] = rank < half
     return chosen
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets.catalog import (
     data_set,
+    format_for,
     has_labels,
     labelled,
     named_root,
@@ -27,7 +28,7 @@ from datasets.check.files import Reader
 from datasets.check.findings import Files, Finding, Kind, Part, size_in_words
 from datasets.check.report import Report, tables
 from datasets.data_set import Role
-from datasets.labels import LABEL_IDS, NUM_CLASSES
+from datasets.labels import IGNORE, LABEL_IDS
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
 from datasets.options import DataSettings
@@ -163,7 +164,7 @@ def _files(found: Found, title: str, split: str, role: Role, settings: DataSetti
     files = []
     for name in sorted(found.images.keys() | found.labels.keys()):
         image, label = found.images.get(name), found.labels.get(name)
-        kind = layout.label_format(label) if label else LABEL_IDS
+        kind = format_for(role, layout.label_format(label) if label else LABEL_IDS, settings)
         part = Part(title, split, name.rpartition("/")[0])
         files.append(Files(part, image, label, kind, row.photos, compared))
     return files
@@ -200,7 +201,7 @@ def _nothing_scored(report: Report, role: Role, settings: DataSettings) -> Itera
     """Yield a problem for each split in whose labels no pixel is scored."""
     folder, title = named_root(role, settings), report.titles[role]
     for split, frequencies in report.frequencies.items():
-        if split.data_set == title and not frequencies.pixels[:NUM_CLASSES].any():
+        if split.data_set == title and not frequencies.pixels[:IGNORE].any():
             where = f"{folder} ({split.split} split)"
             kind = frequencies.kind
             sentence = nothing_scored(where, frequencies.labels, frequencies.values, kind)

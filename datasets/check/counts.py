@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from datasets.check.findings import Files, Reading, size_in_words
-from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES, LabelFormat
+from datasets.labels import IGNORE, ClassTable, LabelFormat
 
 
 class Tally:
@@ -56,10 +56,11 @@ class Frequencies:
         labels: how many were read.
         values: the values in those labels that have no scored pixel.
         kind: what the first label holds.
+        classes: that the train ids are of.
     """
 
-    def __init__(self, kind: LabelFormat) -> None:
-        self.kind = kind
+    def __init__(self, kind: LabelFormat, classes: ClassTable) -> None:
+        self.kind, self.classes = kind, classes
         self.pixels, self.images = np.zeros((2, 256), np.int64)
         self.labels = 0
         self.values: set[int] = set()
@@ -72,7 +73,7 @@ class Frequencies:
 
     def share(self, train_id: int) -> float:
         """Of a class among the pixels that have one, of `IGNORE` among all; NaN of none."""
-        whole = self.pixels if train_id == IGNORE else self.pixels[:NUM_CLASSES]
+        whole = self.pixels if train_id == IGNORE else self.pixels[:IGNORE]
         return float(self.pixels[train_id] / whole.sum()) if whole.any() else float("nan")
 
     def to_json(self) -> dict[str, Any]:
@@ -82,11 +83,11 @@ class Frequencies:
                 "share_of_valid": self.share(train_id),
                 "images": int(self.images[train_id]),
             }
-            for train_id, name in enumerate(CLASS_NAMES)
+            for train_id, name in enumerate(self.classes.names)
         }
         return {
             "labels": self.labels,
-            "valid_pixels": int(self.pixels[:NUM_CLASSES].sum()),
+            "valid_pixels": int(self.pixels[:IGNORE].sum()),
             "ignored_pixels": int(self.pixels[IGNORE]),
             "classes": classes,
         }

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from datasets.check.alike import content_of
 from datasets.check.findings import Files, Finding, Kind, Reading
-from datasets.labels import NUM_CLASSES
+from datasets.labels import IGNORE
 from datasets.reading import (
     UnequalSizes,
     UnknownLabels,
@@ -51,7 +51,7 @@ def read(files: Files) -> Reading:
         with _kept(files.label, findings):
             ids = read_ids(files.label, files.kind)
             counts = np.bincount(files.kind.to_train_ids(ids).ravel(), minlength=256)
-            if not counts[:NUM_CLASSES].any():
+            if not counts[:IGNORE].any():
                 values = np.unique(ids).tolist()
                 sentence = f"{files.label} has no pixel of a class: nothing is learned from it"
                 findings.append(Finding(Kind.BLANK, files.label, sentence))

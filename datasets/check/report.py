@@ -13,7 +13,7 @@ from datasets.catalog import name_of, named_root
 from datasets.check.counts import Frequencies, Tally
 from datasets.check.findings import Files, Finding, Kind, Part, Reading, size_in_words
 from datasets.data_set import Role
-from datasets.labels import CLASS_NAMES, IGNORE
+from datasets.labels import IGNORE, ClassTable
 from datasets.options import DataSettings
 from utils.errors import UserError
 from utils.text import markdown
@@ -36,6 +36,7 @@ class Report:
     """
 
     def __init__(self, settings: DataSettings) -> None:
+        self.classes = settings.class_table
         self.titles = {role: name_of(role, settings) for role in Role}
         if len(set(self.titles.values())) < len(Role):
             self.titles = {role: f"{name} ({role.value})" for role, name in self.titles.items()}
@@ -72,7 +73,7 @@ class Report:
             self.contents.append((files.image, reading.content))
         if reading.counts is not None:
             split = files.part._replace(city="")
-            self.frequencies.setdefault(split, Frequencies(files.kind)).add(reading)
+            self.frequencies.setdefault(split, Frequencies(files.kind, self.classes)).add(reading)
         if reading.digest:
             first = self._first.setdefault(reading.digest, files)
             if first is not files:
@@ -137,7 +138,7 @@ def tables(report: Report) -> str:
     ]
     sections += [_finding_lines(kind, ones) for kind, ones in report.by_kind().items()]
     if report.frequencies:
-        rows = _class_rows(report.frequencies)
+        rows = _class_rows(report.frequencies, report.classes)
         sections.append(markdown(rows, numbers=range(1, len(rows[0]))))
     # Names of files are bytes to the system; not all of them are text.
     return "\n".join(sections).encode(errors="backslashreplace").decode()
@@ -178,11 +179,11 @@ def _finding_lines(kind: Kind, findings: Sequence[Finding]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _class_rows(frequencies: Mapping[Part, Frequencies]) -> list[list[str]]:
+def _class_rows(frequencies: Mapping[Part, Frequencies], classes: ClassTable) -> list[list[str]]:
     """Share of the valid pixels and number of images by class; the last row is of all pixels."""
     head = [cell for split in frequencies for cell in (f"{split} %", "images")]
     rows = [["class", *head]]
-    names = {**dict(enumerate(CLASS_NAMES)), IGNORE: "(none, of all pixels)"}
+    names = {**dict(enumerate(classes.names)), IGNORE: "(none, of all pixels)"}
     for train_id, name in names.items():
         cells = [
             (f"{100 * of_split.share(train_id):.2f}", str(of_split.images[train_id]))

@@ -14,45 +14,47 @@ from utils.errors import UserError
 from utils.utils import progress
 
 
-def class_counts(samples: SampleDataset, *, num_workers: int) -> np.ndarray:
+def class_counts(
+    samples: SampleDataset, *, num_workers: int, num_classes: int = NUM_CLASSES
+) -> np.ndarray:
     """Return the pixels of each train id in each label, then of those without; int64 [n, C + 1].
 
     They lie beside the cached labels once they were counted.
     """
     labels = samples.cached and samples.cached.labels
     if not isinstance(labels, PictureStore):
-        return _counted(samples, num_workers=num_workers)
+        return _counted(samples, num_classes, num_workers=num_workers)
     path = labels.pixels_path.with_suffix(".counts")
-    if (known := _read(path, labels)) is not None:
+    if (known := _read(path, labels, num_classes)) is not None:
         return known
-    counts = _counted(samples, num_workers=num_workers)
+    counts = _counted(samples, num_classes, num_workers=num_workers)
     with written_whole(path) as temporary, temporary.open("wb") as file:
         np.save(file, counts)
     return counts
 
 
-def _read(path: Path, labels: PictureStore) -> np.ndarray | None:
+def _read(path: Path, labels: PictureStore, num_classes: int) -> np.ndarray | None:
     """Return the counts of labels from a file; None where it is missing or damaged."""
     try:
         counts = np.load(path)
     except (OSError, ValueError, EOFError):
         return None
-    shape = (labels.count, NUM_CLASSES + 1)
+    shape = (labels.count, num_classes + 1)
     if counts.shape != shape or (counts.sum(1) != np.diff(labels.ends)).any():
         return None
     return counts
 
 
-def _counted(samples: SampleDataset, *, num_workers: int) -> np.ndarray:
-    items = each_item(_Counts(samples), num_workers=num_workers)
+def _counted(samples: SampleDataset, num_classes: int, *, num_workers: int) -> np.ndarray:
+    items = each_item(_Counts(samples, num_classes), num_workers=num_workers)
     return np.stack(list(progress(items, "classes", total=len(samples), unit="image")))
 
 
 class _Counts(Dataset):
     """Counts a sample's classes in a worker; an item may be the UserError of a file instead."""
 
-    def __init__(self, samples: SampleDataset):
-        self.samples = samples
+    def __init__(self, samples: SampleDataset, num_classes: int):
+        self.samples, self.num_classes = samples, num_classes
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -63,4 +65,4 @@ class _Counts(Dataset):
         except UserError as error:
             return error
         counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
-        return counts[[*range(NUM_CLASSES), IGNORE]]
+        return counts[[*range(self.num_classes), IGNORE]]

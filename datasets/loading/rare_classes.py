@@ -7,11 +7,11 @@ The image holds more than MIN_SHARE of class c, where any does, and its augmenta
 up to TRIES times, until the sample keeps half of that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from datasets.labels import CLASS_NAMES, NUM_CLASSES
+from datasets.labels import CLASS_NAMES
 from datasets.samples import Sample, SampleDataset
 
 MIN_SHARE = 3000 / (1914 * 1052)
@@ -35,12 +35,19 @@ class RareClasses:
         temperature: T, above 0.
         pixels: of a prepared picture, before it is cropped.
         seed: words that seed the draws.
+        names: of the classes.
     """
 
     def __init__(
-        self, counts: np.ndarray, temperature: float, *, pixels: int, seed: tuple[int, ...]
+        self,
+        counts: np.ndarray,
+        temperature: float,
+        *,
+        pixels: int,
+        seed: tuple[int, ...],
+        names: Sequence[str] = CLASS_NAMES,
     ):
-        self.pixels, self.seed = pixels, seed
+        self.pixels, self.seed, self.names = pixels, seed, names
         self.shares = counts[:, :-1] / counts.sum(1, keepdims=True)
         totals = counts[:, :-1].sum(0)
         self.classes = np.flatnonzero(totals)
@@ -80,5 +87,5 @@ class RareClasses:
     def drawn(self, start: int, stop: int) -> dict[str, float]:
         """Return the share of each class in a range of draws, by name."""
         numbers = [self.key(draw)[2] for draw in range(start, stop)]
-        counts = np.bincount(numbers, minlength=NUM_CLASSES)
-        return {CLASS_NAMES[number]: counts[number] / len(numbers) for number in self.classes}
+        counts = np.bincount(numbers, minlength=len(self.names))
+        return {self.names[number]: counts[number] / len(numbers) for number in self.classes}

@@ -60,9 +60,17 @@ def rare_classes(
     """Return what draws training samples by their classes; None at temperature 0."""
     if not temperature:
         return None
-    counts = class_counts(samples, num_workers=settings.workers)
+    counts = class_counts(
+        samples, num_workers=settings.workers, num_classes=len(settings.class_table)
+    )
     pixels = math.prod(resize_size(role, settings))
-    return RareClasses(counts, temperature, pixels=pixels, seed=samples.seed)
+    return RareClasses(
+        counts,
+        temperature,
+        pixels=pixels,
+        seed=samples.seed,
+        names=settings.class_table.names,
+    )
 
 
 def validation_samples(role: Role, settings: DataSettings, *, often: bool = False) -> SampleDataset:

@@ -31,16 +31,19 @@ STEM_SHARE = 2
 
 
 class LoadReport(NamedTuple):
-    """How many tensors were loaded, and the names that the file lacks or has too many."""
+    """How many tensors were loaded, the names that the file lacks or has too many, and a clause
+    about what was left out because it is of other classes."""
 
     loaded: int
     missing: list[str]
     unexpected: list[str]
+    other_classes: str = ""
 
     def __str__(self) -> str:
         counts = f"missing {len(self.missing)}, unexpected {len(self.unexpected)}"
         names = f"; missing: {first_few(self.missing)}" if self.missing else ""
-        return f"loaded {self.loaded}, {counts}{names}"
+        left_out = f"; {self.other_classes}" if self.other_classes else ""
+        return f"loaded {self.loaded}, {counts}{names}{left_out}"
 
 
 def load_backbone(network: Network, path: str | Path) -> LoadReport:
@@ -62,15 +65,18 @@ def load_backbone(network: Network, path: str | Path) -> LoadReport:
     return _load(backbone, tensors, path, BACKBONE_SURPLUS, remedy)
 
 
-def load_network(network: Network, path: str | Path, *, to_train: bool = False) -> LoadReport:
+def load_network(
+    network: Network, path: str | Path, *, to_train: bool = False, same_classes: bool = True
+) -> LoadReport:
     """Load a checkpoint of ours, a plain state dict or an official one into the network.
 
     The auxiliary heads may be missing, since only training uses them. A network that is going
-    `to_train` may start from the backbone alone.
+    `to_train` may start from the backbone alone, and leaves out what is of other classes: of
+    another number of them or, unless they are the `same_classes`, of any.
 
     Raises:
-        UserError: the file cannot be read, lacks another tensor, has one that cannot be used (see
-            `_check_tensors`), or belongs to another network.
+        UserError: the file cannot be read, is of another number of classes, lacks another tensor,
+            has one that cannot be used (see `_check_tensors`), or belongs to another network.
     """
     tensors = read_state_dict(path)
     if FIRST_LAYER in tensors:
@@ -79,10 +85,43 @@ def load_network(network: Network, path: str | Path, *, to_train: bool = False) 
         )
     _check_tensors(network, tensors, path)
     tensors = network.from_official(tensors)
+    tensors, other_classes = _of_these_classes(network, tensors, same=same_classes)
+    if other_classes and not to_train:
+        raise UserError(
+            f"{path} is a checkpoint of another network: it is of {other_classes} classes and not "
+            f"of {network.num_classes}; name its own with --classes, or give another checkpoint"
+        )
     outside_backbone = rf"(?!{re.escape(network.backbone_name)}\.)"
     may_lack = outside_backbone if to_train else network.training_only
     remedy = _Remedy(network, lambda design: design.build(network.num_classes))
-    return _load(network, tensors, path, network.official_surplus, remedy, may_lack)
+    report = _load(network, tensors, path, network.official_surplus, remedy, may_lack)
+    if other_classes:
+        clause = f"left out what is of the {other_classes} other classes of the file"
+        return report._replace(other_classes=clause)
+    return report
+
+
+def _of_these_classes(
+    network: Network, tensors: Mapping[str, Tensor], *, same: bool
+) -> tuple[dict[str, Tensor], int]:
+    """Return the tensors without those of other classes, whose number is returned, too; 0 where
+    there are none. Only another number of classes tells `same` ones from others."""
+    with torch.device("meta"):
+        one, other = (design_of(network).build(count).state_dict() for count in (2, 3))
+    own = network.state_dict()
+    differing = [
+        name
+        for name in one
+        if one[name].shape != other[name].shape
+        and name in tensors
+        and tensors[name].ndim == own[name].ndim
+        and tensors[name].shape[1:] == own[name].shape[1:]
+        and not (same and len(tensors[name]) == len(own[name]))
+    ]
+    counts = {len(tensors[name]) for name in differing}
+    if len(counts) != 1:
+        return dict(tensors), 0
+    return {n: tensor for n, tensor in tensors.items() if n not in differing}, counts.pop()
 
 
 def _check_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:

@@ -43,6 +43,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return _unwrap(tensors)
 
 
+def read_record(path: Path, name: str) -> Any:
+    """Return what a checkpoint holds under a name beside its weights; None where it does not.
+
+    Raises UserError as `read_state_dict` does.
+    """
+    content = _read(path)
+    return content.get(name) if isinstance(content, Mapping) else None
+
+
 def _read(path: Path) -> Any:
     check_is_file(path)
     try:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("datasets", "model", "trainings", "utils")
 ALLOWED = {
     "datasets": {"datasets", "utils"},
-    "model": {"model", "utils"},
+    "model": {"model", "utils", "datasets.labels"},
     "utils": {"utils", "datasets.labels"},
     "trainings": {"trainings", "datasets", "model", "utils"},
 }

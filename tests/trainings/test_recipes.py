@@ -32,6 +32,7 @@ FACTS = {
         "head_lr_mult": 10,
         "warmup_steps": 1500,
         "poly_power": 1,
+        "rare_class_temperature": 0.01,
     },
 }
 """Fan et al. and the official code; mmsegmentation; Hoyer et al., CVPR 2022."""

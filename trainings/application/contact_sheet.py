@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets.labels import CITYSCAPES, ClassTable
 from utils.pictures.panels import label_sheet
 
 NAME = "contact_sheet.png"
@@ -48,6 +49,9 @@ def spread_evenly(count: int, most: int = MOST) -> list[int]:
     return [round(place * (count - 1) / max(1, shown - 1)) for place in range(shown)]
 
 
-def contact_sheet(pictures: Sequence[Kept], *, title: str) -> np.ndarray:
+def contact_sheet(
+    pictures: Sequence[Kept], *, title: str, classes: ClassTable = CITYSCAPES
+) -> np.ndarray:
     """Return the pictures beside their overlays, and a legend of the classes."""
-    return label_sheet([(one.name, one.image, one.train_ids) for one in pictures], title=title)
+    rows = [(one.name, one.image, one.train_ids) for one in pictures]
+    return label_sheet(rows, title=title, classes=classes)

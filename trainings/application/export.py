@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from datasets.catalog import unlabelled
 from datasets.data_set import Role
-from datasets.labels import CLASS_NAMES, NUM_CLASSES, PALETTE
+from datasets.labels import CITYSCAPES
 from datasets.reading import read_image
 from datasets.toy_city import draw_scene
 from model.catalog import RECORDED
@@ -131,16 +131,19 @@ def _output_in_words(settings: Settings) -> str:
     output = DeploymentOptions.of(settings).export_output
     if output == CLASSES:
         return f"{CLASSES}, uint8 [batch, height, width]"
-    return f"{output}, float32 [batch, {NUM_CLASSES}, height, width]"
+    return f"{output}, float32 [batch, {len(settings.class_table)}, height, width]"
 
 
 def _metadata(checkpoint: Path, settings: Settings) -> dict[str, str]:
     """What a file says about itself."""
+    classes = settings.class_table
+    values = "train ids of Cityscapes" if classes == CITYSCAPES else "places in class_names"
     return {
         "input": "RGB images of 0 to 255, uint8 [batch, 3, height, width]; it normalises them",
-        "output": f"{_output_in_words(settings)}; train ids of Cityscapes",
-        "class_names": json.dumps(CLASS_NAMES),
-        "palette": json.dumps(PALETTE[:NUM_CLASSES].tolist()),
+        "output": f"{_output_in_words(settings)}; {values}",
+        "class_names": json.dumps(classes.names),
+        "class_ids": json.dumps(classes.ids),
+        "palette": json.dumps(classes.colors),
         "image_size": json.dumps(settings.image_size),
         "checkpoint": f"{checkpoint.resolve().parent.name}/{checkpoint.name}",
         "checkpoint_sha256": file_digest(checkpoint),

@@ -31,7 +31,7 @@ from datasets.inputs import (
     is_glob,
     is_video,
 )
-from datasets.labels import TRAIN_ID_TO_LABEL_ID, colorize
+from datasets.labels import CITYSCAPES, TRAIN_ID_TO_LABEL_ID
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
 from datasets.video import VideoReader, check_video_support
@@ -48,7 +48,7 @@ from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predi
 from trainings.scoring.provenance import comparable, differences, made_with
 from trainings.scoring.record import refuse_views
 from trainings.scoring.runs import find_runs, selected
-from trainings.scoring.trained import as_trained, trained_with
+from trainings.scoring.trained import as_trained, check_classes, trained_with
 from utils.background import Background
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import BEST, RunFolder
@@ -100,6 +100,7 @@ def predict(settings: Settings) -> None:
     pictures = [] if is_video(path) else find_pictures(path)
     if not folder.path.exists():  # a command that cannot work leaves no folder behind
         for checkpoint in checkpoints:
+            check_classes(checkpoint, settings)
             load_network(new_network(as_trained(settings, checkpoint)), checkpoint)
     usual = settings.image_size == trained_with(checkpoints[0], settings).get("image_size")
     size = dimensions(settings.image_size)
@@ -236,7 +237,7 @@ class _Making:
         self, folder: RunFolder, checkpoints: tuple[Path, ...], path: Path, settings: Settings
     ):
         self.folder, self.checkpoints, self.path = folder, checkpoints, path
-        self.settings = settings
+        self.settings, self.classes = settings, settings.class_table
         self.identity = {
             "input": str(path),
             "statistics_of": _statistics_of(settings),
@@ -316,18 +317,23 @@ class _Making:
 
     def _write(self, name: str, image: np.ndarray, train_ids: np.ndarray) -> None:
         contents = {
-            "label_ids": (TRAIN_ID_TO_LABEL_ID[train_ids], FAST_PNG),
+            "label_ids": (self._label_ids(train_ids), FAST_PNG),
             "train_ids": (train_ids, FAST_PNG),
-            "color": (colorize(train_ids), FAST_PNG),
+            "color": (self.classes.colorize(train_ids), FAST_PNG),
             "overlay": (self._overlay(image, train_ids), GOOD_JPEG),
         }
         for kind, path in self._results(name).items():
             picture, options = contents[kind]
             RunFolder(path.parent, flag="output").save_picture(path.name, picture, **options)
 
+    def _label_ids(self, train_ids: np.ndarray) -> np.ndarray:
+        """The ids of the classes as label files have them, uint8 [H, W]."""
+        usual = self.classes == CITYSCAPES
+        return (TRAIN_ID_TO_LABEL_ID if usual else self.classes.to_ids)[train_ids]
+
     def _overlay(self, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
         """The overlay, beside its picture if that is asked for."""
-        drawn = overlay(image, train_ids)
+        drawn = overlay(image, train_ids, self.classes)
         return np.concatenate([image, drawn], axis=1) if self.side_by_side else drawn
 
     def _predicted(self, pictures: Sequence[Picture]) -> Iterator[Kept]:
@@ -348,7 +354,7 @@ class _Making:
         if shown := list(pictures):
             networks = ", ".join(f"{path.resolve().parent.name}" for path in self.checkpoints)
             title = f"{self.path.name}, as {networks} sees it"
-            self.folder.save_picture(SHEET, contact_sheet(shown, title=title))
+            self.folder.save_picture(SHEET, contact_sheet(shown, title=title, classes=self.classes))
             print(f"contact sheet: {self.folder.path / SHEET}")
 
     def _videos(self) -> list[Path]:
@@ -389,7 +395,7 @@ class _Making:
         ):
 
             def write(image: np.ndarray, train_ids: np.ndarray) -> None:
-                write_colors(colorize(train_ids))
+                write_colors(self.classes.colorize(train_ids))
                 write_overlay(self._overlay(image, train_ids))
                 kept.add(image, train_ids)
 

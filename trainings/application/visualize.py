@@ -12,6 +12,7 @@ import numpy as np
 
 from datasets.catalog import data_set, has_labels
 from datasets.data_set import Role
+from datasets.labels import CLASS_TABLE, USUAL
 from datasets.loading.sets import unlabelled_samples, validation_samples
 from datasets.samples import SampleDataset
 from trainings.application.options import PictureOptions
@@ -185,7 +186,7 @@ def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -
             f"no run of --optimizer {settings.optimizer} in {settings.save_model_path}: train one, "
             "or name a checkpoint with --load_model_path"
         )
-    folders = _of_this_size(runs, settings)
+    folders = _of_this_size(_of_these_classes(runs, settings), settings)
     checkpoints = [folder / selected(settings, folder) for folder in folders]
     predictors = [single(checkpoint) for checkpoint in checkpoints]
     with contextlib.suppress(UserError):
@@ -193,6 +194,17 @@ def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -
         if set(members) <= set(checkpoints):
             predictors.append(Predictor(ENSEMBLE, tuple(members)))
     return predictors
+
+
+def _of_these_classes(
+    runs: Mapping[Path, Mapping[str, Any]], settings: Settings
+) -> Mapping[Path, Mapping[str, Any]]:
+    """The runs of the settings' classes, or all where none is; says which others there are."""
+    wanted = settings.class_table.recorded()
+    own = {path: run for path, run in runs.items() if run.get(CLASS_TABLE, USUAL) == wanted}
+    if others := [path.name for path in runs if path not in own and own]:
+        print(f"left out, because they are of other classes: {', '.join(others)}")
+    return own or runs
 
 
 def _of_this_size(runs: Mapping[Path, Mapping[str, Any]], settings: Settings) -> list[Path]:
@@ -272,10 +284,12 @@ def _draw_one(
             title = f"{predictor.title}{_in_title(predictor, settings)}: {images} of {data}"
             shown = [rows[place] for place in of_kind]
             if scored:
-                picture = error_panel(shown, title=title)
+                picture = error_panel(shown, title=title, classes=settings.class_table)
             else:
                 pairs = [(row.name, row.image, row.prediction) for row in shown]
-                picture = label_panel(pairs, title=title, heading="prediction")
+                picture = label_panel(
+                    pairs, title=title, heading="prediction", classes=settings.class_table
+                )
             folder.save_picture(f"{kind}{suffix}.png", picture)
     kinds = ",".join(kind for kind, of_kind in chosen.items() if of_kind)
     print(f"{predictor.title}: {folder.path}/{{{kinds}}}{suffix}.png")
@@ -335,7 +349,12 @@ def comparison_sheet(
     rows = comparison_rows(several, places, samples, settings)
     predictors = [predictor for one in several for predictor in one.predictors]
     titles = [predictor.title for predictor in predictors]
-    return comparison(rows, titles, title=title + _in_title(predictors[0], settings))
+    return comparison(
+        rows,
+        titles,
+        title=title + _in_title(predictors[0], settings),
+        classes=settings.class_table,
+    )
 
 
 def comparison_rows(

@@ -3,12 +3,15 @@
 import contextlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled, name_of
+from datasets.classes import recorded_classes
 from datasets.data_set import Role
+from datasets.labels import CLASS_TABLE
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
 from datasets.loading.sets import (
     keeps_proportions,
@@ -32,7 +35,15 @@ from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
 from trainings.val import Evaluation, print_scores, scored_on
 from utils import processes
-from utils.disk.run_folder import LAST, LATEST, PREVIOUS, SCORES, SELECTION, RunFolder
+from utils.disk.run_folder import (
+    LAST,
+    LATEST,
+    PREVIOUS,
+    SCORES,
+    SELECTION,
+    SETTINGS,
+    RunFolder,
+)
 from utils.errors import UsageError, UserError
 from utils.shared_norm import synchronised
 from utils.text import dimensions, in_gigabytes, in_percent
@@ -110,6 +121,7 @@ def train(experiment: Experiment, settings: Settings) -> None:
     """
     settings = settings.scored_plainly()
     run = own_folder(experiment, settings)
+    settings = _with_classes_of(run, settings)
     device = resolve_device(settings.device)
     resolve_precision(settings.precision, device)  # refuses here what this device cannot do
     if note := slow_precision(settings.precision, device):
@@ -129,11 +141,20 @@ def own_folder(experiment: Experiment, settings: Settings) -> RunFolder:
     return RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
 
 
+def _with_classes_of(run: RunFolder, settings: Settings) -> Settings:
+    """The settings with the classes of a run that is continued, unless the command names some."""
+    if settings.classes or not run.is_taken(settings) or not run.has(SETTINGS):
+        return settings
+    recorded = run.read_json(SETTINGS).get(CLASS_TABLE)
+    return replace(settings, class_table=recorded_classes(recorded, run.path / SETTINGS))
+
+
 def is_trained(experiment: Experiment, settings: Settings) -> bool:
     """Whether that run has ended, on these data. Raises UsageError where another one lies there."""
     run = own_folder(experiment, settings)
     if not run.is_taken(settings):
         return False
+    settings = _with_classes_of(run, settings)
     *_, inputs = _inputs(experiment, settings)
     return run.finished(settings, inputs, adaptation=experiment.method.Options.own_flags())
 
@@ -147,7 +168,8 @@ def _inputs(
     scored = _scored(experiment, settings)
     parts = [source.files, *((target.files, target.origin) if target else ())]
     parts += [scored.files] if scored else []
-    return source, target, {"data": fingerprint(*parts), "weights": _weights_digest(settings)}
+    digests = {"data": fingerprint(*parts), "weights": _weights_digest(settings)}
+    return source, target, {CLASS_TABLE: settings.class_table.recorded(), **digests}
 
 
 def _scored(experiment: Experiment, settings: Settings) -> TrainingFiles | None:

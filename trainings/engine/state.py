@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from datasets.labels import CLASS_TABLE
 from model.average import MovingAverage
+from model.network import Network
 from trainings.engine.length import Length
 from trainings.method import Method
 from trainings.optimisers import Schedule, default_warmup, poly
@@ -18,6 +20,11 @@ FIRST_LOSS_SCALE, LOSS_SCALE_GROWTH_STEPS = 2.0**12, 200
 """Under float16. At 2^13 the first steps of a training overflow, and each overflow is a step lost;
 after 10 steps 2^16 is possible. torch doubles the scale every 2000 steps, whole trainings are
 shorter; with 200 at most one step in 200 is lost."""
+
+
+def network_content(network: Network) -> dict[str, Any]:
+    """Return what a checkpoint holds of a network: its weights, and its classes."""
+    return {"network": network.state_dict(), CLASS_TABLE: network.classes.recorded()}
 
 
 class TrainState:
@@ -165,6 +172,7 @@ class TrainState:
     def state_dict(self) -> dict[str, Any]:
         return {
             "method": self.method.state_dict(),
+            CLASS_TABLE: self.method.network.classes.recorded(),
             "average": self.average and self.average.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "scaler": self.scaler.state_dict(),

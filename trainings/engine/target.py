@@ -9,13 +9,13 @@ class difference   1/2 sum over classes of |share of predicted pixels - share of
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES
+from datasets.labels import IGNORE
 from datasets.loading.batches import batches_of
 from datasets.reading import SampleFiles, read_label
 from datasets.samples import SampleDataset
@@ -60,7 +60,9 @@ class TargetWatch:
     ):
         self.images, self.settings, self.device, self.on = images, settings, device, on
         self.precision = resolve_precision(settings.precision, device)
-        self.source_shares = label_shares([source[place] for place in spread(len(source), WATCHED)])
+        self.classes = settings.class_table
+        labelled = [source[place] for place in spread(len(source), WATCHED)]
+        self.source_shares = label_shares(labelled, len(self.classes))
 
     def __call__(
         self, network: Network, average: Network | None, state: TrainState, run: RunFolder
@@ -70,13 +72,14 @@ class TargetWatch:
         found, shares = self._indicators(scored, average and folded(average))
         print(f"target without labels ({self.on}), indicators, which are no scores:")
         print(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
-        print(f"{_classes_in_words(shares, self.source_shares)}", flush=True)
+        of_classes = dict(zip(self.classes.names, shares, strict=True))
+        print(f"{_classes_in_words(of_classes, self.source_shares)}", flush=True)
         row = {f"target/{name.replace(' ', '_')}": value for name, value in found.items()}
-        of_classes = zip(CLASS_NAMES, shares, strict=True)
-        run.scalars(row | {f"target_share/{name}": share for name, share in of_classes}, state.step)
+        row |= {f"target_share/{name}": share for name, share in of_classes.items()}
+        run.scalars(row, state.step)
         if run.writes:
             self._draw(scored, state, run)
-        return row | {f"target_share/{n}": s for n, s in zip(CLASS_NAMES, shares, strict=True)}
+        return row
 
     @torch.inference_mode()
     def _indicators(
@@ -85,7 +88,7 @@ class TargetWatch:
         """The indicators by name, and the share of predicted pixels of each class."""
         places = spread(len(self.images), WATCHED)
         own = processes.share(places)
-        sums = torch.zeros(4 + NUM_CLASSES, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(4 + len(self.classes), dtype=torch.float64, device=self.device)
         batches = batches_of(
             self.images,
             [[place] for place in own],
@@ -117,17 +120,17 @@ class TargetWatch:
             picture = sample.image.permute(1, 2, 0).numpy()
             rows.append((sample.name, picture, classes.cpu().numpy()))
         title = f"{run.path.name}, epoch {state.epoch}: {self.on}"
-        sheet = label_panel(rows, title=title, heading="prediction")
+        sheet = label_panel(rows, title=title, heading="prediction", classes=self.classes)
         run.save_picture(PICTURE, sheet)
         run.show("target", sheet, state.step)
 
 
-def label_shares(files: Sequence[SampleFiles]) -> list[float]:
+def label_shares(files: Sequence[SampleFiles], num_classes: int) -> list[float]:
     """The share of each class among the labelled pixels of files."""
     counts = np.zeros(IGNORE + 1, np.int64)
     for one in files:
         counts += np.bincount(read_label(one.label, one.kind).ravel(), minlength=len(counts))
-    of_classes = counts[:NUM_CLASSES]
+    of_classes = counts[:num_classes]
     return (of_classes / of_classes.sum()).tolist()
 
 
@@ -144,12 +147,11 @@ def _sums(logits: Tensor, beside: Tensor | None) -> Tensor:
     return torch.cat([torch.stack([pixels, *scalars]).double(), counts.double()])
 
 
-def _classes_in_words(shares: Sequence[float], source: Sequence[float]) -> str:
-    """The classes whose shares differ most from the source's, in percent."""
-    order = sorted(range(len(shares)), key=lambda c: abs(shares[c] - source[c]), reverse=True)
-    words = [
-        f"{CLASS_NAMES[c]} {100 * shares[c]:.1f} % ({100 * source[c]:.1f} %)" for c in order[:NAMED]
-    ]
+def _classes_in_words(shares: Mapping[str, float], source: Sequence[float]) -> str:
+    """The classes whose shares, by name, differ most from the source's, in percent."""
+    pairs = zip(shares.items(), source, strict=True)
+    order = sorted(pairs, key=lambda pair: abs(pair[0][1] - pair[1]), reverse=True)
+    words = [f"{n} {100 * own:.1f} % ({100 * other:.1f} %)" for (n, own), other in order[:NAMED]]
     return (
         f"predicted pixels per class (of the source's labels), most different: {', '.join(words)}"
     )

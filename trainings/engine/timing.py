@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from datasets.labels import NUM_CLASSES
 from datasets.samples import Batch, Sample
 from model.network import WHITE
 from trainings.engine.loop import train_step
@@ -76,7 +75,8 @@ def random_sample(images: int, settings: Settings, device: torch.device) -> Samp
     """So many random images of `--image_size` and their labels, on the device."""
     shape = (images, 3, *settings.image_size)
     image = torch.randint(0, WHITE + 1, shape, dtype=torch.uint8, device=device)
-    label = torch.randint(0, NUM_CLASSES, image[:, 0].shape, dtype=torch.uint8, device=device)
+    shape, count = image[:, 0].shape, len(settings.class_table)
+    label = torch.randint(0, count, shape, dtype=torch.uint8, device=device)
     return Sample(image, label, [])
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from model.network import Network
 from trainings.engine.scorer import Scorer
-from trainings.engine.state import TrainState
+from trainings.engine.state import TrainState, network_content
 from trainings.engine.tensorboard import class_curves
 from trainings.val import Evaluation, print_scores
 from utils.disk.run_folder import BEST, EMA, RunFolder
@@ -74,10 +74,11 @@ def record_validation(
     best = state.best["mIoU"] if state.best else math.nan
     if validation.selects and (math.isnan(best) or scores["mIoU"] > best):
         state.best = scores
-        weights = state.method.network.state_dict()
-        run.save_checkpoint(BEST, {"network": weights, "scores": scores})
+        weights = network_content(state.method.network)
+        run.save_checkpoint(BEST, {**weights, "scores": scores})
     state.last = scores
-    picture = panel(evaluation.rows, title=f"{run.path.name}, epoch {epoch}: {validation.on}")
+    title, classes = f"{run.path.name}, epoch {epoch}: {validation.on}", evaluation.classes
+    picture = panel(evaluation.rows, title=title, classes=classes)
     run.save_picture("validation.png", picture)
     run.show("validation", picture, state.step)
     summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
@@ -96,7 +97,7 @@ def _record_average(
         print("with averaged weights:")
         print_scores(scores)
     state.last_average = scores
-    run.save_checkpoint(EMA, {"network": averaged.state_dict(), "scores": scores})
+    run.save_checkpoint(EMA, {**network_content(averaged), "scores": scores})
     if scores is None:
         return {}
     summary = {f"val/ema_{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.labels import CLASS_NAMES
 from trainings.reproduction.conditions import relative
-from trainings.reproduction.lines import HEADINGS, Line
+from trainings.reproduction.lines import HEADINGS, Line, class_names, subset_titles
 from trainings.reproduction.summary import Entry
 from trainings.reproduction.tables import IDENTITY
 from trainings.scoring.batch_norm import TRAINING
@@ -31,7 +30,9 @@ def csv_files(entries: Sequence[Entry], folder: Path) -> dict[str, str]:
 def _scores(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
     """Yield a row per config, seed, method and kind of scores."""
     of_scores = ("Seed", "Domain", "Epoch", "Batch-norm statistics", "Accuracy %", "mIoU %")
-    yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores", "Data")
+    subsets = subset_titles(lines)
+    of_subsets = (f"mIoU of {title} %" for title in subsets)
+    yield (*IDENTITY, *of_scores, TIME, "Run folder", "Scores", "Data", *of_subsets)
     for line in lines:
         for seed, run in line.runs.items():
             record = run.record
@@ -40,7 +41,8 @@ def _scores(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
                 shares = (_exact(scores.accuracy), _exact(scores.miou))
                 places = (relative(run.folder, folder), relative(scores.file, folder))
                 where = (run.title(line.row.domain), *kind, *shares, seconds, *places)
-                yield (*line.identity, seed, *where, scored_on(scores.validation))
+                means = (_exact(scores.subsets.get(title)) for title in subsets)
+                yield (*line.identity, seed, *where, scored_on(scores.validation), *means)
 
 
 def _differences(entries: Sequence[Entry]) -> Iterator[Sequence[Any]]:
@@ -56,11 +58,12 @@ def _differences(entries: Sequence[Entry]) -> Iterator[Sequence[Any]]:
 
 def _classes(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
     """Yield mIoU and IoU per class in %, means over the seeds; an absent class is empty."""
-    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *CLASS_NAMES, "Data")
+    classes = class_names(lines)
+    yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *classes, "Data")
     for line in lines:
         for kind in HEADINGS:
             if line.scores(kind):
-                shares = map(_exact, line.iou_means(kind))
+                shares = map(_exact, line.iou_means(kind, classes))
                 yield (*line.identity, *kind, *shares, line.data(kind))
 
 

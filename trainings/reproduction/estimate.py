@@ -188,7 +188,9 @@ def image_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
         with torch.inference_mode(), autocast(device, precision):
             maps = network.main_logits(batch.image)
             for scores in maps:
-                ConfusionMatrix().update(upsampled_max(scores, label_size)[1], label)
+                ConfusionMatrix(network.num_classes).update(
+                    upsampled_max(scores, label_size)[1], label
+                )
 
     return _measured(score, device) / settings.batch_size / processes.count()
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from datasets.catalog import data_set
 from datasets.data_set import Role
-from datasets.labels import CLASS_NAMES
+from datasets.labels import CITYSCAPES, ClassTable
 from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
 from trainings.engine.target_scores import COLUMNS
 from trainings.options import Settings
-from trainings.reproduction.lines import LAST, Line, by_config, listed
+from trainings.reproduction.lines import LAST, Line, by_config, class_names, listed
 from trainings.reproduction.results import Row, Run
 from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -64,14 +64,15 @@ def draw_charts(out: RunFolder, lines: Sequence[Line], of_methods: Mapping[str, 
 
 def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[HeatMap]:
     """Return a chart for each data set that the lines were scored on: usually one."""
+    classes = class_names(lines)
     of_data: dict[str, dict[str, list[float | None]]] = {}
     for line in lines:
-        of_data.setdefault(line.data(LAST), {})[line.row.name] = line.iou_means(LAST)
+        of_data.setdefault(line.data(LAST), {})[line.row.name] = line.iou_means(LAST, classes)
     return [
         HeatMap(
             f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
             series,
-            ("mIoU", *CLASS_NAMES),
+            ("mIoU", *classes),
         )
         for data, series in of_data.items()
     ]
@@ -159,6 +160,7 @@ class Shown(NamedTuple):
     title: str
     methods: list[str]
     rows: list[ComparisonRow]
+    classes: ClassTable = CITYSCAPES
 
 
 def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Shown]:
@@ -182,7 +184,8 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
         data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
         methods = [predictor.title for one in several for predictor in one.predictors]
         rows = comparison_rows(several, places, samples, chosen)
-        yield Shown(config, f"{data}: {config}, seed {seed}, last epochs", methods, rows)
+        title = f"{data}: {config}, seed {seed}, last epochs"
+        yield Shown(config, title, methods, rows, chosen.class_table)
 
 
 def draw_sheet(out: RunFolder, shown: Shown) -> str:
@@ -190,7 +193,8 @@ def draw_sheet(out: RunFolder, shown: Shown) -> str:
     every = max(1, math.ceil(len(shown.rows) / SHEET_ROWS))
     title = f"{shown.title}: {SIDE_BY_SIDE}"
     name = f"predictions_{shown.config}.png"
-    out.save_picture(name, comparison(shown.rows[::every], shown.methods, title=title))
+    rows = shown.rows[::every]
+    out.save_picture(name, comparison(rows, shown.methods, title=title, classes=shown.classes))
     return name
 
 

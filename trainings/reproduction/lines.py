@@ -50,11 +50,35 @@ class Line(NamedTuple):
         """Return in words what a column's scores were computed on: a data set and its images."""
         return listed(scored_on(scores.validation) for scores in self.scores(column).values())
 
-    def iou_means(self, column: Kind) -> list[float | None]:
-        """Return mIoU and IoU per class, 0 to 1: means over the seeds that have the class."""
+    def subset_means(self, column: Kind, titles: Sequence[str]) -> list[float | None]:
+        """Return the mIoU of these subsets of classes, 0 to 1: means over the seeds."""
         of_seeds = self.scores(column).values()
-        of_classes = [_mean([s.class_iou[name] for s in of_seeds]) for name in CLASS_NAMES]
+        return [_mean([scores.subsets.get(title) for scores in of_seeds]) for title in titles]
+
+    def iou_means(self, column: Kind, classes: Sequence[str]) -> list[float | None]:
+        """Return mIoU and IoU of the classes of these names, 0 to 1: means over the seeds that have
+        the class."""
+        of_seeds = self.scores(column).values()
+        of_classes = [_mean([s.class_iou.get(name) for s in of_seeds]) for name in classes]
         return [_mean([scores.miou for scores in of_seeds]), *of_classes]
+
+
+def _all(lines: Iterable[Line]) -> Iterator[Scores]:
+    """Yield the scores of every kind that has columns."""
+    for line in lines:
+        for kind in HEADINGS:
+            yield from line.scores(kind).values()
+
+
+def subset_titles(lines: Iterable[Line]) -> tuple[str, ...]:
+    """Return the titles of all subsets of classes that some line has a mean of."""
+    return tuple(dict.fromkeys(title for scores in _all(lines) for title in scores.subsets))
+
+
+def class_names(lines: Iterable[Line]) -> tuple[str, ...]:
+    """Return the names of all classes that are scored in some line, in their order."""
+    names = dict.fromkeys(name for scores in _all(lines) for name in scores.class_iou)
+    return tuple(names) or CLASS_NAMES
 
 
 def planned_lines(folder: Path, steps: Sequence[Step], settings: Settings) -> list[Line]:

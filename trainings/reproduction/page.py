@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.labels import CLASS_NAMES
 from trainings.reproduction.comparisons import AS_TRAINED, BOTH_ADAPTED, WITH_FREE
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import Difference
@@ -20,6 +19,7 @@ from trainings.reproduction.lines import (
     Line,
     all_runs,
     by_config,
+    class_names,
     data_of,
     source_data,
     target_data,
@@ -97,7 +97,7 @@ def _context(report: Report) -> Context:
         "several_configs": len(configs) > 1,
         "several_seeds": any(len(line.runs) > 1 for line in lines),
         "viewer": viewer(report.shown, report.entries, report.looks),
-        "class_names": CLASS_NAMES,
+        "class_names": class_names(lines),
         "class_tables": [
             table for c, own in configs.items() for table in _class_tables(c, own, report)
         ],
@@ -228,10 +228,10 @@ def _sortable(spread: Spread | None) -> Context:
 
 def _class_tables(config: str, lines: Sequence[Line], report: Report) -> list[Context]:
     """Return the IoU per class of a config's lines on the target, for each kind of scores."""
-    tables = []
+    tables, classes = [], class_names([entry.line for entry in report.entries])
     for kind, title in ((LAST, "as trained"), (ADAPTED, "with target statistics")):
         scored = [
-            (line, line.iou_means(kind))
+            (line, line.iou_means(kind, classes))
             for line in lines
             if line.row.on_target and line.scores(kind)
         ]

@@ -202,7 +202,7 @@ class _Planner:
         seed: int,
     ):
         self.table, self.config, self.seed = table, config, seed
-        self.kind = type(settings)
+        self.kind, self.classes = type(settings), settings.class_table
         codes = augmentation_codes(settings.aug_method)
         self.augmentation = settings.aug_method if codes else AUGMENTATION
         self.flags = {
@@ -214,7 +214,7 @@ class _Planner:
 
     def settings(self, **changes: Any) -> Settings:
         preset = PRESETS.get(self.config, {})
-        return self.kind(**{**preset, **self.flags, **changes})
+        return self.kind(**{**preset, **self.flags, **changes}, class_table=self.classes)
 
     def steps(self) -> Iterator[PlannedStep]:
         """Yield the steps in the table's order; an ensemble needs a network of each beta."""

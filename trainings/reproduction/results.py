@@ -14,6 +14,7 @@ from trainings.options import Settings
 from trainings.reproduction.steps import Step, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind, find_scores, scored_checkpoints
+from trainings.val import SUBSETS
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
@@ -73,14 +74,15 @@ class Row(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Scores of a checkpoint or an ensemble, 0 to 1 or None where undefined; their file, and its
-    record of the validation."""
+    """Scores of a checkpoint or an ensemble, 0 to 1 or None where undefined; their file, its record
+    of the validation, and the mIoU of subsets of the classes by their titles."""
 
     accuracy: float | None
     miou: float | None
     class_iou: Mapping[str, float | None]
     file: Path
     validation: Mapping[str, Any]
+    subsets: Mapping[str, float | None] = {}
 
     def counts(self) -> tuple[list[str], np.ndarray] | None:
         """Return the images' names and confusion counts [images, C, C]; None without their file.
@@ -293,4 +295,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _scores(scores: Mapping[str, Any], file: Path, validation: Mapping[str, Any]) -> Scores:
-    return Scores(scores["pixel_accuracy"], scores["mIoU"], scores["class_IoU"], file, validation)
+    return Scores(
+        *(scores[name] for name in ("pixel_accuracy", "mIoU", "class_IoU")),
+        file,
+        validation,
+        scores.get(SUBSETS, {}),
+    )

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.labels import CLASS_NAMES
 from trainings.reproduction.comparisons import HEADINGS as COMPARED
 from trainings.reproduction.comparisons import WITH_FREE
 from trainings.reproduction.conditions import relative
@@ -16,8 +15,10 @@ from trainings.reproduction.lines import (
     Line,
     all_runs,
     by_config,
+    class_names,
     data_of,
     source_data,
+    subset_titles,
     target_data,
 )
 from trainings.reproduction.summary import Entry, Spread, interval, points, reading
@@ -188,12 +189,18 @@ def difference_cell(difference: Difference | None) -> str:
 
 def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     """Return mIoU and IoU per class of the last epochs."""
-    head = (*IDENTITY, "mIoU %", *CLASS_NAMES)
-    scored = [(line, line.iou_means(LAST)) for line in lines if line.scores(LAST)]
+    classes = class_names(lines)
+    subsets = subset_titles(lines)
+    of_subsets = (f"mIoU of {title} %" for title in subsets)
+    head = (*IDENTITY, "mIoU %", *classes, *of_subsets)
+    scored = [(line, line.iou_means(LAST, classes)) for line in lines if line.scores(LAST)]
     body = [
         (
             *line.identity,
-            *(MISSING if share is None else f"{100 * share:.1f}" for share in means),
+            *(
+                MISSING if share is None else f"{100 * share:.1f}"
+                for share in (*means, *line.subset_means(LAST, subsets))
+            ),
         )
         for line, means in scored
     ]
@@ -205,7 +212,7 @@ def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     return "\n".join(
         [
             f"## IoU per class: {target_data(lines)}\n",
-            f"{_never_found([(line, means) for line, means in scored if line.row.on_target])}\n",
+            f"{_never_found([means for line, means in scored if line.row.on_target], classes)}\n",
             markdown([head, *body], numbers=numbers),
             f"{note}\n",
             repeat(commands),
@@ -213,12 +220,13 @@ def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     )
 
 
-def _never_found(scored: Sequence[tuple[Line, Sequence[float | None]]]) -> str:
-    """Return a sentence on the classes that no method finds on the target."""
-    of_classes = zip(*(means[1:] for _, means in scored), strict=True)
+def _never_found(scored: Sequence[Sequence[float | None]], classes: Sequence[str]) -> str:
+    """Return a sentence on the classes that no method finds on the target, given the mIoU and the
+    IoU per class of each."""
+    of_classes = zip(*(means[1:] for means in scored), strict=True)
     shares = {
         name: [share for share in of_class if share is not None]
-        for name, of_class in zip(CLASS_NAMES, of_classes, strict=False)
+        for name, of_class in zip(classes, of_classes, strict=False)
     }
     never = [name for name, found in shares.items() if found and max(found) < 0.0005]
     if not never:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.labels import CLASSES, IGNORE, PALETTE
+from datasets.labels import IGNORE, ClassTable
 from trainings.reproduction.figures import Shown
 from trainings.reproduction.summary import Entry
 from utils.pictures.looks import Look
@@ -27,18 +27,24 @@ def viewer(
     if not several:
         return None
     return {
-        "classes": [{"name": c.name, "color": _hex(c.color)} for c in CLASSES],
+        "classes": _legend(several),
         "error": _hex(ERROR_COLOR),
         "sets": [
             {
                 "title": shown.title,
                 "methods": [{"name": name, "color": looks[name].color} for name in shown.methods],
-                "images": [_shown_image(row) for row in shown.rows],
+                "images": [_shown_image(row, shown.classes) for row in shown.rows],
                 **_chosen_first(shown, [e for e in entries if e.line.config == shown.config]),
             }
             for shown in several
         ],
     }
+
+
+def _legend(several: Sequence[Shown]) -> list[dict[str, str]]:
+    """Return name and colour of every class of the pictures."""
+    pairs = ((name, color) for one in several for name, color in one.classes.legend().items())
+    return [{"name": name, "color": _hex(color)} for name, color in dict.fromkeys(pairs)]
 
 
 def _chosen_first(shown: Shown, entries: Sequence[Entry]) -> dict[str, int]:
@@ -58,7 +64,7 @@ def _chosen_first(shown: Shown, entries: Sequence[Entry]) -> dict[str, int]:
     }
 
 
-def _shown_image(row: ComparisonRow) -> dict[str, Any]:
+def _shown_image(row: ComparisonRow, classes: ClassTable) -> dict[str, Any]:
     height, width = row.truth.shape
     shown_width = min(width, PICTURE_WIDTH)
     size = shown_width, max(1, round(height * shown_width / width))
@@ -68,8 +74,8 @@ def _shown_image(row: ComparisonRow) -> dict[str, Any]:
         "width": size[0],
         "height": size[1],
         "photo": _jpeg(row.image, size),
-        "truth": _png(row.truth, size),
-        "maps": [_png(ids, size) for ids in maps],
+        "truth": _png(row.truth, size, classes),
+        "maps": [_png(ids, size, classes) for ids in maps],
         "ious": [None if np.isnan(iou) else round(100 * iou, 1) for iou in row.ious],
     }
 
@@ -79,10 +85,10 @@ def _jpeg(image: np.ndarray, size: tuple[int, int]) -> str:
     return _data_url(resized, "jpeg", quality=JPEG_QUALITY)
 
 
-def _png(train_ids: np.ndarray, size: tuple[int, int]) -> str:
+def _png(train_ids: np.ndarray, size: tuple[int, int], classes: ClassTable) -> str:
     """Return a map of train ids as a picture in the classes' colours."""
     picture = Image.fromarray(train_ids, "P").resize(size, Image.Resampling.NEAREST)
-    picture.putpalette(PALETTE.tobytes())
+    picture.putpalette(classes.palette.tobytes())
     return _data_url(picture, "png", optimize=True)
 
 

@@ -1,6 +1,7 @@
 """Finding the checkpoints that are meant, and loading them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, reestimate_statistics
 from trainings.scoring.record import STATISTICS, at_size, views_in_words
 from trainings.scoring.runs import SELECTS, NoRun, find_run, own_run, selected
-from trainings.scoring.trained import as_trained
+from trainings.scoring.trained import as_trained, check_classes
 from utils.disk.run_folder import SCORES, RunFolder
 from utils.errors import UserError
 from utils.transforms import augmentation_codes
@@ -98,7 +99,9 @@ def load_checkpoints(
         print(note)
     networks = []
     for checkpoint in checkpoints:
-        network = new_network(as_trained(settings, checkpoint))  # each may have its own width
+        check_classes(checkpoint, settings)
+        own = as_trained(settings, checkpoint)  # each may have its own width
+        network = new_network(replace(own, class_table=settings.class_table))
         print(f"{checkpoint}: {load_network(network, checkpoint)}")
         networks.append(network.to(device, memory_format=torch.channels_last).eval())
     if settings.bn_statistics == TARGET:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.labels import CLASS_TABLE, USUAL
 from trainings.options import Settings
 from utils.utils import arithmetic, file_digest, resolve_device
 
@@ -14,6 +15,7 @@ DIGEST_SHOWN = 12
 def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]:
     """What predictions follow from beside their images."""
     return {
+        **_other_classes(settings),
         "image_size": list(settings.image_size),
         "bn_statistics": settings.bn_statistics,
         "precision": arithmetic(settings.precision, resolve_device(settings.device)),
@@ -22,6 +24,12 @@ def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]
             for path in checkpoints
         ],
     }
+
+
+def _other_classes(settings: Settings) -> dict[str, str]:
+    """The classes, where they are not the usual ones."""
+    recorded = settings.class_table.recorded()
+    return {} if recorded == USUAL else {CLASS_TABLE: recorded}
 
 
 def comparable(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

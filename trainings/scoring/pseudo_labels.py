@@ -23,7 +23,7 @@ from torch import Tensor
 
 from datasets.catalog import TrainingFiles, data_set, fingerprint, has_labels, labelled, unlabelled
 from datasets.data_set import Role
-from datasets.labels import CLASS_NAMES, IGNORE, PSEUDO_LABELS, SOFT_LABELS
+from datasets.labels import CLASS_TABLE, IGNORE, USUAL, ClassTable
 from datasets.loading.batches import batches_of
 from datasets.loading.sets import unlabelled_samples
 from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
@@ -87,7 +87,12 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     folder = RunFolder(label_folder(settings))
-    making = _Making(folder, samples, _identity(members, samples.files, settings))
+    making = _Making(
+        folder,
+        samples,
+        _identity(members, samples.files, settings),
+        settings.class_table,
+    )
     with folder.alone(below=(SPLIT,)):
         finished = making.begin(overwrite=settings.overwrite)
         processes.wait_for_all()
@@ -129,10 +134,17 @@ def _identity(
 class _Making:
     """One making of labels, which may take several attempts."""
 
-    def __init__(self, folder: RunFolder, samples: SampleDataset, identity: dict[str, Any]):
+    def __init__(
+        self,
+        folder: RunFolder,
+        samples: SampleDataset,
+        identity: dict[str, Any],
+        classes: ClassTable,
+    ):
         self.folder, self.samples, self.identity = folder, samples, identity
         self.soft = "soft" in identity
-        self.histogram = ConfidenceHistogram()
+        self.classes = classes
+        self.histogram = ConfidenceHistogram(len(classes))
         self.counted = 0
 
     def begin(self, *, overwrite: bool) -> bool:
@@ -176,7 +188,9 @@ class _Making:
     def run(self, ensemble: Ensemble, settings: Settings) -> None:
         device = resolve_device(settings.device)
         if self.soft:
-            self._save(ConfidenceHistogram(), 0)  # what is made here, for a later attempt
+            self._save(
+                ConfidenceHistogram(len(self.classes)), 0
+            )  # what is made here, for a later attempt
         else:
             self._count(ensemble, settings, device)
         self._write(ensemble, settings, device)
@@ -192,14 +206,14 @@ class _Making:
         rounds = (len(self.samples) - start) // count  # the last one may not be for everybody
         every = max(1, SAVE_EVERY // count)
         places = processes.share(range(start, len(self.samples)))
-        new = ConfidenceHistogram()
+        new = ConfidenceHistogram(len(self.classes))
         for number, (_, classes, confidence) in enumerate(
             self._predict("thresholds", predict, places, ensemble, settings, device), start=1
         ):
             new.update(classes, confidence)
             if number % every == 0 and number <= rounds:
                 self._save(new, start + number * count)
-                new = ConfidenceHistogram()
+                new = ConfidenceHistogram(len(self.classes))
         if self.counted < len(self.samples):
             self._save(new, len(self.samples))
 
@@ -248,7 +262,7 @@ class _Making:
         ]
         data = data_set(Role.TARGET, settings)
         title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"
-        sheet = pseudo_label_panel(rows, title=title)
+        sheet = pseudo_label_panel(rows, title=title, classes=self.classes)
         print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
 
     def _truths(self, settings: Settings) -> dict[str, SampleFiles]:
@@ -261,7 +275,8 @@ class _Making:
     def _best_classes(self, files: SampleFiles) -> np.ndarray:
         """Return the train ids of a label, uint8 [H, W], of a soft one the most probable ones."""
         path = self._path(files)
-        return read_label(path, SOFT_LABELS)[0] if self.soft else read_label(path, PSEUDO_LABELS)
+        label = read_label(path, self.classes.pseudo_labels(soft=self.soft))
+        return label[0] if self.soft else label
 
     def _path(self, files: SampleFiles) -> Path:
         return pseudo_label_path(self.folder.path, SPLIT, files)
@@ -303,7 +318,7 @@ class _Making:
     def _classes(self) -> dict[str, dict[str, Any]]:
         """Return threshold, share of kept pixels and number of pixels of each class by its name."""
         thresholds = [t if t is None else t / BINS for t in self.histogram.thresholds()]
-        by_class = zip(CLASS_NAMES, thresholds, self.histogram.kept_share(), strict=True)
+        by_class = zip(self.classes.names, thresholds, self.histogram.kept_share(), strict=True)
         pixels = self.histogram.counts.sum(1).tolist()
         return {
             name: {"threshold": threshold, "kept_share": kept, "predicted_pixels": count}
@@ -345,7 +360,7 @@ def predict_soft(
     with autocast(batch.image.device, precision):
         probabilities = ensemble.probabilities(batch.image)
     enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
-    largest, classes = enlarged.topk(SOFT_CLASSES, dim=0)
+    largest, classes = enlarged.topk(min(SOFT_CLASSES, len(enlarged)), dim=0)
     return tuple(part.byte().permute(1, 2, 0) for part in (classes, (255 * largest).round()))
 
 
@@ -387,7 +402,9 @@ def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
             f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
             f"--ssl_round {options.ssl_round}"
         )
-    files = with_pseudo_labels(unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT)
+    files = with_pseudo_labels(
+        unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT, settings.class_table
+    )
     problem = None
     if folder.has(SUMMARY):
         summary = folder.read_json(SUMMARY)
@@ -420,6 +437,8 @@ def _contents(files: Iterable[SampleFiles]) -> str:
 
 def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
     """Why the labels should not be trained on, if so."""
+    if summary.get(CLASS_TABLE, USUAL) != settings.class_table.recorded():
+        return "the pseudo-labels are of other classes"
     size = summary.get("image_size")
     if size != list(settings.image_size):
         wanted = list(settings.image_size)

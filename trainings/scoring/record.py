@@ -111,7 +111,9 @@ def write_scores(
     names, counts = np.array(list(evaluation.images)), evaluation.image_counts()
     run.write_arrays(f"{name}.npz", names=names, counts=counts)
     title = f"{run.path.name}: {name}, {scored_on(record['validation'])}"
-    picture = run.save_picture(f"{name}.png", panel(evaluation.rows, title=title))
+    picture = run.save_picture(
+        f"{name}.png", panel(evaluation.rows, title=title, classes=evaluation.classes)
+    )
     run.write_json(f"{name}.json", record)
     print(f"scores and pictures: {picture.with_suffix('.*')}")
 

@@ -1,12 +1,17 @@
-"""The network and the sizes with which a checkpoint was trained."""
+"""The network, the sizes and the classes with which a checkpoint was trained."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from datasets.classes import recorded_classes
+from datasets.labels import CLASS_TABLE, ClassTable
 from model.catalog import RECORDED
+from model.weights.reading import read_record
 from trainings.options import Settings
 from utils.disk.run_folder import SETTINGS, RunFolder
+from utils.errors import UserError
+from utils.text import first_few
 
 SIZES = ("image_size", "source_resize")
 
@@ -22,9 +27,35 @@ def trained_with(checkpoint: Path, settings: Settings) -> dict[str, Any]:
     return {**{name: found[name] for name in RECORDED}, **sizes}
 
 
+def trained_classes(checkpoint: Path) -> ClassTable | None:
+    """The classes of a checkpoint, by the run in whose folder it lies or by its own record; None
+    for a file of another program or an older release. Raises UserError where it cannot be read."""
+    run = RunFolder(checkpoint.resolve().parent)
+    if run.has(SETTINGS):
+        return recorded_classes(run.read_json(SETTINGS).get(CLASS_TABLE), run.path / SETTINGS)
+    recorded = read_record(checkpoint, CLASS_TABLE)
+    return None if recorded is None else recorded_classes(recorded, checkpoint)
+
+
+def check_classes(checkpoint: Path, settings: Settings) -> None:
+    """Raise UserError where a checkpoint has other classes than the settings."""
+    own, wanted = trained_classes(checkpoint), settings.class_table
+    if own is None or own.names == wanted.names:
+        return
+    different = sorted({*own.names} ^ {*wanted.names}) or ["their order"]
+    remedy = "leave --classes out" if settings.classes else "take those of one table"
+    raise UserError(
+        f"{checkpoint} has {len(own)} classes and not the {len(wanted)} that are asked for "
+        f"(different: {first_few(different)}): {remedy}"
+    )
+
+
 def as_trained(settings: Settings, checkpoint: Path) -> Settings:
-    """The settings with the network and the sizes of the run that a checkpoint is of, unless the
-    command gives others; without such a run as they are."""
+    """The settings with the network, the sizes and the classes of the run that a checkpoint is of,
+    unless the command gives others; without such a run as they are, but for the classes that the
+    checkpoint records."""
+    if not settings.classes and (classes := trained_classes(checkpoint)):
+        settings = replace(settings, class_table=classes)
     trained = trained_with(checkpoint, settings)
     given = settings.given
     if "image_size" in given and settings.image_size != trained.get("image_size"):

@@ -8,7 +8,7 @@ from utils.cli.options import Options, flags_of, joined
 
 EVERYWHERE = (
     *("action", "config", "config_file", "validation_only", "debug", "seed", "save_model_path"),
-    *("source", "target", "source_root", "target_root", "frame_step"),
+    *("source", "target", "source_root", "target_root", "frame_step", "classes"),
     *("gta5_root", "cityscapes_root", "cache_dir", "num_workers"),
     *("device", "precision", "deterministic"),
 )

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datasets.labels import CLASS_TABLE, USUAL
 from utils import processes
 from utils.cli.common import CommandOptions
 from utils.cli.options import flags_of, takes
@@ -58,6 +59,7 @@ USED_PRECISIONS = "precisions_used"
 """In settings.json of a run that has gone on in another `--precision`: all of them, in order."""
 
 INPUTS = {
+    CLASS_TABLE: "the classes (--classes)",
     "data": "the images or their pseudo-labels",
     "weights": "the weights it starts from",
     SELECTION: "the labels of the validation split, by which an epoch is selected,",
@@ -65,7 +67,7 @@ INPUTS = {
 }
 """What a run depends on beside its settings, by the names of the digests in settings.json."""
 
-OLDER_INPUTS = {"proportions": "stretched", SELECTION: "best"}
+OLDER_INPUTS = {CLASS_TABLE: USUAL, "proportions": "stretched", SELECTION: "best"}
 """Digests of runs that have recorded none: of a release before there was one, or as usual."""
 
 

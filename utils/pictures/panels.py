@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.labels import CLASSES, IGNORE, PALETTE, colorize
+from datasets.labels import CITYSCAPES, IGNORE, PALETTE, ClassTable
 from utils.metrics import picture_iou
 from utils.pictures.sheet import PAPER, Color, Sheet, even_columns
 
@@ -53,7 +53,13 @@ class ComparisonRow(NamedTuple):
         return [picture_iou(_resized_ids(one, shape), self.truth) for one in self.predictions]
 
 
-def panel(rows: Sequence[PanelRow], *, title: str, width: int = 384) -> np.ndarray:
+def panel(
+    rows: Sequence[PanelRow],
+    *,
+    title: str,
+    width: int = 384,
+    classes: ClassTable = CITYSCAPES,
+) -> np.ndarray:
     """Return image, truth and prediction side by side, a row per image, and a legend of classes.
 
     Pixels without a truth are not scored, and are black in truth and prediction. `width` is that of
@@ -64,13 +70,18 @@ def panel(rows: Sequence[PanelRow], *, title: str, width: int = 384) -> np.ndarr
     for row in rows:
         if row.note:
             sheet.caption(row.name, row.note)
-        sheet.pictures(_colored(*_scaled(width, row.image, row.truth, row.prediction)))
-    sheet.legend(_class_colors())
+        scaled = _scaled(width, row.image, row.truth, row.prediction)
+        sheet.pictures(_colored(classes, *scaled))
+    sheet.legend(_class_colors(classes))
     return sheet.array()
 
 
 def label_panel(
-    rows: Sequence[tuple[str, np.ndarray, np.ndarray]], *, title: str, heading: str
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    *,
+    title: str,
+    heading: str,
+    classes: ClassTable = CITYSCAPES,
 ) -> np.ndarray:
     """Return image and label side by side, for labels that are compared with nothing.
 
@@ -81,13 +92,16 @@ def label_panel(
     for name, image, label in rows:
         sheet.caption(name, "")
         picture, ids = _scaled(LABEL_WIDTH, image, label)
-        sheet.pictures([picture, colorize(ids)])
-    sheet.legend(_class_colors(black="not labelled"))
+        sheet.pictures([picture, classes.colorize(ids)])
+    sheet.legend(_class_colors(classes, black="not labelled"))
     return sheet.array()
 
 
 def pseudo_label_panel(
-    rows: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]], *, title: str
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]],
+    *,
+    title: str,
+    classes: ClassTable = CITYSCAPES,
 ) -> np.ndarray:
     """Return image and pseudo-label side by side, and the truth where there is one, with the share
     of pixels that are labelled and how many of these are right.
@@ -102,8 +116,8 @@ def pseudo_label_panel(
         sheet.caption(name, _shares(label, truth))
         known = np.full_like(label, IGNORE) if truth is None else truth
         picture, *maps = _scaled(width, image, label, *([known] if with_truth else []))
-        sheet.pictures([picture, *map(colorize, maps)])
-    sheet.legend(_class_colors(black="not labelled"))
+        sheet.pictures([picture, *map(classes.colorize, maps)])
+    sheet.legend(_class_colors(classes, black="not labelled"))
     return sheet.array()
 
 
@@ -121,7 +135,11 @@ def _shares(label: np.ndarray, truth: np.ndarray | None) -> str:
 
 
 def label_sheet(
-    rows: Sequence[tuple[str, np.ndarray, np.ndarray]], *, title: str, width: int = 300
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    *,
+    title: str,
+    width: int = 300,
+    classes: ClassTable = CITYSCAPES,
 ) -> np.ndarray:
     """Return many images beside their overlays, two a line, above a legend of their classes.
 
@@ -134,11 +152,12 @@ def label_sheet(
         line, names, pictures = rows[start : start + 2], [], []
         for name, image, ids in line:
             names += [name, ""]
-            pictures += [_boxed(one, width, height) for one in (image, overlay(image, ids))]
+            drawn = overlay(image, ids, classes)
+            pictures += [_boxed(one, width, height) for one in (image, drawn)]
         sheet.headings(names)
         sheet.pictures(pictures)
     present = {int(one) for _, _, ids in rows for one in np.unique(ids)} - {IGNORE}
-    sheet.legend({CLASSES[one].name: CLASSES[one].color for one in sorted(present)})
+    sheet.legend({classes.names[one]: classes.colors[one] for one in sorted(present)})
     return sheet.array()
 
 
@@ -155,15 +174,21 @@ def _boxed(picture: np.ndarray, width: int, height: int | None) -> np.ndarray:
     return box
 
 
-def error_panel(rows: Sequence[PanelRow], *, title: str, width: int = 320) -> np.ndarray:
+def error_panel(
+    rows: Sequence[PanelRow],
+    *,
+    title: str,
+    width: int = 320,
+    classes: ClassTable = CITYSCAPES,
+) -> np.ndarray:
     """Return the pictures of `panel` and the error map, with a caption above each row."""
     sheet = Sheet(title, columns=4, column_width=width)
     sheet.headings(("image", "truth", "prediction", "errors"))
     for row in rows:
         sheet.caption(row.name, row.note)
         scaled = _scaled(width, row.image, row.truth, row.prediction)
-        sheet.pictures([*_colored(*scaled), error_map(*scaled)])
-    sheet.legend({**_class_colors(), "wrong": ERROR_COLOR})
+        sheet.pictures([*_colored(classes, *scaled), error_map(*scaled)])
+    sheet.legend({**_class_colors(classes), "wrong": ERROR_COLOR})
     return sheet.array()
 
 
@@ -174,6 +199,7 @@ def comparison(
     title: str,
     width: int = 256,
     columns_per_line: int = 5,
+    classes: ClassTable = CITYSCAPES,
 ) -> np.ndarray:
     """Return image, truth and every method's prediction under the method's title and the mIoU of
     this image, for each row.
@@ -186,13 +212,13 @@ def comparison(
     for row in rows:
         assert len(row.predictions) == len(titles), (row.name, len(row.predictions), titles)
         sheet.caption(row.name, row.note)
-        pictures = _colored(*_scaled(width, row.image, row.truth, *row.predictions))
+        pictures = _colored(classes, *_scaled(width, row.image, row.truth, *row.predictions))
         notes = ("", "", *(_mean_iou(iou) for iou in row.ious))
         for start in range(0, len(pictures), columns):
             part = slice(start, start + columns)
             sheet.headings(headings[part], notes[part])
             sheet.pictures(pictures[part])
-    sheet.legend(_class_colors())
+    sheet.legend(_class_colors(classes))
     return sheet.array()
 
 
@@ -200,9 +226,11 @@ def _mean_iou(iou: float) -> str:
     return "" if np.isnan(iou) else f"mIoU {100 * iou:.1f}"
 
 
-def overlay(image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
+def overlay(
+    image: np.ndarray, train_ids: np.ndarray, classes: ClassTable = CITYSCAPES
+) -> np.ndarray:
     """Return the mean of the image and the colours of its classes; both have one size."""
-    colors = Image.fromarray(colorize(train_ids))
+    colors = Image.fromarray(classes.colorize(train_ids))
     return np.array(Image.blend(Image.fromarray(image), colors, 0.5))
 
 
@@ -216,9 +244,9 @@ def side_by_side(pictures: Mapping[str, np.ndarray], *, title: str, width: int =
     return sheet.array()
 
 
-def class_colors(train_ids: Tensor) -> Tensor:
+def class_colors(train_ids: Tensor, classes: ClassTable = CITYSCAPES) -> Tensor:
     """Return the colours of a map of train ids, uint8 [H, W], as an image, uint8 [3, H, W]."""
-    return torch.from_numpy(colorize(train_ids.cpu().numpy())).permute(2, 0, 1)
+    return torch.from_numpy(classes.colorize(train_ids.cpu().numpy())).permute(2, 0, 1)
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -235,9 +263,9 @@ def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> n
     return errors
 
 
-def _class_colors(black: str = "not scored") -> dict[str, Color]:
+def _class_colors(classes: ClassTable, black: str = "not scored") -> dict[str, Color]:
     red, green, blue = PALETTE[IGNORE].tolist()
-    return {**{c.name: c.color for c in CLASSES}, black: (red, green, blue)}
+    return {**classes.legend(), black: (red, green, blue)}
 
 
 def _scaled(
@@ -251,10 +279,12 @@ def _scaled(
     ]
 
 
-def _colored(image: np.ndarray, truth: np.ndarray, *predictions: np.ndarray) -> list[np.ndarray]:
+def _colored(
+    classes: ClassTable, image: np.ndarray, truth: np.ndarray, *predictions: np.ndarray
+) -> list[np.ndarray]:
     """Return all as RGB, black where there is no truth; all have one size."""
     maps = (np.where(truth == IGNORE, IGNORE, ids) for ids in (truth, *predictions))
-    return [image, *(colorize(ids) for ids in maps)]
+    return [image, *(classes.colorize(ids) for ids in maps)]
 
 
 def _resized_image(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
