@@ -175,7 +175,7 @@ PAIR = ("source", "target", "source_root", "target_root")
 
 STEP_READ = (
     *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", "detail_guidance"),
+    *("clip_grad_norm", "ema_decay", "detail_guidance", "poly_power"),
     *(*ADA.Options.own_flags(), *FDA.Options.own_flags(), *DACS.Options.own_flags()),
 )
 """Flags that a single training step of all methods reads."""

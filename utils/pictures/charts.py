@@ -103,8 +103,8 @@ class HeatMap(NamedTuple):
                 hatched = {"hatch": "////", "facecolor": ABSENT_CELL, "linewidth": 0}
                 axes.add_patch(_rectangle((column - 0.5, row - 0.5), 1, 1, **hatched))
             color = "white" if value > DARK_SHADE * top else "black"
-            style = {"color": color, "fontsize": NUMBER_SIZE, "ha": "center", "va": "center"}
-            axes.text(column, row, cell_text(value), **style)
+            text = axes.text(column, row, cell_text(value), ha="center", va="center")
+            text.set(color=color, fontsize=NUMBER_SIZE)
         axes.set_xticks(range(len(self.categories)), self.categories)
         axes.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False)
         for label in axes.get_xticklabels():
@@ -178,8 +178,8 @@ class LineChart(NamedTuple):
             low, high = ([of(ys) for ys in points.values()] for of in (min, max))
             axes.fill_between([*points], low, high, color=color, alpha=RANGE_OPACITY, linewidth=0)
         axes.margins(x=0)
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(0, low), high)
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(0, bottom), top)
         axes.grid()
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel(self.x_name)

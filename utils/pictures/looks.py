@@ -17,7 +17,7 @@ DARK_COLORS = (
 )
 """The same colours on a dark background."""
 
-DASHES: Sequence[tuple[int, ...]] = ((), (5, 2), (1, 1.5), (5, 1.5, 1, 1.5), (8, 2, 1, 2, 1, 2))
+DASHES: Sequence[tuple[float, ...]] = ((), (5, 2), (1, 1.5), (5, 1.5, 1, 1.5), (8, 2, 1, 2, 1, 2))
 """Lengths of dashes and gaps, in widths of the line, of a family's first series and those after."""
 
 
