@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from datasets.data_set import Role
+from datasets.labels import CITYSCAPES
 from datasets.loading.sets import unlabelled_samples
 from main import FlatSettings as Settings
 from model.ensemble import Ensemble
@@ -50,7 +51,7 @@ class Toy:
     def making(self, **identity):
         checkpoints = [{"path": "a/best.pth", "sha256": "0" * 64}]
         whole = {**IDENTITY, "checkpoints": checkpoints, **identity}
-        return pseudo_labels._Making(self.folder, self.samples, whole)
+        return pseudo_labels._Making(self.folder, self.samples, whole, CITYSCAPES)
 
     def make(self, **identity):
         making = self.making(**identity)

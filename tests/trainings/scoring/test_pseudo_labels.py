@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.labels import CLASS_NAMES, IGNORE, NUM_CLASSES, PSEUDO_LABELS
+from datasets.labels import CITYSCAPES, CLASS_NAMES, IGNORE, NUM_CLASSES, PSEUDO_LABELS
 from datasets.loading.pairs import TARGET_STREAM
 from datasets.loading.sets import training_samples
 from datasets.pseudo_labels import pseudo_label_path, with_pseudo_labels
@@ -229,7 +229,7 @@ def test_self_training_begins_with_round_1(toy):
 def test_two_processes_cannot_make_the_same_labels(toy, monkeypatch):
     member = toy.settings.save_model_path / "member.pth"
     member.parent.mkdir(exist_ok=True)
-    member.write_bytes(b"")
+    torch.save(toy.ensemble.networks[0].state_dict(), member)
     monkeypatch.setattr(pseudo_labels, "find_members", lambda *_: [member])
     monkeypatch.setattr(
         "utils.disk.run_folder.locked", lambda *_, **__: contextlib.nullcontext(False)
@@ -291,7 +291,7 @@ def test_one_file_name_in_two_cities_has_a_label_of_each(tmp_path):
     for seed, files in enumerate(images):
         path = pseudo_label_path(tmp_path / "labels", "train", files)
         save(np.full((4, 6), seed, np.uint8), path)
-    labelled = with_pseudo_labels(images, tmp_path / "labels", "train")
+    labelled = with_pseudo_labels(images, tmp_path / "labels", "train", CITYSCAPES)
     assert [read_pair(files)[1].max() for files in labelled] == [0, 1, 2]
     paths = {one.relative_to(tmp_path).as_posix() for one in tmp_path.glob("labels/**/*.png")}
     assert paths == {
@@ -340,7 +340,7 @@ def test_image_and_pseudo_label_move_together(toy):
     (first, *_) = cityscapes_images(toy.root, "train")
     save(image, first.image)
     save(label, pseudo_label_path(toy.folder.path, "train", first))
-    files = with_pseudo_labels([first], toy.folder.path, "train")
+    files = with_pseudo_labels([first], toy.folder.path, "train", CITYSCAPES)
     transform = train_transform(
         Preparation((64, 96), resizes_label=True),
         crop_to=(64, 96),
