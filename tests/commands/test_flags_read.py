@@ -53,16 +53,20 @@ TRAINED = (
 )
 BEST = [f"runs/fda{beta}_adam_noaug/best.pth" for beta in ("01", "05", "09")]
 TARGET = ("--bn_statistics", "target")
+MASKED = ("--mask_ratio", "0.5")
+"""The other flags of masked consistency are only read with a ratio."""
+
 COMMANDS = [
     ("train_simple_cityscapes", *TRAINED),
     ("train_simple_gta5", *TRAINED, "--aug_method", "C-S"),
     ("val_gta5_transfer", *SCORED, "--aug_method", "C-S"),
-    ("train_ada", *TRAINED),
-    *(("train_fda", *TRAINED, "--fda_beta", beta) for beta in ("0.01", "0.05", "0.09")),
+    ("train_ada", *TRAINED, *MASKED),
+    *(("train_fda", *TRAINED, *MASKED, "--fda_beta", beta) for beta in ("0.01", "0.05", "0.09")),
     ("val_mbt", *SCORED, *TARGET),
     ("val_mbt", *SCORED, *TARGET, "--mbt_checkpoints", *BEST, "--save_keyword", "named"),
     ("generate_pseudo_labels", *SCORED, "--save_keyword", "unread"),
-    ("train_ssl_fda", *TRAINED),
+    ("train_ssl_fda", *TRAINED, *MASKED),
+    ("train_dacs", *TRAINED, *MASKED),
     ("visualize", *SCORED, *TARGET),
     ("visualize", *SCORED, *TARGET, "--compare", *BEST),
     ("visualize", *SCORED, *TARGET, "--load_model_path", BEST[0], "--save_keyword", "named"),
@@ -70,7 +74,7 @@ COMMANDS = [
     ("check_data", *NETWORK),
     (
         *("benchmark", *NETWORK, "--backends", "eager", "--precisions", "fp32"),
-        *("--batch_size", "2", "--warmup_steps", "3"),
+        *("--batch_size", "2", "--warmup_steps", "3", *MASKED),
     ),
     ("export", *NETWORK, "--load_model_path", BEST[0], "--output", "network.pt2"),
     ("make_toy_data", "--toy_root", "toy", "--toy_train", "2", "--toy_val", "1"),
