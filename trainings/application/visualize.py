@@ -344,8 +344,8 @@ def comparison_sheet(
     *,
     title: str = SIDE_BY_SIDE,
 ) -> np.ndarray:
-    """Image, truth and every predictor's prediction of the samples at these places, each with its
-    note."""
+    """Image, truth, if there is one, and every predictor's prediction of the samples at these
+    places, each with its note."""
     rows = comparison_rows(several, places, samples, settings)
     predictors = [predictor for one in several for predictor in one.predictors]
     titles = [predictor.title for predictor in predictors]
