@@ -73,7 +73,7 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
         raise NoRun(f"{len(found)} runs in {folder} were made by {flags} ({names})")
     others = find_runs(settings, wanted, alike=False)
     name = CHECKPOINTS[settings.select]
-    raise NoRun(f"no {name} in {folder} made by {flags}{_unlike(settings, others)}")
+    raise NoRun(f"no {name} in {folder} made by {flags}{unlike(settings, others)}")
 
 
 def _named_run(folder: Path, wanted: Mapping[str, Any], settings: Settings) -> Path:
@@ -97,7 +97,7 @@ def _flags(settings: Mapping[str, Any]) -> str:
     return " ".join(f"--{name} {settings[name]}" for name in shown)
 
 
-def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
+def unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
     """Return in words how the first few runs differ from these settings."""
     words = []
     for path, run in list(runs.items())[:CANDIDATES_SHOWN]:
