@@ -26,6 +26,7 @@ from trainings.application.options import DeploymentOptions
 from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
+from trainings.scoring.trained import as_trained
 from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
@@ -100,8 +101,11 @@ def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
 def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     """Measures, prints tables, and writes them as Markdown and, with all settings, as JSON.
 
-    What cannot be measured here is said, and the rest goes on.
+    A checkpoint is measured with the network, size and classes of its run, and without the speed
+    of trainings. What cannot be measured here is said, and the rest goes on.
     """
+    if settings.load_model_path:
+        settings, experiments = _as_trained(settings), ()
     device = resolve_device(settings.device)
     check_batch_size(settings.batch_size, 1, settings.batch_size)
     for precision in DeploymentOptions.of(settings).precisions:
@@ -143,14 +147,19 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     print(f"\n{report(record)}\ntables and numbers: {folder.path}/benchmark.{{md,json}}")
 
 
-def _of_each_network(settings: Settings) -> list[Settings]:
-    """Return the settings once for each of `--networks`."""
-    names = list(dict.fromkeys(DeploymentOptions.of(settings).networks or (settings.network,)))
-    if len(names) > 1 and settings.load_model_path:
+def _as_trained(settings: Settings) -> Settings:
+    """Return the settings with the network, size and classes of the checkpoint's run."""
+    if len(set(DeploymentOptions.of(settings).networks)) > 1:
         raise UsageError(
             "argument --networks: a checkpoint is of one network: name that one, or leave out "
             "--load_model_path, since the speed does not depend on the weights"
         )
+    return as_trained(settings, find_input(settings.load_model_path, "load_model_path"))
+
+
+def _of_each_network(settings: Settings) -> list[Settings]:
+    """Return the settings once for each of `--networks`."""
+    names = dict.fromkeys(DeploymentOptions.of(settings).networks or (settings.network,))
     return [replace(settings, network=name) for name in names]
 
 
