@@ -228,7 +228,7 @@ def training(
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
     of_target = ("watch_target",) if experiment.target else ()
     if experiment.validation is Role.SOURCE:
-        of_target = ("score_target",)
+        of_target = ("score_target", *(() if experiment.general else ("target", "target_root")))
     options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
