@@ -99,9 +99,8 @@ class TrainState:
     @property
     def scored_average(self) -> MovingAverage | None:
         """Return the average that is scored and saved beside the network: that of `--ema_decay`,
-        or the method's `teacher`."""
-        own = dict(self.method.named_children()).get("teacher")
-        return own if self.average is None else self.average
+        or the teacher of a method that has one."""
+        return self.method.teacher if self.method.has_teacher else self.average
 
     @property
     def rounds(self) -> int:
