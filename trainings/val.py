@@ -20,6 +20,7 @@ from trainings.options import Settings
 from utils import processes
 from utils.metrics import ConfusionMatrix
 from utils.pictures.panels import PanelRow
+from utils.spread import spread
 from utils.text import in_percent, markdown
 from utils.upsampling import upsampled_max, upsampled_mean_max
 from utils.utils import autocast, progress, resolve_precision
@@ -155,7 +156,7 @@ def evaluate_each(
     kept, a few by default.
     """
     if pictured is None:
-        pictured = np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist()
+        pictured = spread(len(samples), PANEL_ROWS)
     precision = resolve_precision(settings.precision, device)
     places = _own_places(len(samples), settings.batch_size)
     empty = partial(Evaluation.empty, settings.class_table, scored_subsets(settings))

@@ -37,8 +37,8 @@ from datasets.reading import read_image
 from datasets.video import VideoReader, check_video_support
 from model.ensemble import joint_scores
 from model.weights.loading import load_network
+from trainings.application.contact_sheet import MOST, Frames, Kept, contact_sheet
 from trainings.application.contact_sheet import NAME as SHEET
-from trainings.application.contact_sheet import Frames, Kept, contact_sheet, spread_evenly
 from trainings.application.options import PredictionOptions
 from trainings.application.video import video_writer
 from trainings.experiment import new_network
@@ -54,6 +54,7 @@ from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import overlay
+from utils.spread import spread
 from utils.text import dimensions
 from utils.transforms import Size, fitted_size, resize
 from utils.upsampling import upsampled_max
@@ -340,7 +341,7 @@ class _Making:
         """Some of the pictures that have results, evenly spread, with their classes."""
         files = {one.name: self._results(one.name)["train_ids"] for one in pictures}
         there = [one for one in pictures if files[one.name].exists()]
-        for place in spread_evenly(len(there)):
+        for place in spread(len(there), MOST):
             picture = there[place]
             with contextlib.suppress(UserError):
                 image = read_image(picture.path, photo=True)

@@ -27,6 +27,7 @@ from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel, label_panel
+from utils.spread import spread
 from utils.text import in_percent
 from utils.utils import find_input, resolve_device
 
@@ -98,7 +99,7 @@ def _draw_unlabelled(
     targets: Sequence[tuple[Path, str]],
 ) -> None:
     """What each predictor sees in images without labels, and all of them side by side."""
-    everywhere = np.linspace(0, len(samples) - 1, SPREAD).round().astype(int).tolist()
+    everywhere = spread(len(samples), SPREAD)
     chosen = telling_images([math.nan] * len(samples), settings) | {"spread": everywhere}
     for number, place in enumerate(targets):
         _draw_one(loaded.only(number), chosen, samples, settings, place, scored=False)

@@ -18,11 +18,12 @@ from datasets.samples import SampleDataset
 from model.average import MovingAverage
 from model.network import Network
 from trainings.options import Settings
-from trainings.scoring.batch_norm import TARGET, check_enough, spread, with_statistics_of
+from trainings.scoring.batch_norm import TARGET, check_enough, with_statistics_of
 from trainings.scoring.record import STATISTICS
 from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes
 from utils.errors import UserError
+from utils.spread import spread
 
 STATISTICS_IMAGES = 256
 """Training images of the source, at most, that the statistics of an average are measured on."""

@@ -24,11 +24,11 @@ from model.deployment.folding import folded
 from model.network import Network
 from trainings.engine.state import TrainState
 from trainings.options import Settings
-from trainings.scoring.batch_norm import spread
 from utils import processes
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
 from utils.pictures.panels import label_panel
+from utils.spread import spread
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, progress, resolve_precision
 

@@ -68,11 +68,6 @@ def mixed_batches(count: int) -> list[list[int]]:
     return [batch.tolist() for batch in batches]
 
 
-def spread(count: int, at_most: int) -> list[int]:
-    """Return the numbers below the count, or so many of them at equal distances."""
-    return sorted(set(np.linspace(0, count - 1, min(count, at_most)).round().astype(int).tolist()))
-
-
 def check_enough(samples: SampleDataset) -> None:
     """Raises UserError where statistics cannot be taken of so few images."""
     if len(samples) < 2:
