@@ -50,7 +50,7 @@ def reestimate_statistics(
         for batch in batches:
             with autocast(device, precision):
                 for network in networks:
-                    network.heads(batch.image)  # the auxiliary heads have norms, too
+                    network.heads_and_detail(batch.image)  # every head has norms
             bar.update(len(batch.name))
     for network in networks:  # rounding may differ from one process's device to another's
         processes.with_first_buffers(network)
