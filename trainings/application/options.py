@@ -11,7 +11,7 @@ from utils.cli.common import PRECISIONS
 from utils.cli.options import DEPLOYMENT, PREDICTION, SCORING, Options, flag
 
 BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
-"""What the benchmark can run a network with."""
+"""Every runtime that the benchmark can use."""
 
 
 def image_size_word(value: str) -> None:
@@ -67,7 +67,7 @@ class PredictionOptions(Options, group=PREDICTION):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeploymentOptions(Options, group=DEPLOYMENT):
-    """What `export` writes and `benchmark` measures."""
+    """Flags for the output of `export` and the measurements of `benchmark`."""
 
     export_output: str = flag(
         "classes",
