@@ -22,10 +22,10 @@ DATA_SETS = (
     *("acdc", "acdc_fog", "acdc_night", "acdc_rain", "acdc_snow", "dark_zurich"),
     *("bdd100k", "camvid", "folder"),
 )
-"""What a source or a target can be: the rows of datasets/catalog.py."""
+"""Names of a source or a target: the rows of datasets/catalog.py."""
 
 FOLDER = DATA_SETS[-1]
-"""The one whose root is what the user names in its place."""
+"""Row whose root is the folder that the user names in place of a data set."""
 
 SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
 """FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
@@ -282,4 +282,4 @@ class DataSettings(CommandOptions, ViewOptions, BatchOptions, DataOptions):
     """All settings that the code of the data sets reads."""
 
     class_table: ClassTable = CITYSCAPES
-    """What `--classes` holds, or a run or checkpoint has recorded; no flag itself."""
+    """Classes of `--classes`, or those that a run or checkpoint has recorded; no flag itself."""
