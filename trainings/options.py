@@ -194,7 +194,7 @@ class ScoringOptions(Options, group=SCORING):
     watch_target: bool = flag(
         False,
         "print indicators and draw pictures of the target after every validation, although its "
-        "labels are scored; of a target without labels that is done anyway",
+        "labels are scored; a run whose target has no labels always does so",
         affects_result=False,
     )
     score_target: bool = flag(

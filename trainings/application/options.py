@@ -71,7 +71,7 @@ class DeploymentOptions(Options, group=DEPLOYMENT):
 
     export_output: str = flag(
         "classes",
-        "what an exported network gives: the class of each pixel, or the classes' logits",
+        "output of an exported network: the class of each pixel, or the classes' logits",
         choices=("classes", "logits"),
         affects_result=False,
     )
@@ -92,15 +92,16 @@ class DeploymentOptions(Options, group=DEPLOYMENT):
     )
     precisions: tuple[str, ...] = flag(
         (),
-        f"benchmark: of {', '.join(PRECISIONS)} (default: fp32 and what --precision auto takes)",
+        f"benchmark: precisions to measure, of {', '.join(PRECISIONS)} (default: fp32 and what "
+        "--precision auto takes)",
         check=one_of(*PRECISIONS),
         metavar="NAME",
         affects_result=False,
     )
     backends: tuple[str, ...] = flag(
         (),
-        f"benchmark: of {', '.join(BACKENDS)} (default: those installed, without compiled, which "
-        "takes minutes)",
+        f"benchmark: runtimes to measure, of {', '.join(BACKENDS)} (default: those installed, "
+        "without compiled, which takes minutes)",
         check=one_of(*BACKENDS),
         metavar="NAME",
         affects_result=False,
