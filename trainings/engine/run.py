@@ -35,7 +35,7 @@ from trainings.engine.validation import Validation, Watch
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
 from trainings.options import RecipeOptions, Settings
-from trainings.recipes import RECIPES, in_words
+from trainings.recipes import RECIPES, how_to_score, in_words
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
@@ -94,6 +94,8 @@ def run_experiment(experiment: Experiment, settings: Settings) -> None:
         score(experiment, settings)
     else:
         train(experiment, settings)
+        if line := recipe and how_to_score(recipe):
+            print(line, flush=True)
 
 
 def _check_recipe(experiment: Experiment, settings: Settings) -> str | None:

@@ -155,7 +155,7 @@ def _curve(run: Run, column: str) -> Curve:
 
 
 class Shown(NamedTuple):
-    """The same images as every method of a config's first seed sees them after the last epoch."""
+    """Predictions of all methods of a config's first seed on the same images, by the last epoch."""
 
     config: str
     title: str
