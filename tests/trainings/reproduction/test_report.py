@@ -169,6 +169,26 @@ def test_runs_typed_by_hand_get_the_tables_of_a_reproduction(by_hand, capsys):
     assert f"--runs {by_hand}/*`" in text_of(by_hand, "report")
 
 
+def test_a_teacher_s_scores_are_in_the_table_of_all_scores(by_hand):
+    heading = "## Best epoch and target statistics"
+    assert report(by_hand, "--runs", by_hand / "ada_0") == 0
+    assert "averaged weights" not in text_of(by_hand, "report"), "no run has an average"
+    write_run(by_hand / "dacs", "train_dacs", share=0.4, adapted=0.6)
+    assert report(by_hand, "--runs", by_hand / "ada_0", by_hand / "dacs") == 0
+    head, ada, dacs = rows(text_of(by_hand, "report"), heading)
+    own = json.loads((by_hand / "dacs" / "scores.json").read_text())
+    columns = ("averaged weights", "averaged weights, target statistics")
+    for name, column in zip(
+        ("last_average", "last_average_target_statistics"), columns, strict=True
+    ):
+        place = head.index(f"mIoU %, {column}")
+        assert (ada[place], dacs[place]) == ("–", f"{100 * own[name]['mIoU']:.1f}")
+        assert column in (by_hand / "report" / "results.html").read_text()
+    found = csv_rows(by_hand / "report" / "results.csv")
+    kinds = [(r["Epoch"], r["Batch-norm statistics"]) for r in found if r["Method"] == "DACS"]
+    assert {("ema", "training"), ("ema", "target")} <= {*kinds}
+
+
 def test_seeds_are_pooled_and_other_settings_are_not(by_hand):
     words = ("train_ada", "--adv_weight", "0.01", "--seed", "0")
     write_run(by_hand / "heavy", *words, share=0.5, adapted=0.5)
