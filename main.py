@@ -40,7 +40,11 @@ from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
-from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_target
+from trainings.scoring.pseudo_labels import (
+    generate_pseudo_labels,
+    pseudo_labelled_target,
+    self_training_target,
+)
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
@@ -110,7 +114,7 @@ SELF_TRAINING = Experiment(
     source=Role.SOURCE,
     validation=Role.TARGET,
     method=SSLFDA,
-    target=pseudo_labelled_target,
+    target=self_training_target,
 )
 MIXING = Experiment(
     action="train_dacs",

@@ -18,7 +18,7 @@ from trainings.options import Settings
 from trainings.reproduction.steps import AUGMENTATION, Step, Work
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS, ensemble_stem
-from trainings.scoring.pseudo_labels import SUMMARY, label_folder
+from trainings.scoring.pseudo_labels import SUMMARY, label_folder, label_folder_of
 from trainings.scoring.record import Kind, find_scores, scored_size
 from trainings.scoring.runs import CHECKPOINTS
 from utils.cli.common import PRESETS
@@ -243,7 +243,7 @@ class _Planner:
 
     def _labels_of(self, teacher: Experiment) -> Path:
         """Return the folder of the soft labels that the network of a training makes."""
-        return self._folder(teacher).with_name(f"labels_{self._folder(teacher).name}")
+        return label_folder_of(self._folder(teacher) / CHECKPOINTS["last"], self.settings())
 
     def _folder(self, experiment: Experiment) -> Path:
         """Return the folder of the run that an experiment's defaults mean."""
