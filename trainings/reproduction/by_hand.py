@@ -116,8 +116,8 @@ def _relevant(
     experiment: Experiment, settings: Mapping[str, Any], command: Settings
 ) -> dict[str, Any]:
     """Return the recorded settings that a result depends on beside its seed."""
-    own = experiment.method.Options.own_flags()
-    found = type(command).from_json(settings).result_settings(own)
+    recorded = type(command).from_json(settings)
+    found = recorded.result_settings(experiment.own_flags(recorded))
     found |= {WEIGHTS: settings.get(WEIGHTS)}
     return {name: value for name, value in found.items() if name not in ("seed", "action")}
 

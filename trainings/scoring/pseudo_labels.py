@@ -451,12 +451,13 @@ def _pseudo_labelled(settings: Settings, path: Path, remedy: str) -> TrainingFil
             f"{folder.path}: {problem}; make them again with --action generate_pseudo_labels "
             "--overwrite, or train on them all the same with --accept_pseudo_labels True"
         )
+    easy = "; --ohem leaves soft labels as they are" if files[0].kind.soft and settings.ohem else ""
     return TrainingFiles(
         Role.TARGET,
         files,
         origin=origin,
         problem=None if options.accept_pseudo_labels else problem,
-        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}",
+        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}{easy}",
     )
 
 
