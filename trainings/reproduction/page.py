@@ -22,6 +22,7 @@ from trainings.reproduction.lines import (
     columns,
     data_of,
     source_data,
+    subset_titles,
     target_data,
 )
 from trainings.reproduction.missing import not_measured
@@ -100,7 +101,10 @@ def _context(report: Report) -> Context:
         "several_configs": len(configs) > 1,
         "several_seeds": any(len(line.runs) > 1 for line in lines),
         "viewer": viewer(report.shown, report.entries, report.looks),
-        "class_names": class_names(lines),
+        "class_names": [
+            *class_names(lines),
+            *(f"mIoU of {title}" for title in subset_titles(lines)),
+        ],
         "class_tables": [
             table for c, own in configs.items() for table in _class_tables(c, own, report)
         ],
@@ -231,10 +235,11 @@ def _sortable(spread: Spread | None) -> Context:
 
 def _class_tables(config: str, lines: Sequence[Line], report: Report) -> list[Context]:
     """Return the IoU per class of a config's lines on the target, for each kind of scores."""
-    tables, classes = [], class_names([entry.line for entry in report.entries])
+    everything = [entry.line for entry in report.entries]
+    tables, classes, subsets = [], class_names(everything), subset_titles(everything)
     for kind, title in ((LAST, "as trained"), (ADAPTED, "with target statistics")):
         scored = [
-            (line, line.iou_means(kind, classes))
+            (line, [*line.iou_means(kind, classes), *line.subset_means(kind, subsets)])
             for line in lines
             if line.row.on_target and line.scores(kind)
         ]

@@ -202,6 +202,29 @@ def test_seeds_are_pooled_and_other_settings_are_not(by_hand):
     assert found == {(usual, "0"), (usual, "1"), (heavy, "0")}
 
 
+def test_runs_of_different_classes_are_not_pooled(by_hand):
+    path = by_hand / "ada_1" / "settings.json"
+    table = "id,name,colour\n0,road,#804080\n1,sky,#4682b4\n"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"class_table": table}))
+    assert report(by_hand, "--runs", *by_hand.glob("ada_*")) == 0
+    other, usual = sorted(row[0] for row in rows(text_of(by_hand, "report"), "# ")[1:])
+    assert usual == "ADA, the usual classes" and other.startswith("ADA, classes ")
+
+
+def test_means_over_fewer_classes_are_in_the_tables_and_the_page(by_hand):
+    for path in by_hand.glob("ada_0/*.json"):
+        record = json.loads(path.read_text())
+        for scores in (record, *record.values()):
+            if isinstance(scores, dict) and "class_IoU" in scores:
+                scores["subset_mIoU"] = {"16 classes": 0.4321}
+        path.write_text(json.dumps(record))
+    assert report(by_hand, "--runs", by_hand / "ada_0") == 0
+    (ada,) = [row for row in rows(text_of(by_hand, "report"), "## IoU") if row[1] == "ADA"]
+    page = (by_hand / "report" / "results.html").read_text()
+    assert ada[-1] == "43.2" and "mIoU of 16 classes" in page and ">43.2<" in page
+    assert "mIoU of 16 classes" in (by_hand / "report" / "class_iou_adamw.svg").read_text()
+
+
 def test_a_run_that_is_there_twice_counts_once(by_hand, tmp_path, capsys):
     shutil.copytree(by_hand / "ada_0", tmp_path / "copy")
     assert report(by_hand, "--runs", by_hand / "ada_0", tmp_path / "copy") == 0
