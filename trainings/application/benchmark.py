@@ -109,8 +109,8 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
         if note := slow_precision(precision, device):
             print(note)
     seed_everything(settings.seed)
-    sizes, settings = _sizes(settings), _with_classes(settings)
-    networks = [(one, _network(one)) for one in _of_each_network(settings)]
+    sizes = _sizes(settings)
+    networks = [(one, _network(one)) for one in map(_with_classes, _of_each_network(settings))]
     packages = _package_versions()
     record = {
         "machine": machine(device.type),
