@@ -157,7 +157,7 @@ TRAINING_FLAGS = (
     *("image_size", "save_model_path", "save_keyword", "overwrite", "validation_only"),
 )
 SCORING_FLAGS = ("load_model_path", "select", "bn_statistics")
-"""What the help of a training, and of a scoring, action shows before its own."""
+"""Flags that the help of trainings and of scorings shows before the flags of the action."""
 
 VIEWS = ("eval_scales", "eval_flip")
 NETWORK_READ = (*RECORDED, "image_size")
@@ -176,7 +176,7 @@ SOURCE_READ = ("source_resize", "gta5_val_fraction")
 """Flags that only an action reads which reads the source."""
 
 PAIR = ("source", "target", "source_root", "target_root")
-"""What the help of an action shows that reads both, after the flags made for it."""
+"""Flags that the help of an action on both domains shows after the flags made for it."""
 
 REPRODUCTION_FLAGS = (
     *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
@@ -241,7 +241,7 @@ def training(
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
     of_target = ("watch_target",) if experiment.target else ()
     if experiment.validation is Role.SOURCE:
-        of_target = ("score_target",)
+        of_target = ("score_target", *(() if experiment.general else ("target", "target_root")))
     options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
@@ -502,7 +502,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _refused(error: Exception) -> str | None:
-    """What the system has refused, a folder without permission for example, if it has."""
+    """Return a sentence about what the system has refused, such as access to a folder; None if the
+    error is of another kind."""
     if not isinstance(error, OSError) or error.errno is None:
         return None
     remedy = ": make room, and give the same command again" if error.errno in FULL_DISK else ""
@@ -510,14 +511,14 @@ def _refused(error: Exception) -> str | None:
 
 
 def _failed(problem: str, code: int) -> int:
-    """Says it in one line, whatever is in the names of files."""
+    """Print the problem in one line, whatever is in the names of files, and return the code."""
     word = coloured("error:", RED, sys.stderr)
     _say(f"{PROGRAM}: {word} " + problem.replace("\n", "\\n"))
     return code
 
 
 def _say(text: str) -> None:
-    """Why this ends; what several processes have to say alike is said once."""
+    """Print why the command ends; print once what several processes have to say alike."""
     if processes.first_to_say(text):
         sys.stdout.flush()  # in a log, what was printed before stands before
         print(text, file=sys.stderr, flush=True)

@@ -88,10 +88,12 @@ class Experiment:
                 )
 
     def own_settings(self, settings: Settings) -> Settings:
-        """The settings with the usual data set in each role that the experiment does not have."""
+        """The settings with the usual data set in each role that the experiment does not have,
+        unless `--score_target` asks for scores on it."""
         self.check_pair(settings)
+        kept = [*self.roles, *([Role.TARGET] if settings.score_target else [])]
         for role in Role:
-            if role not in self.roles:
+            if role not in kept:
                 usual = {role.value: getattr(Settings, role.value), f"{role.value}_root": None}
                 settings = dataclasses.replace(settings, **usual)
         return settings

@@ -1,6 +1,7 @@
 """The adaptation methods' equations."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import main
 from datasets.labels import IGNORE
 from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
+from model.average import MovingAverage
 from model.catalog import NETWORKS
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
@@ -325,6 +327,17 @@ def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
     fused = distributed_worker.train("ada")
     assert fused["method"].keys() == plain["method"].keys()
     assert fused["scalars"] == pytest.approx(plain["scalars"], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", [ADA, FDA, SSLFDA, DACS])
+def test_the_parts_of_teachers_are_compiled_too(method, monkeypatch):
+    """That of masked consistency lies deeper in its method."""
+    parts = set()
+    monkeypatch.setattr(nn.Module, "compile", lambda part: parts.add(part))
+    made = compiled(tiny(method, dataclasses.replace(SETTINGS, mask_ratio=0.5)))
+    (teacher,) = (one for one in made.modules() if isinstance(one, MovingAverage))
+    assert parts >= {*made.network.children(), *teacher.module.children()}
+    assert not parts & set(made.children())
 
 
 def compiled(method):

@@ -1,5 +1,5 @@
-"""How fast this machine is: a network's latency by size, precision and backend, and the training
-speed of each method."""
+"""Measure how fast this machine is: a network's latency by size, precision and backend, and the
+training speed of each method."""
 
 import copy
 import importlib
@@ -49,7 +49,7 @@ WARM_UP, AT_LEAST, SECONDS, AT_MOST = 5, 20, 3.0, 1000
 """Runs that are not counted; then counted ones, at least and, within the seconds, at most."""
 
 TRAINING_WARM_UP, TRAINING_AT_LEAST = 1, 3
-"""The same of training steps."""
+"""Training steps before the measurement, and the fewest that are measured."""
 
 CPU_BATCH = 2
 """The batch of the training steps on a CPU, which takes seconds for each image."""
@@ -219,7 +219,7 @@ def _description(network: Network, sizes: Sequence[Size], settings: Settings) ->
 
 
 def flops(network: Network, size: Size) -> int:
-    """Of the main head on one image, a multiply-add counted as 2."""
+    """Return the operations of the main head on one image; a multiply-add counts as 2."""
     counted = copy.deepcopy(network).to("meta")  # only the shapes are computed
     with FlopCounterMode(display=False) as counter:
         counted.main_logits(torch.empty(1, 3, *size, dtype=torch.uint8, device="meta"))
@@ -274,7 +274,10 @@ class Forms:
         return onnx_file(Deployed(self.network), {})
 
     def call(self, backend: str, precision: str, size: Size) -> Callable[[], Any]:
-        """What computes the class map of one image. Raises UserError where it cannot run here."""
+        """Return a function that computes the class map of one image.
+
+        Raise UserError where the backend cannot run here.
+        """
         image = torch.randint(0, WHITE + 1, (1, 3, *size), dtype=torch.uint8)
         if backend in RUNTIMES:
             require(backend, *RUNTIMES[backend])
@@ -362,7 +365,7 @@ def _training_speed(
 
 
 def _reason(error: Exception) -> str:
-    """Why something was not measured, in a line. A defect of ours is raised again."""
+    """Return in one line why a case was not measured. Raise an error of our own code again."""
     if is_out_of_memory(error):
         return "out of memory"
     if not isinstance(error, UserError):

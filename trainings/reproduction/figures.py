@@ -26,6 +26,7 @@ from utils.errors import UserError
 from utils.pictures.charts import HeatMap, LineChart, chart_files
 from utils.pictures.looks import Look, looks
 from utils.pictures.panels import ComparisonRow, comparison
+from utils.spread import spread
 
 SHEET_ROWS, SHOWN_IMAGES = 3, 6
 """Images on a sheet of predictions, and images that the page shows."""
@@ -155,7 +156,7 @@ def _curve(run: Run, column: str) -> Curve:
 
 
 class Shown(NamedTuple):
-    """The same images as every method of a config's first seed sees them after the last epoch."""
+    """Predictions of all methods of a config's first seed on the same images, by the last epoch."""
 
     config: str
     title: str
@@ -180,8 +181,7 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
         except UserError as error:
             print(f"predictions_{config}.png is not drawn, everything else is: {error}")
             continue
-        shares = (part / (SHOWN_IMAGES - 1) for part in range(SHOWN_IMAGES))
-        places = {round(share * (len(samples) - 1)): "" for share in shares}
+        places = dict.fromkeys(spread(len(samples), SHOWN_IMAGES), "")
         data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
         methods = [predictor.title for one in several for predictor in one.predictors]
         rows = comparison_rows(several, places, samples, chosen)

@@ -45,7 +45,7 @@ Context = dict[str, Any]
 
 
 class Report(NamedTuple):
-    """What the page shows.
+    """Content of the page.
 
     Attributes:
         name: the folder's.

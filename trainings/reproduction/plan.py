@@ -70,8 +70,9 @@ class Command(NamedTuple):
     def passes(self) -> Passes:
         if self.trains:
             return Passes(1, 1) if self.trains.target else Passes()
-        if not self.scores:
-            return Passes(training=2 * len(self.made_from))
+        if not self.scores:  # hard labels need thresholds first
+            times = 1 if self.settings.soft else 2
+            return Passes(training=times * len(self.made_from))
         adapted = [statistics for _, statistics in self.scores].count(TARGET)
         return Passes(len(self.scores) * len(self.made_from), adapted * len(self.made_from))
 

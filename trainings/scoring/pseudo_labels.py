@@ -45,6 +45,7 @@ from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import pseudo_label_panel
+from utils.spread import spread
 from utils.text import in_percent
 from utils.upsampling import upsample, upsampled_max
 from utils.utils import (
@@ -265,8 +266,7 @@ class _Making:
     def _draw(self, settings: Settings) -> None:
         """Draw some labels beside their images, and beside the truth where there is one: how much
         of an image is labelled, and how much of that is right."""
-        last, truths = len(self.samples) - 1, self._truths(settings)
-        places = dict.fromkeys(round(part * last / (PICTURED - 1)) for part in range(PICTURED))
+        truths = self._truths(settings)
         rows = [
             (
                 self.samples.files[place].name,
@@ -274,7 +274,7 @@ class _Making:
                 self._best_classes(self.samples.files[place]),
                 _truth(truths.get(self.samples.files[place].name)),
             )
-            for place in places
+            for place in spread(len(self.samples), PICTURED)
         ]
         data = data_set(Role.TARGET, settings)
         title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"

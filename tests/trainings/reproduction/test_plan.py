@@ -185,6 +185,21 @@ def test_what_a_step_takes_beside_its_images_is_estimated():
     assert ensemble > scored_once  # of three networks
 
 
+def test_a_teacher_is_scored_as_often_as_the_network():
+    nothing = estimate.DataSizes(0, 0, 0, 0, label_size=(64, 96))
+    words = ("--config", "config1", *TINY, "--num_epochs", "4", "--validation_step")
+    estimator = estimate.Estimator(plan(*words, "1"), nothing)
+
+    def of_validations(action):
+        often, once = (
+            next(s for s in plan(*words, n) if s.commands[0].settings.action == action)
+            for n in ("1", "4")
+        )
+        return estimator.seconds(often) - estimator.seconds(once)
+
+    assert of_validations("train_dacs") == pytest.approx(2 * of_validations("train_fda"))
+
+
 @pytest.mark.parametrize(("count", "images"), [(1, 4), (2, 2)])
 def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypatch, count, images):
     steps = []
@@ -226,6 +241,7 @@ def test_distillation_learns_from_the_soft_labels_of_the_mic_network_of_its_seed
         assert label.settings.load_model_path.as_posix().endswith(
             f"{here}/mic_adam_noaug/latest.pth"
         )
+        assert label.passes == (0, 1), "soft labels need no thresholds"
         assert label.settings.soft and label.made_from == (label.settings.load_model_path,)
         assert label.settings.pseudo_label_path == train.settings.pseudo_label_path == label.folder
         assert train.trains is main.DISTILLATION and train.folder.name == "distill_adam_noaug"
