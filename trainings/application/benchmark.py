@@ -26,6 +26,7 @@ from trainings.application.options import DeploymentOptions
 from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
+from trainings.scoring.trained import trained_classes
 from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
@@ -109,7 +110,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
             print(note)
     seed_everything(settings.seed)
     sizes = _sizes(settings)
-    networks = [(one, _network(one)) for one in _of_each_network(settings)]
+    networks = [(one, _network(one)) for one in map(_with_classes, _of_each_network(settings))]
     packages = _package_versions()
     record = {
         "machine": machine(device.type),
@@ -141,6 +142,15 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     folder.write_json("benchmark.json", record)
     folder.write_text("benchmark.md", report(record))
     print(f"\n{report(record)}\ntables and numbers: {folder.path}/benchmark.{{md,json}}")
+
+
+def _with_classes(settings: Settings) -> Settings:
+    """Return the settings with the classes of `--load_model_path`, unless the command names
+    some."""
+    if settings.classes or not settings.load_model_path:
+        return settings
+    classes = trained_classes(find_input(settings.load_model_path, "load_model_path"))
+    return replace(settings, class_table=classes or settings.class_table)
 
 
 def _of_each_network(settings: Settings) -> list[Settings]:
