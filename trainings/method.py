@@ -79,8 +79,8 @@ class Method(nn.Module):
         return {"network": network_optimizer(self.network, self.options)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """What is worth seeing of the latest forward pass's batch, by name: images [3, H, W] of 0
-        to 255, of one size. One process of several calls it alone."""
+        """Return pictures of the latest forward pass's batch by name: images [3, H, W] of 0 to
+        255, all of one size. One process of several calls this method alone."""
         return {}
 
     def detail_pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -98,6 +98,6 @@ class Method(nn.Module):
         return {name: (WHITE * one[0]).expand(3, -1, -1) for name, one in maps.items()}
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:
-        """What is wrong with a training whose terms and observations had these means over an
-        epoch, if anything is."""
+        """Return a sentence about a fault that the means of an epoch's terms and observations show;
+        None if they show none."""
         return None

@@ -111,8 +111,8 @@ one, or the members of an ensemble."""
 
 
 class Views(NamedTuple):
-    """What one predictor sees in a batch: scores [N, C, h, w] of each view, not mirrored any more,
-    which are logits unless an ensemble has averaged probabilities."""
+    """Scores [N, C, h, w] that one predictor gives each view of a batch, mirrored back. They are
+    logits, unless an ensemble has averaged probabilities."""
 
     scores: list[Tensor]
     are_logits: bool

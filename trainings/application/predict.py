@@ -69,7 +69,7 @@ KINDS: Mapping[str, str] = {
 """The folders of results, and how the names in them end."""
 
 COMPARED = ("input", "image_size", "bn_statistics", "statistics_of", "precision", "side_by_side")
-"""What all results in a folder share, beside the checkpoints."""
+"""Flags that all results in a folder share, beside the checkpoints."""
 
 MOST_ELONGATED = 16
 """Times its shorter side that a picture may be long: it is enlarged until it covers `--image_size`,
@@ -119,7 +119,10 @@ def predict(settings: Settings) -> None:
 
 
 def _checkpoints(settings: Settings) -> tuple[Path, ...]:
-    """Those that are named. Raises UsageError where none is, with the runs there are."""
+    """Return the checkpoints that the command names.
+
+    Raise UsageError, which lists the existing runs, if it names none.
+    """
     ensemble = EnsembleOptions.of(settings).mbt_checkpoints
     if settings.load_model_path and ensemble:
         raise UsageError("--load_model_path and --mbt_checkpoints: name one network or an ensemble")

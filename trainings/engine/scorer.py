@@ -1,4 +1,4 @@
-"""What a training is scored with: images, and the batch-norm statistics of moving averages.
+"""Score a training on images, and measure the batch-norm statistics of moving averages.
 
 The average of a network's norm statistics does not fit the average of its weights as long as they
 move. After 360 updates on Toy City the average of decay 0.999 scored 6.2 mIoU with its averaged
