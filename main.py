@@ -29,6 +29,7 @@ from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
 from trainings.options import (
     EnsembleOptions,
+    PseudoLabelOptions,
     RecipeOptions,
     Settings,
     SoftOptions,
@@ -40,7 +41,11 @@ from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
-from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_target
+from trainings.scoring.pseudo_labels import (
+    generate_pseudo_labels,
+    pseudo_labelled_target,
+    self_training_target,
+)
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
@@ -110,7 +115,7 @@ SELF_TRAINING = Experiment(
     source=Role.SOURCE,
     validation=Role.TARGET,
     method=SSLFDA,
-    target=pseudo_labelled_target,
+    target=self_training_target,
 )
 MIXING = Experiment(
     action="train_dacs",
@@ -173,13 +178,6 @@ SOURCE_READ = ("source_resize", "gta5_val_fraction")
 PAIR = ("source", "target", "source_root", "target_root")
 """Flags that the help of an action on both domains shows after the flags made for it."""
 
-STEP_READ = (
-    *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", "detail_guidance", "poly_power"),
-    *(*ADA.Options.own_flags(), *FDA.Options.own_flags(), *DACS.Options.own_flags()),
-)
-"""Flags that a single training step of all methods reads."""
-
 REPRODUCTION_FLAGS = (
     *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
     "save_keyword",
@@ -206,6 +204,21 @@ STEPS: list[Step] = [
     ),
 ]
 """The steps of `reproduce`, `demo` and `report`."""
+
+MEASURED = tuple(
+    {s.experiment.method: s.experiment for s in STEPS if not s.experiment.defaults}.values()
+)
+"""An experiment of each method, whose training the benchmark measures."""
+
+OF_LABELS = (*PseudoLabelOptions.own_flags(), "ssl_round")
+"""Flags of methods that say which pseudo-labels are read, and change no training step."""
+
+STEP_READ = (
+    *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
+    *("clip_grad_norm", "ema_decay", "detail_guidance", "poly_power"),
+    *(n for one in MEASURED for n in one.method.Options.own_flags() if n not in OF_LABELS),
+)
+"""Flags that a single training step of all methods reads."""
 
 REPRODUCTION_READ = (Settings, *(step.experiment.method.Options for step in STEPS))
 
@@ -413,7 +426,7 @@ ACTIONS: dict[str, Action] = {
         resumes=True,
     ),
     "benchmark": Action(
-        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING, MIXING)),
+        partial(benchmark.benchmark, MEASURED),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
         flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),

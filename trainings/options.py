@@ -118,7 +118,8 @@ class PseudoLabelOptions(MethodOptions):
     pseudo_label_path: Path | None = flag(
         None,
         "folder of the pseudo-labels, made or trained on (default: pseudo_labels_<optimizer> under "
-        "--save_model_path, for later rounds with the round); labels of any origin will do",
+        "--save_model_path, for later rounds with the round; generate_pseudo_labels "
+        "--load_model_path: labels_<run of the teacher>); labels of any origin will do",
         metavar="FOLDER",
         affects_result=False,
     )

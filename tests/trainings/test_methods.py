@@ -24,6 +24,7 @@ from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
+from utils.cli.command_line import parse_settings
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
 from utils.upsampling import upsampled_softmax
@@ -272,6 +273,22 @@ def test_a_method_reads_no_flag_of_another_method():
     assert (options.fda_beta, options.optimizer) == (0.05, "adam")
     for name in ("adv_weight", "ssl_round", "num_epochs"):
         assert not hasattr(options, name)
+
+
+def test_a_result_depends_on_the_flags_of_a_teacher_only_where_there_is_one():
+    """Else a flag that changes nothing makes another run."""
+    words = ("--confidence", "0.9", "--teacher_decay", "0.9", "--mask_block", "16")
+    for experiment, ratio, counting in (
+        (main.FOURIER, "0", set()),
+        (main.FOURIER, "0.5", {"confidence", "teacher_decay", "mask_block"}),
+        (main.MIXING, "0", {"confidence", "teacher_decay"}),
+    ):
+        command = ("--action", experiment.action, *words, "--mask_ratio", ratio)
+        settings = parse_settings(command, main.ACTIONS)
+        found = settings.result_settings(experiment.own_flags(settings))
+        assert {"confidence", "teacher_decay", "mask_block"} & found.keys() == counting
+        said = {"confidence", "teacher_decay", "mask_block"} - counting
+        assert experiment.without_effect(settings) == dict.fromkeys(said, "mask_ratio")
 
 
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA])

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,7 +106,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     of trainings. What cannot be measured here is said, and the rest goes on.
     """
     if settings.load_model_path:
-        settings, experiments = _as_trained(settings), ()
+        settings, experiments = _as_trained(settings, settings.load_model_path), ()
     device = resolve_device(settings.device)
     check_batch_size(settings.batch_size, 1, settings.batch_size)
     for precision in DeploymentOptions.of(settings).precisions:
@@ -147,14 +148,14 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     print(f"\n{report(record)}\ntables and numbers: {folder.path}/benchmark.{{md,json}}")
 
 
-def _as_trained(settings: Settings) -> Settings:
+def _as_trained(settings: Settings, checkpoint: Path) -> Settings:
     """Return the settings with the network, size and classes of the checkpoint's run."""
     if len(set(DeploymentOptions.of(settings).networks)) > 1:
         raise UsageError(
             "argument --networks: a checkpoint is of one network: name that one, or leave out "
             "--load_model_path, since the speed does not depend on the weights"
         )
-    return as_trained(settings, find_input(settings.load_model_path, "load_model_path"))
+    return as_trained(settings, find_input(checkpoint, "load_model_path"))
 
 
 def _of_each_network(settings: Settings) -> list[Settings]:

@@ -134,8 +134,10 @@ def train(experiment: Experiment, settings: Settings) -> None:
     resolve_precision(settings.precision, device)  # refuses here what this device cannot do
     if note := slow_precision(settings.precision, device):
         print(note)
+    for name, needed in experiment.without_effect(settings).items():
+        print(f"note: {experiment.action} makes no use of --{name} without --{needed}")
     source, target, inputs = _inputs(experiment, settings)
-    if run.finished(settings, inputs, adaptation=experiment.method.Options.own_flags()):
+    if run.finished(settings, inputs, adaptation=experiment.own_flags(settings)):
         _print_finished(run)
         return
     if target and target.problem:
@@ -164,7 +166,7 @@ def is_trained(experiment: Experiment, settings: Settings) -> bool:
         return False
     settings = _with_classes_of(run, settings)
     *_, inputs = _inputs(experiment, settings)
-    return run.finished(settings, inputs, adaptation=experiment.method.Options.own_flags())
+    return run.finished(settings, inputs, adaptation=experiment.own_flags(settings))
 
 
 def _inputs(
@@ -236,7 +238,7 @@ def _train(
     processes.wait_for_all()  # nobody reads any more what a new run takes away
     run.begin(settings, inputs)
     if not run.continues(settings):
-        introduce(run, settings, experiment.method.Options.own_flags())
+        introduce(run, settings, experiment.own_flags(settings))
 
     validated = scorer.samples and len(scorer.samples)
     _announce(run, experiment, data, target, validated, method, settings)

@@ -13,7 +13,7 @@ from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
 from trainings.engine.target_scores import COLUMNS
 from trainings.options import Settings
-from trainings.reproduction.lines import LAST, Line, by_config, class_names, listed
+from trainings.reproduction.lines import LAST, Line, by_config, class_names, listed, subset_titles
 from trainings.reproduction.results import Row, Run
 from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -65,15 +65,16 @@ def draw_charts(out: RunFolder, lines: Sequence[Line], of_methods: Mapping[str, 
 
 def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[HeatMap]:
     """Return a chart for each data set that the lines were scored on: usually one."""
-    classes = class_names(lines)
+    classes, subsets = class_names(lines), subset_titles(lines)
     of_data: dict[str, dict[str, list[float | None]]] = {}
     for line in lines:
-        of_data.setdefault(line.data(LAST), {})[line.row.name] = line.iou_means(LAST, classes)
+        means = line.iou_means(LAST, classes) + line.subset_means(LAST, subsets)
+        of_data.setdefault(line.data(LAST), {})[line.row.name] = means
     return [
         HeatMap(
             f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
             series,
-            ("mIoU", *classes),
+            ("mIoU", *classes, *(f"mIoU of {title}" for title in subsets)),
         )
         for data, series in of_data.items()
     ]

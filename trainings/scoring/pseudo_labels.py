@@ -31,7 +31,7 @@ from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import Sample, SampleDataset
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
-from trainings.options import EnsembleOptions, Settings, SoftOptions
+from trainings.options import EnsembleOptions, PseudoLabelOptions, Settings, SoftOptions
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.mbt import find_members
 from trainings.scoring.provenance import comparable, differences, made_with
@@ -69,25 +69,29 @@ WRITERS = 2
 """Threads that encode labels while the next images are predicted."""
 
 
-def label_folder(settings: Settings) -> Path:
-    """Where the labels of a round lie, made by networks of one optimiser."""
-    options = SSLFDAOptions.of(settings)
-    if options.pseudo_label_path:
-        return options.pseudo_label_path
-    suffix = "" if options.ssl_round == 1 else f"_round{options.ssl_round}"
+def label_folder(settings: Settings, ssl_round: int = 1) -> Path:
+    """Return where the labels of an ensemble lie, made by networks of one optimiser for a round of
+    self-training."""
+    if folder := PseudoLabelOptions.of(settings).pseudo_label_path:
+        return folder
+    suffix = "" if ssl_round == 1 else f"_round{ssl_round}"
     return settings.save_model_path / f"pseudo_labels{settings.pair()}_{settings.optimizer}{suffix}"
+
+
+def label_folder_of(teacher: Path, settings: Settings) -> Path:
+    """Return where the labels of one network lie; `teacher` is its checkpoint."""
+    named = PseudoLabelOptions.of(settings).pseudo_label_path
+    return named or settings.save_model_path / f"labels_{teacher.resolve().parent.name}"
 
 
 def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Label the target's training images with `--load_model_path`, or with the ensemble of the
     round before; continue what an earlier attempt has left."""
-    if SSLFDAOptions.of(settings).ssl_round < 1:
-        raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
     refuse_views(settings)
-    members = _teachers(fda, ssl_fda, settings)
+    members, path = _teachers(fda, ssl_fda, settings)
     settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
-    folder = RunFolder(label_folder(settings))
+    folder = RunFolder(path)
     making = _Making(
         folder,
         samples,
@@ -108,16 +112,28 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     _print_summary(folder)
 
 
-def _teachers(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Path]:
-    """Return the checkpoints of the networks that label."""
+def _teachers(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> tuple[list[Path], Path]:
+    """Return the checkpoints of the networks that label, and the folder of their labels."""
+    ssl_round = SSLFDAOptions.of(settings).ssl_round
     if not settings.load_model_path:
-        return find_members(fda, ssl_fda, SSLFDAOptions.of(settings).ssl_round - 1, settings)
+        if ssl_round < 1:
+            raise UsageError(
+                "argument --ssl_round: pseudo-labels are made for round 1 or a later one"
+            )
+        members = find_members(fda, ssl_fda, ssl_round - 1, settings)
+        return members, label_folder(settings, ssl_round)
+    if ssl_round != SSLFDAOptions.ssl_round:
+        raise UsageError(
+            "argument --ssl_round: it chooses the ensemble that labels, and --load_model_path "
+            "names one teacher; give one of the two"
+        )
     if EnsembleOptions.of(settings).mbt_checkpoints:
         raise UsageError(
             "argument --load_model_path: it names one teacher, --mbt_checkpoints the members of an "
             "ensemble; give one of the two"
         )
-    return [find_input(settings.load_model_path, "load_model_path")]
+    teacher = find_input(settings.load_model_path, "load_model_path")
+    return [teacher], label_folder_of(teacher, settings)
 
 
 def _identity(
@@ -384,24 +400,38 @@ def _print_summary(folder: RunFolder) -> None:
     print(f"{summary['images']} {kind}{of} in {folder.path / SPLIT}", flush=True)
 
 
-def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
-    """The target of self-training and distillation: the training images with their pseudo-labels.
-
-    `--pseudo_label_path` may hold labels of any origin. Raises UserError where labels are missing
-    or unfinished. It is a problem, unless they are accepted all the same, where ours were made at
-    another size or their checkpoints have changed since.
-    """
-    options = SSLFDAOptions.of(settings)
-    if options.ssl_round < 1:
+def self_training_target(settings: Settings) -> TrainingFiles:
+    """The target of self-training: the training images with the pseudo-labels of the round."""
+    ssl_round = SSLFDAOptions.of(settings).ssl_round
+    if ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
-    folder = RunFolder(label_folder(settings))
+    remedy = (
+        f"make them with --action generate_pseudo_labels --optimizer {settings.optimizer} "
+        f"--ssl_round {ssl_round}"
+    )
+    return _pseudo_labelled(settings, label_folder(settings, ssl_round), remedy)
+
+
+def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
+    """The target of distillation: the training images with the pseudo-labels of any teacher."""
+    remedy = (
+        "name the folder of the teacher's labels with --pseudo_label_path; --action "
+        "generate_pseudo_labels --load_model_path makes them"
+    )
+    return _pseudo_labelled(settings, label_folder(settings), remedy)
+
+
+def _pseudo_labelled(settings: Settings, path: Path, remedy: str) -> TrainingFiles:
+    """Return the training images of the target with the pseudo-labels in a folder.
+
+    `--pseudo_label_path` may hold labels of any origin. Raise UserError, with the remedy, where
+    labels are missing or unfinished. It is a problem, unless they are accepted all the same, where
+    ours were made at another size or their checkpoints have changed since.
+    """
+    options, folder = PseudoLabelOptions.of(settings), RunFolder(path)
     foreign = options.pseudo_label_path and (folder.path / SPLIT).is_dir()
     if not folder.has(SUMMARY) and (folder.has(PROGRESS) or not foreign):
-        raise UserError(
-            f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): make them with "
-            f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
-            f"--ssl_round {options.ssl_round}"
-        )
+        raise UserError(f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): {remedy}")
     files = with_pseudo_labels(
         unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT, settings.class_table
     )
@@ -421,12 +451,13 @@ def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
             f"{folder.path}: {problem}; make them again with --action generate_pseudo_labels "
             "--overwrite, or train on them all the same with --accept_pseudo_labels True"
         )
+    easy = "; --ohem leaves soft labels as they are" if files[0].kind.soft and settings.ohem else ""
     return TrainingFiles(
         Role.TARGET,
         files,
         origin=origin,
         problem=None if options.accept_pseudo_labels else problem,
-        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}",
+        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}{easy}",
     )
 
 

@@ -104,7 +104,9 @@ def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
     """From the lowest mIoU to the highest; what the command names keeps its order."""
     shown = []
     monkeypatch.setattr(
-        visualize, "comparison", lambda rows, titles, **_: shown.append(titles) or rows[0].image
+        visualize,
+        "comparison",
+        lambda rows, titles, title, **_: shown.append(titles) or rows[0].image,
     )
     object.__setattr__(settings, "save_keyword", "sheet")
     predictors = named_predictors(settings)

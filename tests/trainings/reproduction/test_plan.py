@@ -152,9 +152,15 @@ def test_flags_of_a_single_step_are_refused(flag):
         plan(f"--{flag}", "0")
 
 
-def test_averaged_weights_that_no_step_makes_are_refused_at_once():
-    with pytest.raises(UsageError, match="--select"):
-        plan("--select", "ema")
+def test_averaged_weights_label_where_a_step_makes_them():
+    """A teacher is an average without --ema_decay."""
+    labels = {
+        command.made_from[0].parent.name: {path.name for path in command.made_from}
+        for step in plan("--select", "ema", "--config", "config1")
+        for command in step.commands
+        if command.flags["action"] == "generate_pseudo_labels"
+    }
+    assert labels == {"fda01_adam_noaug": {"latest.pth"}, "mic_adam_noaug": {"ema.pth"}}
     steps = plan("--select", "ema", "--ema_decay", "0.9")
     decays = {s.title: s.commands[-1].settings.ema_decay for s in steps}
     assert (decays["ADA"], decays["DACS"], decays["MIC"]) == (0.9, 0, 0), "a teacher is an average"
