@@ -21,6 +21,7 @@ from trainings.reproduction.lines import (
     by_config,
     class_names,
     data_of,
+    shown_lines,
     source_data,
     target_data,
 )
@@ -104,7 +105,7 @@ def _context(report: Report) -> Context:
         "charts": [
             svg_chart(chart, report.looks)
             for config, own in configs.items()
-            for chart in curve_charts(config, [line for line in own if line.row.on_target])
+            for chart in curve_charts(config, shown_lines(own))
             if chart.names
         ],
         "runs": [_run(line, seed, run, report) for line, seed, run in all_runs(lines)],
@@ -117,6 +118,7 @@ def _context(report: Report) -> Context:
 
 def _story(config: str, entries: Sequence[Entry], report: Report) -> Context:
     """Return a config's sentences and a row per method, with places on axes of their own."""
+    shown = shown_lines([entry.line for entry in entries])
     means = [spread.mean for e in entries for spread in (e.miou, e.adapted) if spread]
     scale = _Scale(0, max([1.0, *means]) * 1.04)
     found = [difference for e in entries for difference in e.comparisons.values()]
@@ -130,7 +132,7 @@ def _story(config: str, entries: Sequence[Entry], report: Report) -> Context:
         "rows": [
             _story_row(entry, report.looks[entry.line.row.name], scale, axis)
             for entry in entries
-            if entry.line.row.on_target
+            if entry.line in shown
         ],
     }
 
@@ -232,8 +234,8 @@ def _class_tables(config: str, lines: Sequence[Line], report: Report) -> list[Co
     for kind, title in ((LAST, "as trained"), (ADAPTED, "with target statistics")):
         scored = [
             (line, line.iou_means(kind, classes))
-            for line in lines
-            if line.row.on_target and line.scores(kind)
+            for line in shown_lines(lines)
+            if line.scores(kind)
         ]
         # Source-only with target statistics is the row of source-only there.
         scored = [

@@ -10,7 +10,7 @@ import pytest
 
 import main
 from datasets.labels import CLASS_NAMES
-from tests.support.reports import BASELINE, PLANNED, TARGET, write_reproduction, write_run
+from tests.support.reports import BASELINE, PLANNED, SOURCE, TARGET, write_reproduction, write_run
 from trainings.reproduction.latex import escaped
 
 MAIN_COLUMNS = 7
@@ -216,6 +216,47 @@ def test_scores_on_other_images_have_no_difference(by_hand):
     assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
     (ada,) = [row for row in rows(text_of(by_hand, "report"), "# ") if row[0] == "ADA"]
     assert ada[3] and not ada[4]
+
+
+CAMERA = ("--target", "folder", "--target_root", "my dashcam")
+
+
+def test_scores_of_an_unlabelled_target_are_said_to_be_of_the_source(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for action, share in (("train_ada", 0.4), ("train_dacs", 0.6)):
+        write_run(
+            folder / action, action, *CAMERA, share=share, adapted=0.5, unlabelled="my dashcam"
+        )
+    assert report(folder, "--runs", *folder.glob("train_*")) == 0
+    text, page = text_of(folder, "report"), (folder / "report" / "results.html").read_text()
+    title = f"{SOURCE} → my dashcam, scored on the source, {SOURCE}"
+    assert text.startswith(f"# report: {title}, 12 validation images")
+    assert title in page
+    for shown in (text, page):
+        assert "No method is ranked: my dashcam has no labels" in shown
+        assert "highest mIoU" not in shown
+    assert [row[0] for row in rows(text, "# report")[1:]] == [
+        "ADA, on the source",
+        "DACS, on the source",
+    ]
+    found = csv_rows(folder / "report" / "results.csv")
+    assert {(row["Domain"], row["Data"]) for row in found} == {
+        ("GTA5", f"{SOURCE}, 12 validation images")
+    }
+
+
+def test_runs_scored_on_different_data_have_tables_of_their_own(by_hand):
+    write_run(by_hand / "photos_0", "train_dacs", share=0.9, adapted=0.9, data_set="photos")
+    camera = by_hand / "camera_0"
+    write_run(camera, "train_dacs", *CAMERA, share=0.95, adapted=0.9, unlabelled="my dashcam")
+    assert report(by_hand, "--runs", *by_hand.glob("*_*")) == 0
+    text = text_of(by_hand, "report")
+    _, city, photos, camera, *_ = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert city.startswith(f"adamw on {TARGET}: ") and "DACS" not in city
+    assert photos.startswith("adamw on photos: ") and camera.startswith(f"adamw on {SOURCE}: ")
+    assert "FDA 0.05 has the highest mIoU" in city and "No method is ranked" in camera
+    (dacs,) = [row for row in rows(photos, "adamw on photos") if row[0] == "DACS"]
+    assert not dacs[4]
 
 
 def test_folders_without_runs_are_one_sentence(tmp_path, capsys):
