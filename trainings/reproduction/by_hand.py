@@ -11,13 +11,15 @@ from trainings.options import Settings
 from trainings.reproduction.lines import Line, by_config, scored_on_target
 from trainings.reproduction.results import Key, Run, ensemble_record, row_of
 from trainings.reproduction.steps import Step, run_flags
+from trainings.reproduction.teachers import teacher_title
 from trainings.scoring.record import scored_checkpoints
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
 BETA, AUGMENTATION = "fda_beta", "aug_method"
-WEIGHTS, DATA = "weights", "data"
-"""Beside settings: the digest of the weights that a run starts from, and its data in words."""
+WEIGHTS, DATA, TEACHER = "weights", "data", "teacher"
+"""Beside settings: the digest of the weights that a run starts from, its data in words, and the
+method whose pseudo-labels it has learned from."""
 
 DIGEST_SHOWN = 6
 
@@ -109,6 +111,8 @@ def _configs(groups: Sequence[Group]) -> list[str]:
 def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Group]:
     """Return the runs with scores, grouped by all settings but the seed."""
     experiments = {step.experiment.action: step.experiment for step in steps}
+    titles = {step.experiment.action: step.title for step in steps if not step.teacher}
+    teaching = {step.experiment.action for step in steps if step.teacher}
     groups: dict[str, Group] = {}
     passed_over = []
     for path in dict.fromkeys(path.resolve() for path in paths):
@@ -116,6 +120,9 @@ def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) ->
         if found is None:
             passed_over.append(path.name)
             continue
+        if found.action in teaching:
+            (run,) = found.runs.values()
+            found = found._replace(settings={**found.settings, TEACHER: teacher_title(run, titles)})
         group = groups.setdefault(str(found[:3]), found)
         for seed, run in found.runs.items():
             if group.runs.setdefault(seed, run) is not run:
@@ -221,7 +228,8 @@ def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line
     differing = [
         name
         for name in group.settings
-        if name != "optimizer" and len({str(other.settings.get(name)) for other in alike}) > 1
+        if name not in ("optimizer", TEACHER)
+        and len({str(other.settings.get(name)) for other in alike}) > 1
     ]
     words = [_in_words(name, group.settings[name]) for name in differing]
     if step.flag == AUGMENTATION:
@@ -229,13 +237,22 @@ def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line
             group.settings[AUGMENTATION],
             *(w for w in words if not w.startswith(AUGMENTATION)),
         ]
-    title = ", ".join([step.title, *words])
+    title = ", ".join([_title(step, group), *words])
     flags = tuple((name, str(value)) for name, value in group.settings.items())
     key = Key(group.action, flags, group.ensemble_round)
     row = row_of(step, title, beta, key)
     if group.domain is Role.SOURCE:
         row = row._replace(domain=Role.SOURCE)
     return Line(row, config, dict(sorted(group.runs.items())))
+
+
+def _title(step: Step, group: Group) -> str:
+    """Return the step's title; that of a distillation names the teacher that is recorded."""
+    if not step.teacher:
+        return step.title
+    teacher = group.settings[TEACHER]
+    method, _, _ = step.title.partition(" of ")
+    return f"{method} of {teacher}" if teacher else method
 
 
 def _in_words(name: str, value: Any) -> str:

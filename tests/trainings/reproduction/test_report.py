@@ -259,6 +259,21 @@ def test_runs_scored_on_different_data_have_tables_of_their_own(by_hand):
     assert not dacs[4]
 
 
+def test_a_distillation_is_named_after_the_teacher_of_its_labels(by_hand):
+    write_run(by_hand / "dacs_0", "train_dacs", share=0.5, adapted=0.5)
+    labels = by_hand / "labels"
+    for name, found in (("taught", labels), ("unknown", by_hand / "elsewhere")):
+        words = ("train_distill", "--pseudo_label_path", str(found))
+        write_run(by_hand / f"{name}_0", *words, share=0.6, adapted=0.5)
+    labels.mkdir()
+    teachers = {"checkpoints": [{"path": "dacs_0/latest.pth", "sha256": ""}]}
+    (labels / "summary.json").write_text(json.dumps(teachers))
+    assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
+    names = [row[0] for row in rows(text_of(by_hand, "report"), "# report")]
+    found = {name for name in names if "Distillation" in name}
+    assert found == {"Distillation of DACS", "Distillation"}
+
+
 def test_folders_without_runs_are_one_sentence(tmp_path, capsys):
     assert report(tmp_path, "--runs", tmp_path / "a", tmp_path / "b") == 1
     assert "error: argument --runs: none of the 2 folders holds" in capsys.readouterr().err
