@@ -110,7 +110,12 @@ def _configs(groups: Sequence[Group]) -> list[str]:
 
 def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Group]:
     """Return the runs with scores, grouped by all settings but the seed."""
-    experiments = {step.experiment.action: step.experiment for step in steps}
+    experiments = {
+        action: step.experiment
+        for step in steps
+        for action in (step.experiment.action, step.experiment.general)
+        if action
+    }
     titles = {step.experiment.action: step.title for step in steps if not step.teacher}
     teaching = {step.experiment.action for step in steps if step.teacher}
     groups: dict[str, Group] = {}

@@ -274,6 +274,20 @@ def test_a_distillation_is_named_after_the_teacher_of_its_labels(by_hand):
     assert found == {"Distillation of DACS", "Distillation"}
 
 
+def test_trainings_on_any_data_set_are_source_only_and_supervised(tmp_path, capsys):
+    write_run(tmp_path / "source_0", "train_source", share=0.4, adapted=0.5)
+    write_run(tmp_path / "target_0", "train_target", share=0.8, adapted=0.8)
+    write_run(tmp_path / "ada_0", "train_ada", share=0.6, adapted=0.6)
+    assert report(tmp_path, "--runs", *tmp_path.glob("*_0")) == 0
+    _, *body = rows(text_of(tmp_path, "report"), "# report")
+    assert [row[0] for row in body] == [
+        *("Supervised on the target", "Source-only, on the source", "Source-only"),
+        *("Source-only, target statistics", "ADA"),
+    ]
+    assert body[-1][4].startswith("+")
+    assert "passed over" not in capsys.readouterr().out
+
+
 def test_folders_without_runs_are_one_sentence(tmp_path, capsys):
     assert report(tmp_path, "--runs", tmp_path / "a", tmp_path / "b") == 1
     assert "error: argument --runs: none of the 2 folders holds" in capsys.readouterr().err
