@@ -288,6 +288,29 @@ def test_trainings_on_any_data_set_are_source_only_and_supervised(tmp_path, caps
     assert "passed over" not in capsys.readouterr().out
 
 
+def test_a_source_only_run_without_its_last_epoch_on_the_target_names_the_command(by_hand):
+    for path in by_hand.glob("simple_gta5_0/validation_*_latest_*"):
+        path.unlink()
+    assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
+    text = text_of(by_hand, "report")
+    assert "is scored on the target at its best epoch only" in text
+    command = f"--select last --save_model_path {by_hand} --save_keyword simple_gta5_0`"
+    assert f"python main.py --action val_gta5_transfer {command}" in text
+
+
+def test_the_advice_on_odd_scores_of_a_hand_typed_run_fits_the_file(by_hand):
+    shutil.rmtree(by_hand / "ada_0")
+    write_run(by_hand / "ada_0", "train_ada", share=0.5, adapted=0.5, images=11)
+    for path in by_hand.glob("ada_0/validation_*_best_*"):
+        path.unlink()
+    assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
+    advice = [line for line in text_of(by_hand, "report").splitlines() if "ada_0/" in line]
+    kept = [line for line in advice if "ada_0/scores.json was scored" in line]
+    assert any("leave this file" in line for line in kept)
+    assert any("remove the file and score that checkpoint" in line for line in advice)
+    assert not any("reproduction" in line for line in advice)
+
+
 def test_folders_without_runs_are_one_sentence(tmp_path, capsys):
     assert report(tmp_path, "--runs", tmp_path / "a", tmp_path / "b") == 1
     assert "error: argument --runs: none of the 2 folders holds" in capsys.readouterr().err
