@@ -29,6 +29,7 @@ from datasets.loading.sets import unlabelled_samples
 from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
 from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import Sample, SampleDataset
+from model.catalog import RECORDED
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
 from trainings.options import EnsembleOptions, Settings, SoftOptions
@@ -36,6 +37,7 @@ from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.mbt import find_members
 from trainings.scoring.provenance import comparable, differences, made_with
 from trainings.scoring.record import refuse_views
+from trainings.scoring.runs import command_flags
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from trainings.scoring.trained import as_trained
 from trainings.train_SSL_FDA import SSLFDAOptions
@@ -399,8 +401,7 @@ def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
     if not folder.has(SUMMARY) and (folder.has(PROGRESS) or not foreign):
         raise UserError(
             f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): make them with "
-            f"--action generate_pseudo_labels --optimizer {settings.optimizer} "
-            f"--ssl_round {options.ssl_round}"
+            f"{_making(settings, {})}"
         )
     files = with_pseudo_labels(
         unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT, settings.class_table
@@ -418,7 +419,7 @@ def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
         origin = _contents(files)
     if problem:
         problem = (
-            f"{folder.path}: {problem}; make them again with --action generate_pseudo_labels "
+            f"{folder.path}: {problem}; make them again with {_making(settings, summary)} "
             "--overwrite, or train on them all the same with --accept_pseudo_labels True"
         )
     return TrainingFiles(
@@ -428,6 +429,30 @@ def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
         problem=None if options.accept_pseudo_labels else problem,
         note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}",
     )
+
+
+def _making(settings: Settings, summary: Mapping[str, Any]) -> str:
+    """Return the flags that make the labels of a training, from the teachers that the summary of
+    earlier ones names; else the words say that a teacher is to be named."""
+    options, before = SSLFDAOptions.of(settings), summary.get("settings", {})
+    teachers = {
+        name: before[name] for name in ("load_model_path", "mbt_checkpoints") if before.get(name)
+    }
+    network = {} if options.pseudo_label_path else {"optimizer": settings.optimizer}
+    flags = {
+        "action": "generate_pseudo_labels",
+        **network,
+        **({"ssl_round": options.ssl_round} if network else {}),
+        "pseudo_label_path": options.pseudo_label_path,
+        **teachers,
+        **({"soft": True} if before.get("soft") else {}),
+        **({"image_size": settings.image_size} if summary else {}),
+        # A teacher's network is recorded, and need not be this training's.
+        **({} if network else dict.fromkeys(RECORDED)),
+    }
+    command = command_flags(flags, settings)
+    named = network or teachers
+    return command if named else f"{command} and the teacher's checkpoint as --load_model_path"
 
 
 def _contents(files: Iterable[SampleFiles]) -> str:
