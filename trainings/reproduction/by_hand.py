@@ -9,10 +9,10 @@ from datasets.data_set import Role
 from trainings.experiment import Experiment
 from trainings.options import Settings
 from trainings.reproduction.lines import Line, by_config, scored_on_target
-from trainings.reproduction.results import Key, Run, ensemble_record, row_of
+from trainings.reproduction.results import Key, Run, ensemble_record, read_json, row_of
 from trainings.reproduction.steps import Step, run_flags
 from trainings.reproduction.teachers import teacher_title
-from trainings.scoring.record import scored_checkpoints
+from trainings.scoring.record import OLDER_DOMAIN, scored_checkpoints
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
@@ -66,6 +66,7 @@ def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Setting
             f"argument --runs: none of the {len(paths)} folders holds the {SCORES} of a training "
             "or the scores of an ensemble: name run folders, such as checkpoints/*"
         )
+    groups = [one for group in groups for one in _on_each_target(group)]
     configs = _configs(groups)
     entries = [
         (step, group, config)
@@ -86,6 +87,31 @@ def _without_target(lines: list[Line]) -> list[Line]:
     if any(line.unlabelled_target for line in lines) and not scored_on_target(lines):
         return [line for line in lines if not line.row.on_target]
     return lines
+
+
+def _on_each_target(group: Group) -> list[Group]:
+    """Return a group of the source alone once for each target that it was scored on."""
+    on_target = any(run.validates_on is Role.TARGET for run in group.runs.values())
+    if on_target or group.domain is Role.SOURCE:
+        return [group]
+    records = [read_json(f) for r in group.runs.values() for f in sorted(r.folder.glob("*.json"))]
+    source = {run.title(Role.SOURCE) for run in group.runs.values()}
+    titles = dict.fromkeys(
+        record["validation"].get("domain", OLDER_DOMAIN)
+        for record in records
+        if scored_checkpoints(record)
+    )
+    scored = [
+        group._replace(
+            runs={
+                seed: replace(run, target_title=title, _scores={})
+                for seed, run in group.runs.items()
+            }
+        )
+        for title in titles
+        if title not in source
+    ]
+    return [one for one in scored if one.scored_data()] or [group]
 
 
 def _configs(groups: Sequence[Group]) -> list[str]:

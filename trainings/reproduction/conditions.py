@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.catalog import ROWS
 from datasets.data_set import Role
 from trainings.options import Settings
 from trainings.reproduction.lines import LAST, Line
@@ -132,7 +133,9 @@ def _scoring_command(run: Run) -> str:
     words = ["--action", "val_transfer" if general else "val_gta5_transfer", "--select", "last"]
     words += ["--save_model_path", str(run.folder.parent), "--save_keyword", run.folder.name]
     if general:
-        words += ["--source", run.settings["source"]]
+        title = run.title(Role.TARGET)
+        targets = [name for name, row in ROWS.items() if row.title == title]
+        words += ["--source", run.settings["source"], *(["--target", *targets] if targets else [])]
     for name in ("source_root", "gta5_root", "cityscapes_root"):
         value = run.settings.get(name)
         if value and value != str(getattr(Settings, name)):

@@ -311,6 +311,27 @@ def test_the_advice_on_odd_scores_of_a_hand_typed_run_fits_the_file(by_hand):
     assert not any("reproduction" in line for line in advice)
 
 
+def test_a_source_only_run_is_compared_on_every_target_that_it_was_scored_on(tmp_path):
+    camvid = ("--target", "camvid")
+    write_run(tmp_path / "source_0", "train_source", share=0.4, adapted=0.5)
+    for path in (tmp_path / "source_0").glob("validation_*_latest_*.json"):
+        record = json.loads(path.read_text())
+        record["validation"] |= {"domain": "CamVid", "data_set": "CamVid"}
+        name = path.name.replace("cityscapes", "camvid")
+        path.with_name(name).write_text(json.dumps(record))
+    write_run(tmp_path / "dacs_0", "train_dacs", *camvid, share=0.6, adapted=0.6)
+    own = tmp_path / "dacs_0" / "scores.json"
+    record = json.loads(own.read_text())
+    record["validation"] |= {"domain": "CamVid", "data_set": "CamVid"}
+    own.write_text(json.dumps(record))
+    for path in (tmp_path / "dacs_0").glob("validation_*"):
+        path.unlink()
+    assert report(tmp_path, "--runs", *tmp_path.glob("*_0")) == 0
+    text = text_of(tmp_path, "report")
+    (dacs,) = [row for row in rows(text, "## adamw on CamVid") if row[0] == "DACS"]
+    assert dacs[4].startswith("+")
+
+
 def test_folders_without_runs_are_one_sentence(tmp_path, capsys):
     assert report(tmp_path, "--runs", tmp_path / "a", tmp_path / "b") == 1
     assert "error: argument --runs: none of the 2 folders holds" in capsys.readouterr().err
