@@ -21,6 +21,7 @@ from trainings.reproduction.lines import (
     by_config,
     class_names,
     data_of,
+    scored_on_target,
     shown_lines,
     source_data,
     target_data,
@@ -89,7 +90,7 @@ def _context(report: Report) -> Context:
         "name": report.name,
         "data": data_of(lines),
         "target": target_data(lines),
-        "source": source_data(lines),
+        "source": source_data(lines) if scored_on_target(lines) else "",
         "warnings": report.warnings,
         "commands": report.commands,
         "palettes": [*zip(COLORS, DARK_COLORS, strict=True)],
@@ -272,12 +273,13 @@ def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
     """Return a run's command, its scores in short and its conditions."""
     record, scores = run.record, run.scores(line.row.domain).get(line.row.kind(LAST))
     miou = None if scores is None else scores.miou
+    where = "" if line.row.on_target else " on the source"
     return {
         "name": line.row.name,
         "config": line.config,
         "look": report.looks[line.row.name],
         "seed": seed,
-        "miou": "not scored" if miou is None else f"{100 * miou:.1f} mIoU",
+        "miou": "not scored" if miou is None else f"{100 * miou:.1f} mIoU{where}",
         "command": repeating_command(report.settings_type, run.settings),
         "folder": relative(run.folder, report.folder),
         "conditions": {name: text for name, text in _conditions(run, record).items() if text},
