@@ -29,6 +29,7 @@ from trainings.engine.run import run_experiment
 from trainings.experiment import Experiment, unlabelled_target
 from trainings.options import (
     EnsembleOptions,
+    PseudoLabelOptions,
     RecipeOptions,
     Settings,
     SoftOptions,
@@ -40,7 +41,11 @@ from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.reproduce import demo, report, reproduce
 from trainings.reproduction.steps import Step, Work, users_steps
 from trainings.scoring.mbt import val_mbt
-from trainings.scoring.pseudo_labels import generate_pseudo_labels, pseudo_labelled_target
+from trainings.scoring.pseudo_labels import (
+    generate_pseudo_labels,
+    pseudo_labelled_target,
+    self_training_target,
+)
 from trainings.scoring.score import score_transfer
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
@@ -110,7 +115,7 @@ SELF_TRAINING = Experiment(
     source=Role.SOURCE,
     validation=Role.TARGET,
     method=SSLFDA,
-    target=pseudo_labelled_target,
+    target=self_training_target,
 )
 MIXING = Experiment(
     action="train_dacs",
@@ -152,7 +157,7 @@ TRAINING_FLAGS = (
     *("image_size", "save_model_path", "save_keyword", "overwrite", "validation_only"),
 )
 SCORING_FLAGS = ("load_model_path", "select", "bn_statistics")
-"""What the help of a training, and of a scoring, action shows before its own."""
+"""Flags that the help of trainings and of scorings shows before the flags of the action."""
 
 VIEWS = ("eval_scales", "eval_flip")
 NETWORK_READ = (*RECORDED, "image_size")
@@ -171,14 +176,7 @@ SOURCE_READ = ("source_resize", "gta5_val_fraction")
 """Flags that only an action reads which reads the source."""
 
 PAIR = ("source", "target", "source_root", "target_root")
-"""What the help of an action shows that reads both, after the flags made for it."""
-
-STEP_READ = (
-    *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
-    *("clip_grad_norm", "ema_decay", "detail_guidance", "poly_power"),
-    *(*ADA.Options.own_flags(), *FDA.Options.own_flags(), *DACS.Options.own_flags()),
-)
-"""Flags that a single training step of all methods reads."""
+"""Flags that the help of an action on both domains shows after the flags made for it."""
 
 REPRODUCTION_FLAGS = (
     *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
@@ -207,6 +205,21 @@ STEPS: list[Step] = [
 ]
 """The steps of `reproduce`, `demo` and `report`."""
 
+MEASURED = tuple(
+    {s.experiment.method: s.experiment for s in STEPS if not s.experiment.defaults}.values()
+)
+"""An experiment of each method, whose training the benchmark measures."""
+
+OF_LABELS = (*PseudoLabelOptions.own_flags(), "ssl_round")
+"""Flags of methods that say which pseudo-labels are read, and change no training step."""
+
+STEP_READ = (
+    *("batch_size", "optimizer", "learning_rate", "head_lr_mult", "weight_decay", "ohem"),
+    *("clip_grad_norm", "ema_decay", "detail_guidance", "poly_power"),
+    *(n for one in MEASURED for n in one.method.Options.own_flags() if n not in OF_LABELS),
+)
+"""Flags that a single training step of all methods reads."""
+
 REPRODUCTION_READ = (Settings, *(step.experiment.method.Options for step in STEPS))
 
 
@@ -228,7 +241,7 @@ def training(
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
     of_target = ("watch_target",) if experiment.target else ()
     if experiment.validation is Role.SOURCE:
-        of_target = ("score_target",)
+        of_target = ("score_target", *(() if experiment.general else ("target", "target_root")))
     options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),
@@ -413,7 +426,7 @@ ACTIONS: dict[str, Action] = {
         resumes=True,
     ),
     "benchmark": Action(
-        partial(benchmark.benchmark, (SIMPLE_GTA5, ADVERSARIAL, FOURIER, SELF_TRAINING, MIXING)),
+        partial(benchmark.benchmark, MEASURED),
         "this machine's speed: latency of the network by backend, images/s of each method",
         benchmark.defaults,
         flags=("networks", "sizes", "precisions", "backends", "batch_size", *RECORDED, "device"),
@@ -489,7 +502,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _refused(error: Exception) -> str | None:
-    """What the system has refused, a folder without permission for example, if it has."""
+    """Return a sentence about what the system has refused, such as access to a folder; None if the
+    error is of another kind."""
     if not isinstance(error, OSError) or error.errno is None:
         return None
     remedy = ": make room, and give the same command again" if error.errno in FULL_DISK else ""
@@ -497,14 +511,14 @@ def _refused(error: Exception) -> str | None:
 
 
 def _failed(problem: str, code: int) -> int:
-    """Says it in one line, whatever is in the names of files."""
+    """Print the problem in one line, whatever is in the names of files, and return the code."""
     word = coloured("error:", RED, sys.stderr)
     _say(f"{PROGRAM}: {word} " + problem.replace("\n", "\\n"))
     return code
 
 
 def _say(text: str) -> None:
-    """Why this ends; what several processes have to say alike is said once."""
+    """Print why the command ends; print once what several processes have to say alike."""
     if processes.first_to_say(text):
         sys.stdout.flush()  # in a log, what was printed before stands before
         print(text, file=sys.stderr, flush=True)

@@ -138,7 +138,7 @@ def digest_of(paths: Iterable[Path], how: str) -> str:
 
 
 def _identity(path: Path) -> tuple[str, str, int, int, int]:
-    """What tells a file from every other. Raises OSError for a link to nowhere or to itself."""
+    """Return what tells a file from others. Raise OSError for a link to nowhere or to itself."""
     status = path.stat()
     checksum = _checksum(path, status.st_size) if stat.S_ISREG(status.st_mode) else 0
     return path.parent.name, path.name, status.st_size, status.st_mtime_ns, checksum
@@ -162,7 +162,7 @@ def _checksum(path: Path, size: int) -> int:
 
 
 class Pictures(Protocol):
-    """Where pictures are read by their places."""
+    """A store from which pictures are read by their places."""
 
     def read(self, place: int) -> np.ndarray | None:
         """A picture, uint8; None where it was damaged."""

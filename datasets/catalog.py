@@ -87,7 +87,7 @@ def name_of(role: Role, settings: DataSettings) -> str:
 
 
 def recorded_title(role: Role, recorded: Mapping[str, Any]) -> str:
-    """The same of a run's recorded settings."""
+    """Return the name of the source or target in a run's recorded settings."""
     return title_of(recorded[role.value], recorded[f"{role.value}_root"])
 
 

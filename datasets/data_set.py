@@ -1,4 +1,4 @@
-"""What a data set is: a row of the table in catalog.py."""
+"""Define a data set: a row of the table in catalog.py."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -13,7 +13,7 @@ from utils.transforms import STRETCH
 
 
 class Role(Enum):
-    """What a data set is for in an adaptation."""
+    """Role of a data set in an adaptation."""
 
     SOURCE = "source"
     TARGET = "target"
@@ -30,31 +30,31 @@ class Subset(NamedTuple):
 
 
 class Layout(Protocol):
-    """Where the files of a data set lie below its root. A split is "train" or "val".
+    """Places of a data set's files below its root. A split is "train" or "val".
 
-    All raise UserError where a folder that is needed is missing.
+    All methods raise UserError where a folder that is needed is missing.
     """
 
     def found(self, root: Path, split: str, settings: DataSettings) -> Found:
-        """The images and labels of a split, also those without a partner."""
+        """Return the images and labels of a split, also those without a partner."""
 
     def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
-        """The samples of a split in the order of their names, each with its label."""
+        """Return the samples of a split in the order of their names, each with its label."""
 
     def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
-        """The same without labels, which need not exist."""
+        """Return the samples of a split without labels, which need not exist."""
 
     def label_format(self, label: Path) -> LabelFormat:
-        """What a label file holds, by its name."""
+        """Return the format of a label file by the file's name."""
 
     def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:
-        """Whether the split should have labels."""
+        """Return whether the split should have labels."""
 
     def no_images(self, folder: Path, split: str) -> str:
         """Say that a split's folder holds no images, and what to do."""
 
     def left_out(self, root: Path) -> int:
-        """How many pairs lie there that are known to be bad, and are left out."""
+        """Return how many pairs are left out because they are known to be bad."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from utils.notes import say_once
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 RECORD = "predictions.json"
-"""What marks a folder of results, whose pictures are not inputs again."""
+"""File that marks a folder of results, whose pictures are not inputs again."""
 
 WILD = frozenset("*?[")
 """Characters that make a path a glob, unless a file of that name exists."""
@@ -94,7 +94,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _listing(path: Path) -> Listing:
-    """What lies below a folder, or is matched by a glob, whose `**` enters no folder twice."""
+    """Return the files below a folder, or those that match a glob; `**` enters no folder twice."""
     if path.is_dir():
         return list_below(path)
     if DEEP not in path.parts:

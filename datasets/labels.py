@@ -49,7 +49,7 @@ MAX_LABEL_ID = 34  # GTA5's licence plate; Cityscapes itself ends at 33
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """What the values in a label file stand for; two formats of one name are equal.
+    """Meaning of the values in a label file; two formats of one name are equal.
 
     Attributes:
         name: of the values in messages and in the names of caches.
@@ -151,7 +151,7 @@ class ClassTable:
 
     @property
     def own_ids(self) -> LabelFormat:
-        """What label files of the user's own hold: train ids of Cityscapes, or the table's ids."""
+        """Format of the user's own labels: train ids of Cityscapes, or the table's ids."""
         if self == CITYSCAPES:
             return TRAIN_IDS
         values = tuple(sorted({*self.ids, *self.ignored, IGNORE}))
@@ -160,7 +160,7 @@ class ClassTable:
         return LabelFormat(f"ids of {self.digest}", values, train_ids, remedy=remedy)
 
     def pseudo_labels(self, *, soft: bool) -> LabelFormat:
-        """What pseudo-labels hold: train ids of the table."""
+        """Return the format of pseudo-labels: train ids of the table."""
         kind = SOFT_LABELS if soft else PSEUDO_LABELS
         return replace(kind, values=(*range(len(self)), IGNORE))
 

@@ -130,7 +130,7 @@ def chosen_names(names: Sequence[str], root: Path, split: str, val_fraction: flo
 
 
 def in_split(names: Sequence[str], split: str, val_fraction: float) -> list[str]:
-    """Those of the sorted names that are in a split."""
+    """Return those of the sorted names that are in a split."""
     validation = validation_positions(len(names), val_fraction)
     return [
         name for position, name in enumerate(names) if (position in validation) == (split == "val")
@@ -163,7 +163,7 @@ def listed_anew(images: Path, labels: Path) -> Found:
 
 @functools.lru_cache(maxsize=4)
 def _listed(folders: tuple[Path, Path], changed: tuple[float, float]) -> Found:
-    """What lies in the folders of images and of labels that were last changed at these times."""
+    """Return the files in the folders of images and labels, last changed at the given times."""
     listed = [listing(folder, deep=False) for folder in folders]
     (images, doubled_images), (labels, doubled_labels) = (
         by_name(one.paths, folder) for one, folder in zip(listed, folders, strict=True)
@@ -301,7 +301,7 @@ class Split:
 
 
 def fixed(*branches: Branch) -> Callable[[Path, bool], Sequence[Branch]]:
-    """The same folders whatever the root holds."""
+    """Return a function that gives the same folders whatever the root holds."""
     return lambda root, labelled: branches
 
 

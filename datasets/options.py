@@ -22,10 +22,10 @@ DATA_SETS = (
     *("acdc", "acdc_fog", "acdc_night", "acdc_rain", "acdc_snow", "dark_zurich"),
     *("bdd100k", "camvid", "folder"),
 )
-"""What a source or a target can be: the rows of datasets/catalog.py."""
+"""Names of a source or a target: the rows of datasets/catalog.py."""
 
 FOLDER = DATA_SETS[-1]
-"""The one whose root is what the user names in its place."""
+"""Row whose root is the folder that the user names in place of a data set."""
 
 SOURCE_RESIZE_RATIO = (720 / 512, 1280 / 1024)
 """FDA resizes GTA5 to 720x1280 and crops 512x1024 of it (Yang & Soatto, CVPR 2020)."""
@@ -77,10 +77,13 @@ class DataOptions(Options, group=DATA):
         affects_result=False,
     )
     target_root: Path | None = flag(
-        None, "folder of the target, likewise", metavar="FOLDER", affects_result=False
+        None,
+        "folder of the target (default: like --source_root)",
+        metavar="FOLDER",
+        affects_result=False,
     )
     frame_step: int = flag(
-        10, "of a video that is a target, every so many-th frame is taken", check=at_least(1)
+        10, "take every N-th frame of a video that is the target", check=at_least(1)
     )
     gta5_root: Path = flag(
         Path("GTA5"),
@@ -112,9 +115,9 @@ class DataOptions(Options, group=DATA):
     )
     source_resize: tuple[int, int] = flag(
         None,
-        "the source is resized to this and, in training, randomly cropped to --image_size (FDA's "
-        "protocol); giving the image size means plain resizing (default: 720 1280 for 512 1024, "
-        "in proportion for other image sizes)",
+        "size to which the source is resized and, in training, then randomly cropped to "
+        "--image_size (FDA's protocol); giving the image size means plain resizing (default: "
+        "720 1280 for 512 1024, in proportion for other image sizes)",
         check=at_least(MIN_IMAGE_SIDE),
         metavar=("H", "W"),
         follows=Follows("image_size", _resize_of_source),
@@ -148,7 +151,7 @@ class DataOptions(Options, group=DATA):
     )
     on_bad_sample: str = flag(
         "error",
-        "what training does with a picture or a label that cannot be read: end, or take the next "
+        "action of a training on a picture or a label that cannot be read: end, or take the next "
         "sample in its place and say so; validation always ends",
         choices=("error", "skip"),
     )
@@ -263,16 +266,17 @@ class ViewOptions(Options, group=SCORING):
     eval_scales: tuple[float, ...] = flag(
         (),
         "score images at these multiples of their own size instead of at --image_size, as the "
-        "protocols of STDC's paper are defined: of Cityscapes 0.5 is its '50', 0.75 its '75'. "
-        "Several: the mean of their probabilities, enlarged to the label. For val_gta5_transfer, "
-        "val_mbt, visualize and --validation_only; validation within a training stays plain",
+        "protocols of STDC's paper are defined: on Cityscapes, 0.5 is its '50' and 0.75 its '75'. "
+        "The probabilities of several scales are enlarged to the label and averaged. For "
+        "val_gta5_transfer, val_mbt, visualize and --validation_only; validation within a training "
+        "stays plain",
         check=above(0),
         metavar="SCALE",
         affects_result=False,
     )
     eval_flip: bool = flag(
         False,
-        "score every image mirrored, too, likewise averaged",
+        "also score every image mirrored, and average the probabilities",
         affects_result=False,
     )
 
@@ -282,4 +286,4 @@ class DataSettings(CommandOptions, ViewOptions, BatchOptions, DataOptions):
     """All settings that the code of the data sets reads."""
 
     class_table: ClassTable = CITYSCAPES
-    """What `--classes` holds, or a run or checkpoint has recorded; no flag itself."""
+    """Classes of `--classes`, or those that a run or checkpoint has recorded; no flag itself."""

@@ -1,4 +1,4 @@
-"""Where pseudo-labels lie: <folder>/<split>/<place of the image>_pseudo_labelTrainIds.png, and
+"""Name and find pseudo-labels: <folder>/<split>/<place of the image>_pseudo_labelTrainIds.png, and
 _pseudo_probabilities.png beside it where they are soft."""
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ ENDING = f"_pseudo{IDS_ENDING}"
 
 
 def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
-    """Where the pseudo-label of an image lies, also before it is made."""
+    """Return the path of an image's pseudo-label, also before the label is made."""
     return folder / split / f"{files.place}{ENDING}"
 
 

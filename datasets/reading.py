@@ -30,10 +30,10 @@ HIGH_BYTES, LOW_BYTES = "RGB;16B", "RGB;16L"
 high byte first; Pillow keeps that one, where a small class id has nothing but 0."""
 
 DEEPER = ("I", "F")
-"""What PIL's names begin with of the modes that have 16 or 32 bits a channel."""
+"""First letters of PIL's modes that have 16 or 32 bits a channel."""
 
 IDS_ENDING, PROBABILITIES_ENDING = "_labelTrainIds.png", "_probabilities.png"
-"""What the names of the two files of a soft pseudo-label end in."""
+"""Endings of the names of the two files of a soft pseudo-label."""
 
 
 class UnknownLabels(UserError):
@@ -123,7 +123,7 @@ def read_soft_label(path: Path, kind: LabelFormat) -> np.ndarray:
 
 
 def probabilities_path(label: Path) -> Path:
-    """Where the probabilities of a soft pseudo-label lie, whether there are any or not."""
+    """Return the path of a soft pseudo-label's probabilities, whether they exist or not."""
     return label.with_name(label.name.removesuffix(IDS_ENDING) + PROBABILITIES_ENDING)
 
 

@@ -12,7 +12,7 @@ NETWORKS: Mapping[str, type[Network]] = {"bisenet": BiSeNet, "pp_liteseg": PPLit
 
 
 class Design(NamedTuple):
-    """What a run records to build its network again; each field is the flag of that name.
+    """Record from which a run's network is built again; each field is the flag of that name.
 
     Attributes:
         network: a key of `NETWORKS`.

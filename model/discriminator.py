@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 SOURCE, TARGET = 0.0, 1.0
-"""What the discriminator is to say of a patch: the labels of its binary cross-entropy."""
+"""Labels of a patch in the discriminator's binary cross-entropy."""
 
 WIDTHS = (1, 2, 4, 8)
 """Channels after the first four convolutions, in units of `base`."""

@@ -1,4 +1,4 @@
-"""What a segmentation network of this project is; `model/catalog.py` lists them."""
+"""Define the segmentation networks of this project; `model/catalog.py` lists them."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -27,7 +27,9 @@ class NetworkOptions(Options, group=NETWORK):
     )
     backbone: str = flag("stdc1", "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
     base_width: int = flag(
-        64, "channels that all widths follow from; 64 is the paper's", check=width
+        64,
+        "number of channels from which all widths of the network follow; the paper has 64",
+        check=width,
     )
     pretrain_path: Path | None = flag(
         None,

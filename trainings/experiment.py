@@ -15,9 +15,11 @@ from model.catalog import Design
 from model.network import Network
 from model.weights.loading import load_backbone, load_network
 from model.weights.reading import read_record
+from trainings.masked import MaskOptions
 from trainings.method import Method
 from trainings.options import Settings
-from utils.cli.options import names_in
+from trainings.teacher import TeacherOptions
+from utils.cli.options import ADAPTATION, flags_of, names_in
 from utils.errors import UsageError
 from utils.utils import find_input
 
@@ -86,13 +88,40 @@ class Experiment:
                 )
 
     def own_settings(self, settings: Settings) -> Settings:
-        """The settings with the usual data set in each role that the experiment does not have."""
+        """The settings with the usual data set in each role that the experiment does not have,
+        unless `--score_target` asks for scores on it."""
         self.check_pair(settings)
+        kept = [*self.roles, *([Role.TARGET] if settings.score_target else [])]
         for role in Role:
-            if role not in self.roles:
+            if role not in kept:
                 usual = {role.value: getattr(Settings, role.value), f"{role.value}_root": None}
                 settings = dataclasses.replace(settings, **usual)
         return settings
+
+    def own_flags(self, settings: Settings) -> tuple[str, ...]:
+        """Return the flags of its method alone that a result depends on; those of a teacher only
+        where there is one: the method's own, or that of masked consistency."""
+        own = self.method.Options.own_flags()
+        if self.method.has_teacher or MaskOptions.of(settings).mask_ratio:
+            return own
+        return tuple(name for name in own if name not in TeacherOptions.own_flags())
+
+    def without_effect(self, settings: Settings) -> dict[str, str]:
+        """Return the flags that a command has changed and that count for nothing in a training,
+        each with the flag that it needs."""
+        fields, own = flags_of(type(settings)), self.method.Options.own_flags()
+        needed = {f.name: f.metadata["only_with"] for f in fields if f.metadata["only_with"]}
+        needed |= dict.fromkeys(TeacherOptions.own_flags(), "mask_ratio")
+        counting = settings.result_settings(self.own_flags(settings))
+        return {
+            field.name: needed[field.name]
+            for field in fields
+            if field.name in needed
+            and field.name in settings.given
+            and getattr(settings, field.name) != field.default
+            and field.name not in counting
+            and (field.metadata["group"] != ADAPTATION or field.name in own)
+        }
 
     def make_method(self, network: Network, settings: Settings) -> Method:
         """The method around a network, which reads no other flags than its own options."""

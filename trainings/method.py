@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.samples import Batch
+from model.average import MovingAverage
 from model.network import WHITE, Network
 from trainings.optimisers import network_optimizer
 from trainings.options import MethodOptions
@@ -23,12 +24,13 @@ class Method(nn.Module):
 
     Everything that a method owns and that changes in training, such as a discriminator or a
     teacher (`model.average.MovingAverage`), is a child module or a buffer: it is then saved,
-    resumed and moved to the device with the method. A `MovingAverage` that is called `teacher` is
-    also scored and saved beside the network, as ema.pth.
+    resumed and moved to the device with the method.
 
     Attributes:
         Options: the dataclass of the flags that the method reads.
-        has_teacher: whether it has a `teacher`; then `--ema_decay` is none of its flags.
+        has_teacher: whether its `teacher` is scored and saved beside the network, as ema.pth; then
+            `--ema_decay` is none of its flags.
+        teacher: that moving average; only with `has_teacher`.
         options: their values.
         network: the network that is validated and saved.
         observed: scalars of the latest forward that are logged and not minimised.
@@ -36,6 +38,7 @@ class Method(nn.Module):
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     has_teacher: ClassVar[bool] = False
+    teacher: MovingAverage
 
     def __init__(self, network: Network, options: MethodOptions):
         super().__init__()
@@ -76,8 +79,8 @@ class Method(nn.Module):
         return {"network": network_optimizer(self.network, self.options)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """What is worth seeing of the latest forward pass's batch, by name: images [3, H, W] of 0
-        to 255, of one size. One process of several calls it alone."""
+        """Return pictures of the latest forward pass's batch by name: images [3, H, W] of 0 to
+        255, all of one size. One process of several calls this method alone."""
         return {}
 
     def detail_pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -95,6 +98,6 @@ class Method(nn.Module):
         return {name: (WHITE * one[0]).expand(3, -1, -1) for name, one in maps.items()}
 
     def diagnose(self, means: Mapping[str, float]) -> str | None:
-        """What is wrong with a training whose terms and observations had these means over an
-        epoch, if anything is."""
+        """Return a sentence about a fault that the means of an epoch's terms and observations show;
+        None if they show none."""
         return None

@@ -132,6 +132,6 @@ class Schedule:
         self.rates = [group["lr"] for group in optimizer.param_groups]
 
     def set_rates(self, step: int) -> None:
-        """Those of that step, which is counted from 0."""
+        """Set the learning rates of a step; steps count from 0."""
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.factor(step)

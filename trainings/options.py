@@ -26,7 +26,7 @@ NAMED = frozenset(("source", "target"))
 
 
 class OptimizerDefaults(NamedTuple):
-    """What an optimiser trains with when the user names nothing else."""
+    """Default values that an optimiser brings along."""
 
     learning_rate: float
     head_lr_mult: float
@@ -43,7 +43,7 @@ OPTIMIZERS: Mapping[str, OptimizerDefaults] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LengthOptions(Options, group=TRAINING):
-    """How long a training is."""
+    """Length of a training."""
 
     num_epochs: int = flag(50, "passes over the source's training split", check=at_least(1))
     num_steps: int | None = flag(
@@ -103,7 +103,7 @@ class StepOptions(Options, group=TRAINING):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MethodOptions(StepOptions, group=ADAPTATION):
-    """What a method reads; a method with flags of its own declares a subclass beside itself."""
+    """Flags that a method reads. A method with flags of its own declares a subclass in its file."""
 
     @classmethod
     def own_flags(cls) -> tuple[str, ...]:
@@ -113,12 +113,13 @@ class MethodOptions(StepOptions, group=ADAPTATION):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PseudoLabelOptions(MethodOptions):
-    """Where pseudo-labels lie, for the methods that learn from them."""
+    """Folder of the pseudo-labels, for the methods that learn from them."""
 
     pseudo_label_path: Path | None = flag(
         None,
         "folder of the pseudo-labels, made or trained on (default: pseudo_labels_<optimizer> under "
-        "--save_model_path, for later rounds with the round); labels of any origin will do",
+        "--save_model_path, for later rounds with the round; generate_pseudo_labels "
+        "--load_model_path: labels_<run of the teacher>); labels of any origin will do",
         metavar="FOLDER",
         affects_result=False,
     )
@@ -194,7 +195,7 @@ class ScoringOptions(Options, group=SCORING):
     watch_target: bool = flag(
         False,
         "print indicators and draw pictures of the target after every validation, although its "
-        "labels are scored; of a target without labels that is done anyway",
+        "labels are scored; a run whose target has no labels always does so",
         affects_result=False,
     )
     score_target: bool = flag(

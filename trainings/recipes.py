@@ -16,6 +16,8 @@ class Recipe(NamedTuple):
         values: the flags that it sets.
         published: the score that its source names, in words.
         differs: what of its source the flags do not copy.
+        score_with: flags that score a trained network as the source does; None where a training
+            does that anyway. A training itself scores one view of each image, at `--image_size`.
     """
 
     source: str
@@ -24,6 +26,7 @@ class Recipe(NamedTuple):
     values: Mapping[str, Any]
     published: str
     differs: str
+    score_with: str | None = None
 
 
 _SGD = {
@@ -52,13 +55,13 @@ RECIPES: Mapping[str, Recipe] = {
             "num_steps": 60_000,
             "head_lr_mult": 10.0,
             "train_scales": (0.125, 1.5, 0.125),
-            "eval_scales": (0.75,),
         },
         published=(
             "STDC1 on Cityscapes val: 72.2 mIoU at --eval_scales 0.5, 74.5 at 0.75, from ImageNet "
             "weights"
         ),
         differs="batch norm sees --batch_size images, the paper's 48 lay on several GPUs",
+        score_with="--validation_only True --eval_scales 0.75",
     ),
     "mmseg": Recipe(
         "mmsegmentation's STDC",
@@ -69,11 +72,12 @@ RECIPES: Mapping[str, Recipe] = {
             "num_steps": 80_000,
             "head_lr_mult": 1.0,
             "train_scales": (0.5, 2.0),
-            "eval_scales": (1.0,),
         },
         published="STDC1 on Cityscapes val: 75.1 mIoU at --eval_scales 1 from ImageNet weights, "
         "71.5 from scratch",
-        differs="its colours change by other ranges, and its crops hold at most 75 % of one class",
+        differs="its colours change by other ranges, its crops hold at most 75 % of one class, and "
+        "its learning rate ends at 1e-4",
+        score_with="--validation_only True --eval_scales 1",
     ),
     "daformer": Recipe(
         "DAFormer (Hoyer et al., CVPR 2022)",
@@ -141,10 +145,18 @@ def in_words(name: str, settings: Options) -> str:
     lines += [
         f"{images} labelled images an update (the recipe has {recipe.images})",
         f"published: {recipe.published}",
+        *filter(None, [how_to_score(name)]),
         f"not the same: {recipe.differs}",
         "measured with this code on real data: nothing yet",
     ]
     return "\n".join(lines)
+
+
+def how_to_score(name: str) -> str | None:
+    """Return a line with the flags that score a trained network as the recipe's source does; None
+    where a training does that anyway."""
+    words = RECIPES[name].score_with
+    return f"to score as published: the same command with {words}" if words else None
 
 
 def _word(value: Any) -> str:

@@ -31,7 +31,7 @@ class TeacherOptions(MethodOptions):
     confidence: float = flag(
         0.968,
         "teachers: probability from which on a pixel counts as confident; the share of such pixels "
-        "weighs the pseudo-labels",
+        "weighs the pseudo-labels; ADA, FDA and SSL-FDA have a teacher with --mask_ratio only",
         check=probability,
     )
     teacher_decay: float = flag(

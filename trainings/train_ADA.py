@@ -36,8 +36,8 @@ from utils.upsampling import upsampled_softmax
 
 ADAM_BETAS = (0.9, 0.99)
 COLLAPSED_ACCURACY, COLLAPSED_LOSS = 0.99, 0.02
-"""Of the discriminator over an epoch, on the domain it knows less well and of both terms; a healthy
-one has a loss of 0.2 to 0.5."""
+"""Accuracy from which, and loss up to which, a discriminator has collapsed: over an epoch, on the
+domain that it knows less well, and of both terms. A healthy one has a loss of 0.2 to 0.5."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from trainings.options import Settings
 from utils import processes
 from utils.metrics import ConfusionMatrix
 from utils.pictures.panels import PanelRow
+from utils.spread import spread
 from utils.text import in_percent, markdown
 from utils.upsampling import upsampled_max, upsampled_mean_max
 from utils.utils import autocast, progress, resolve_precision
@@ -110,8 +111,8 @@ one, or the members of an ensemble."""
 
 
 class Views(NamedTuple):
-    """What one predictor sees in a batch: scores [N, C, h, w] of each view, not mirrored any more,
-    which are logits unless an ensemble has averaged probabilities."""
+    """Scores [N, C, h, w] that one predictor gives each view of a batch, mirrored back. They are
+    logits, unless an ensemble has averaged probabilities."""
 
     scores: list[Tensor]
     are_logits: bool
@@ -155,7 +156,7 @@ def evaluate_each(
     kept, a few by default.
     """
     if pictured is None:
-        pictured = np.linspace(0, len(samples) - 1, PANEL_ROWS).round().astype(int).tolist()
+        pictured = spread(len(samples), PANEL_ROWS)
     precision = resolve_precision(settings.precision, device)
     places = _own_places(len(samples), settings.batch_size)
     empty = partial(Evaluation.empty, settings.class_table, scored_subsets(settings))

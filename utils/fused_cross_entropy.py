@@ -27,7 +27,7 @@ COLUMNS = 64
 """Width of a program's tile; its height is the number of classes, up to a power of two."""
 
 WARPS = 8
-"""Of the threads that share a tile: with 8, a thread keeps its part of the tile in at most 128
+"""Warps whose threads share a tile. With 8, a thread keeps its part of the tile in at most 128
 registers on every GPU, so that 512 threads run side by side; with Triton's 4, it needs up to 208,
 or spills."""
 

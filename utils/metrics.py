@@ -13,7 +13,7 @@ AT_ONCE = {"cpu": 2**18, "cuda": 2**28}
 """Pixels that are counted at a time: they stay in a core's cache; a GPU is asked once."""
 
 LARGEST_CODE = torch.iinfo(torch.int16).max
-"""Of a pair of truth and prediction that is counted in 16 bits."""
+"""Largest code of a pair of truth and prediction that is counted in 16 bits."""
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:

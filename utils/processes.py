@@ -35,7 +35,7 @@ CPU time that a container gets in each period, and the period."""
 
 _FAILED = "failed"
 _store: dist.Store | None = None
-"""What the processes write for one another beside the collectives; None without several."""
+"""Messages of the processes to one another beside the collectives; None for a single process."""
 
 
 @contextlib.contextmanager

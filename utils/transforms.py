@@ -152,7 +152,7 @@ def _blend(values: Tensor, other: Tensor, factor: float) -> Tensor:
 
 
 class Augmentation(NamedTuple):
-    """What a code stands for; `make` is None for the one that changes how samples are cropped."""
+    """Meaning of a code; `make` is None for the code that changes how samples are cropped."""
 
     title: str
     make: Callable[[], JointTransform] | None

@@ -107,7 +107,7 @@ class _BandedSoftmax(Function):
 
 
 def _softmax(rows: Tensor, mixing: Tensor) -> Tensor:
-    """Of rows of logits [in, W, C] that weights [out, in] mix: [out, W, C]."""
+    """Return the softmax [out, W, C] of rows of logits [in, W, C] that weights [out, in] mix."""
     return (mixing @ rows.flatten(1)).view(-1, *rows.shape[1:]).softmax(-1)
 
 

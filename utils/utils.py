@@ -31,7 +31,7 @@ DTYPES = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-"""Of autocast, by the names of `--precision`."""
+"""Types for autocast, by the names of `--precision`."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 """Words of errors of torch, CUDA, cuBLAS, cuDNN and NCCL."""
@@ -118,12 +118,12 @@ def _best_precision(device: torch.device) -> torch.dtype:
 
 
 def precision_name(precision: torch.dtype) -> str:
-    """What a precision is called in print and in files, such as `bfloat16`."""
+    """Return the name of a precision in print and in files, such as `bfloat16`."""
     return str(precision).removeprefix("torch.")
 
 
 def arithmetic(name: str, device: torch.device) -> str:
-    """What a `--precision` comes to on this device, in print and in files: `tf32`, or the type."""
+    """Return the name of the type that a `--precision` means on this device, or `tf32`."""
     precision = resolve_precision(name, device)
     return TF32 if name == TF32 else precision_name(precision)
 
@@ -158,7 +158,7 @@ def shapes_that_repeat() -> Iterator[None]:
 
 
 def bf16_instructions() -> list[str]:
-    """Those of `BF16_INSTRUCTIONS` that this CPU has; none where an older torch cannot tell."""
+    """Return the `BF16_INSTRUCTIONS` of this CPU; none where an older torch cannot tell."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return [name for name in BF16_INSTRUCTIONS if capabilities.get(name)]
 

@@ -176,8 +176,8 @@ def _is_unlabelled(role: Role, settings: DataSettings) -> bool:
 
 
 def _without_labels(contents: Sequence[tuple[Path, np.ndarray]], settings: DataSettings) -> Finding:
-    """What there is of a target without labels: formats, images that are nearly the same, and
-    whether they are enough for its statistics."""
+    """Describe a target without labels: formats, images that are nearly the same, and whether the
+    images are enough for its statistics."""
     folder = named_root(Role.TARGET, settings)
     paths = [path for path, _ in contents]
     formats = Counter(path.suffix.lower().lstrip(".").replace("jpeg", "jpg") for path in paths)

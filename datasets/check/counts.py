@@ -24,7 +24,7 @@ class Tally:
 
     @property
     def megapixels(self) -> float:
-        """Of the images that could be read."""
+        """Millions of pixels in all images that could be read."""
         return sum(height * width * n for (height, width), n in self.sizes.items()) / 1e6
 
     @property
@@ -72,7 +72,8 @@ class Frequencies:
         self.values.update(reading.values)
 
     def share(self, train_id: int) -> float:
-        """Of a class among the pixels that have one, of `IGNORE` among all; NaN of none."""
+        """Return the share of a class among the pixels that have one, or of `IGNORE` among all;
+        NaN without pixels."""
         whole = self.pixels if train_id == IGNORE else self.pixels[:IGNORE]
         return float(self.pixels[train_id] / whole.sum()) if whole.any() else float("nan")
 

@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.utils import file_digest
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-"""What every whole PNG begins with and holds last: type and checksum of its empty last chunk."""
+"""First and last bytes of every whole PNG; it ends with type and checksum of an empty chunk."""
 
 
 class Reader(Dataset):

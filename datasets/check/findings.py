@@ -1,4 +1,4 @@
-"""What `check_data` finds in the files of a data set."""
+"""Define the findings of `check_data` in the files of a data set."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -11,7 +11,7 @@ from datasets.labels import LabelFormat
 
 
 class Kind(Enum):
-    """What may be found, in the order of the report."""
+    """Kinds of findings, in the order of the report."""
 
     MISSING = "missing"
     UNPAIRED = "unpaired"
@@ -62,7 +62,7 @@ class Part(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What lies there of a sample; one of image and label may be missing.
+    """Files of a sample; the image or the label may be missing.
 
     `photo` is as in `SampleFiles`; what an image shows is only `compared` where that is asked for.
     """
@@ -76,7 +76,7 @@ class Files(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What is kept of a sample's files, None of what could not be read.
+    """Facts that are kept of a sample's files; None for a file that could not be read.
 
     Attributes:
         size: of the image, (height, width).

@@ -18,15 +18,15 @@ from utils.signals import held_back, ignore_interrupts
 from utils.transforms import resize
 
 DEAD_WORKER = ("DataLoader worker", "Pin memory thread")
-"""What torch's error begins with where one was killed."""
+"""Beginnings of torch's error about a worker that was killed."""
 
 SHARED_MEMORY = ("unable to allocate shared memory", "unable to write to file </torch_")
-"""What torch's error holds where a worker found no room for a batch in /dev/shm."""
+"""Words in torch's error about a worker that found no room for a batch in /dev/shm."""
 
 ENLARGE = "enlarge it (docker run --shm-size 8g; Docker gives 64 MB) or use --num_workers 0"
 
 LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
-"""What fetching the memory of a batch raises once the worker that made it is gone."""
+"""Errors of fetching the memory of a batch after the worker that made it is gone."""
 
 
 class ScaledBatch(NamedTuple):

@@ -19,7 +19,7 @@ def class_counts(
 ) -> np.ndarray:
     """Return the pixels of each train id in each label, then of those without; int64 [n, C + 1].
 
-    They lie beside the cached labels once they were counted.
+    They lie beside the cached labels once they were counted, where that folder can be written.
     """
     labels = samples.cached and samples.cached.labels
     if not isinstance(labels, PictureStore):
@@ -28,8 +28,11 @@ def class_counts(
     if (known := _read(path, labels, num_classes)) is not None:
         return known
     counts = _counted(samples, num_classes, num_workers=num_workers)
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        np.save(file, counts)
+    try:
+        with written_whole(path) as temporary, temporary.open("wb") as file:
+            np.save(file, counts)
+    except OSError as error:
+        print(f"{path} cannot be written ({error.strerror}): the next run counts the classes anew")
     return counts
 
 

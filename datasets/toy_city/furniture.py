@@ -1,4 +1,4 @@
-"""What stands on the sidewalks: lamps, traffic lights, signs, bins and trees."""
+"""Paint the things on the sidewalks: lamps, traffic lights, signs, bins and trees."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the two looks of Toy City differ in, and what all that is drawn shares."""
+"""Define how the two looks of Toy City differ, and what all that is drawn shares."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

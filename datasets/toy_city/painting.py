@@ -45,7 +45,7 @@ def brick_joints(height: int, length: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def texture_tiles() -> np.ndarray:
-    """What each texture multiplies the colour of its surface with: float32 [textures, 256, 256]."""
+    """Return each texture's factors on its surface's colour, float32 [textures, 256, 256]."""
     rng = np.random.default_rng(0)
     fine, rough, soft = (tileable_noise(rng, smoothness) for smoothness in (0.3, 0.8, 1.4))
     tiles = np.ones((len(Texture), TEXELS, TEXELS), np.float32)
@@ -93,7 +93,7 @@ class Camera(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """What all outlines of one plane share."""
+    """Properties that all outlines of one plane share."""
 
     normal: np.ndarray  # unit [3]
     offset: float  # normal · (point - eye) of the plane's points
@@ -274,7 +274,7 @@ def bar(a: Sequence[float], b: Sequence[float], width: float) -> np.ndarray:
 
 
 class Place(NamedTuple):
-    """Where a thing stands; heading 0 looks ahead, pi towards the eye."""
+    """Place and heading of a thing; heading 0 looks ahead, pi towards the eye."""
 
     x: float
     z: float

@@ -1,4 +1,4 @@
-"""What lies beside the street: buildings, walls, fences and parks."""
+"""Paint the plots beside the street: buildings, walls, fences and parks."""
 
 from typing import NamedTuple
 

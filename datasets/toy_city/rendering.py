@@ -30,7 +30,7 @@ def mean_of_blocks(fine: np.ndarray) -> np.ndarray:
 
 
 def texture_gain(painter: Painter, plane_map, depth, points) -> np.ndarray:
-    """What the textures multiply each pixel with, fading where texels get smaller than pixels."""
+    """Return the textures' factor for each pixel; it fades where texels get smaller than pixels."""
     planes = painter.planes
     axis = np.array([np.abs(plane.normal).argmax() for plane in planes]).take(plane_map)
     distance = np.array([abs(p.offset) for p in planes], np.float32).take(plane_map)

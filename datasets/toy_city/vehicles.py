@@ -188,7 +188,7 @@ def paint_vehicle(painter: Painter, place: Place, model: Model, colors: Sequence
 
 
 def paint_tyres(painter: Painter, place: Place, model: Model) -> None:
-    """What one sees of the wheels from behind or before the vehicle."""
+    """Paint the wheels as one sees them from behind or before the vehicle."""
     x, up = model.size[1] / 2, model.wheel * 1.4
     for z in model.axles:
         face = np.array(((-x, 0, z), (x, 0, z), (x, up, z), (-x, up, z)))

@@ -16,14 +16,14 @@ from model.network import Network
 from utils.errors import UserError
 
 CLASSES, LOGITS = "classes", "logits"
-"""What a shipped network gives; the name of its output, too."""
+"""Kinds of output of a shipped network, and the names of the output."""
 
 IMAGE = "image"
 """The name of its input."""
 
 SMALLEST_SIDE = 64
 EXAMPLE_SHAPE = (2, 3, 96, 160)
-"""Of the image that an export traces; no size of it may look fixed, as 0 and 1 do."""
+"""Shape of the images that an export traces; no size may look fixed, as 0 and 1 do."""
 
 ONNX_OPSET = 18
 FIRST_TORCH_WITH_ONNX = "2.7"
@@ -92,7 +92,7 @@ def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
 
 
 class MeanByConvolution(nn.Module):
-    """What an average pool computes, padding counted, as a convolution of each channel."""
+    """Average pooling, padding counted, as a convolution of each channel."""
 
     def __init__(self, pool: nn.AvgPool2d):
         super().__init__()
@@ -105,7 +105,7 @@ class MeanByConvolution(nn.Module):
 
 
 class BinsByProduct(nn.Module):
-    """What an adaptive average pool computes, as products with one matrix per side."""
+    """Adaptive average pooling as products with one matrix per side."""
 
     def __init__(self, pool: nn.AdaptiveAvgPool2d):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What runs exported networks: ONNX Runtime, OpenVINO and torch itself.
+"""Run exported networks: ONNX Runtime, OpenVINO and torch itself.
 
 The first two are optional packages, imported where they are needed.
 """

@@ -136,7 +136,7 @@ def _check_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
 
 
 def _problem(name: str, tensor: Tensor) -> str | None:
-    """Why a network cannot compute with a tensor, if so."""
+    """Return why a network cannot compute with a tensor; None if it can."""
     if tensor.device.type != "cpu":  # every other device was mapped to it
         return f"has no values (device {tensor.device})"
     if tensor.is_nested or tensor.layout != torch.strided:

@@ -13,10 +13,10 @@ from utils.errors import UserError, check_is_file
 from utils.text import first_few
 
 STATE_DICT_KEYS = ("network", "method", "state_dict", "model_state_dict", "model")
-"""Where a checkpoint keeps its state dict; the first two are our own best.pth and latest.pth."""
+"""Keys of a checkpoint's state dict; the first two are those of our best.pth and latest.pth."""
 
 WRAPPERS = r"^(module\.|_orig_mod\.)+"
-"""What DistributedDataParallel and torch.compile put in front of every name."""
+"""Prefixes that DistributedDataParallel and torch.compile put in front of every name."""
 
 NETWORK_PREFIX = "network."
 

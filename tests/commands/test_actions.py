@@ -149,6 +149,22 @@ def test_overwrite_starts_afresh_and_leaves_strange_files(here, capsys):
     assert scores(run)["finished"] >= first and (run / "notes.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("action", "words", "code"),
+    [
+        ("train_simple_gta5", ("--warmup_steps", "9"), 2),
+        ("train_simple_gta5", ("--score_target", "--cityscapes_root", "nowhere"), 1),
+        ("train_dacs", ("--ema_decay", "0.9"), 2),
+    ],
+)
+def test_what_cannot_be_trained_overwrites_nothing(here, action, words, code):
+    keyword = ("--save_keyword", "kept", "--num_epochs", "1")
+    assert in_process(*keyword, "--overwrite") == 0
+    before = {path: path.read_bytes() for path in (here / "runs" / "kept").glob("*.*")}
+    assert in_process(*keyword, *words, "--overwrite", action=action) == code
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(here, capsys):
     words = ("--num_epochs", "2", "--learning_rate", "1e30", "--warmup_steps", "0")
     assert in_process(*words, "--save_keyword", "nan", "--log_every", "1") == 1

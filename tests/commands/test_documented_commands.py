@@ -8,7 +8,10 @@ import main
 from tests.support.helpers import TINY
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "main.py").exists())
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("data", "deploy")))
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("data", "deploy", "steps")),
+)
 SMALL = {
     "make_toy_data": ("--toy_train", "4", "--toy_val", "2", "--toy_size", "64", "96"),
     "train_fda": (*TINY, "--source_resize", "64", "96", "--num_epochs", "1"),

@@ -203,3 +203,16 @@ def test_confidence_and_entropy_of_a_known_map():
     assert pixels == 4 and np.isclose(confidence, 1 + 3 / 19)
     assert np.isclose(entropy, 3, atol=1e-5) and agreed == 3
     assert counts[3] == 1 and counts[0] == 3
+
+
+def test_a_network_of_the_source_is_scored_on_the_target_that_is_named(here, capsys):
+    for split in ("train", "val"):
+        save(frame(0), here / "labelled" / split / "images" / "a.png")
+        save(np.zeros(SIZE, np.uint8), here / "labelled" / split / "labels" / "a.png")
+    words = ("--source_root", "toy/GTA5", "--target", "labelled", "--score_target")
+    assert command("train_source", *words, "--num_epochs", "1", "--save_keyword", "gap") == 0
+    printed = capsys.readouterr()
+    assert "mIoU on the target (labelled" in printed.out and "--target" not in printed.err
+    with (here / "runs" / "gap" / "history.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["target/mIoU"]) >= 0

@@ -11,6 +11,7 @@ import main
 from datasets.pseudo_labels import ENDING
 from model.catalog import Design
 from tests.support.helpers import save
+from trainings.application import benchmark
 
 IDS, COLORS = [3, 40, 200, 7], [(10, 11, 12), (255, 0, 255), (70, 130, 180), (0, 255, 0)]
 NAMES = ["lawn", "kerb", "sky", "hedge"]
@@ -98,6 +99,12 @@ def test_pseudo_labels_and_pictures_are_of_the_classes(here):
     flags = ("--pseudo_label_path", "labels", "--save_keyword", "student")
     assert command("train_distill", *RUN, *flags, "--classes", "classes.csv") == 0
     assert command("visualize", *PAIR, "--load_model_path", BEST) == 0
+
+
+def test_the_benchmark_takes_the_classes_of_a_checkpoint(here, monkeypatch):
+    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
+    words = ("--backends", "eager", "--precisions", "fp32", *TINY[:5])
+    assert command("benchmark", "--load_model_path", BEST, *words) == 0
 
 
 def test_a_checkpoint_of_other_classes_is_not_scored_and_starts_a_training(here, capsys):

@@ -40,6 +40,8 @@ class Killable(Method):
 class Taught(Killable):
     """L = CE(phi(x_s), y_s) + mean |phi(x_t) - T(x_t)|^2, with T the moving average of phi."""
 
+    has_teacher = True
+
     def __init__(self, network: BiSeNet, options: MethodOptions):
         super().__init__(network, options)
         self.teacher = MovingAverage(network, decay=0.75, batch_statistics=True)

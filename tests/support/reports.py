@@ -73,6 +73,9 @@ def write_run(
     }
     own = {"last": _scores(plain), "best": _scores(plain), "mean_epoch_seconds": 1.0, **made}
     own |= {"last_target_statistics": _scores(other)} if target and not unlabelled else {}
+    if settings.action == "train_dacs" and not unlabelled:
+        names = ("last_average", "last_average_target_statistics")
+        own |= dict(zip(names, map(_scores, (other, plain)), strict=True))
     (folder / "scores.json").write_text(json.dumps(own))
     if unlabelled:
         return

@@ -114,9 +114,13 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
         mask_ratio=0.7 if clip else 0.0,
         ema_decay=0.0 if method is DACS else 0.5,
         clip_grad_norm=clip,
+        detail_guidance=clip is not None,
         num_epochs=1,
     )
-    made = synchronised(method(BiSeNet(base=8), settings)).train()
+    network = BiSeNet(base=8)
+    if settings.detail_guidance:
+        network.add_detail_head()
+    made = synchronised(method(network, settings)).train()
     state = TrainState(made, settings, steps_per_epoch=9, scale_loss=True)
     assert state.scaler.is_enabled()
     health = Health(state)
@@ -129,6 +133,7 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
     assert {value.device.type for value in kept} == {"cuda"}
     assert state.step == 1
     assert state.sums.keys() >= {"loss", "seg_source"}
+    assert ("detail_source" in state.sums) == settings.detail_guidance
 
 
 @pytest.mark.parametrize(

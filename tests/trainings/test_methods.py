@@ -1,6 +1,7 @@
 """The adaptation methods' equations."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import main
 from datasets.labels import IGNORE
 from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
+from model.average import MovingAverage
 from model.catalog import NETWORKS
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
@@ -22,6 +24,7 @@ from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA
 from trainings.train_simple import Supervised
 from trainings.train_SSL_FDA import SSLFDA
+from utils.cli.command_line import parse_settings
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
 from utils.upsampling import upsampled_softmax
@@ -272,6 +275,22 @@ def test_a_method_reads_no_flag_of_another_method():
         assert not hasattr(options, name)
 
 
+def test_a_result_depends_on_the_flags_of_a_teacher_only_where_there_is_one():
+    """Else a flag that changes nothing makes another run."""
+    words = ("--confidence", "0.9", "--teacher_decay", "0.9", "--mask_block", "16")
+    for experiment, ratio, counting in (
+        (main.FOURIER, "0", set()),
+        (main.FOURIER, "0.5", {"confidence", "teacher_decay", "mask_block"}),
+        (main.MIXING, "0", {"confidence", "teacher_decay"}),
+    ):
+        command = ("--action", experiment.action, *words, "--mask_ratio", ratio)
+        settings = parse_settings(command, main.ACTIONS)
+        found = settings.result_settings(experiment.own_flags(settings))
+        assert {"confidence", "teacher_decay", "mask_block"} & found.keys() == counting
+        said = {"confidence", "teacher_decay", "mask_block"} - counting
+        assert experiment.without_effect(settings) == dict.fromkeys(said, "mask_ratio")
+
+
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA])
 def test_ohem_reaches_every_segmentation_term(method):
     """With a confident network, whose easy pixels are left out of the mean."""
@@ -308,6 +327,17 @@ def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
     fused = distributed_worker.train("ada")
     assert fused["method"].keys() == plain["method"].keys()
     assert fused["scalars"] == pytest.approx(plain["scalars"], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", [ADA, FDA, SSLFDA, DACS])
+def test_the_parts_of_teachers_are_compiled_too(method, monkeypatch):
+    """That of masked consistency lies deeper in its method."""
+    parts = set()
+    monkeypatch.setattr(nn.Module, "compile", lambda part: parts.add(part))
+    made = compiled(tiny(method, dataclasses.replace(SETTINGS, mask_ratio=0.5)))
+    (teacher,) = (one for one in made.modules() if isinstance(one, MovingAverage))
+    assert parts >= {*made.network.children(), *teacher.module.children()}
+    assert not parts & set(made.children())
 
 
 def compiled(method):

@@ -1,6 +1,7 @@
 """What the named recipes set, and what beats them."""
 
 import csv
+import json
 
 import pytest
 
@@ -24,7 +25,7 @@ FACTS = {
         "ohem": True,
         "detail_guidance": True,
     },
-    "mmseg": {"num_steps": 80_000, "train_scales": (0.5, 2), "eval_scales": (1,)},
+    "mmseg": {"num_steps": 80_000, "train_scales": (0.5, 2)},
     "daformer": {
         "num_steps": 40_000,
         "optimizer": "adamw",
@@ -79,6 +80,7 @@ def test_a_dry_run_prints_every_value_and_the_published_score_and_trains_nothing
         assert all(f"--{flag} " in printed for flag in recipe.values)
         assert f"(the recipe has {recipe.values['warmup_steps']})" in printed
         assert f"published: {recipe.published}" in printed and "nothing yet" in printed
+        assert recipe.score_with is None or f"the same command with {recipe.score_with}" in printed
     assert not list(tmp_path.iterdir())
 
 
@@ -118,13 +120,19 @@ def test_scales_that_make_no_sense_are_a_sentence(capsys, words, problem):
     assert f"argument --train_scales: {problem}" in capsys.readouterr().err
 
 
-def test_a_training_by_a_recipe_runs(tmp_path, monkeypatch):
+def test_a_training_by_a_recipe_runs_and_says_how_to_score_it(tmp_path, monkeypatch, capsys):
     """With a tiny network and few steps, on pictures of their own size."""
     monkeypatch.chdir(tmp_path)
     make_cityscapes(tmp_path / "toy" / "Cityscapes")
     words = ("--action", "train_simple_cityscapes", "--recipe", "stdc", "--save_model_path", "runs")
     small = ("--num_steps", "2", "--accumulate_steps", "2", "--warmup_steps", "0")
-    assert main.main([*words, *ROOTS, *TINY, *small, "--save_keyword", "a"]) == 0
+    command = [*words, *ROOTS, *TINY, *small, "--save_keyword", "a"]
+    assert main.main(command) == 0
+    named = capsys.readouterr().out.rpartition("the same command with ")[2].split()
+    assert named == ["--validation_only", "True", "--eval_scales", "0.75"]
+    assert main.main([*command, *named]) == 0
+    (scored,) = (tmp_path / "runs" / "a").glob("validation_*.json")
+    assert json.loads(scored.read_text())["validation"]["scales"] == [0.75]
     with (tmp_path / "runs" / "a" / "history.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["detail_source"]) > 0 and int(row["step"]) == 2

@@ -1,5 +1,5 @@
-"""How fast this machine is: a network's latency by size, precision and backend, and the training
-speed of each method."""
+"""Measure how fast this machine is: a network's latency by size, precision and backend, and the
+training speed of each method."""
 
 import copy
 import importlib
@@ -26,6 +26,7 @@ from trainings.application.options import DeploymentOptions
 from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
+from trainings.scoring.trained import trained_classes
 from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
@@ -48,7 +49,7 @@ WARM_UP, AT_LEAST, SECONDS, AT_MOST = 5, 20, 3.0, 1000
 """Runs that are not counted; then counted ones, at least and, within the seconds, at most."""
 
 TRAINING_WARM_UP, TRAINING_AT_LEAST = 1, 3
-"""The same of training steps."""
+"""Training steps before the measurement, and the fewest that are measured."""
 
 CPU_BATCH = 2
 """The batch of the training steps on a CPU, which takes seconds for each image."""
@@ -109,7 +110,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
             print(note)
     seed_everything(settings.seed)
     sizes = _sizes(settings)
-    networks = [(one, _network(one)) for one in _of_each_network(settings)]
+    networks = [(one, _network(one)) for one in map(_with_classes, _of_each_network(settings))]
     packages = _package_versions()
     record = {
         "machine": machine(device.type),
@@ -141,6 +142,15 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     folder.write_json("benchmark.json", record)
     folder.write_text("benchmark.md", report(record))
     print(f"\n{report(record)}\ntables and numbers: {folder.path}/benchmark.{{md,json}}")
+
+
+def _with_classes(settings: Settings) -> Settings:
+    """Return the settings with the classes of `--load_model_path`, unless the command names
+    some."""
+    if settings.classes or not settings.load_model_path:
+        return settings
+    classes = trained_classes(find_input(settings.load_model_path, "load_model_path"))
+    return replace(settings, class_table=classes or settings.class_table)
 
 
 def _of_each_network(settings: Settings) -> list[Settings]:
@@ -209,7 +219,7 @@ def _description(network: Network, sizes: Sequence[Size], settings: Settings) ->
 
 
 def flops(network: Network, size: Size) -> int:
-    """Of the main head on one image, a multiply-add counted as 2."""
+    """Return the operations of the main head on one image; a multiply-add counts as 2."""
     counted = copy.deepcopy(network).to("meta")  # only the shapes are computed
     with FlopCounterMode(display=False) as counter:
         counted.main_logits(torch.empty(1, 3, *size, dtype=torch.uint8, device="meta"))
@@ -264,7 +274,10 @@ class Forms:
         return onnx_file(Deployed(self.network), {})
 
     def call(self, backend: str, precision: str, size: Size) -> Callable[[], Any]:
-        """What computes the class map of one image. Raises UserError where it cannot run here."""
+        """Return a function that computes the class map of one image.
+
+        Raise UserError where the backend cannot run here.
+        """
         image = torch.randint(0, WHITE + 1, (1, 3, *size), dtype=torch.uint8)
         if backend in RUNTIMES:
             require(backend, *RUNTIMES[backend])
@@ -352,7 +365,7 @@ def _training_speed(
 
 
 def _reason(error: Exception) -> str:
-    """Why something was not measured, in a line. A defect of ours is raised again."""
+    """Return in one line why a case was not measured. Raise an error of our own code again."""
     if is_out_of_memory(error):
         return "out of memory"
     if not isinstance(error, UserError):

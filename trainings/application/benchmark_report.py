@@ -1,4 +1,4 @@
-"""What `benchmark` has measured, as Markdown."""
+"""Write the measurements of `benchmark` as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from utils.text import markdown
 
 NAMING = ("network", "backend", "precision", "method")
-"""What names a case that was not measured."""
+"""Entries that name a case that was not measured."""
 
 
 def report(record: Mapping[str, Any]) -> str:
@@ -53,6 +53,6 @@ def _cell(value: Any) -> str:
 
 
 def _not_measured(case: Mapping[str, str]) -> str:
-    """Why a case is not in the tables; alike for all sizes."""
+    """Return why a case is not in the tables; the sentence is equal for all sizes."""
     names = (case[name] for name in NAMING if name in case)
     return f"{' '.join(names)}: {case['why']}"

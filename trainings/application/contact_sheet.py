@@ -43,12 +43,6 @@ class Frames:
         self._seen += 1
 
 
-def spread_evenly(count: int, most: int = MOST) -> list[int]:
-    """Return the places of at most so many of a number of pictures, evenly spread."""
-    shown = min(count, most)
-    return [round(place * (count - 1) / max(1, shown - 1)) for place in range(shown)]
-
-
 def contact_sheet(
     pictures: Sequence[Kept], *, title: str, classes: ClassTable = CITYSCAPES
 ) -> np.ndarray:

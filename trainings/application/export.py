@@ -54,7 +54,7 @@ PICTURES = 3
 """That an export is compared on: one alone and a batch of two, at another size."""
 
 OTHER_SIZE = 0.625
-"""Of the batch, as a share of the first picture's sides, which become odd."""
+"""Size of the second test batch as a share of the first picture's sides; the sides become odd."""
 
 
 class Difference(NamedTuple):
@@ -135,7 +135,7 @@ def _output_in_words(settings: Settings) -> str:
 
 
 def _metadata(checkpoint: Path, settings: Settings) -> dict[str, str]:
-    """What a file says about itself."""
+    """Return the metadata that an exported file carries."""
     classes = settings.class_table
     values = "train ids of Cityscapes" if classes == CITYSCAPES else "places in class_names"
     return {
@@ -212,7 +212,7 @@ def _verify(
 
 
 def _difference(given: Tensor, logits: Tensor, output: str) -> Difference:
-    """Of an exported network's output from PyTorch's logits [N, C, H, W]."""
+    """Return how an exported network's output differs from PyTorch's logits [N, C, H, W]."""
     scale, classes = logits.abs().max().item(), logits.argmax(1)
     if output == LOGITS:
         largest, chosen = (given - logits).abs().max().item(), given.argmax(1)

@@ -11,7 +11,7 @@ from utils.cli.common import PRECISIONS
 from utils.cli.options import DEPLOYMENT, PREDICTION, SCORING, Options, flag
 
 BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
-"""What the benchmark can run a network with."""
+"""Every runtime that the benchmark can use."""
 
 
 def image_size_word(value: str) -> None:
@@ -67,11 +67,11 @@ class PredictionOptions(Options, group=PREDICTION):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeploymentOptions(Options, group=DEPLOYMENT):
-    """What `export` writes and `benchmark` measures."""
+    """Flags for the output of `export` and the measurements of `benchmark`."""
 
     export_output: str = flag(
         "classes",
-        "what an exported network gives: the class of each pixel, or the classes' logits",
+        "output of an exported network: the class of each pixel, or the classes' logits",
         choices=("classes", "logits"),
         affects_result=False,
     )
@@ -92,15 +92,16 @@ class DeploymentOptions(Options, group=DEPLOYMENT):
     )
     precisions: tuple[str, ...] = flag(
         (),
-        f"benchmark: of {', '.join(PRECISIONS)} (default: fp32 and what --precision auto takes)",
+        f"benchmark: precisions to measure, of {', '.join(PRECISIONS)} (default: fp32 and what "
+        "--precision auto takes)",
         check=one_of(*PRECISIONS),
         metavar="NAME",
         affects_result=False,
     )
     backends: tuple[str, ...] = flag(
         (),
-        f"benchmark: of {', '.join(BACKENDS)} (default: those installed, without compiled, which "
-        "takes minutes)",
+        f"benchmark: runtimes to measure, of {', '.join(BACKENDS)} (default: those installed, "
+        "without compiled, which takes minutes)",
         check=one_of(*BACKENDS),
         metavar="NAME",
         affects_result=False,

@@ -37,8 +37,8 @@ from datasets.reading import read_image
 from datasets.video import VideoReader, check_video_support
 from model.ensemble import joint_scores
 from model.weights.loading import load_network
+from trainings.application.contact_sheet import MOST, Frames, Kept, contact_sheet
 from trainings.application.contact_sheet import NAME as SHEET
-from trainings.application.contact_sheet import Frames, Kept, contact_sheet, spread_evenly
 from trainings.application.options import PredictionOptions
 from trainings.application.video import video_writer
 from trainings.experiment import new_network
@@ -54,6 +54,7 @@ from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import overlay
+from utils.spread import spread
 from utils.text import dimensions
 from utils.transforms import Size, fitted_size, resize
 from utils.upsampling import upsampled_max
@@ -68,7 +69,7 @@ KINDS: Mapping[str, str] = {
 """The folders of results, and how the names in them end."""
 
 COMPARED = ("input", "image_size", "bn_statistics", "statistics_of", "precision", "side_by_side")
-"""What all results in a folder share, beside the checkpoints."""
+"""Flags that all results in a folder share, beside the checkpoints."""
 
 MOST_ELONGATED = 16
 """Times its shorter side that a picture may be long: it is enlarged until it covers `--image_size`,
@@ -118,7 +119,10 @@ def predict(settings: Settings) -> None:
 
 
 def _checkpoints(settings: Settings) -> tuple[Path, ...]:
-    """Those that are named. Raises UsageError where none is, with the runs there are."""
+    """Return the checkpoints that the command names.
+
+    Raise UsageError, which lists the existing runs, if it names none.
+    """
     ensemble = EnsembleOptions.of(settings).mbt_checkpoints
     if settings.load_model_path and ensemble:
         raise UsageError("--load_model_path and --mbt_checkpoints: name one network or an ensemble")
@@ -340,7 +344,7 @@ class _Making:
         """Some of the pictures that have results, evenly spread, with their classes."""
         files = {one.name: self._results(one.name)["train_ids"] for one in pictures}
         there = [one for one in pictures if files[one.name].exists()]
-        for place in spread_evenly(len(there)):
+        for place in spread(len(there), MOST):
             picture = there[place]
             with contextlib.suppress(UserError):
                 image = read_image(picture.path, photo=True)

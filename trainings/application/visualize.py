@@ -27,6 +27,7 @@ from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel, label_panel
+from utils.spread import spread
 from utils.text import in_percent
 from utils.utils import find_input, resolve_device
 
@@ -97,8 +98,8 @@ def _draw_unlabelled(
     settings: Settings,
     targets: Sequence[tuple[Path, str]],
 ) -> None:
-    """What each predictor sees in images without labels, and all of them side by side."""
-    everywhere = np.linspace(0, len(samples) - 1, SPREAD).round().astype(int).tolist()
+    """Draw the predictions of each predictor on images without labels, and all side by side."""
+    everywhere = spread(len(samples), SPREAD)
     chosen = telling_images([math.nan] * len(samples), settings) | {"spread": everywhere}
     for number, place in enumerate(targets):
         _draw_one(loaded.only(number), chosen, samples, settings, place, scored=False)
@@ -154,7 +155,8 @@ def _compare(
 
 
 def named_predictors(settings: Settings) -> list[Predictor]:
-    """What the command names: a checkpoint, checkpoints to compare, the members of an ensemble."""
+    """Return the predictors that the command names: one checkpoint, several checkpoints to
+    compare, or the members of an ensemble."""
     named = [find_input(path, "compare") for path in PictureOptions.of(settings).compare]
     if settings.load_model_path:
         named.insert(0, find_input(settings.load_model_path, "load_model_path"))
@@ -310,8 +312,8 @@ def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
 
 
 def _compared(first: Predictor, settings: Settings) -> str:
-    """What tells a sheet of these checkpoints from that of every run's best; its size is compared
-    with that of the first one's run."""
+    """Return the end of the file name of a sheet of these checkpoints; empty for every run's best.
+    It also names an unusual way of scoring, compared with the run of the first checkpoint."""
     ensemble = EnsembleOptions.of(settings).mbt_checkpoints
     named = (settings.load_model_path, *PictureOptions.of(settings).compare, *ensemble)
     names = "_".join(f"{p.resolve().parent.name}_{p.stem}" for p in named if p)

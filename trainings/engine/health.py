@@ -1,4 +1,4 @@
-"""What goes wrong in a training without an error: bad numbers, and waits for data."""
+"""Find faults of a training that raise no error: bad numbers, and waits for data."""
 
 import contextlib
 import itertools
@@ -40,7 +40,7 @@ TOLERATED_WAIT = 0.1
 """Share of the training's time that may go into waiting for data."""
 
 SMALLEST_SCALE = 1.0
-"""Of the loss under float16: below it nothing is left to scale, the loss itself is wrong."""
+"""Smallest scale of the loss under float16; if it would fall below, the loss itself is wrong."""
 
 
 class Waits:

@@ -92,13 +92,15 @@ def fit(
 
 
 def compile_parts(method: Method) -> None:
-    """Compiles the parts of the method's networks in place, when they are first called.
+    """Compiles the parts of the method's networks in place, when they are first called: of its own
+    and of every average in it, however deep.
 
     Losses, style transfer and their loops over bands stay as they are: they hold nothing to fuse
     that they have not fused by hand.
     """
-    for child in method.children():
-        network = child.module if isinstance(child, MovingAverage) else child
+    averages = [one for one in method.modules() if isinstance(one, MovingAverage)]
+    own = [child for child in method.children() if not set(averages) & set(child.modules())]
+    for network in (*own, *(average.module for average in averages)):
         for part in network.children():
             part.compile()
 

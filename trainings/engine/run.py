@@ -12,16 +12,22 @@ from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled, nam
 from datasets.classes import recorded_classes
 from datasets.data_set import Role
 from datasets.labels import CLASS_TABLE
-from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
+from datasets.loading.pairs import (
+    SOURCE_STREAM,
+    TARGET_STREAM,
+    TrainingData,
+    check_batch_size,
+)
 from datasets.loading.sets import (
     keeps_proportions,
     rare_classes,
     training_samples,
     unlabelled_samples,
 )
+from trainings.engine.length import Length
 from trainings.engine.loop import fit
 from trainings.engine.scorer import Scorer
-from trainings.engine.state import TrainState
+from trainings.engine.state import TrainState, check_settings
 from trainings.engine.target import TargetWatch
 from trainings.engine.target_scores import TargetScores
 from trainings.engine.tensorboard import conclude, introduce
@@ -29,7 +35,7 @@ from trainings.engine.validation import Validation, Watch
 from trainings.experiment import Experiment, build_network
 from trainings.method import Method
 from trainings.options import RecipeOptions, Settings
-from trainings.recipes import RECIPES, in_words
+from trainings.recipes import RECIPES, how_to_score, in_words
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import STATISTICS, scoring_record
 from trainings.scoring.score import score
@@ -88,6 +94,8 @@ def run_experiment(experiment: Experiment, settings: Settings) -> None:
         score(experiment, settings)
     else:
         train(experiment, settings)
+        if line := recipe and how_to_score(recipe):
+            print(line, flush=True)
 
 
 def _check_recipe(experiment: Experiment, settings: Settings) -> str | None:
@@ -126,8 +134,10 @@ def train(experiment: Experiment, settings: Settings) -> None:
     resolve_precision(settings.precision, device)  # refuses here what this device cannot do
     if note := slow_precision(settings.precision, device):
         print(note)
+    for name, needed in experiment.without_effect(settings).items():
+        print(f"note: {experiment.action} makes no use of --{name} without --{needed}")
     source, target, inputs = _inputs(experiment, settings)
-    if run.finished(settings, inputs, adaptation=experiment.method.Options.own_flags()):
+    if run.finished(settings, inputs, adaptation=experiment.own_flags(settings)):
         _print_finished(run)
         return
     if target and target.problem:
@@ -156,7 +166,7 @@ def is_trained(experiment: Experiment, settings: Settings) -> bool:
         return False
     settings = _with_classes_of(run, settings)
     *_, inputs = _inputs(experiment, settings)
-    return run.finished(settings, inputs, adaptation=experiment.method.Options.own_flags())
+    return run.finished(settings, inputs, adaptation=experiment.own_flags(settings))
 
 
 def _inputs(
@@ -195,6 +205,12 @@ def _train(
         inputs = {**inputs, SELECTION: LAST}
     if run.continues(settings):
         run.check_inputs(inputs)
+    batch_size = settings.batch_size * settings.accumulate_steps
+    check_batch_size(batch_size, settings.accumulate_steps, len(source.files))
+    length = Length.of(settings, len(source.files) // batch_size)
+    check_settings(experiment.method, settings, length.total_steps)
+    if _scores_target(experiment, settings):
+        labelled(Role.TARGET, "val", settings)  # raises UserError where they are missing
     device = resolve_device(settings.device)
     # Weights first: a wrong file is found before a long cache is built, and building, which draws a
     # seed for its workers, cannot reach them.
@@ -211,17 +227,18 @@ def _train(
         data = TrainingData(
             source_samples,
             target and training_samples(target, settings, TARGET_STREAM),
-            batch_size=settings.batch_size * settings.accumulate_steps,
+            batch_size=batch_size,
             seed=settings.seed,
             passes=settings.accumulate_steps,
             rare=rare,
         )
+        validation = _validation(experiment, settings, source, target, scorer)
     if run.writes:
         _check_room(run, method)
     processes.wait_for_all()  # nobody reads any more what a new run takes away
     run.begin(settings, inputs)
     if not run.continues(settings):
-        introduce(run, settings, experiment.method.Options.own_flags())
+        introduce(run, settings, experiment.own_flags(settings))
 
     validated = scorer.samples and len(scorer.samples)
     _announce(run, experiment, data, target, validated, method, settings)
@@ -230,7 +247,6 @@ def _train(
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
-    validation = _validation(experiment, settings, source, target, scorer)
     if not selects:
         print(UNSELECTED[validated is not None], flush=True)
     try:
@@ -268,9 +284,14 @@ def _validation(
             scorer.device,
             on=data_set(target.role, settings),
         )
-    if experiment.validation is Role.SOURCE and settings.score_target:
+    if _scores_target(experiment, settings):
         watch = TargetScores(settings, scorer.device)
     return Validation(scorer, on, selects=role is experiment.validation, watch=watch)
+
+
+def _scores_target(experiment: Experiment, settings: Settings) -> bool:
+    """Whether a network that is trained on the source alone is scored on the target, too."""
+    return experiment.validation is Role.SOURCE and settings.score_target
 
 
 def _check_room(run: RunFolder, method: Method) -> None:

@@ -1,4 +1,4 @@
-"""What a training is scored with: images, and the batch-norm statistics of moving averages.
+"""Score a training on images, and measure the batch-norm statistics of moving averages.
 
 The average of a network's norm statistics does not fit the average of its weights as long as they
 move. After 360 updates on Toy City the average of decay 0.999 scored 6.2 mIoU with its averaged
@@ -18,11 +18,12 @@ from datasets.samples import SampleDataset
 from model.average import MovingAverage
 from model.network import Network
 from trainings.options import Settings
-from trainings.scoring.batch_norm import TARGET, check_enough, spread, with_statistics_of
+from trainings.scoring.batch_norm import TARGET, check_enough, with_statistics_of
 from trainings.scoring.record import STATISTICS
 from trainings.val import Evaluation, evaluate, print_scores
 from utils import processes
 from utils.errors import UserError
+from utils.spread import spread
 
 STATISTICS_IMAGES = 256
 """Training images of the source, at most, that the statistics of an average are measured on."""

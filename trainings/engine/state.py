@@ -27,8 +27,24 @@ def network_content(network: Network) -> dict[str, Any]:
     return {"network": network.state_dict(), CLASS_TABLE: network.classes.recorded()}
 
 
+def check_settings(method: type[Method], settings: Settings, total_steps: int) -> None:
+    """Raise UsageError where the method cannot be trained so for so many steps."""
+    if (settings.warmup_steps or 0) >= total_steps:
+        raise UsageError(
+            f"argument --warmup_steps: {settings.warmup_steps} is not below the {total_steps} "
+            "steps of the whole training"
+        )
+    if settings.ema_decay and method.has_teacher:
+        raise UsageError(
+            "argument --ema_decay: the teacher of this method is such an average, which is scored "
+            "and saved as ema.pth: leave the flag out"
+        )
+
+
 class TrainState:
     """A method in training: weights, optimisers, schedules, loss scale, step and curves.
+
+    The settings are of those that `check_settings` lets through.
 
     Attributes:
         average: the network's moving average (`--ema_decay`); None without one.
@@ -53,11 +69,6 @@ class TrainState:
         self.total_steps = self.length.total_steps
         warmup = settings.warmup_steps
         warmup = default_warmup(self.total_steps) if warmup is None else warmup
-        if warmup >= self.total_steps:
-            raise UsageError(
-                f"argument --warmup_steps: {warmup} is not below the {self.total_steps} steps of "
-                "the whole training"
-            )
         self.optimizers = method.optimizers()
         # Warm-up and exponent are the network's; a discriminator has a schedule of its own.
         factors = dict.fromkeys(self.optimizers, poly(self.total_steps))
@@ -73,11 +84,6 @@ class TrainState:
         )
         self.clip_grad_norm = settings.clip_grad_norm
         decay = settings.ema_decay
-        if decay and self.scored_average is not None:
-            raise UsageError(
-                "argument --ema_decay: the teacher of this method is such an average, which is "
-                "scored and saved as ema.pth: leave the flag out"
-            )
         if decay:
             self.average = MovingAverage(method.network, decay)
         self.step = 0
@@ -99,9 +105,8 @@ class TrainState:
     @property
     def scored_average(self) -> MovingAverage | None:
         """Return the average that is scored and saved beside the network: that of `--ema_decay`,
-        or the method's `teacher`."""
-        own = dict(self.method.named_children()).get("teacher")
-        return own if self.average is None else self.average
+        or the teacher of a method that has one."""
+        return self.method.teacher if self.method.has_teacher else self.average
 
     @property
     def rounds(self) -> int:

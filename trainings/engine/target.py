@@ -17,16 +17,18 @@ from torch import Tensor
 
 from datasets.labels import IGNORE
 from datasets.loading.batches import batches_of
+from datasets.loading.sets import SKIP
 from datasets.reading import SampleFiles, read_label
 from datasets.samples import SampleDataset
 from model.deployment.folding import folded
 from model.network import Network
 from trainings.engine.state import TrainState
 from trainings.options import Settings
-from trainings.scoring.batch_norm import spread
 from utils import processes
 from utils.disk.run_folder import RunFolder
+from utils.errors import UserError
 from utils.pictures.panels import label_panel
+from utils.spread import spread
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, progress, resolve_precision
 
@@ -62,7 +64,8 @@ class TargetWatch:
         self.precision = resolve_precision(settings.precision, device)
         self.classes = settings.class_table
         labelled = [source[place] for place in spread(len(source), WATCHED)]
-        self.source_shares = label_shares(labelled, len(self.classes))
+        skips = settings.on_bad_sample == SKIP
+        self.source_shares = label_shares(labelled, len(self.classes), skips_bad=skips)
 
     def __call__(
         self, network: Network, average: Network | None, state: TrainState, run: RunFolder
@@ -125,13 +128,25 @@ class TargetWatch:
         run.show("target", sheet, state.step)
 
 
-def label_shares(files: Sequence[SampleFiles], num_classes: int) -> list[float]:
-    """The share of each class among the labelled pixels of files."""
+def label_shares(
+    files: Sequence[SampleFiles], num_classes: int, *, skips_bad: bool = False
+) -> list[float]:
+    """Return the share of each class among the labelled pixels of files; zeros where there are
+    none.
+
+    Labels that cannot be read raise UserError, unless `skips_bad`.
+    """
     counts = np.zeros(IGNORE + 1, np.int64)
     for one in files:
-        counts += np.bincount(read_label(one.label, one.kind).ravel(), minlength=len(counts))
+        try:
+            label = read_label(one.label, one.kind)
+        except UserError:
+            if not skips_bad:
+                raise
+            continue
+        counts += np.bincount(label.ravel(), minlength=len(counts))
     of_classes = counts[:num_classes]
-    return (of_classes / of_classes.sum()).tolist()
+    return (of_classes / max(1, of_classes.sum())).tolist()
 
 
 def _sums(logits: Tensor, beside: Tensor | None) -> Tensor:

@@ -9,17 +9,17 @@ from datasets.samples import Batch
 from model.catalog import RECORDED
 from trainings.engine.state import TrainState
 from trainings.options import Settings
+from utils.cli.options import ADAPTATION, flags_of
 from utils.disk.run_folder import RunFolder
 from utils.event_files import hparams
 from utils.pictures.panels import side_by_side
 from utils.text import dimensions
 
 COMPARED = (
-    *("action", "optimizer", "learning_rate", "batch_size", "num_epochs", "aug_method", "ohem"),
-    *("image_size", *RECORDED, "seed", "fda_beta", "ent_weight", "ssl_round", "adv_weight"),
-    "discriminator",
+    *("action", "optimizer", "learning_rate", "batch_size", "num_epochs", "num_steps", "ohem"),
+    *("aug_method", "image_size", *RECORDED, "seed"),
 )
-"""Settings that are columns of the table of runs; TensorBoard takes them from one run for all."""
+"""Settings that are columns of the table of runs, beside the flags of all methods."""
 
 METRICS = ("val/mIoU", "val/pixel_accuracy")
 """Curves whose latest value is a column, too."""
@@ -47,12 +47,22 @@ def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -
         run.show("training", sheet, state.step)
 
 
+def compared(settings: Settings) -> tuple[str, ...]:
+    """Return the columns of the table of runs, which TensorBoard takes from one run for all."""
+    of_methods = (
+        field.name
+        for field in flags_of(type(settings))
+        if field.metadata["group"] == ADAPTATION and field.metadata["affects_result"]
+    )
+    return (*COMPARED, *of_methods)
+
+
 def introduce(run: RunFolder, settings: Settings, adaptation: Collection[str]) -> None:
     """Writes the settings that a new run is compared by; of adaptation's those its method uses."""
     everything = {name: _shown(value) for name, value in settings.to_json().items()}
-    columns = {name: everything[name] for name in COMPARED}
+    columns = {name: everything[name] for name in compared(settings)}
     used = settings.result_settings(adaptation)
-    values = {name: value for name, value in columns.items() if name in used}
+    values = {n: value for n, value in columns.items() if used.get(n) is not None}
     start_of = settings.load_model_path or settings.pretrain_path
     weights = {"weights": start_of.name if start_of else "random"}
     table, *_ = hparams({**columns, **weights}, dict.fromkeys(METRICS))
@@ -69,7 +79,9 @@ def conclude(run: RunFolder, step: int) -> None:
 
 
 def _shown(value: Any) -> Any:
-    """As a column holds it: a number or words."""
+    """As a column holds it: a number or words; 0 for a number that nobody gives."""
+    if value is None:
+        return 0
     if isinstance(value, list):
         return dimensions(value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""What is measured on this machine: a training step of a method on random images, in seconds."""
+"""Measure on this machine a training step of a method on random images, in seconds."""
 
 import time
 from collections.abc import Callable
@@ -53,8 +53,8 @@ def timed(
 def training_step(
     experiment: Experiment, settings: Settings, device: torch.device, *, passes: int = 1
 ) -> Callable[[], Any]:
-    """What makes one update of the experiment's method, by this process's share of `--batch_size`
-    random images in each pass."""
+    """Return a function that makes one update of the experiment's method. Each pass takes this
+    process's share of `--batch_size` random images."""
     precision = resolve_precision(settings.precision, device)
     method = experiment.make_method(network_to_train(settings), settings)
     method = method.to(device, memory_format=torch.channels_last).train()

@@ -1,4 +1,4 @@
-"""What a run is measured by between two rounds: a validation split, an unlabelled target."""
+"""Measure a run between two rounds, on a validation split or on an unlabelled target."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,11 +1,13 @@
 """Lines of the report from runs that were typed by hand, wherever their folders lie."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.data_set import Role
+from datasets.labels import CLASS_TABLE, USUAL
 from trainings.experiment import Experiment
 from trainings.options import Settings
 from trainings.reproduction.lines import Line, by_config, scored_on_target
@@ -202,9 +204,9 @@ def _relevant(
     experiment: Experiment, settings: Mapping[str, Any], command: Settings
 ) -> dict[str, Any]:
     """Return the recorded settings that a result depends on beside its seed."""
-    own = experiment.method.Options.own_flags()
-    found = type(command).from_json(settings).result_settings(own)
-    found |= {WEIGHTS: settings.get(WEIGHTS)}
+    recorded = type(command).from_json(settings)
+    found = recorded.result_settings(experiment.own_flags(recorded))
+    found |= {WEIGHTS: settings.get(WEIGHTS), CLASS_TABLE: settings.get(CLASS_TABLE, USUAL)}
     return {name: value for name, value in found.items() if name not in ("seed", "action")}
 
 
@@ -286,9 +288,16 @@ def _title(step: Step, group: Group) -> str:
     return f"{method} of {teacher}" if teacher else method
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _in_words(name: str, value: Any) -> str:
     if name == WEIGHTS:
         return f"weights {str(value)[:DIGEST_SHOWN]}"
+    if name == CLASS_TABLE:
+        usual = value == USUAL
+        return "the usual classes" if usual else f"classes {_digest(value)[:DIGEST_SHOWN]}"
     if name == DATA:
         return str(value)
     shown = " ".join(map(str, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What scores depend on beside the network, and which of them cannot be compared."""
+"""Collect the conditions of scores beside the network, and find scores that do not compare."""
 
 import os
 import shlex
@@ -21,8 +21,8 @@ UNPAIRED = "; until then no difference is formed between it and scores on the ot
 
 
 class Conditions(NamedTuple):
-    """What scores depend on beside the network. The data set is None in old records; `names` are
-    those of the images, empty where no counts tell them; else their digest may be known."""
+    """Conditions of a score beside the network. The data set is None in old records. `names` are
+    those of the images; they are empty where no counts tell them, but their digest may be known."""
 
     image_size: tuple[int, ...]
     proportions: str

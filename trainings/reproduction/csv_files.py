@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainings.reproduction.conditions import relative
-from trainings.reproduction.lines import HEADINGS, Line, class_names, subset_titles
+from trainings.reproduction.lines import Line, class_names, columns, subset_titles
 from trainings.reproduction.summary import Entry
 from trainings.reproduction.tables import IDENTITY
 from trainings.scoring.batch_norm import TRAINING
@@ -58,10 +58,10 @@ def _differences(entries: Sequence[Entry]) -> Iterator[Sequence[Any]]:
 
 def _classes(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
     """Yield mIoU and IoU per class in %, means over the seeds; an absent class is empty."""
-    classes = class_names(lines)
+    classes, kinds = class_names(lines), columns(lines)
     yield (*IDENTITY, "Epoch", "Batch-norm statistics", "mIoU %", *classes, "Data")
     for line in lines:
-        for kind in HEADINGS:
+        for kind in kinds:
             if line.scores(kind):
                 shares = map(_exact, line.iou_means(kind, classes))
                 yield (*line.identity, *kind, *shares, line.data(kind))

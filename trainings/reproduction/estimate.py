@@ -122,7 +122,8 @@ class Estimator:
         done = 0 if settings.overwrite else min(own.epochs, length.epochs)
         left = length.epochs - done
         validations = length.validations_from(round(done * length.steps_per_epoch))
-        if settings.ema_decay:  # the average is scored, too, after its statistics are measured
+        if settings.ema_decay or command.trains.method.has_teacher:
+            # The average is scored, too, after its statistics are measured.
             statistics_images = min(STATISTICS_IMAGES, sizes.trained(command.trains))
             images += images + validations * statistics_images
             validations *= 2

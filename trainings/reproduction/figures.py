@@ -14,7 +14,15 @@ from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
 from trainings.engine.target_scores import COLUMNS
 from trainings.options import Settings
-from trainings.reproduction.lines import LAST, Line, by_config, class_names, listed, shown_lines
+from trainings.reproduction.lines import (
+    LAST,
+    Line,
+    by_config,
+    class_names,
+    listed,
+    shown_lines,
+    subset_titles,
+)
 from trainings.reproduction.results import Row, Run
 from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -27,6 +35,7 @@ from utils.errors import UserError
 from utils.pictures.charts import HeatMap, LineChart, chart_files
 from utils.pictures.looks import Look, looks
 from utils.pictures.panels import ComparisonRow, comparison
+from utils.spread import spread
 
 SHEET_ROWS, SHOWN_IMAGES = 3, 6
 """Images on a sheet of predictions, and images that the page shows."""
@@ -70,15 +79,16 @@ def file_name(config: str) -> str:
 
 def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[HeatMap]:
     """Return a chart for each data set that the lines were scored on: usually one."""
-    classes = class_names(lines)
+    classes, subsets = class_names(lines), subset_titles(lines)
     of_data: dict[str, dict[str, list[float | None]]] = {}
     for line in lines:
-        of_data.setdefault(line.data(LAST), {})[line.row.name] = line.iou_means(LAST, classes)
+        means = line.iou_means(LAST, classes) + line.subset_means(LAST, subsets)
+        of_data.setdefault(line.data(LAST), {})[line.row.name] = means
     return [
         HeatMap(
             f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
             series,
-            ("mIoU", *classes),
+            ("mIoU", *classes, *(f"mIoU of {title}" for title in subsets)),
         )
         for data, series in of_data.items()
     ]
@@ -160,7 +170,7 @@ def _curve(run: Run, column: str) -> Curve:
 
 
 class Shown(NamedTuple):
-    """The same images as every method of a config's first seed sees them after the last epoch."""
+    """Predictions of all methods of a config's first seed on the same images, by the last epoch."""
 
     config: str
     title: str
@@ -185,8 +195,7 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
         except UserError as error:
             print(f"predictions_{config}.png is not drawn, everything else is: {error}")
             continue
-        shares = (part / (SHOWN_IMAGES - 1) for part in range(SHOWN_IMAGES))
-        places = {round(share * (len(samples) - 1)): "" for share in shares}
+        places = dict.fromkeys(spread(len(samples), SHOWN_IMAGES), "")
         data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
         methods = [predictor.title for one in several for predictor in one.predictors]
         rows = comparison_rows(several, places, samples, chosen)

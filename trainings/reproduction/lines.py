@@ -16,8 +16,15 @@ from trainings.val import scored_on
 from utils.errors import UserError
 
 LAST, BEST, ADAPTED = ("last", TRAINING), ("best", TRAINING), ("last", TARGET)
+AVERAGE, AVERAGE_ADAPTED = ("ema", TRAINING), ("ema", TARGET)
 HEADINGS = {LAST: "", BEST: ", best epoch", ADAPTED: ", target statistics"}
 """Kinds of scores that have columns in the tables, and the ends of the columns' headings."""
+
+AVERAGE_HEADINGS = {
+    AVERAGE: ", averaged weights",
+    AVERAGE_ADAPTED: ", averaged weights, target statistics",
+}
+"""Those of averaged weights: a teacher's, or the average of `--ema_decay`."""
 
 
 class Line(NamedTuple):
@@ -70,6 +77,16 @@ class Line(NamedTuple):
         of_seeds = self.scores(column).values()
         of_classes = [_mean([s.class_iou.get(name) for s in of_seeds]) for name in classes]
         return [_mean([scores.miou for scores in of_seeds]), *of_classes]
+
+
+def columns(lines: Sequence[Line]) -> dict[Kind, str]:
+    """Return `HEADINGS`, with those of averaged weights that some line has scores of."""
+    averaged = {
+        kind: end
+        for kind, end in AVERAGE_HEADINGS.items()
+        if any(line.scores(kind) for line in lines)
+    }
+    return HEADINGS | averaged
 
 
 def _all(lines: Iterable[Line]) -> Iterator[Scores]:

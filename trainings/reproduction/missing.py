@@ -1,4 +1,4 @@
-"""What a report does not show, in sentences, so that no reader takes it for measured."""
+"""Say in sentences what a report does not show, so that no reader takes it for measured."""
 
 from collections.abc import Sequence
 

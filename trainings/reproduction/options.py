@@ -8,7 +8,7 @@ from utils.cli.options import ACTION, Options, flag
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReproductionOptions(Options, group=ACTION):
-    """What a reproduction prints, and which runs are reported."""
+    """Flags for the output of a reproduction, and for the runs that are reported."""
 
     runs: tuple[Path, ...] = flag(
         (),

@@ -1,4 +1,4 @@
-"""What a finished step of a reproduction has found, in a few words for the console."""
+"""Say in a few words what a finished step of a reproduction has found, for the console."""
 
 from datasets.data_set import Role
 from trainings.reproduction.lines import ADAPTED, LAST

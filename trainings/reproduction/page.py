@@ -14,16 +14,17 @@ from trainings.reproduction.differences import Difference
 from trainings.reproduction.figures import Shown, curve_charts
 from trainings.reproduction.lines import (
     ADAPTED,
-    HEADINGS,
     LAST,
     Line,
     all_runs,
     by_config,
     class_names,
+    columns,
     data_of,
     scored_on_target,
     shown_lines,
     source_data,
+    subset_titles,
     target_data,
 )
 from trainings.reproduction.missing import not_measured
@@ -32,6 +33,7 @@ from trainings.reproduction.results import Run
 from trainings.reproduction.summary import Entry, Spread, interval, points, reading
 from trainings.reproduction.tables import length
 from trainings.reproduction.viewer import viewer
+from trainings.scoring.record import Kind
 from utils.cli.options import Options
 from utils.cli.repeat import repeating_command
 from utils.pictures.charts import cell_text
@@ -45,7 +47,7 @@ Context = dict[str, Any]
 
 
 class Report(NamedTuple):
-    """What the page shows.
+    """Content of the page.
 
     Attributes:
         name: the folder's.
@@ -84,6 +86,7 @@ def page(report: Report) -> str:
 
 def _context(report: Report) -> Context:
     lines = [entry.line for entry in report.entries]
+    kinds = columns(lines)
     configs = by_config(lines)
     of_configs = {c: [e for e in report.entries if e.line.config == c] for c in configs}
     return {
@@ -95,11 +98,15 @@ def _context(report: Report) -> Context:
         "commands": report.commands,
         "palettes": [*zip(COLORS, DARK_COLORS, strict=True)],
         "stories": [_story(config, own, report) for config, own in of_configs.items()],
-        "numbers": [_numbers(entry, report) for entry in report.entries],
+        "kinds": [ending.removeprefix(", ") for ending in kinds.values()],
+        "numbers": [_numbers(entry, [*kinds], report) for entry in report.entries],
         "several_configs": len(configs) > 1,
         "several_seeds": any(len(line.runs) > 1 for line in lines),
         "viewer": viewer(report.shown, report.entries, report.looks),
-        "class_names": class_names(lines),
+        "class_names": [
+            *class_names(lines),
+            *(f"mIoU of {title}" for title in subset_titles(lines)),
+        ],
         "class_tables": [
             table for c, own in configs.items() for table in _class_tables(c, own, report)
         ],
@@ -200,11 +207,11 @@ def _bar(difference: Difference | None, axis: _Scale) -> Context | None:
     }
 
 
-def _numbers(entry: Entry, report: Report) -> Context:
+def _numbers(entry: Entry, kinds: Sequence[Kind], report: Report) -> Context:
     """Return every number of a line, each as a text and as a value to sort by."""
     line = entry.line
     cells = [
-        *(_spread(line, kind, name) for kind in HEADINGS for name in ("accuracy", "miou")),
+        *(_spread(line, kind, name) for kind in kinds for name in ("accuracy", "miou")),
         _sortable(None if line.row.is_ensemble else entry.seconds),
     ]
     return {
@@ -217,7 +224,7 @@ def _numbers(entry: Entry, report: Report) -> Context:
     }
 
 
-def _spread(line: Line, kind: tuple[str, str], name: str) -> Context:
+def _spread(line: Line, kind: Kind, name: str) -> Context:
     shares = [getattr(scores, name) for scores in line.scores(kind).values()]
     return _sortable(Spread.of([None if share is None else 100 * share for share in shares]))
 
@@ -231,10 +238,11 @@ def _sortable(spread: Spread | None) -> Context:
 
 def _class_tables(config: str, lines: Sequence[Line], report: Report) -> list[Context]:
     """Return the IoU per class of a config's lines on the target, for each kind of scores."""
-    tables, classes = [], class_names([entry.line for entry in report.entries])
+    everything = [entry.line for entry in report.entries]
+    tables, classes, subsets = [], class_names(everything), subset_titles(everything)
     for kind, title in ((LAST, "as trained"), (ADAPTED, "with target statistics")):
         scored = [
-            (line, line.iou_means(kind, classes))
+            (line, [*line.iou_means(kind, classes), *line.subset_means(kind, subsets)])
             for line in shown_lines(lines)
             if line.scores(kind)
         ]

@@ -18,12 +18,13 @@ from trainings.options import Settings
 from trainings.reproduction.steps import AUGMENTATION, Step, Work
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS, ensemble_stem
-from trainings.scoring.pseudo_labels import SUMMARY, label_folder
+from trainings.scoring.pseudo_labels import SUMMARY, label_folder, label_folder_of
 from trainings.scoring.record import Kind, find_scores, scored_size
 from trainings.scoring.runs import CHECKPOINTS
 from utils.cli.common import PRESETS
 from utils.cli.options import flags_of
 from utils.errors import UsageError, UserError
+from utils.notes import say_once
 from utils.transforms import augmentation_codes
 
 SCORED = (("best", TRAINING), ("last", TRAINING), ("last", TARGET))
@@ -69,8 +70,9 @@ class Command(NamedTuple):
     def passes(self) -> Passes:
         if self.trains:
             return Passes(1, 1) if self.trains.target else Passes()
-        if not self.scores:
-            return Passes(training=2 * len(self.made_from))
+        if not self.scores:  # hard labels need thresholds first
+            times = 1 if self.settings.soft else 2
+            return Passes(training=times * len(self.made_from))
         adapted = [statistics for _, statistics in self.scores].count(TARGET)
         return Passes(len(self.scores) * len(self.made_from), adapted * len(self.made_from))
 
@@ -157,8 +159,6 @@ def make_plan(
         )
     for step in table:
         step.experiment.check_pair(settings)
-    if settings.select == "ema" and not settings.ema_decay:
-        raise UsageError("argument --select: no step makes averaged weights without --ema_decay")
     flags = {**(recipe or {}), **explicit}
     seeds = dict.fromkeys(settings.seeds or (settings.seed,))
     planners = [
@@ -244,7 +244,7 @@ class _Planner:
 
     def _labels_of(self, teacher: Experiment) -> Path:
         """Return the folder of the soft labels that the network of a training makes."""
-        return self._folder(teacher).with_name(f"labels_{self._folder(teacher).name}")
+        return label_folder_of(self._folder(teacher) / CHECKPOINTS["last"], self.settings())
 
     def _folder(self, experiment: Experiment) -> Path:
         """Return the folder of the run that an experiment's defaults mean."""
@@ -282,15 +282,27 @@ class _Planner:
 
     def _soft_labels(self, teacher: Experiment) -> Command:
         """Return the command by which the last network of a training labels the target."""
-        select, folder = self.flags.get("select", "last"), self._labels_of(teacher)
+        select, folder = self._labelling(teacher), self._labels_of(teacher)
         checkpoint = self._folder(teacher) / CHECKPOINTS[select]
         chosen = {"load_model_path": checkpoint, "soft": True, "pseudo_label_path": folder}
         return self._command("generate_pseudo_labels", chosen, folder, made_from=(checkpoint,))
 
+    def _labelling(self, experiment: Experiment) -> str:
+        """Return the `--select` of an experiment's networks that make pseudo-labels."""
+        select = self.flags.get("select", "last")
+        averaged = experiment.method.has_teacher or self.flags.get("ema_decay")
+        if select == "ema" and not averaged:
+            say_once(
+                f"note: the networks of {experiment.action} label with their last epoch: they have "
+                "averaged weights with --ema_decay only"
+            )
+            return "last"
+        return select
+
     def _of_members(self, step: Step, work: Work) -> Iterator[Command]:
         """Yield the commands that use the networks of all betas together."""
         if work is Work.LABEL:  # by the last epochs: the best are chosen with the target's labels
-            chosen = {"select": self.flags.get("select", "last")}
+            chosen = {"select": self._labelling(step.experiment)}
             folder = label_folder(self.settings(**chosen))
             members = self._members(step.experiment, chosen["select"])
             yield self._command("generate_pseudo_labels", chosen, folder, made_from=members)

@@ -20,13 +20,19 @@ from utils.errors import UserError
 
 RUNS = "*/seed*/*"  # <config>/seed<k>/<run>, as `make_plan` lays them out
 
-KINDS = (("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARGET))
-"""The kinds of scores in the tables; most runs have the first three."""
+KINDS = (
+    *(("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARGET)),
+    *(("ema", TRAINING), ("ema", TARGET)),
+)
+"""The kinds of scores in the tables. Most runs have the first three; those with a teacher, or with
+`--ema_decay`, have those of the averaged weights."""
 
 OWN_SCORES = {
     ("last", TRAINING): "last",
     ("best", TRAINING): "best",
     ("last", TARGET): "last_target_statistics",
+    ("ema", TRAINING): "last_average",
+    ("ema", TARGET): "last_average_target_statistics",
 }
 """Names of the scores that a training itself writes, by kind."""
 

@@ -1,4 +1,4 @@
-"""What the main table says of each method, and the sentences that read the table."""
+"""Collect the entries of the main table for each method, and write the sentences that read it."""
 
 import statistics
 from collections.abc import Sequence

@@ -10,12 +10,13 @@ from trainings.reproduction.comparisons import WITH_FREE
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import DRAWS, Difference
 from trainings.reproduction.lines import (
-    HEADINGS,
+    AVERAGE,
     LAST,
     Line,
     all_runs,
     by_config,
     class_names,
+    columns,
     data_of,
     shown_lines,
     source_data,
@@ -44,6 +45,10 @@ KINDS_NOTE = (
     "The best epoch is chosen on the split that the training validates on: of source-only that is "
     "the source's own, of all others the target's with its labels, so that this column flatters "
     "adaptation."
+)
+AVERAGE_NOTE = (
+    "Averaged weights: those of the teacher of a method that has one, else of --ema_decay, after "
+    "the last epoch."
 )
 DIFFERENCE_NOTE = (
     "mIoU points over source-only (as trained, for its own row with target statistics) in the same "
@@ -114,10 +119,11 @@ def repeat(commands: Sequence[str]) -> str:
 
 def kinds_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     """Return accuracy and mIoU of every kind of scores."""
-    columns = [f"{name} %{end}" for end in HEADINGS.values() for name in ("Accuracy", "mIoU")]
+    kinds = columns(lines)
+    titles = [f"{name} %{end}" for end in kinds.values() for name in ("Accuracy", "mIoU")]
     body = []
     for line in lines:
-        scores = [line.scores(kind).values() for kind in HEADINGS]
+        scores = [line.scores(kind).values() for kind in kinds]
         spreads = [
             Spread.of([None if share is None else 100 * share for share in shares])
             for of_kind in scores
@@ -126,8 +132,9 @@ def kinds_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
         body.append((*line.identity, *map(cell, spreads)))
     sentence = _best_epoch_sentence(lines)
     heading = f"## Best epoch and target statistics: {target_data(lines)}\n"
-    table = markdown([(*IDENTITY, *columns), *body], numbers=range(3, len(IDENTITY) + len(columns)))
-    return "\n".join([heading, f"{sentence}\n", table, f"{KINDS_NOTE}\n", repeat(commands)])
+    table = markdown([(*IDENTITY, *titles), *body], numbers=range(3, len(IDENTITY) + len(titles)))
+    note = f"{KINDS_NOTE} {AVERAGE_NOTE}" if AVERAGE in kinds else KINDS_NOTE
+    return "\n".join([heading, f"{sentence}\n", table, f"{note}\n", repeat(commands)])
 
 
 def _best_epoch_sentence(lines: Sequence[Line]) -> str:

@@ -22,7 +22,7 @@ from utils.shared_norm import separated
 from utils.utils import autocast, progress, resolve_precision
 
 BATCH_SIZE = 8
-"""At most. Not `--batch_size`: a score must not depend on how much fits into the memory."""
+"""Largest batch. It is not `--batch_size`: a score must not depend on the size of the memory."""
 
 TRAINING, TARGET = "training", "target"
 
@@ -31,7 +31,7 @@ TRAINING, TARGET = "training", "target"
 def reestimate_statistics(
     networks: Sequence[Network], samples: SampleDataset, settings: Settings, device: torch.device
 ) -> None:
-    """Replaces the running statistics of networks, in place, by those of the samples.
+    """Replace the running statistics of networks, in place, by those of the samples.
 
     Every sample is in one batch, and every batch, of nearly equally many, counts the same. They are
     drawn from all samples, always in the same way: neighbours of one drive are alike, and so is a
@@ -50,31 +50,28 @@ def reestimate_statistics(
         for batch in batches:
             with autocast(device, precision):
                 for network in networks:
-                    network.heads(batch.image)  # the auxiliary heads have norms, too
+                    network.heads_and_detail(batch.image)  # every head has norms
             bar.update(len(batch.name))
     for network in networks:  # rounding may differ from one process's device to another's
         processes.with_first_buffers(network)
 
 
 def shuffled(count: int) -> list[int]:
-    """The numbers below the count in an order that looks random and is always the same."""
+    """Return the numbers below the count in a random order that is always the same."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
 
 
 def mixed_batches(count: int) -> list[list[int]]:
-    """The numbers below the count, shuffled, in as few batches as BATCH_SIZE allows, whose sizes
-    differ by one at most: none is of a single number, unless there is but one."""
+    """Return the numbers below the count, shuffled, in as few batches as BATCH_SIZE allows.
+
+    Sizes of batches differ by one at most: no batch has a single number unless the count is 1.
+    """
     batches = np.array_split(shuffled(count), math.ceil(count / BATCH_SIZE))
     return [batch.tolist() for batch in batches]
 
 
-def spread(count: int, at_most: int) -> list[int]:
-    """Return the numbers below the count, or so many of them at equal distances."""
-    return sorted(set(np.linspace(0, count - 1, min(count, at_most)).round().astype(int).tolist()))
-
-
 def check_enough(samples: SampleDataset) -> None:
-    """Raises UserError where statistics cannot be taken of so few images."""
+    """Raise UserError where there are too few images to take statistics of."""
     if len(samples) < 2:
         raise UserError(
             "batch-norm statistics of a domain need two of its training images or more, there is "
@@ -105,7 +102,7 @@ def _averaging(networks: Sequence[Network]) -> Iterator[None]:
 def with_statistics_of(
     network: Network, samples: SampleDataset, settings: Settings, device: torch.device
 ) -> Network:
-    """A copy of the network, in evaluation mode, with the samples' statistics."""
+    """Return a copy of the network, in evaluation mode, with the samples' statistics."""
     adapted = separated(network)
     reestimate_statistics([adapted], samples, settings, device)
     return adapted

@@ -30,8 +30,8 @@ NONE = "none"
 def checkpoint_to_score(
     experiment: Experiment, settings: Settings, *, search: bool
 ) -> tuple[Path, Path]:
-    """Where the scores go, and the checkpoint; with `search` that of any run that fits, else of the
-    run that these settings name."""
+    """Return the folder for the scores, and the checkpoint to score: with `search` that of any run
+    that fits, else that of the run that these settings name."""
     if settings.load_model_path:
         folder = settings.save_model_path / settings.run_name(experiment.stem)
         return folder, find_input(settings.load_model_path, "load_model_path")

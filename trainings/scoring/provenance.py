@@ -1,4 +1,4 @@
-"""What predictions were made with, as JSON, and how it differs from what is asked for now."""
+"""Record as JSON what predictions were made with, and compare it with the present command."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ DIGEST_SHOWN = 12
 
 
 def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]:
-    """What predictions follow from beside their images."""
+    """Return all that predictions depend on beside their images."""
     return {
         **_other_classes(settings),
         "image_size": list(settings.image_size),
@@ -33,16 +33,16 @@ def _other_classes(settings: Settings) -> dict[str, str]:
 
 
 def comparable(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those entries, and the checkpoints by their content: they may have been moved.
+    """Return the named entries, and the digests of the checkpoints, whose files may have moved.
 
-    What a record of something else lacks is None.
+    An entry that the record lacks is None.
     """
     digests = [checkpoint["sha256"][:DIGEST_SHOWN] for checkpoint in record.get("checkpoints", ())]
     return {**{name: record.get(name) for name in names}, "checkpoints": digests}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In which entries two records differ, as words; nothing where they are equal."""
+    """Return in words the entries in which two records differ; empty where they are equal."""
     return "; ".join(
         f"{name} was {before[name]}, is {value}"
         for name, value in now.items()

@@ -32,7 +32,7 @@ from datasets.samples import Sample, SampleDataset
 from model.catalog import RECORDED
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
-from trainings.options import EnsembleOptions, Settings, SoftOptions
+from trainings.options import EnsembleOptions, PseudoLabelOptions, Settings, SoftOptions
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.mbt import find_members
 from trainings.scoring.provenance import comparable, differences, made_with
@@ -47,6 +47,7 @@ from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.pictures.panels import pseudo_label_panel
+from utils.spread import spread
 from utils.text import in_percent
 from utils.upsampling import upsample, upsampled_max
 from utils.utils import (
@@ -70,25 +71,29 @@ WRITERS = 2
 """Threads that encode labels while the next images are predicted."""
 
 
-def label_folder(settings: Settings) -> Path:
-    """Where the labels of a round lie, made by networks of one optimiser."""
-    options = SSLFDAOptions.of(settings)
-    if options.pseudo_label_path:
-        return options.pseudo_label_path
-    suffix = "" if options.ssl_round == 1 else f"_round{options.ssl_round}"
+def label_folder(settings: Settings, ssl_round: int = 1) -> Path:
+    """Return where the labels of an ensemble lie, made by networks of one optimiser for a round of
+    self-training."""
+    if folder := PseudoLabelOptions.of(settings).pseudo_label_path:
+        return folder
+    suffix = "" if ssl_round == 1 else f"_round{ssl_round}"
     return settings.save_model_path / f"pseudo_labels{settings.pair()}_{settings.optimizer}{suffix}"
+
+
+def label_folder_of(teacher: Path, settings: Settings) -> Path:
+    """Return where the labels of one network lie; `teacher` is its checkpoint."""
+    named = PseudoLabelOptions.of(settings).pseudo_label_path
+    return named or settings.save_model_path / f"labels_{teacher.resolve().parent.name}"
 
 
 def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     """Label the target's training images with `--load_model_path`, or with the ensemble of the
     round before; continue what an earlier attempt has left."""
-    if SSLFDAOptions.of(settings).ssl_round < 1:
-        raise UsageError("argument --ssl_round: pseudo-labels are made for round 1 or a later one")
     refuse_views(settings)
-    members = _teachers(fda, ssl_fda, settings)
+    members, path = _teachers(fda, ssl_fda, settings)
     settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
-    folder = RunFolder(label_folder(settings))
+    folder = RunFolder(path)
     making = _Making(
         folder,
         samples,
@@ -109,16 +114,28 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     _print_summary(folder)
 
 
-def _teachers(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Path]:
-    """Return the checkpoints of the networks that label."""
+def _teachers(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> tuple[list[Path], Path]:
+    """Return the checkpoints of the networks that label, and the folder of their labels."""
+    ssl_round = SSLFDAOptions.of(settings).ssl_round
     if not settings.load_model_path:
-        return find_members(fda, ssl_fda, SSLFDAOptions.of(settings).ssl_round - 1, settings)
+        if ssl_round < 1:
+            raise UsageError(
+                "argument --ssl_round: pseudo-labels are made for round 1 or a later one"
+            )
+        members = find_members(fda, ssl_fda, ssl_round - 1, settings)
+        return members, label_folder(settings, ssl_round)
+    if ssl_round != SSLFDAOptions.ssl_round:
+        raise UsageError(
+            "argument --ssl_round: it chooses the ensemble that labels, and --load_model_path "
+            "names one teacher; give one of the two"
+        )
     if EnsembleOptions.of(settings).mbt_checkpoints:
         raise UsageError(
             "argument --load_model_path: it names one teacher, --mbt_checkpoints the members of an "
             "ensemble; give one of the two"
         )
-    return [find_input(settings.load_model_path, "load_model_path")]
+    teacher = find_input(settings.load_model_path, "load_model_path")
+    return [teacher], label_folder_of(teacher, settings)
 
 
 def _identity(
@@ -251,8 +268,7 @@ class _Making:
     def _draw(self, settings: Settings) -> None:
         """Draw some labels beside their images, and beside the truth where there is one: how much
         of an image is labelled, and how much of that is right."""
-        last, truths = len(self.samples) - 1, self._truths(settings)
-        places = dict.fromkeys(round(part * last / (PICTURED - 1)) for part in range(PICTURED))
+        truths = self._truths(settings)
         rows = [
             (
                 self.samples.files[place].name,
@@ -260,7 +276,7 @@ class _Making:
                 self._best_classes(self.samples.files[place]),
                 _truth(truths.get(self.samples.files[place].name)),
             )
-            for place in places
+            for place in spread(len(self.samples), PICTURED)
         ]
         data = data_set(Role.TARGET, settings)
         title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"
@@ -386,23 +402,36 @@ def _print_summary(folder: RunFolder) -> None:
     print(f"{summary['images']} {kind}{of} in {folder.path / SPLIT}", flush=True)
 
 
-def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
-    """The target of self-training and distillation: the training images with their pseudo-labels.
-
-    `--pseudo_label_path` may hold labels of any origin. Raises UserError where labels are missing
-    or unfinished. It is a problem, unless they are accepted all the same, where ours were made at
-    another size or their checkpoints have changed since.
-    """
-    options = SSLFDAOptions.of(settings)
-    if options.ssl_round < 1:
+def self_training_target(settings: Settings) -> TrainingFiles:
+    """The target of self-training: the training images with the pseudo-labels of the round."""
+    ssl_round = SSLFDAOptions.of(settings).ssl_round
+    if ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
-    folder = RunFolder(label_folder(settings))
+    remedy = f"make them with {_making(settings, {}, ssl_round)}"
+    return _pseudo_labelled(settings, label_folder(settings, ssl_round), remedy, ssl_round)
+
+
+def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
+    """The target of distillation: the training images with the pseudo-labels of any teacher."""
+    remedy = f"make them with {_making(settings, {})}"
+    if not PseudoLabelOptions.of(settings).pseudo_label_path:
+        remedy = f"name the folder of the teacher's labels with --pseudo_label_path, or {remedy}"
+    return _pseudo_labelled(settings, label_folder(settings), remedy)
+
+
+def _pseudo_labelled(
+    settings: Settings, path: Path, remedy: str, ssl_round: int | None = None
+) -> TrainingFiles:
+    """Return the training images of the target with the pseudo-labels in a folder.
+
+    `--pseudo_label_path` may hold labels of any origin. Raise UserError, with the remedy, where
+    labels are missing or unfinished. It is a problem, unless they are accepted all the same, where
+    ours were made at another size or their checkpoints have changed since.
+    """
+    options, folder = PseudoLabelOptions.of(settings), RunFolder(path)
     foreign = options.pseudo_label_path and (folder.path / SPLIT).is_dir()
     if not folder.has(SUMMARY) and (folder.has(PROGRESS) or not foreign):
-        raise UserError(
-            f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): make them with "
-            f"{_making(settings, {})}"
-        )
+        raise UserError(f"{folder.path} holds no finished pseudo-labels (no {SUMMARY}): {remedy}")
     files = with_pseudo_labels(
         unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT, settings.class_table
     )
@@ -419,40 +448,45 @@ def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
         origin = _contents(files)
     if problem:
         problem = (
-            f"{folder.path}: {problem}; make them again with {_making(settings, summary)} "
-            "--overwrite, or train on them all the same with --accept_pseudo_labels True"
+            f"{folder.path}: {problem}; make them again with "
+            f"{_making(settings, summary, ssl_round)} --overwrite, or train on them all the same "
+            "with --accept_pseudo_labels True"
         )
+    easy = "; --ohem leaves soft labels as they are" if files[0].kind.soft and settings.ohem else ""
     return TrainingFiles(
         Role.TARGET,
         files,
         origin=origin,
         problem=None if options.accept_pseudo_labels else problem,
-        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}",
+        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}{easy}",
     )
 
 
-def _making(settings: Settings, summary: Mapping[str, Any]) -> str:
+def _making(settings: Settings, summary: Mapping[str, Any], ssl_round: int | None = None) -> str:
     """Return the flags that make the labels of a training, from the teachers that the summary of
-    earlier ones names; else the words say that a teacher is to be named."""
-    options, before = SSLFDAOptions.of(settings), summary.get("settings", {})
+    earlier ones names, or else from the ensemble of the round before. Where there is neither, the
+    words say that a teacher is to be named."""
+    options, before = PseudoLabelOptions.of(settings), summary.get("settings", {})
     teachers = {
         name: before[name] for name in ("load_model_path", "mbt_checkpoints") if before.get(name)
     }
-    network = {} if options.pseudo_label_path else {"optimizer": settings.optimizer}
     flags = {
         "action": "generate_pseudo_labels",
-        **network,
-        **({"ssl_round": options.ssl_round} if network else {}),
+        "optimizer": None if options.pseudo_label_path else settings.optimizer,
+        "ssl_round": ssl_round,
         "pseudo_label_path": options.pseudo_label_path,
         **teachers,
         **({"soft": True} if before.get("soft") else {}),
         **({"image_size": settings.image_size} if summary else {}),
         # A teacher's network is recorded, and need not be this training's.
-        **({} if network else dict.fromkeys(RECORDED)),
+        **(dict.fromkeys(RECORDED) if teachers or not ssl_round else {}),
     }
     command = command_flags(flags, settings)
-    named = network or teachers
-    return command if named else f"{command} and the teacher's checkpoint as --load_model_path"
+    return (
+        command
+        if ssl_round or teachers
+        else f"{command} and the teacher's checkpoint as --load_model_path"
+    )
 
 
 def _contents(files: Iterable[SampleFiles]) -> str:

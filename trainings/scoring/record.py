@@ -37,7 +37,7 @@ Kind = tuple[str, str]
 """`--select` and `--bn_statistics` of a score."""
 
 OLDER_DOMAIN = "Cityscapes"
-"""What records of the first release were scored on, which do not name it."""
+"""Domain of the records of the first release, which do not name theirs."""
 
 STATISTICS = {
     TRAINING: "the batch-norm statistics of the training",

@@ -10,7 +10,7 @@ from datasets.labels import NUM_CLASSES
 
 MAX_THRESHOLD, RANK = 0.9, 0.66
 BINS = 10_000
-"""Of the histograms of probability, and the unit of thresholds: MAX_THRESHOLD is a whole number."""
+"""Bins of a histogram of probability; in this unit MAX_THRESHOLD is a whole number."""
 
 
 class ConfidenceHistogram:

@@ -1,4 +1,4 @@
-"""What an action is: a word after `--action`, and what stands behind it."""
+"""Define an action: a word after `--action`, and the code behind it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ def no_defaults(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Action(NamedTuple):
-    """What an action runs, its line of help, and its own defaults given the explicit settings.
+    """Code of an action, its line of help, and its own defaults given the explicit settings.
 
     Its own help shows the `flags` that are made for it, and `examples`: what may stand after
     `python main.py --action NAME`. Of several processes the first one runs an action `alone`.

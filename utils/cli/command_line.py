@@ -71,7 +71,7 @@ def _unread(settings: CommandOptions, asked: Mapping[str, Any], action: Action) 
 
 
 def _cannot_take(name: str, action: str, actions: Mapping[str, Action]) -> str:
-    """Why a flag of other actions is refused, in one sentence."""
+    """Return in one sentence why a flag of other actions is refused."""
     others = [other for other, one in actions.items() if name in one.read_flags(scoring=True)]
     return (
         f"argument --{name}: {action} cannot take it: leave it out, or choose an action that "

@@ -20,7 +20,7 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ActionOptions(Options, group=ACTION):
-    """What the command does."""
+    """Choice of the action and of its variants."""
 
     action: str = flag("", "the step to run; main.py --help lists them")
     config: str | None = flag(
@@ -69,14 +69,16 @@ class ActionOptions(Options, group=ACTION):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeedOptions(Options, group=TRAINING):
-    """What every random draw follows from."""
+    """Seed of every random draw."""
 
-    seed: int = flag(0, "of the weights, the order and every draw", check=seed_range)
+    seed: int = flag(
+        0, "seed of the weights, of the order of images and of every random draw", check=seed_range
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions(Options, group=RUN):
-    """Where runs lie, and how often they are written."""
+    """Folders of runs, and how often runs are written."""
 
     save_model_path: Path = flag(
         REPOSITORY / "checkpoints",
@@ -130,17 +132,17 @@ class RunOptions(Options, group=RUN):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HardwareOptions(Options, group=HARDWARE):
-    """What the command runs on."""
+    """Hardware that the command uses."""
 
     device: str = flag(
         "auto",
-        "auto takes CUDA where there is one",
+        "device of the networks; auto takes CUDA where there is one",
         choices=("auto", "cpu", "cuda"),
         affects_result=False,
     )
     precision: str = flag(
         "auto",
-        "of the network's arithmetic: auto is bf16 on GPUs and CPUs that have instructions for it, "
+        "arithmetic of the network: auto is bf16 on GPUs and CPUs that have instructions for it, "
         "fp16 with loss scaling on older GPUs with tensor cores, fp32 elsewhere (bf16 is many "
         "times slower on a CPU without AMX or AVX512-BF16); tf32 is fp32 with products in TF32, on "
         "GPUs from Ampere on. A run that has not finished may go on in another precision",

@@ -1,4 +1,4 @@
-"""What `--help` says: in short, or on an action, a topic or a flag."""
+"""Write the text of `--help`: in short, or on an action, a topic or a flag."""
 
 import dataclasses
 import re
@@ -68,7 +68,7 @@ def _topic(field: dataclasses.Field) -> str:
 
 
 def _topics(actions: Mapping[str, Action]) -> dict[str, str]:
-    """What each topic is about, by its name."""
+    """Return the subject of each topic by the topic's name."""
     groups = (field.metadata["group"].partition(": ") for field in flags_of(settings_type(actions)))
     return {name: what for name, _, what in groups}
 

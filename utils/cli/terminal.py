@@ -1,4 +1,4 @@
-"""What differs between a terminal, a log file, and a pipe that nobody reads."""
+"""Adapt the output to a terminal, a log file, or a pipe that nobody reads."""
 
 import contextlib
 import errno

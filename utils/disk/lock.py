@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 HELD = (errno.EACCES, errno.EAGAIN)
-"""What a file system answers where another process has the lock."""
+"""Errors of a file system where another process has the lock."""
 
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What network drives answer that have no locks."""
+"""Errors of network drives that have no locks."""
 
 
 @contextlib.contextmanager

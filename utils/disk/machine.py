@@ -1,4 +1,4 @@
-"""What a result was made with: machine, versions and revision."""
+"""Record what a result was made with: machine, versions and revision."""
 
 import platform
 import re

@@ -65,7 +65,8 @@ INPUTS = {
     SELECTION: "the labels of the validation split, by which an epoch is selected,",
     "proportions": "the sizes of pictures of other proportions, which older releases stretched,",
 }
-"""What a run depends on beside its settings, by the names of the digests in settings.json."""
+"""Inputs that a run depends on beside its settings, by the names of their digests in
+settings.json."""
 
 OLDER_INPUTS = {CLASS_TABLE: USUAL, "proportions": "stretched", SELECTION: "best"}
 """Digests of runs that have recorded none: of a release before there was one, or as usual."""
@@ -373,7 +374,7 @@ class RunFolder:
         self._draw(step, lambda board: board.add_image(tag, picture, step, dataformats="HWC"))
 
     def describe(self, summary: Summary, step: int) -> None:
-        """What a plugin of TensorBoard reads, such as the table of runs."""
+        """Write a summary for a plugin of TensorBoard, such as the table of runs."""
         self._draw(step, lambda board: board.file_writer.add_summary(summary, step))
 
     def _draw(self, step: int, add: Callable[[SummaryWriter], Any]) -> None:

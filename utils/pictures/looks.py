@@ -15,7 +15,7 @@ DARK_COLORS = (
     *("#f5f5f5", "#f0641e", "#4a9bf5", "#ffc533", "#5cc46a"),
     *("#c9669f", "#9fdcff", "#7a3fe0", "#8a5530"),
 )
-"""The same colours on a dark background."""
+"""Colours of the series on a dark background, in the order of those on a light one."""
 
 DASHES: Sequence[tuple[float, ...]] = ((), (5, 2), (1, 1.5), (5, 1.5, 1, 1.5), (8, 2, 1, 2, 1, 2))
 """Lengths of dashes and gaps, in widths of the line, of a family's first series and those after."""

@@ -16,7 +16,7 @@ LABEL_WIDTH = 480
 """Width in pixels of a picture on a sheet of images and labels."""
 
 TRUTH_WIDTH = 384
-"""The same on a sheet that has the truth, too."""
+"""Width in pixels of a picture on a sheet that has the truth, too."""
 
 ERROR_COLOR: Color = (213, 94, 0)
 IMAGE_CONTRAST = 0.4

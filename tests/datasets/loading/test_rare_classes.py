@@ -162,7 +162,7 @@ def test_classes_are_counted(tmp_path, workers):
     assert (class_counts(source, num_workers=workers) == plain_counts(source.files)).all()
 
 
-def test_counts_lie_beside_the_cache_and_are_read_from_there(tmp_path, monkeypatch):
+def test_counts_lie_beside_the_cache_and_are_read_from_there(tmp_path, monkeypatch, capsys):
     settings = Settings(
         gta5_root=make_gta5(tmp_path / "GTA5"),
         cache_dir=tmp_path / "cache",
@@ -184,3 +184,7 @@ def test_counts_lie_beside_the_cache_and_are_read_from_there(tmp_path, monkeypat
         path.write_bytes(damaged)
         assert (class_counts(source, num_workers=0) == first).all()
         assert path.read_bytes() == content
+    path.unlink()
+    path.mkdir()  # like a folder that cannot be written, which root always can
+    assert (class_counts(source, num_workers=0) == first).all()
+    assert f"{path} cannot be written" in capsys.readouterr().out

@@ -20,7 +20,10 @@ from trainings.engine.timing import timed
 from utils import processes
 
 CPU = torch.device("cpu")
-TRAININGS = ["train_simple_gta5", "train_ada", "train_fda", "train_ssl_fda"]
+TRAININGS = [
+    *("train_simple_gta5", "train_ada", "train_fda", "train_ssl_fda", "train_dacs"),
+    "train_distill",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +73,8 @@ def test_networks_are_measured_side_by_side(measured, tmp_path, capsys):
     words = ("--networks", "bisenet", "pp_liteseg", "--precisions", "fp32")
     record = measured("--backends", "eager", *words)
     assert [row["network"] for row in record["inference"]] == ["bisenet", "pp_liteseg"]
-    assert [row["network"] for row in record["training"]] == 4 * ["bisenet"] + 4 * ["pp_liteseg"]
+    count, networks = len(TRAININGS), [row["network"] for row in record["training"]]
+    assert networks == count * ["bisenet"] + count * ["pp_liteseg"]
     bisenet, pp_liteseg = record["networks"]
     assert pp_liteseg["parameters"] < bisenet["parameters"]
     assert pp_liteseg["GFLOPs"]["64x96"] < bisenet["GFLOPs"]["64x96"]

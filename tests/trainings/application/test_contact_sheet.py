@@ -7,7 +7,7 @@ import pytest
 
 from datasets.labels import CLASSES, PALETTE
 from tests.support.helpers import picture
-from trainings.application.contact_sheet import Frames, Kept, contact_sheet, spread_evenly
+from trainings.application.contact_sheet import Frames, Kept, contact_sheet
 from utils.pictures.sheet import SMALL
 
 
@@ -21,11 +21,6 @@ def test_frames_are_spread_over_the_whole_video(length):
     assert len(places) >= min(length, 6)
     gaps = set(np.diff([*places, length]))
     assert max(gaps) <= 2 * min(np.diff(places), default=length)
-
-
-def test_pictures_are_spread_evenly():
-    assert spread_evenly(0) == [] and spread_evenly(1) == [0] and spread_evenly(3) == [0, 1, 2]
-    assert spread_evenly(23) == [*range(0, 23, 2)]
 
 
 def test_a_sheet_shows_overlays_and_a_legend_of_the_classes_that_are_there():

@@ -104,7 +104,9 @@ def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
     """From the lowest mIoU to the highest; what the command names keeps its order."""
     shown = []
     monkeypatch.setattr(
-        visualize, "comparison", lambda rows, titles, title: shown.append(titles) or rows[0].image
+        visualize,
+        "comparison",
+        lambda rows, titles, title, **_: shown.append(titles) or rows[0].image,
     )
     object.__setattr__(settings, "save_keyword", "sheet")
     predictors = named_predictors(settings)
@@ -144,7 +146,7 @@ def test_pictures_with_the_targets_statistics_have_names_of_their_own(settings):
 def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        visualize, "comparison", lambda rows, titles, title: shown.append((rows, titles))
+        visualize, "comparison", lambda rows, titles, title, **_: shown.append((rows, titles))
     )
     predictors = [single(path) for path in settings.compare]
     loaded = load_predictors(predictors, Role.TARGET, settings)

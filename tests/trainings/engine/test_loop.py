@@ -16,6 +16,7 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import main
+from datasets.labels import CITYSCAPES
 from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
@@ -289,9 +290,12 @@ def test_of_equal_scores_the_first_is_best(here, monkeypatch):
     monkeypatch.setattr(validation, "panel", lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(validation, "print_scores", lambda scores: None)
     evaluation = SimpleNamespace(
-        rows=[], scores=lambda: {"mIoU": 0.5, "pixel_accuracy": 0.5, "class_IoU": {}}
+        rows=[],
+        classes=CITYSCAPES,
+        scores=lambda: {"mIoU": 0.5, "pixel_accuracy": 0.5, "class_IoU": {}},
     )
     network = torch.nn.Linear(1, 1)
+    network.classes = CITYSCAPES
     state = SimpleNamespace(best=None, step=1, epoch=0, method=SimpleNamespace(network=network))
     for epoch in (1, 2):
         state.epoch = epoch

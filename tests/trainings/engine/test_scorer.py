@@ -15,7 +15,7 @@ from model.weights.loading import load_network
 from tests.support.helpers import TINY, make_cityscapes, make_gta5
 from tests.support.methods import Taught
 from trainings.experiment import Experiment, unlabelled_target
-from trainings.scoring.batch_norm import TARGET, spread
+from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.record import STATISTICS
 from utils.cli.command_line import parse_settings
 from utils.disk.run_folder import EMA, LATEST, SCORES, RunFolder
@@ -118,10 +118,3 @@ def test_a_teacher_is_scored_and_saved_as_an_average_is(here, monkeypatch, capsy
     capsys.readouterr()
     assert main.main([*words, "--save_keyword", "both", "--ema_decay", "0.9"]) == 2
     assert "the teacher of this method is such an average" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("count", "at_most"), [(1, 4), (7, 3), (8, 8), (9, 8), (1000, 256)])
-def test_numbers_are_spread_over_all_and_no_more_than_asked_for(count, at_most):
-    found = spread(count, at_most)
-    assert len(found) == min(count, at_most) and found == sorted(set(found))
-    assert found[0] == 0 and (count == 1 or found[-1] == count - 1)

@@ -152,9 +152,15 @@ def test_flags_of_a_single_step_are_refused(flag):
         plan(f"--{flag}", "0")
 
 
-def test_averaged_weights_that_no_step_makes_are_refused_at_once():
-    with pytest.raises(UsageError, match="--select"):
-        plan("--select", "ema")
+def test_averaged_weights_label_where_a_step_makes_them():
+    """A teacher is an average without --ema_decay."""
+    labels = {
+        command.made_from[0].parent.name: {path.name for path in command.made_from}
+        for step in plan("--select", "ema", "--config", "config1")
+        for command in step.commands
+        if command.flags["action"] == "generate_pseudo_labels"
+    }
+    assert labels == {"fda01_adam_noaug": {"latest.pth"}, "mic_adam_noaug": {"ema.pth"}}
     steps = plan("--select", "ema", "--ema_decay", "0.9")
     decays = {s.title: s.commands[-1].settings.ema_decay for s in steps}
     assert (decays["ADA"], decays["DACS"], decays["MIC"]) == (0.9, 0, 0), "a teacher is an average"
@@ -177,6 +183,21 @@ def test_what_a_step_takes_beside_its_images_is_estimated():
     assert 0 < scored_once < averaged < seconds[0]
     (ensemble,) = [s for s, step in zip(seconds, plan(*words), strict=True) if step.number == "3.B"]
     assert ensemble > scored_once  # of three networks
+
+
+def test_a_teacher_is_scored_as_often_as_the_network():
+    nothing = estimate.DataSizes(0, 0, 0, 0, label_size=(64, 96))
+    words = ("--config", "config1", *TINY, "--num_epochs", "4", "--validation_step")
+    estimator = estimate.Estimator(plan(*words, "1"), nothing)
+
+    def of_validations(action):
+        often, once = (
+            next(s for s in plan(*words, n) if s.commands[0].settings.action == action)
+            for n in ("1", "4")
+        )
+        return estimator.seconds(often) - estimator.seconds(once)
+
+    assert of_validations("train_dacs") == pytest.approx(2 * of_validations("train_fda"))
 
 
 @pytest.mark.parametrize(("count", "images"), [(1, 4), (2, 2)])
@@ -220,6 +241,7 @@ def test_distillation_learns_from_the_soft_labels_of_the_mic_network_of_its_seed
         assert label.settings.load_model_path.as_posix().endswith(
             f"{here}/mic_adam_noaug/latest.pth"
         )
+        assert label.passes == (0, 1), "soft labels need no thresholds"
         assert label.settings.soft and label.made_from == (label.settings.load_model_path,)
         assert label.settings.pseudo_label_path == train.settings.pseudo_label_path == label.folder
         assert train.trains is main.DISTILLATION and train.folder.name == "distill_adam_noaug"

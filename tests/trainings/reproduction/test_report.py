@@ -169,6 +169,26 @@ def test_runs_typed_by_hand_get_the_tables_of_a_reproduction(by_hand, capsys):
     assert f"--runs {by_hand}/*`" in text_of(by_hand, "report")
 
 
+def test_a_teacher_s_scores_are_in_the_table_of_all_scores(by_hand):
+    heading = "## Best epoch and target statistics"
+    assert report(by_hand, "--runs", by_hand / "ada_0") == 0
+    assert "averaged weights" not in text_of(by_hand, "report"), "no run has an average"
+    write_run(by_hand / "dacs", "train_dacs", share=0.4, adapted=0.6)
+    assert report(by_hand, "--runs", by_hand / "ada_0", by_hand / "dacs") == 0
+    head, ada, dacs = rows(text_of(by_hand, "report"), heading)
+    own = json.loads((by_hand / "dacs" / "scores.json").read_text())
+    columns = ("averaged weights", "averaged weights, target statistics")
+    for name, column in zip(
+        ("last_average", "last_average_target_statistics"), columns, strict=True
+    ):
+        place = head.index(f"mIoU %, {column}")
+        assert (ada[place], dacs[place]) == ("–", f"{100 * own[name]['mIoU']:.1f}")
+        assert column in (by_hand / "report" / "results.html").read_text()
+    found = csv_rows(by_hand / "report" / "results.csv")
+    kinds = [(r["Epoch"], r["Batch-norm statistics"]) for r in found if r["Method"] == "DACS"]
+    assert {("ema", "training"), ("ema", "target")} <= {*kinds}
+
+
 def test_seeds_are_pooled_and_other_settings_are_not(by_hand):
     words = ("train_ada", "--adv_weight", "0.01", "--seed", "0")
     write_run(by_hand / "heavy", *words, share=0.5, adapted=0.5)
@@ -180,6 +200,29 @@ def test_seeds_are_pooled_and_other_settings_are_not(by_hand):
     }
     usual, heavy = "ADA, adv_weight 0.001", "ADA, adv_weight 0.01"
     assert found == {(usual, "0"), (usual, "1"), (heavy, "0")}
+
+
+def test_runs_of_different_classes_are_not_pooled(by_hand):
+    path = by_hand / "ada_1" / "settings.json"
+    table = "id,name,colour\n0,road,#804080\n1,sky,#4682b4\n"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"class_table": table}))
+    assert report(by_hand, "--runs", *by_hand.glob("ada_*")) == 0
+    other, usual = sorted(row[0] for row in rows(text_of(by_hand, "report"), "# ")[1:])
+    assert usual == "ADA, the usual classes" and other.startswith("ADA, classes ")
+
+
+def test_means_over_fewer_classes_are_in_the_tables_and_the_page(by_hand):
+    for path in by_hand.glob("ada_0/*.json"):
+        record = json.loads(path.read_text())
+        for scores in (record, *record.values()):
+            if isinstance(scores, dict) and "class_IoU" in scores:
+                scores["subset_mIoU"] = {"16 classes": 0.4321}
+        path.write_text(json.dumps(record))
+    assert report(by_hand, "--runs", by_hand / "ada_0") == 0
+    (ada,) = [row for row in rows(text_of(by_hand, "report"), "## IoU") if row[1] == "ADA"]
+    page = (by_hand / "report" / "results.html").read_text()
+    assert ada[-1] == "43.2" and "mIoU of 16 classes" in page and ">43.2<" in page
+    assert "mIoU of 16 classes" in (by_hand / "report" / "class_iou_adamw.svg").read_text()
 
 
 def test_a_run_that_is_there_twice_counts_once(by_hand, tmp_path, capsys):

@@ -60,6 +60,7 @@ def test_every_norm_of_every_head_has_the_statistics_of_what_it_meets(tmp_path):
     now = settings(make_cityscapes(tmp_path, train=6))
     samples = unlabelled_samples(Role.TARGET, now)
     network = BiSeNet(base=8)
+    network.add_detail_head()
     adapted = with_statistics_of(network, samples, now, CPU)
     inputs = {}
     for name, module in network.named_modules():
@@ -68,7 +69,7 @@ def test_every_norm_of_every_head_has_the_statistics_of_what_it_meets(tmp_path):
                 lambda _, arguments, name=name: inputs.__setitem__(name, arguments[0])
             )
     with torch.no_grad():
-        network.train().heads(images_of(samples))
+        network.train().heads_and_detail(images_of(samples))
     norms = dict(adapted.named_modules())
     assert len(inputs) == sum(isinstance(m, nn.BatchNorm2d) for m in norms.values())
     for name, maps in inputs.items():

@@ -166,3 +166,19 @@ def test_pseudo_labels_are_made_at_the_size_of_the_members(trained, tmp_path, ca
     assert "labelled at 64x96 with the batch-norm" in out and "scored" not in out
     summary = json.loads((tmp_path / "runs/pseudo_labels_sgd/summary.json").read_text())
     assert summary["image_size"] == [64, 96]
+
+
+def test_the_labels_of_one_teacher_have_a_folder_of_their_own(trained, tmp_path, capsys):
+    """They were written where self-training looks for those of the ensemble."""
+    one = (
+        "--action",
+        "generate_pseudo_labels",
+        *trained,
+        "--load_model_path",
+        f"runs/fda0.01/{BEST}",
+    )
+    assert main.main([*one, "--ssl_round", "2"]) == 2
+    assert "argument --ssl_round: " in capsys.readouterr().err
+    assert main.main(one) == 0
+    assert (tmp_path / "runs/labels_fda0.01/summary.json").exists()
+    assert not (tmp_path / "runs/pseudo_labels_sgd").exists()

@@ -25,6 +25,7 @@ from trainings.scoring.pseudo_labels import (
     SUMMARY,
     generate_pseudo_labels,
     pseudo_labelled_target,
+    self_training_target,
 )
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from utils.cli.command_line import parse_settings
@@ -227,7 +228,7 @@ def test_a_summary_of_something_else_is_another_making(toy):
 def test_self_training_begins_with_round_1(toy):
     object.__setattr__(toy.settings, "ssl_round", 0)
     with pytest.raises(UsageError, match="round 1"):
-        pseudo_labelled_target(toy.settings)
+        self_training_target(toy.settings)
 
 
 def test_two_processes_cannot_make_the_same_labels(toy, monkeypatch):
@@ -328,7 +329,7 @@ def test_training_refuses_labels_of_another_size(toy):
 
 def test_training_names_the_command_that_makes_missing_labels(toy):
     with pytest.raises(UserError, match="--action generate_pseudo_labels --optimizer sgd"):
-        pseudo_labelled_target(toy.settings)
+        self_training_target(toy.settings)
     stored(toy, b"abc", SHA_OF_ABC)
     next(toy.folder.path.glob("train/*/*.png")).unlink()
     with pytest.raises(UserError, match="1 of 5 pseudo-labels are missing"):
@@ -350,6 +351,15 @@ def test_the_command_for_labels_of_another_size_can_be_typed(toy):
     assert str(parsed.load_model_path) == "my runs/teacher/latest.pth"
     assert parsed.soft and parsed.overwrite and parsed.image_size == (64, 64)
     assert parsed.save_model_path == toy.settings.save_model_path
+
+
+def test_distillation_knows_no_rounds_and_names_the_folder_that_it_looks_into(toy):
+    object.__setattr__(toy.settings, "ssl_round", 2)
+    with pytest.raises(UserError, match=r"pseudo_labels_sgd_round2 holds.*--ssl_round 2"):
+        self_training_target(toy.settings)
+    with pytest.raises(UserError, match=r"pseudo_labels_sgd holds.*--pseudo_label_path") as error:
+        pseudo_labelled_target(toy.settings)
+    assert "--ssl_round" not in str(error.value)
 
 
 def test_image_and_pseudo_label_move_together(toy):

@@ -59,6 +59,13 @@ def test_soft_labels_have_no_thresholds_and_a_picture(toy, capsys):
     assert "5 soft pseudo-labels of Cityscapes in" in capsys.readouterr().out
 
 
+def test_a_training_says_that_ohem_leaves_soft_labels_as_they_are(toy):
+    toy.make(**SOFT)
+    assert "--ohem" not in pseudo_labelled_target(toy.settings).note
+    object.__setattr__(toy.settings, "ohem", True)
+    assert "--ohem leaves soft labels as they are" in pseudo_labelled_target(toy.settings).note
+
+
 def test_soft_labels_go_on_where_they_stopped(tmp_path, monkeypatch):
     whole = Toy(tmp_path / "whole").make(**SOFT)
     toy, predict, calls = Toy(tmp_path / "cut"), pseudo_labels.predict_soft, []
