@@ -29,7 +29,7 @@ def read_classes(path: Path) -> ClassTable:
     Raises UserError where it is none, or a class has no id, name or colour of its own.
     """
     path = find_input(path, "classes")
-    check_is_file(path)
+    check_is_file(path, likely=("*.csv", "settings.json"))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,13 @@ from utils.notes import say_once
 
 FEWEST = 2
 """Images without labels that something can be learned from: statistics need two."""
+
+OWN_LABELS = replace(
+    TRAIN_IDS,
+    remedy="if these are ids of your own classes, name their table with --classes FILE, else save "
+    "the label with train ids of Cityscapes",
+)
+"""The labels of a folder where no classes are named."""
 
 OTHER_LAYOUTS = {
     "leftImg8bit": "cityscapes",
@@ -98,7 +106,7 @@ class Folder:
         return samples
 
     def label_format(self, label: Path) -> LabelFormat:
-        return TRAIN_IDS
+        return OWN_LABELS
 
     def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:
         places = _places(root, split)
@@ -198,7 +206,7 @@ def _videos(folder: Path) -> Mapping[str, Path]:
 
 
 def _sample(name: str, image: Path, label: Path | None = None) -> SampleFiles:
-    return SampleFiles(name, image, label, TRAIN_IDS, name, photo=True)
+    return SampleFiles(name, image, label, OWN_LABELS, name, photo=True)
 
 
 ROW = DataSet("folder", "folder", Folder(), photos=True)

@@ -1,7 +1,7 @@
 """The exceptions that a user can mend."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -32,12 +32,19 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def check_is_file(path: Path) -> None:
+CHECKPOINT_NAMES = ("best.pth", "latest.pth", "*.pth", "*.pt", "*.tar")
+"""Patterns of the files that a user who names a folder may mean, the likeliest first."""
+
+
+def check_is_file(path: Path, likely: Sequence[str] = CHECKPOINT_NAMES) -> None:
     """Raise UserError for a folder, a pipe, a socket or a device; what is missing passes.
 
-    To read a pipe waits for its other end, and to read /dev/zero never ends.
+    The error suggests the first file in the folder that has one of the `likely` names. To read a
+    pipe waits for its other end, and to read /dev/zero never ends.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file in it, such as {path / 'best.pth'}")
+        there = next((file for name in likely for file in sorted(path.glob(name))), None)
+        such_as = f", such as {there}" if there else ""
+        raise UserError(f"{path} is a folder: name a file in it{such_as}")
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is a pipe, a socket or a device: name a regular file")

@@ -13,12 +13,16 @@ from datasets.labels import LABEL_ID_TO_TRAIN_ID, colorize
 from datasets.toy_city.looks import CAMERA_STRENGTH
 from datasets.toy_city.scenes import Scene, draw_scene
 from utils.disk.files import remove_unfinished, written_whole
+from utils.disk.lock import locked
 from utils.errors import UserError, check_is_file, naming
 
 FORMAT_VERSION = 1  # to be raised when the same seed gives other pictures
 MARKER = "toy_city.json"
 """The file that names a folder as Toy City: at its root, and in each of its two data sets, since
 these may be copied elsewhere."""
+
+LOCK = ".lock"
+"""The file at the root that stands for the right to draw the city."""
 
 ABOUT = "Toy City: street scenes drawn by a program in the layout of {0}, not the data set {0}"
 GTA5, CITYSCAPES = "GTA5", "Cityscapes"
@@ -41,6 +45,7 @@ def make_toy_city(
     """Write a game-look GTA5 and a camera-look Cityscapes under `root`, unless they are there.
 
     GTA5 gets a quarter more than `train` scenes, since a fifth of all will be its validation split.
+    A second process that makes the same city waits for the first one.
     """
     asked = {
         "format": FORMAT_VERSION,
@@ -49,9 +54,17 @@ def make_toy_city(
         "val": val,
     }
     asked |= {"size": list(size), "seed": seed}
-    if is_complete(root, asked):
-        print(f"{root} holds this Toy City already")
-        return
+    if not is_complete(root, asked):
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / LOCK, wait=True):
+            if not is_complete(root, asked):  # nor has another process made it meanwhile
+                _make(root, asked, progress)
+                return
+    print(f"{root} holds this Toy City already")
+
+
+def _make(root: Path, asked: dict, progress: Callable[..., Iterable]) -> None:
+    train, val, size, seed = (asked[name] for name in ("train", "val", "size", "seed"))
     for name in (GTA5, CITYSCAPES):
         remove_unfinished((root / name).rglob(".*.tmp"))
     save_marker(root, asked | {"complete": False})
@@ -63,7 +76,7 @@ def make_toy_city(
         *((VAL_STREAM, i, "camera", partial(city_pictures, "val")) for i in range(val)),
     ]
     for stream, index, look, pictures in progress(jobs, "Toy City", unit="scene"):
-        scene = draw_scene((seed, stream, index), size, look)
+        scene = draw_scene((seed, stream, index), tuple(size), look)
         for path, picture in pictures(scene, index).items():
             save_picture(root / path, picture)
     save_marker(root, asked | {"complete": True})

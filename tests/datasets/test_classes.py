@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import classes
+from datasets import classes, folder
 from datasets.labels import CITYSCAPES, CLASSES, IGNORE, LABEL_IDS, ClassTable
 from datasets.reading import UnknownLabels, read_label
 from utils.errors import UserError
@@ -62,6 +62,20 @@ def test_a_wrong_table_is_refused_in_one_sentence(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         classes.read_classes(file)
     assert str(error.value).startswith(str(file)) and "give" in str(error.value)
+
+
+def test_a_folder_is_answered_with_a_table_in_it(tmp_path):
+    (tmp_path / "best.pth").touch()
+    with pytest.raises(UserError, match=r"is a folder: name a file in it$"):
+        classes.read_classes(tmp_path)
+    (tmp_path / "mine.csv").touch()
+    with pytest.raises(UserError, match=r"name a file in it, such as .*/mine\.csv$"):
+        classes.read_classes(tmp_path)
+
+
+def test_labels_of_a_folder_with_other_values_than_train_ids_ask_for_classes(tmp_path):
+    with pytest.raises(UnknownLabels, match=r"holds 40 too .* with --classes FILE"):
+        read_label(label(tmp_path, 3, 40), folder.ROW.layout.label_format(tmp_path))
 
 
 def label(tmp_path, *values):

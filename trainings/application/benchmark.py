@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from trainings.application.options import DeploymentOptions
 from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
-from trainings.scoring.trained import trained_classes
+from trainings.scoring.trained import as_trained
 from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
@@ -101,8 +102,11 @@ def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
 def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     """Measures, prints tables, and writes them as Markdown and, with all settings, as JSON.
 
-    What cannot be measured here is said, and the rest goes on.
+    A checkpoint is measured with the network, size and classes of its run, and without the speed
+    of trainings. What cannot be measured here is said, and the rest goes on.
     """
+    if settings.load_model_path:
+        settings, experiments = _as_trained(settings, settings.load_model_path), ()
     device = resolve_device(settings.device)
     check_batch_size(settings.batch_size, 1, settings.batch_size)
     for precision in DeploymentOptions.of(settings).precisions:
@@ -110,7 +114,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
             print(note)
     seed_everything(settings.seed)
     sizes = _sizes(settings)
-    networks = [(one, _network(one)) for one in map(_with_classes, _of_each_network(settings))]
+    networks = [(one, _network(one)) for one in _of_each_network(settings)]
     packages = _package_versions()
     record = {
         "machine": machine(device.type),
@@ -144,23 +148,19 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     print(f"\n{report(record)}\ntables and numbers: {folder.path}/benchmark.{{md,json}}")
 
 
-def _with_classes(settings: Settings) -> Settings:
-    """Return the settings with the classes of `--load_model_path`, unless the command names
-    some."""
-    if settings.classes or not settings.load_model_path:
-        return settings
-    classes = trained_classes(find_input(settings.load_model_path, "load_model_path"))
-    return replace(settings, class_table=classes or settings.class_table)
-
-
-def _of_each_network(settings: Settings) -> list[Settings]:
-    """Return the settings once for each of `--networks`."""
-    names = list(dict.fromkeys(DeploymentOptions.of(settings).networks or (settings.network,)))
-    if len(names) > 1 and settings.load_model_path:
+def _as_trained(settings: Settings, checkpoint: Path) -> Settings:
+    """Return the settings with the network, size and classes of the checkpoint's run."""
+    if len(set(DeploymentOptions.of(settings).networks)) > 1:
         raise UsageError(
             "argument --networks: a checkpoint is of one network: name that one, or leave out "
             "--load_model_path, since the speed does not depend on the weights"
         )
+    return as_trained(settings, find_input(checkpoint, "load_model_path"))
+
+
+def _of_each_network(settings: Settings) -> list[Settings]:
+    """Return the settings once for each of `--networks`."""
+    names = dict.fromkeys(DeploymentOptions.of(settings).networks or (settings.network,))
     return [replace(settings, network=name) for name in names]
 
 

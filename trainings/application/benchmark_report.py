@@ -21,7 +21,7 @@ def report(record: Mapping[str, Any]) -> str:
         _table(record["inference"]),
         f"Inference: {included['inference']}.",
         _table(record["training"]),
-        f"Training: {included['training']}.",
+        f"Training: {included['training']}." if record["training"] else "",
         *dict.fromkeys(f"Not measured: {_not_measured(case)}" for case in record["not_measured"]),
     ]
     return "\n\n".join(line.strip() for line in lines if line) + "\n"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from datasets.catalog import unlabelled
+from datasets.catalog import data_set, has_labels, root_of, unlabelled
 from datasets.data_set import Role
 from datasets.labels import CITYSCAPES
 from datasets.reading import read_image
@@ -155,17 +155,19 @@ def _metadata(checkpoint: Path, settings: Settings) -> dict[str, str]:
 
 
 def _pictures(settings: Settings) -> list[np.ndarray]:
-    """A few of Cityscapes' validation images, or of Toy City where there are none; uint8
-    [H, W, 3]."""
+    """Return a few of the target's validation images, of its training images if it has no labels to
+    validate on, or else scenes of Toy City; uint8 [H, W, 3]."""
     try:
-        files = unlabelled(Role.TARGET, "val", settings)
+        split = "val" if has_labels(Role.TARGET, "val", settings) else "train"
+        files = unlabelled(Role.TARGET, split, settings)
         chosen = np.linspace(0, len(files) - 1, PICTURES).round().astype(int)
         pictures = [read_image(files[place].image) for place in chosen]
     except UserError as error:
         print(f"compared on scenes of Toy City ({error})")
         seeds = range(PICTURES)
         return [draw_scene(seed, settings.image_size, "camera").image for seed in seeds]
-    print(f"compared on images of {settings.cityscapes_root}")
+    root = root_of(Role.TARGET, settings)
+    print(f"compared on images of {data_set(Role.TARGET, settings)} ({root})")
     return pictures
 
 

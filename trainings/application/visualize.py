@@ -21,7 +21,7 @@ from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.mbt import ensemble_folder, ensemble_suffix, find_members
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
-from trainings.scoring.runs import find_runs, selected
+from trainings.scoring.runs import find_runs, selected, unlike
 from trainings.scoring.trained import as_trained
 from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
@@ -184,9 +184,12 @@ def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -
     and FDA's ensemble where `val_mbt` would find its members among them."""
     runs = find_runs(settings, {})
     if not runs:
+        others = find_runs(settings, {}, alike=False)
+        remedy = "give the flags of one of them" if others else "train one"
         raise UserError(
-            f"no run of --optimizer {settings.optimizer} in {settings.save_model_path}: train one, "
-            "or name a checkpoint with --load_model_path"
+            f"no run of --optimizer {settings.optimizer} and this network in "
+            f"{settings.save_model_path}{unlike(settings, others)}: {remedy}, or name a checkpoint "
+            "with --load_model_path"
         )
     folders = _of_this_size(_of_these_classes(runs, settings), settings)
     checkpoints = [folder / selected(settings, folder) for folder in folders]
@@ -346,8 +349,8 @@ def comparison_sheet(
     *,
     title: str = SIDE_BY_SIDE,
 ) -> np.ndarray:
-    """Image, truth and every predictor's prediction of the samples at these places, each with its
-    note."""
+    """Image, truth, if there is one, and every predictor's prediction of the samples at these
+    places, each with its note."""
     rows = comparison_rows(several, places, samples, settings)
     predictors = [predictor for one in several for predictor in one.predictors]
     titles = [predictor.title for predictor in predictors]

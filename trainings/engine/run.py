@@ -338,8 +338,9 @@ def _announce(
     if role and validated:
         of_each.append(images(validated, "validation", role))
     sizes = (
-        f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters"
+        f"{name} {count / 1e6:.2f} M parameters"
         for name, part in method.named_children()
+        if (count := sum(p.numel() for p in part.parameters()))
     )
     print(
         f"run {run.path}: {', '.join(of_each)}, "

@@ -82,7 +82,7 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     others = find_runs(settings, wanted, alike=False)
     name = CHECKPOINTS[settings.select]
     flags = command_flags({**wanted, "optimizer": settings.optimizer}, settings)
-    raise NoRun(f"no {name} in {folder} made by {flags}{_unlike(settings, others)}")
+    raise NoRun(f"no {name} in {folder} made by {flags}{unlike(settings, others)}")
 
 
 def _named_run(folder: Path, wanted: Mapping[str, Any], settings: Settings) -> Path:
@@ -123,7 +123,7 @@ def _words(name: str, value: Any) -> list[str]:
     return [f"--{name}", *map(str, values)]
 
 
-def _unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
+def unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
     """Return in words how the first few runs differ from these settings."""
     words = []
     for path, run in list(runs.items())[:CANDIDATES_SHOWN]:

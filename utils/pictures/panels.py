@@ -204,21 +204,29 @@ def comparison(
     """Return image, truth and every method's prediction under the method's title and the mIoU of
     this image, for each row.
 
-    A row of more than `columns_per_line` pictures takes several lines, filled evenly.
+    If no row has a pixel with a truth, the images have no labels: there is no column of truths, and
+    predictions are shown whole. A row of more than `columns_per_line` pictures takes several lines,
+    filled evenly.
     """
-    headings = ("image", "truth", *titles)
+    labelled = any((row.truth != IGNORE).any() for row in rows)
+    headings = ("image", *(["truth"] if labelled else []), *titles)
     columns = even_columns(len(headings), columns_per_line)
     sheet = Sheet(title, columns=columns, column_width=width)
     for row in rows:
         assert len(row.predictions) == len(titles), (row.name, len(row.predictions), titles)
         sheet.caption(row.name, row.note)
-        pictures = _colored(classes, *_scaled(width, row.image, row.truth, *row.predictions))
-        notes = ("", "", *(_mean_iou(iou) for iou in row.ious))
+        image, *maps = _scaled(width, row.image, row.truth, *row.predictions)
+        if labelled:
+            pictures = _colored(classes, image, *maps)
+            notes = ["", "", *map(_mean_iou, row.ious)]
+        else:
+            pictures = [image, *map(classes.colorize, maps[1:])]
+            notes = [""] * len(headings)
         for start in range(0, len(pictures), columns):
             part = slice(start, start + columns)
             sheet.headings(headings[part], notes[part])
             sheet.pictures(pictures[part])
-    sheet.legend(_class_colors(classes))
+    sheet.legend(_class_colors(classes) if labelled else classes.legend())
     return sheet.array()
 
 

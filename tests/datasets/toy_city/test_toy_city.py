@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -34,7 +35,9 @@ def copied(made, tmp_path) -> Path:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    """The files below a folder but for its lock."""
+    paths = (p for p in root.rglob("*") if p.is_file() and p != root / ".lock")
+    return {str(p.relative_to(root)): p.read_bytes() for p in paths}
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -218,6 +221,21 @@ def test_an_interrupted_run_is_completed(made, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "save_picture", original)
     (tmp_path / "GTA5" / "images" / ".00001.png.7.tmp").write_bytes(b"of a killed process")
     make(tmp_path)
+    assert contents(tmp_path) == contents(made)
+
+
+def test_a_second_process_waits_for_the_first_one(made, tmp_path):
+    other = multiprocessing.get_context("fork").Process(target=make, args=(tmp_path,))
+
+    def progress(jobs, *_, **__):
+        other.start()
+        other.join(timeout=1.5)  # longer than it needs to draw the city
+        assert other.is_alive()
+        yield from jobs
+
+    make(tmp_path, progress=progress)
+    other.join()
+    assert other.exitcode == 0
     assert contents(tmp_path) == contents(made)
 
 

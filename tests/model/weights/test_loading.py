@@ -361,8 +361,13 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
             with pytest.raises(UserError, match=f"{name} is a pipe, a socket or a device"):
                 read(tmp_path / name)
     for read in (read_state_dict, file_digest):
-        with pytest.raises(UserError, match="is a folder: name a file in it"):
+        with pytest.raises(UserError, match=r"is a folder: name a file in it$"):
             read(tmp_path)
+    for name in ("ema.pth", "latest.pth", "best.pth"):  # the likelier, the later it is made
+        (tmp_path / name).touch()
+        for read in (read_state_dict, file_digest):
+            with pytest.raises(UserError, match=f"name a file in it, such as .*/{name}$"):
+                read(tmp_path)
     server.close()
 
 

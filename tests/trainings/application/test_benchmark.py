@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import main
+from datasets.labels import CLASS_TABLE, ClassTable
 from main import FlatSettings as Settings
 from model.deployment import runtimes
 from model.deployment.deployed import FIRST_TORCH_WITH_ONNX
@@ -84,6 +85,24 @@ def test_networks_are_measured_side_by_side(measured, tmp_path, capsys):
     named = ("--action", "benchmark", "--load_model_path", "a.pth", *words)
     assert main.main(named) == 2
     assert "--networks: a checkpoint is of one network" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_measured_as_its_run_was_trained_and_trainings_are_not(tmp_path, capsys):
+    """Width, size and classes are not those of the defaults."""
+    table = ClassTable(("lawn", "kerb"), ((0, 0, 0), (9, 9, 9)), (0, 1))
+    run = Settings(action="train_ada", base_width=8, image_size=(64, 96))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/settings.json").write_text(
+        json.dumps({**run.to_json(), CLASS_TABLE: table.recorded()})
+    )
+    torch.save(BiSeNet(base=8, num_classes=2).state_dict(), tmp_path / "a/latest.pth")
+    words = ("--load_model_path", str(tmp_path / "a/latest.pth"), "--device", "cpu")
+    words = (*words, "--save_model_path", str(tmp_path), "--backends", "eager")
+    assert main.main(["--action", "benchmark", *words, "--precisions", "fp32"]) == 0
+    record = json.loads((tmp_path / "benchmark" / "benchmark.json").read_text())
+    assert [row["size"] for row in record["inference"]] == ["64x96"]
+    assert record["networks"][0]["base_width"] == 8
+    assert record["training"] == [] and "Training:" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from model.deployment.deployed import (
 )
 from model.deployment.folding import folded
 from model.model_stages import BiSeNet
-from tests.support.helpers import TINY, make_cityscapes
+from tests.support.helpers import TINY, make_cityscapes, save
 from trainings.application import export
 from utils.utils import file_digest
 
@@ -149,6 +149,18 @@ def test_without_a_data_set_scenes_of_toy_city_are_drawn(tmp_path, capsys):
     assert (
         f"compared on scenes of Toy City (--cityscapes_root {tmp_path}" in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_an_export_is_compared_on_the_targets_own_images_and_names_them(tmp_path, capsys, below):
+    """Photos without labels, and, beside them, a Cityscapes that is not the target."""
+    root = tmp_path / "my dashcam"
+    for number in range(3):
+        save(np.full((64, 96, 3), number, np.uint8), root / below / f"{number}.png")
+    cityscapes = make_cityscapes(tmp_path / "Cityscapes")
+    settings = Settings(target="folder", target_root=root, cityscapes_root=cityscapes)
+    assert [picture.max() for picture in export._pictures(settings)] == [0, 1, 2]
+    assert capsys.readouterr().out == f"compared on images of my dashcam ({root})\n"
 
 
 def test_missing_packages_and_wrong_usage_are_sentences(here, monkeypatch, capsys):

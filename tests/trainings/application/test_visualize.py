@@ -146,7 +146,7 @@ def test_pictures_with_the_targets_statistics_have_names_of_their_own(settings):
 def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        visualize, "comparison", lambda rows, titles, title, **_: shown.append((rows, titles))
+        visualize, "comparison", lambda rows, titles, **_: shown.append((rows, titles))
     )
     predictors = [single(path) for path in settings.compare]
     loaded = load_predictors(predictors, Role.TARGET, settings)
@@ -221,6 +221,14 @@ def test_runs_of_one_size_are_drawn_at_it_and_of_several_only_those_of_the_comma
     assert "not trained at --image_size 96 128: a at 64 96" in out and "\na: " not in out
 
 
+def test_runs_of_another_width_are_named_with_it(settings, tmp_path, capsys):
+    as_run(tmp_path / "a", (64, 96))
+    assert drawn(tmp_path, width=("--base_width", "16")) == 1
+    error = capsys.readouterr().err
+    assert "(a is of --base_width 8): give the flags of one of them" in error
+    assert "train one" not in error
+
+
 def test_the_folder_of_a_training_is_refused_before_anything_is_drawn(settings, tmp_path, capsys):
     for name in "ab":
         as_run(tmp_path / name, (64, 96))
@@ -234,7 +242,10 @@ def test_the_folder_of_a_training_is_refused_before_anything_is_drawn(settings, 
 
 def test_no_run_and_no_such_image_are_sentences(settings):
     object.__setattr__(settings, "compare", ())
-    with pytest.raises(UserError, match=r"no run of --optimizer sgd in .*--load_model_path"):
+    with pytest.raises(
+        UserError,
+        match=r"no run of --optimizer sgd .*: train one, or .*--load_model_path",
+    ):
         visualize.visualize(None, None, settings)
     object.__setattr__(settings, "load_model_path", settings.save_model_path.parent / "a/best.pth")
     object.__setattr__(settings, "picture_index", 3)

@@ -111,6 +111,15 @@ def test_a_comparison_shows_each_method_in_its_place(methods, columns):
     assert sorted(tops.values()) == list(tops.values())
 
 
+def test_a_comparison_of_images_without_labels_shows_whole_predictions_and_no_truth():
+    row = ComparisonRow("photo", IMAGE, ids(IGNORE), [ids(3), ids(4)])
+    sheet = comparison([row], ["a", "b"], title="", width=WIDTH)
+    assert sheet.shape[1] == 3 * (WIDTH + GAP) - GAP + 2 * EDGE
+    for column, train_id in enumerate((3, 4), start=1):
+        assert place(sheet, train_id)[1:] == (EDGE + column * (WIDTH + GAP), HEIGHT, WIDTH)
+    assert not has_color(sheet, PALETTE[IGNORE]).any()
+
+
 def test_a_methods_title_is_right_above_its_picture():
     row = ComparisonRow("frame", IMAGE, ids(18), [ids(m) for m in range(6)])
     sheets = [
