@@ -253,7 +253,7 @@ def _classes_in_words(scores: Mapping[str, Any]) -> str:
     """Return how many classes an mIoU averages over; records of older releases lack the number."""
     count = len(averaged_classes(scores["class_IoU"]))
     in_no_label = scores.get("classes_in_no_label", 0)
-    predicted = f", {in_no_label} of them predicted but in no label" if in_no_label else ""
+    predicted = f"; {in_no_label} of them with no labelled pixel, so IoU 0" if in_no_label else ""
     return f"{count} {'class' if count == 1 else 'classes'}{predicted}"
 
 

@@ -25,7 +25,13 @@ PLANNED = {
 
 
 def write_run(
-    folder: Path, *words: str, share: float, adapted: float, images: int = IMAGES
+    folder: Path,
+    *words: str,
+    share: float,
+    adapted: float,
+    images: int = IMAGES,
+    unlabelled: str = "",
+    data_set: str = TARGET,
 ) -> None:
     """Write a finished run of two epochs.
 
@@ -33,6 +39,8 @@ def write_run(
         words: those after `--action`.
         share: of the pixels of each class that are right on the target; `adapted` with the target's
             batch-norm statistics.
+        unlabelled: a target without labels: the run is scored on its source alone.
+        data_set: what the target's scores are of.
     """
     settings = parse_settings(["--action", *words, *SIZES], main.ACTIONS)
     folder.mkdir(parents=True)
@@ -41,20 +49,21 @@ def write_run(
     (folder / "history.csv").write_text(
         f"epoch,loss,train_seconds,val/mIoU\n1,3.5,1.0,{share / 2}\n2,2.5,1.0,{share}\n"
     )
-    on_source = settings.action == "train_simple_gta5"
+    on_source = bool(unlabelled) or settings.action in ("train_simple_gta5", "train_source")
     rng = np.random.default_rng(settings.seed)
     plain, other = _counts(share, images, rng), _counts(adapted, images, rng)
-    target = None if "simple" in settings.action else "Cityscapes"
+    supervised = ("train_simple_gta5", "train_source", "train_simple_cityscapes", "train_target")
+    target = None if settings.action in supervised else unlabelled or "Cityscapes"
     made = {
         "training": {
             "source": "Cityscapes" if "cityscapes" in settings.action else "GTA5",
             "source_data_set": TARGET if "cityscapes" in settings.action else SOURCE,
             "target": target,
-            "target_data_set": target and TARGET,
+            "target_data_set": target and (unlabelled or TARGET),
             "images": 16,
             "target_images": target and 16,
         },
-        "validation": _validation("GTA5" if on_source else "Cityscapes", images),
+        "validation": _validation("GTA5" if on_source else "Cityscapes", images, data_set),
         "device": "cpu",
         "threads": 1,
         "precision": "float32",
@@ -63,11 +72,13 @@ def write_run(
         "finished": "2026-01-01T00:00:00+0000",
     }
     own = {"last": _scores(plain), "best": _scores(plain), "mean_epoch_seconds": 1.0, **made}
-    own |= {"last_target_statistics": _scores(other)} if target else {}
-    if settings.action == "train_dacs":
+    own |= {"last_target_statistics": _scores(other)} if target and not unlabelled else {}
+    if settings.action == "train_dacs" and not unlabelled:
         names = ("last_average", "last_average_target_statistics")
         own |= dict(zip(names, map(_scores, (other, plain)), strict=True))
     (folder / "scores.json").write_text(json.dumps(own))
+    if unlabelled:
+        return
     for checkpoint, statistics, counts in (
         ("latest", "training", plain),
         ("latest", "target", other),
@@ -79,7 +90,7 @@ def write_run(
             **_scores(counts),
             **made,
             "bn_statistics": statistics,
-            "validation": _validation("Cityscapes", images),
+            "validation": _validation("Cityscapes", images, data_set),
             "settings": settings.to_json(),
         }
         (folder / f"{name}.json").write_text(json.dumps(record))
@@ -119,10 +130,10 @@ def _scores(counts: np.ndarray) -> dict:
     }
 
 
-def _validation(domain: str, images: int) -> dict:
+def _validation(domain: str, images: int, data_set: str = TARGET) -> dict:
     return {
         "domain": domain,
-        "data_set": SOURCE if domain == "GTA5" else TARGET,
+        "data_set": SOURCE if domain == "GTA5" else data_set,
         "images": images,
         "fingerprint": f"{domain} {images}",
         "image_size": [64, 96],

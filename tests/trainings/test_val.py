@@ -92,7 +92,7 @@ def test_the_scores_say_over_how_many_classes_the_mean_goes(capsys):
     print_scores(scores)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "mIoU for validation: 0.500" and lines[2].startswith("mIoU per class: [0.5")
-    assert lines[3] == "mIoU is the mean over 3 classes, 1 of them predicted but in no label"
+    assert lines[3] == "mIoU is the mean over 3 classes; 1 of them with no labelled pixel, so IoU 0"
     print_scores(scored((3, 3)))
     assert "mIoU is the mean over 1 class\n" in capsys.readouterr().out
 

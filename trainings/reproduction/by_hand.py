@@ -2,22 +2,26 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datasets.data_set import Role
 from datasets.labels import CLASS_TABLE, USUAL
 from trainings.experiment import Experiment
 from trainings.options import Settings
-from trainings.reproduction.lines import Line
-from trainings.reproduction.results import Key, Run, ensemble_record, row_of
+from trainings.reproduction.lines import Line, by_config, scored_on_target
+from trainings.reproduction.results import Key, Run, ensemble_record, read_json, row_of
 from trainings.reproduction.steps import Step, run_flags
-from trainings.scoring.record import scored_checkpoints
+from trainings.reproduction.teachers import teacher_title
+from trainings.scoring.record import OLDER_DOMAIN, scored_checkpoints
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
 BETA, AUGMENTATION = "fda_beta", "aug_method"
-WEIGHTS, DATA = "weights", "data"
-"""Beside settings: the digest of the weights that a run starts from, and its data in words."""
+WEIGHTS, DATA, TEACHER = "weights", "data", "teacher"
+"""Beside settings: the digest of the weights that a run starts from, its data in words, and the
+method whose pseudo-labels it has learned from."""
 
 DIGEST_SHOWN = 6
 
@@ -30,20 +34,33 @@ class Group(NamedTuple):
         ensemble_round: as in `Key`.
         settings: what their results depend on.
         runs: by seed.
+        domain: what they are scored on: the source where the target that they adapt to has no
+            labels.
     """
 
     action: str
     ensemble_round: int | None
     settings: Mapping[str, Any]
     runs: dict[int, Run]
+    domain: Role = Role.TARGET
+
+    def scored_data(self) -> tuple[str, tuple[str, ...]] | None:
+        """Return the data set and the classes of their scores, None where there are no scores."""
+        for run in self.runs.values():
+            for scores in run.scores(self.domain).values():
+                found = scores.validation
+                title = found.get("data_set") or found.get("domain") or run.title(self.domain)
+                return title, tuple(scores.class_iou)
+        return None
 
 
 def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Line]:
     """Return the lines of the runs in these folders, those that differ only in their seed pooled.
 
     The lines are in the order of the steps; settings in which two lines of a step differ are in
-    their titles. `command` has the flags that runs have recorded. Folders without scores are
-    passed over and named. Raise UserError where no folder has any.
+    their titles. Runs that are scored on different data sets or classes get different configs, so
+    that no table ranks one against another. `command` has the flags that runs have recorded.
+    Folders without scores are passed over and named. Raise UserError where no folder has any.
     """
     groups = _grouped(paths, steps, command)
     if not groups:
@@ -51,22 +68,84 @@ def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Setting
             f"argument --runs: none of the {len(paths)} folders holds the {SCORES} of a training "
             "or the scores of an ensemble: name run folders, such as checkpoints/*"
         )
+    groups = [one for group in groups for one in _on_each_target(group)]
+    configs = _configs(groups)
     entries = [
-        (step, group)
+        (step, group, config)
         for step in steps
         if step.domain
-        for group in groups
+        for group, config in zip(groups, configs, strict=True)
         if _is_of(group, step, steps)
     ]
-    return [
-        _line(step, group, [other for of, other in entries if of is step])
-        for step, group in entries
+    lines = [
+        _line(step, group, config, [g for of, g, its in entries if (of, its) == (step, config)])
+        for step, group, config in entries
     ]
+    return [line for own in by_config(lines).values() for line in _without_target(own)]
+
+
+def _without_target(lines: list[Line]) -> list[Line]:
+    """Return the lines of a config without those on a target that has no labels."""
+    if any(line.unlabelled_target for line in lines) and not scored_on_target(lines):
+        return [line for line in lines if not line.row.on_target]
+    return lines
+
+
+def _on_each_target(group: Group) -> list[Group]:
+    """Return a group of the source alone once for each target that it was scored on."""
+    on_target = any(run.validates_on is Role.TARGET for run in group.runs.values())
+    if on_target or group.domain is Role.SOURCE:
+        return [group]
+    records = [read_json(f) for r in group.runs.values() for f in sorted(r.folder.glob("*.json"))]
+    source = {run.title(Role.SOURCE) for run in group.runs.values()}
+    titles = dict.fromkeys(
+        record["validation"].get("domain", OLDER_DOMAIN)
+        for record in records
+        if scored_checkpoints(record)
+    )
+    scored = [
+        group._replace(
+            runs={
+                seed: replace(run, target_title=title, _scores={})
+                for seed, run in group.runs.items()
+            }
+        )
+        for title in titles
+        if title not in source
+    ]
+    return [one for one in scored if one.scored_data()] or [group]
+
+
+def _configs(groups: Sequence[Group]) -> list[str]:
+    """Return the config of each group: its optimiser and, where those of one optimiser are scored
+    on several data sets or classes, these."""
+    found = []
+    for group in groups:
+        optimizer = group.settings["optimizer"]
+        alike = [one for one in groups if one.settings["optimizer"] == optimizer]
+        tables = list(dict.fromkeys(data for one in alike if (data := one.scored_data())))
+        if len(tables) < 2:
+            found.append(optimizer)
+            continue
+        # A group without scores is shown among the first ones on the target, as not scored.
+        of_target = (one.scored_data() for one in alike if one.domain is Role.TARGET)
+        title, classes = group.scored_data() or next(filter(None, of_target), tables[0])
+        same = [other for name, other in tables if name == title]
+        number = f" (classes {same.index(classes) + 1})" if len(same) > 1 else ""
+        found.append(f"{optimizer} on {title}{number}")
+    return found
 
 
 def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Group]:
     """Return the runs with scores, grouped by all settings but the seed."""
-    experiments = {step.experiment.action: step.experiment for step in steps}
+    experiments = {
+        action: step.experiment
+        for step in steps
+        for action in (step.experiment.action, step.experiment.general)
+        if action
+    }
+    titles = {step.experiment.action: step.title for step in steps if not step.teacher}
+    teaching = {step.experiment.action for step in steps if step.teacher}
     groups: dict[str, Group] = {}
     passed_over = []
     for path in dict.fromkeys(path.resolve() for path in paths):
@@ -74,6 +153,9 @@ def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) ->
         if found is None:
             passed_over.append(path.name)
             continue
+        if found.action in teaching:
+            (run,) = found.runs.values()
+            found = found._replace(settings={**found.settings, TEACHER: teacher_title(run, titles)})
         group = groups.setdefault(str(found[:3]), found)
         for seed, run in found.runs.items():
             if group.runs.setdefault(seed, run) is not run:
@@ -92,6 +174,10 @@ def _read(folder: Path, experiments: Mapping[str, Experiment], command: Settings
         if experiment is None:
             return None
         read = Run(folder, settings, False, experiment.validation)
+        if "validation" not in read.record:
+            return None
+        if scored_on_source(read):
+            read = replace(read, validates_on=Role.SOURCE)
         return _group(experiment, None, _relevant(experiment, settings, command), read)
     if not run.has(SETTINGS) and (record := ensemble_record(folder)):
         settings = type(command).from_json(record["settings"]).to_json()
@@ -128,7 +214,15 @@ def _group(
     experiment: Experiment, ensemble_round: int | None, relevant: Mapping[str, Any], run: Run
 ) -> Group:
     settings = {**relevant, DATA: _data(run)}
-    return Group(experiment.action, ensemble_round, settings, {run.settings["seed"]: run})
+    adapts_on_source = experiment.validation is not run.validates_on
+    domain = run.validates_on if adapts_on_source else Role.TARGET
+    return Group(experiment.action, ensemble_round, settings, {run.settings["seed"]: run}, domain)
+
+
+def scored_on_source(run: Run) -> bool:
+    """Whether a run adapted to a target without labels, so that it scored itself on the source."""
+    domain = run.record["validation"].get("domain", run.title(Role.TARGET))
+    return domain == run.title(Role.SOURCE) != run.title(Role.TARGET)
 
 
 def _data(run: Run) -> str:
@@ -159,18 +253,16 @@ def _sets(step: Step, group: Group) -> bool:
     return step.flag not in ("", BETA) and value != usual[step.flag]
 
 
-def _line(step: Step, group: Group, all_of_step: Sequence[Group]) -> Line:
+def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line:
+    """Return the line of a group; `alike` are all groups of that step and config."""
     beta = group.settings[BETA] if step.flag == BETA and step.ensemble_round is None else None
-    config = group.settings["optimizer"]
-    alike = [
-        other
-        for other in all_of_step
-        if other.settings["optimizer"] == config and (beta is None or other.settings[BETA] == beta)
-    ]
+    if beta is not None:
+        alike = [other for other in alike if other.settings[BETA] == beta]
     differing = [
         name
         for name in group.settings
-        if name != "optimizer" and len({str(other.settings.get(name)) for other in alike}) > 1
+        if name not in ("optimizer", TEACHER)
+        and len({str(other.settings.get(name)) for other in alike}) > 1
     ]
     words = [_in_words(name, group.settings[name]) for name in differing]
     if step.flag == AUGMENTATION:
@@ -178,10 +270,22 @@ def _line(step: Step, group: Group, all_of_step: Sequence[Group]) -> Line:
             group.settings[AUGMENTATION],
             *(w for w in words if not w.startswith(AUGMENTATION)),
         ]
-    title = ", ".join([step.title, *words])
+    title = ", ".join([_title(step, group), *words])
     flags = tuple((name, str(value)) for name, value in group.settings.items())
     key = Key(group.action, flags, group.ensemble_round)
-    return Line(row_of(step, title, beta, key), config, dict(sorted(group.runs.items())))
+    row = row_of(step, title, beta, key)
+    if group.domain is Role.SOURCE:
+        row = row._replace(domain=Role.SOURCE)
+    return Line(row, config, dict(sorted(group.runs.items())))
+
+
+def _title(step: Step, group: Group) -> str:
+    """Return the step's title; that of a distillation names the teacher that is recorded."""
+    if not step.teacher:
+        return step.title
+    teacher = group.settings[TEACHER]
+    method, _, _ = step.title.partition(" of ")
+    return f"{method} of {teacher}" if teacher else method
 
 
 def _digest(text: str) -> str:

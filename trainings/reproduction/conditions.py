@@ -1,14 +1,20 @@
 """Collect the conditions of scores beside the network, and find scores that do not compare."""
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trainings.reproduction.lines import Line
-from trainings.reproduction.results import Scores
+from datasets.catalog import ROWS
+from datasets.data_set import Role
+from trainings.options import Settings
+from trainings.reproduction.lines import LAST, Line
+from trainings.reproduction.results import Run, Scores
+from trainings.scoring.batch_norm import TRAINING
 from trainings.val import different_classes
+from utils.disk.run_folder import SCORES
 from utils.text import dimensions
 
 UNPAIRED = "; until then no difference is formed between it and scores on the other images"
@@ -78,16 +84,63 @@ class Conditions(NamedTuple):
         return " ".join(words)
 
 
-def odd_scores(lines: Sequence[Line], folder: Path) -> list[str]:
+def odd_scores(lines: Sequence[Line], folder: Path, *, by_hand: bool = False) -> list[str]:
     """A sentence for each file whose numbers cannot be compared with most others of its config and
     domain: it was scored at another size or on other images."""
     return [
         f"{relative(file, folder)} was scored {found.text(usual)}, the others "
-        f"of {config} {usual.text(found)}: score it again (remove the file and "
-        f"give the command of the reproduction again){'' if found.same_images(usual) else UNPAIRED}"
+        f"of {config} {usual.text(found)}: score it again ({_again(file, by_hand)})"
+        f"{'' if found.same_images(usual) else UNPAIRED}"
         for (config, _), scored in _scored(lines).items()
         for file, found, usual in _odd(scored)
     ]
+
+
+def _again(file: Path, by_hand: bool) -> str:
+    """Return how a file of scores is made again."""
+    if not by_hand:
+        return "remove the file and give the command of the reproduction again"
+    if file.name == SCORES:  # what the training wrote itself cannot be made again without training
+        return (
+            "the run's own command with --validation_only True --select last, and --image_size and "
+            "data as of the others, writes further scores; leave this file"
+        )
+    return "remove the file and score that checkpoint with --image_size and data as of the others"
+
+
+def unscored(lines: Sequence[Line], folder: Path) -> list[str]:
+    """Return a sentence for each run of the source alone whose last epoch is not scored on the
+    target, with the command that scores it."""
+    sentences = []
+    for line in lines:
+        if not line.row.on_target or line.row.statistics != TRAINING:
+            continue
+        for run in line.runs.values():
+            scores = run.scores(Role.TARGET)
+            if run.validates_on is Role.SOURCE and LAST not in scores:
+                how = "at its best epoch only" if scores else "not yet"
+                sentences.append(
+                    f"{line.row.name} ({relative(run.folder, folder)}) is scored on the target "
+                    f"{how}, and the tables lead with the last epoch: score it with "
+                    f"--select last, as in `{_scoring_command(run)}`"
+                )
+    return sentences
+
+
+def _scoring_command(run: Run) -> str:
+    """Return the command that scores the last epoch of a run of the source alone on the target."""
+    general = run.settings["action"] == "train_source"
+    words = ["--action", "val_transfer" if general else "val_gta5_transfer", "--select", "last"]
+    words += ["--save_model_path", str(run.folder.parent), "--save_keyword", run.folder.name]
+    if general:
+        title = run.title(Role.TARGET)
+        targets = [name for name, row in ROWS.items() if row.title == title]
+        words += ["--source", run.settings["source"], *(["--target", *targets] if targets else [])]
+    for name in ("source_root", "gta5_root", "cityscapes_root"):
+        value = run.settings.get(name)
+        if value and value != str(getattr(Settings, name)):
+            words += [f"--{name}", str(value)]
+    return shlex.join(["python", "main.py", *words])
 
 
 def odd_means(lines: Sequence[Line]) -> list[str]:

@@ -1,6 +1,7 @@
 """Figures of a report: charts of the scores and the training curves, the sheet of predictions."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,15 @@ from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
 from trainings.engine.target_scores import COLUMNS
 from trainings.options import Settings
-from trainings.reproduction.lines import LAST, Line, by_config, class_names, listed, subset_titles
+from trainings.reproduction.lines import (
+    LAST,
+    Line,
+    by_config,
+    class_names,
+    listed,
+    shown_lines,
+    subset_titles,
+)
 from trainings.reproduction.results import Row, Run
 from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -51,16 +60,21 @@ def draw_charts(out: RunFolder, lines: Sequence[Line], of_methods: Mapping[str, 
     """Write the charts of every config as PNG and SVG, and return the names of the PNGs."""
     names = []
     for config, own in by_config(lines).items():
-        on_target = [line for line in own if line.row.on_target]
+        shown = shown_lines(own)
         for name, charts in {
-            f"class_iou_{config}": _class_iou_charts(config, on_target),
-            f"curves_{config}": curve_charts(config, on_target),
+            f"class_iou_{file_name(config)}": _class_iou_charts(config, shown),
+            f"curves_{file_name(config)}": curve_charts(config, shown),
         }.items():
             files = chart_files(charts, of_methods)
             for suffix, content in files.items():
                 out.write_bytes(f"{name}{suffix}", content)
             names += [f"{name}.png"] if files else []
     return names
+
+
+def file_name(config: str) -> str:
+    """Return a config as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", config).strip("_")
 
 
 def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[HeatMap]:
@@ -193,7 +207,7 @@ def draw_sheet(out: RunFolder, shown: Shown) -> str:
     """Write some of the images as a sheet, and return its name."""
     every = max(1, math.ceil(len(shown.rows) / SHEET_ROWS))
     title = f"{shown.title}: {SIDE_BY_SIDE}"
-    name = f"predictions_{shown.config}.png"
+    name = f"predictions_{file_name(shown.config)}.png"
     rows = shown.rows[::every]
     out.save_picture(name, comparison(rows, shown.methods, title=title, classes=shown.classes))
     return name

@@ -40,6 +40,15 @@ class Line(NamedTuple):
         return self.row.title if self.row.on_target else f"{self.row.title}, on the source"
 
     @property
+    def unlabelled_target(self) -> str:
+        """Return the data set that the runs adapt to without any scores on it; else empty."""
+        if self.row.on_target:
+            return ""
+        return listed(
+            run.record.get("training", {}).get("target_data_set") for run in self.runs.values()
+        )
+
+    @property
     def beta(self) -> str:
         return "" if self.row.beta is None else f"{self.row.beta:g}"
 
@@ -142,16 +151,40 @@ def data_of(lines: Sequence[Line]) -> str:
         record.get("source_data_set") for record, title in records if record.get("source") == title
     )
     target = target_data(lines)
+    unlabelled = listed(line.unlabelled_target for line in lines)
+    if unlabelled and scored_on_target(lines):
+        target += f"; adapted to {unlabelled} without labels: on {own_split(lines)}"
+    elif unlabelled:
+        return f"{source or 'unrecorded source'} → {unlabelled}, scored on {target}"
     city, _, look = source.partition(", ")
     return (
         f"{source or 'unrecorded source'} → {target.removeprefix(f'{city}, ') if look else target}"
     )
 
 
-def target_data(lines: Sequence[Line]) -> str:
-    """Return in words what the scores on the target are of."""
+def scored_on_target(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that have scores on the target."""
+    on_target = (line for line in lines if line.row.on_target)
+    return [line for line in on_target if any(line.scores(kind) for kind in HEADINGS)]
+
+
+def shown_lines(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines on the target, or those on the source where the target has no labels."""
     on_target = [line for line in lines if line.row.on_target]
-    return listed(line.data(kind) for line in on_target for kind in HEADINGS) or "no scores"
+    return on_target or [line for line in lines if line.scores(LAST)]
+
+
+def target_data(lines: Sequence[Line]) -> str:
+    """Return in words what the scores on the target are of; where the target has no labels, those
+    on the source."""
+    on_target = listed(line.data(kind) for line in scored_on_target(lines) for kind in HEADINGS)
+    return on_target or own_split(lines) or "no scores"
+
+
+def own_split(lines: Sequence[Line]) -> str:
+    """Return in words what the scores of runs are of whose target has no labels, else nothing."""
+    of = listed(line.data(LAST) for line in lines if line.unlabelled_target)
+    return f"the source, {of}" if of else ""
 
 
 def source_data(lines: Sequence[Line]) -> str:

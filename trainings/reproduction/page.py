@@ -21,6 +21,8 @@ from trainings.reproduction.lines import (
     class_names,
     columns,
     data_of,
+    scored_on_target,
+    shown_lines,
     source_data,
     subset_titles,
     target_data,
@@ -91,7 +93,7 @@ def _context(report: Report) -> Context:
         "name": report.name,
         "data": data_of(lines),
         "target": target_data(lines),
-        "source": source_data(lines),
+        "source": source_data(lines) if scored_on_target(lines) else "",
         "warnings": report.warnings,
         "commands": report.commands,
         "palettes": [*zip(COLORS, DARK_COLORS, strict=True)],
@@ -111,7 +113,7 @@ def _context(report: Report) -> Context:
         "charts": [
             svg_chart(chart, report.looks)
             for config, own in configs.items()
-            for chart in curve_charts(config, [line for line in own if line.row.on_target])
+            for chart in curve_charts(config, shown_lines(own))
             if chart.names
         ],
         "runs": [_run(line, seed, run, report) for line, seed, run in all_runs(lines)],
@@ -124,6 +126,7 @@ def _context(report: Report) -> Context:
 
 def _story(config: str, entries: Sequence[Entry], report: Report) -> Context:
     """Return a config's sentences and a row per method, with places on axes of their own."""
+    shown = shown_lines([entry.line for entry in entries])
     means = [spread.mean for e in entries for spread in (e.miou, e.adapted) if spread]
     scale = _Scale(0, max([1.0, *means]) * 1.04)
     found = [difference for e in entries for difference in e.comparisons.values()]
@@ -137,7 +140,7 @@ def _story(config: str, entries: Sequence[Entry], report: Report) -> Context:
         "rows": [
             _story_row(entry, report.looks[entry.line.row.name], scale, axis)
             for entry in entries
-            if entry.line.row.on_target
+            if entry.line in shown
         ],
     }
 
@@ -240,8 +243,8 @@ def _class_tables(config: str, lines: Sequence[Line], report: Report) -> list[Co
     for kind, title in ((LAST, "as trained"), (ADAPTED, "with target statistics")):
         scored = [
             (line, [*line.iou_means(kind, classes), *line.subset_means(kind, subsets)])
-            for line in lines
-            if line.row.on_target and line.scores(kind)
+            for line in shown_lines(lines)
+            if line.scores(kind)
         ]
         # Source-only with target statistics is the row of source-only there.
         scored = [
@@ -278,12 +281,13 @@ def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
     """Return a run's command, its scores in short and its conditions."""
     record, scores = run.record, run.scores(line.row.domain).get(line.row.kind(LAST))
     miou = None if scores is None else scores.miou
+    where = "" if line.row.on_target else " on the source"
     return {
         "name": line.row.name,
         "config": line.config,
         "look": report.looks[line.row.name],
         "seed": seed,
-        "miou": "not scored" if miou is None else f"{100 * miou:.1f} mIoU",
+        "miou": "not scored" if miou is None else f"{100 * miou:.1f} mIoU{where}",
         "command": repeating_command(report.settings_type, run.settings),
         "folder": relative(run.folder, report.folder),
         "conditions": {name: text for name, text in _conditions(run, record).items() if text},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainings.options import Settings
 from trainings.reproduction.by_hand import lines_by_hand
-from trainings.reproduction.conditions import odd_means, odd_scores
+from trainings.reproduction.conditions import odd_means, odd_scores, unscored
 from trainings.reproduction.csv_files import csv_files
 from trainings.reproduction.figures import draw_charts, draw_sheet, method_looks, predicted_images
 from trainings.reproduction.latex import latex_tables
@@ -55,7 +55,12 @@ def write_report(steps: Sequence[Step], settings: Settings) -> str:
     pictures = draw_charts(out, lines, of_methods)
     shown = [*predicted_images(lines, settings)]
     pictures += [draw_sheet(out, of_config) for of_config in shown]
-    warnings = [f"Warning: {sentence}" for sentence in odd_scores(lines, folder)]
+    warnings = [
+        f"Warning: {sentence}" for sentence in odd_scores(lines, folder, by_hand=bool(runs))
+    ]
+    warnings += [
+        f"Not scored: {sentence}" for sentence in (unscored(lines, folder) if runs else [])
+    ]
     warnings += [f"Classes: {sentence}" for sentence in odd_means(lines)]
     tables = main_tables(folder.name, entries, warnings, whole)
     sections = [

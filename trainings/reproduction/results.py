@@ -119,6 +119,7 @@ class Run:
     settings: Mapping[str, Any]
     is_ensemble: bool
     validates_on: Role = Role.TARGET
+    target_title: str = ""  # of the scores on the target, where the settings name another one
     _scores: dict[Role, dict[Kind, Scores]] = field(default_factory=dict, repr=False)
 
     def scores(self, domain: Role) -> dict[Kind, Scores]:
@@ -141,7 +142,8 @@ class Run:
 
     def title(self, domain: Role) -> str:
         """Return the name of that data set."""
-        return recorded_title(domain, self.settings)
+        named = self.target_title if domain is Role.TARGET else ""
+        return named or recorded_title(domain, self.settings)
 
     def _own_scores(self) -> dict[Kind, Scores]:
         """Return the scores that the training itself wrote, on the split that it validates on."""

@@ -12,7 +12,7 @@ from trainings.reproduction.comparisons import (
     compare,
 )
 from trainings.reproduction.differences import FEWEST_IMAGES, Difference
-from trainings.reproduction.lines import ADAPTED, LAST, Line
+from trainings.reproduction.lines import ADAPTED, LAST, Line, listed
 from trainings.scoring.batch_norm import TARGET
 
 
@@ -110,6 +110,12 @@ def interval(difference: Difference) -> str:
 def reading(entries: Sequence[Entry]) -> list[str]:
     """Return the sentences that say what the main table of one config shows."""
     methods = [entry for entry in entries if entry.adapts and entry.miou]
+    unlabelled = listed(entry.line.unlabelled_target for entry in entries)
+    if not methods and unlabelled:
+        return [
+            f"No method is ranked: {unlabelled} has no labels, so that these scores are of the "
+            "source's validation split and do not tell how well a network does on the target."
+        ]
     if not methods:
         return ["No method that adapts to the target has been scored yet."]
     best = max(methods, key=lambda entry: entry.miou.mean)

@@ -18,6 +18,7 @@ from trainings.reproduction.lines import (
     class_names,
     columns,
     data_of,
+    shown_lines,
     source_data,
     subset_titles,
     target_data,
@@ -212,6 +213,7 @@ def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
         for line, means in scored
     ]
     numbers = range(len(IDENTITY), len(head))
+    shown = [line for own in by_config(lines).values() for line in shown_lines(own)]
     note = (
         "In %, of the last epoch, mean over the seeds; –: the class is in no label and no "
         "prediction. `class_iou.csv` has the best epoch and the target's statistics, too."
@@ -219,7 +221,7 @@ def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     return "\n".join(
         [
             f"## IoU per class: {target_data(lines)}\n",
-            f"{_never_found([means for line, means in scored if line.row.on_target], classes)}\n",
+            f"{_never_found([means for line, means in scored if line in shown], classes)}\n",
             markdown([head, *body], numbers=numbers),
             f"{note}\n",
             repeat(commands),

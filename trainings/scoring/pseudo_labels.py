@@ -29,6 +29,7 @@ from datasets.loading.sets import unlabelled_samples
 from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
 from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import Sample, SampleDataset
+from model.catalog import RECORDED
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
 from trainings.options import EnsembleOptions, PseudoLabelOptions, Settings, SoftOptions
@@ -36,6 +37,7 @@ from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.mbt import find_members
 from trainings.scoring.provenance import comparable, differences, made_with
 from trainings.scoring.record import refuse_views
+from trainings.scoring.runs import command_flags
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from trainings.scoring.trained import as_trained
 from trainings.train_SSL_FDA import SSLFDAOptions
@@ -405,23 +407,21 @@ def self_training_target(settings: Settings) -> TrainingFiles:
     ssl_round = SSLFDAOptions.of(settings).ssl_round
     if ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
-    remedy = (
-        f"make them with --action generate_pseudo_labels --optimizer {settings.optimizer} "
-        f"--ssl_round {ssl_round}"
-    )
-    return _pseudo_labelled(settings, label_folder(settings, ssl_round), remedy)
+    remedy = f"make them with {_making(settings, {}, ssl_round)}"
+    return _pseudo_labelled(settings, label_folder(settings, ssl_round), remedy, ssl_round)
 
 
 def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
     """The target of distillation: the training images with the pseudo-labels of any teacher."""
-    remedy = (
-        "name the folder of the teacher's labels with --pseudo_label_path; --action "
-        "generate_pseudo_labels --load_model_path makes them"
-    )
+    remedy = f"make them with {_making(settings, {})}"
+    if not PseudoLabelOptions.of(settings).pseudo_label_path:
+        remedy = f"name the folder of the teacher's labels with --pseudo_label_path, or {remedy}"
     return _pseudo_labelled(settings, label_folder(settings), remedy)
 
 
-def _pseudo_labelled(settings: Settings, path: Path, remedy: str) -> TrainingFiles:
+def _pseudo_labelled(
+    settings: Settings, path: Path, remedy: str, ssl_round: int | None = None
+) -> TrainingFiles:
     """Return the training images of the target with the pseudo-labels in a folder.
 
     `--pseudo_label_path` may hold labels of any origin. Raise UserError, with the remedy, where
@@ -448,8 +448,9 @@ def _pseudo_labelled(settings: Settings, path: Path, remedy: str) -> TrainingFil
         origin = _contents(files)
     if problem:
         problem = (
-            f"{folder.path}: {problem}; make them again with --action generate_pseudo_labels "
-            "--overwrite, or train on them all the same with --accept_pseudo_labels True"
+            f"{folder.path}: {problem}; make them again with "
+            f"{_making(settings, summary, ssl_round)} --overwrite, or train on them all the same "
+            "with --accept_pseudo_labels True"
         )
     easy = "; --ohem leaves soft labels as they are" if files[0].kind.soft and settings.ohem else ""
     return TrainingFiles(
@@ -458,6 +459,33 @@ def _pseudo_labelled(settings: Settings, path: Path, remedy: str) -> TrainingFil
         origin=origin,
         problem=None if options.accept_pseudo_labels else problem,
         note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}{easy}",
+    )
+
+
+def _making(settings: Settings, summary: Mapping[str, Any], ssl_round: int | None = None) -> str:
+    """Return the flags that make the labels of a training, from the teachers that the summary of
+    earlier ones names, or else from the ensemble of the round before. Where there is neither, the
+    words say that a teacher is to be named."""
+    options, before = PseudoLabelOptions.of(settings), summary.get("settings", {})
+    teachers = {
+        name: before[name] for name in ("load_model_path", "mbt_checkpoints") if before.get(name)
+    }
+    flags = {
+        "action": "generate_pseudo_labels",
+        "optimizer": None if options.pseudo_label_path else settings.optimizer,
+        "ssl_round": ssl_round,
+        "pseudo_label_path": options.pseudo_label_path,
+        **teachers,
+        **({"soft": True} if before.get("soft") else {}),
+        **({"image_size": settings.image_size} if summary else {}),
+        # A teacher's network is recorded, and need not be this training's.
+        **(dict.fromkeys(RECORDED) if teachers or not ssl_round else {}),
+    }
+    command = command_flags(flags, settings)
+    return (
+        command
+        if ssl_round or teachers
+        else f"{command} and the teacher's checkpoint as --load_model_path"
     )
 
 

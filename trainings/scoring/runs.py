@@ -1,9 +1,11 @@
 """The search for the run whose checkpoint a command means."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datasets.options import FOLDER
 from model.catalog import RECORDED
 from trainings.options import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
@@ -24,6 +26,12 @@ USUAL = {"source": Settings.source, "target": Settings.target}
 """Settings that are not named where they are these."""
 
 CANDIDATES_SHOWN = 3
+
+CARRIED = (
+    *("save_model_path", "source", "target", "source_root", "target_root", "frame_step"),
+    *("gta5_root", "cityscapes_root", "classes", "image_size", *RECORDED),
+)
+"""Flags of a command that the command which it advises needs, too."""
 
 
 def own_run(settings: Settings, stem: str) -> Path:
@@ -73,6 +81,7 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
         raise NoRun(f"{len(found)} runs in {folder} were made by {flags} ({names})")
     others = find_runs(settings, wanted, alike=False)
     name = CHECKPOINTS[settings.select]
+    flags = command_flags({**wanted, "optimizer": settings.optimizer}, settings)
     raise NoRun(f"no {name} in {folder} made by {flags}{unlike(settings, others)}")
 
 
@@ -87,14 +96,31 @@ def _named_run(folder: Path, wanted: Mapping[str, Any], settings: Settings) -> P
             f"{folder / checkpoint}"
         )
     if not run.has(checkpoint) or any(found.get(name) != wanted[name] for name in wanted):
-        flags = _flags({**wanted, "save_keyword": folder.name})
+        flags = command_flags({**wanted, "save_keyword": folder.name}, settings)
         raise NoRun(f"no {checkpoint} in {folder} made by {flags}")
     return folder
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
     shown = (name for name, value in settings.items() if value != USUAL.get(name))
-    return " ".join(f"--{name} {settings[name]}" for name in shown)
+    return shlex.join(word for name in shown for word in _words(name, settings[name]))
+
+
+def command_flags(flags: Mapping[str, Any], settings: Settings) -> str:
+    """Return flags as a shell takes them, and behind them those of the present command on which
+    data, runs and network depend."""
+    given = settings.explicit()
+    carried = {name: given[name] for name in CARRIED if name in given and name not in flags}
+    roots = {f"{name}_root" for name, value in {**carried, **flags}.items() if value == FOLDER}
+    carried |= {root: getattr(settings, root) for root in sorted(roots) if root not in flags}
+    return _flags(
+        {name: value for name, value in {**flags, **carried}.items() if value is not None}
+    )
+
+
+def _words(name: str, value: Any) -> list[str]:
+    values = value if isinstance(value, list | tuple) else [value]
+    return [f"--{name}", *map(str, values)]
 
 
 def unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 import main
 from datasets.labels import CLASS_NAMES
-from tests.support.reports import BASELINE, PLANNED, TARGET, write_reproduction, write_run
+from tests.support.reports import BASELINE, PLANNED, SOURCE, TARGET, write_reproduction, write_run
 from trainings.reproduction.latex import escaped
 
 MAIN_COLUMNS = 7
@@ -259,6 +259,121 @@ def test_scores_on_other_images_have_no_difference(by_hand):
     assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
     (ada,) = [row for row in rows(text_of(by_hand, "report"), "# ") if row[0] == "ADA"]
     assert ada[3] and not ada[4]
+
+
+CAMERA = ("--target", "folder", "--target_root", "my dashcam")
+
+
+def test_scores_of_an_unlabelled_target_are_said_to_be_of_the_source(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for action, share in (("train_ada", 0.4), ("train_dacs", 0.6)):
+        write_run(
+            folder / action, action, *CAMERA, share=share, adapted=0.5, unlabelled="my dashcam"
+        )
+    assert report(folder, "--runs", *folder.glob("train_*")) == 0
+    text, page = text_of(folder, "report"), (folder / "report" / "results.html").read_text()
+    title = f"{SOURCE} → my dashcam, scored on the source, {SOURCE}"
+    assert text.startswith(f"# report: {title}, 12 validation images")
+    assert title in page
+    for shown in (text, page):
+        assert "No method is ranked: my dashcam has no labels" in shown
+        assert "highest mIoU" not in shown
+    assert f"No method finds {CLASS_NAMES[-2]}." in text and "mIoU on the source" in page
+    assert [row[0] for row in rows(text, "# report")[1:]] == [
+        "ADA, on the source",
+        "DACS, on the source",
+    ]
+    found = csv_rows(folder / "report" / "results.csv")
+    assert {(row["Domain"], row["Data"]) for row in found} == {
+        ("GTA5", f"{SOURCE}, 12 validation images")
+    }
+
+
+def test_runs_scored_on_different_data_have_tables_of_their_own(by_hand):
+    write_run(by_hand / "photos_0", "train_dacs", share=0.9, adapted=0.9, data_set="photos")
+    camera = by_hand / "camera_0"
+    write_run(camera, "train_dacs", *CAMERA, share=0.95, adapted=0.9, unlabelled="my dashcam")
+    assert report(by_hand, "--runs", *by_hand.glob("*_*")) == 0
+    text = text_of(by_hand, "report")
+    _, city, photos, camera, *_ = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert city.startswith(f"adamw on {TARGET}: ") and "DACS" not in city
+    assert photos.startswith("adamw on photos: ") and camera.startswith(f"adamw on {SOURCE}: ")
+    assert "FDA 0.05 has the highest mIoU" in city and "No method is ranked" in camera
+    (dacs,) = [row for row in rows(photos, "adamw on photos") if row[0] == "DACS"]
+    assert not dacs[4]
+
+
+def test_a_distillation_is_named_after_the_teacher_of_its_labels(by_hand):
+    write_run(by_hand / "dacs_0", "train_dacs", share=0.5, adapted=0.5)
+    labels = by_hand / "labels"
+    for name, found in (("taught", labels), ("unknown", by_hand / "elsewhere")):
+        words = ("train_distill", "--pseudo_label_path", str(found))
+        write_run(by_hand / f"{name}_0", *words, share=0.6, adapted=0.5)
+    labels.mkdir()
+    teachers = {"checkpoints": [{"path": "dacs_0/latest.pth", "sha256": ""}]}
+    (labels / "summary.json").write_text(json.dumps(teachers))
+    assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
+    names = [row[0] for row in rows(text_of(by_hand, "report"), "# report")]
+    found = {name for name in names if "Distillation" in name}
+    assert found == {"Distillation of DACS", "Distillation"}
+
+
+def test_trainings_on_any_data_set_are_source_only_and_supervised(tmp_path, capsys):
+    write_run(tmp_path / "source_0", "train_source", share=0.4, adapted=0.5)
+    write_run(tmp_path / "target_0", "train_target", share=0.8, adapted=0.8)
+    write_run(tmp_path / "ada_0", "train_ada", share=0.6, adapted=0.6)
+    assert report(tmp_path, "--runs", *tmp_path.glob("*_0")) == 0
+    _, *body = rows(text_of(tmp_path, "report"), "# report")
+    assert [row[0] for row in body] == [
+        *("Supervised on the target", "Source-only, on the source", "Source-only"),
+        *("Source-only, target statistics", "ADA"),
+    ]
+    assert body[-1][4].startswith("+")
+    assert "passed over" not in capsys.readouterr().out
+
+
+def test_a_source_only_run_without_its_last_epoch_on_the_target_names_the_command(by_hand):
+    for path in by_hand.glob("simple_gta5_0/validation_*_latest_*"):
+        path.unlink()
+    assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
+    text = text_of(by_hand, "report")
+    assert "is scored on the target at its best epoch only" in text
+    command = f"--select last --save_model_path {by_hand} --save_keyword simple_gta5_0`"
+    assert f"python main.py --action val_gta5_transfer {command}" in text
+
+
+def test_the_advice_on_odd_scores_of_a_hand_typed_run_fits_the_file(by_hand):
+    shutil.rmtree(by_hand / "ada_0")
+    write_run(by_hand / "ada_0", "train_ada", share=0.5, adapted=0.5, images=11)
+    for path in by_hand.glob("ada_0/validation_*_best_*"):
+        path.unlink()
+    assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
+    advice = [line for line in text_of(by_hand, "report").splitlines() if "ada_0/" in line]
+    kept = [line for line in advice if "ada_0/scores.json was scored" in line]
+    assert any("leave this file" in line for line in kept)
+    assert any("remove the file and score that checkpoint" in line for line in advice)
+    assert not any("reproduction" in line for line in advice)
+
+
+def test_a_source_only_run_is_compared_on_every_target_that_it_was_scored_on(tmp_path):
+    camvid = ("--target", "camvid")
+    write_run(tmp_path / "source_0", "train_source", share=0.4, adapted=0.5)
+    for path in (tmp_path / "source_0").glob("validation_*_latest_*.json"):
+        record = json.loads(path.read_text())
+        record["validation"] |= {"domain": "CamVid", "data_set": "CamVid"}
+        name = path.name.replace("cityscapes", "camvid")
+        path.with_name(name).write_text(json.dumps(record))
+    write_run(tmp_path / "dacs_0", "train_dacs", *camvid, share=0.6, adapted=0.6)
+    own = tmp_path / "dacs_0" / "scores.json"
+    record = json.loads(own.read_text())
+    record["validation"] |= {"domain": "CamVid", "data_set": "CamVid"}
+    own.write_text(json.dumps(record))
+    for path in (tmp_path / "dacs_0").glob("validation_*"):
+        path.unlink()
+    assert report(tmp_path, "--runs", *tmp_path.glob("*_0")) == 0
+    text = text_of(tmp_path, "report")
+    (dacs,) = [row for row in rows(text, "## adamw on CamVid") if row[0] == "DACS"]
+    assert dacs[4].startswith("+")
 
 
 def test_folders_without_runs_are_one_sentence(tmp_path, capsys):

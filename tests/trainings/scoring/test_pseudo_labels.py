@@ -1,4 +1,6 @@
 import contextlib
+import json
+import shlex
 import threading
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import main
 from datasets.labels import CITYSCAPES, CLASS_NAMES, IGNORE, NUM_CLASSES, PSEUDO_LABELS
 from datasets.loading.pairs import TARGET_STREAM
 from datasets.loading.sets import training_samples
@@ -25,6 +28,7 @@ from trainings.scoring.pseudo_labels import (
     self_training_target,
 )
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
+from utils.cli.command_line import parse_settings
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.transforms import Preparation, train_transform
@@ -330,6 +334,23 @@ def test_training_names_the_command_that_makes_missing_labels(toy):
     next(toy.folder.path.glob("train/*/*.png")).unlink()
     with pytest.raises(UserError, match="1 of 5 pseudo-labels are missing"):
         pseudo_labelled_target(toy.settings)
+
+
+def test_the_command_for_labels_of_another_size_can_be_typed(toy):
+    summary = {"settings": {"load_model_path": "my runs/teacher/latest.pth", "soft": True}}
+    stored(toy, b"abc", SHA_OF_ABC)
+    path = toy.folder.path / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | summary))
+    object.__setattr__(toy.settings, "image_size", (64, 64))
+    object.__setattr__(toy.settings, "given", frozenset(["save_model_path"]))
+    problem = pseudo_labelled_target(toy.settings).problem
+    _, _, command = problem.partition("make them again with ")
+    command, _, _ = command.partition(", or ")
+    words = shlex.split(command)
+    parsed = parse_settings(words, main.ACTIONS)
+    assert str(parsed.load_model_path) == "my runs/teacher/latest.pth"
+    assert parsed.soft and parsed.overwrite and parsed.image_size == (64, 64)
+    assert parsed.save_model_path == toy.settings.save_model_path
 
 
 def test_distillation_knows_no_rounds_and_names_the_folder_that_it_looks_into(toy):
