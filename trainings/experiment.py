@@ -91,9 +91,9 @@ class Experiment:
         """The settings with the usual data set in each role that the experiment does not have,
         unless `--score_target` asks for scores on it."""
         self.check_pair(settings)
-        kept = [*self.roles, *([Role.TARGET] if settings.score_target else [])]
         for role in Role:
-            if role not in kept:
+            scored = role is Role.TARGET and role not in self.roles and settings.score_target
+            if role not in self.roles and not scored:
                 usual = {role.value: getattr(Settings, role.value), f"{role.value}_root": None}
                 settings = dataclasses.replace(settings, **usual)
         return settings
@@ -101,8 +101,10 @@ class Experiment:
     def own_flags(self, settings: Settings) -> tuple[str, ...]:
         """Return the flags of its method alone that a result depends on; those of a teacher only
         where there is one: the method's own, or that of masked consistency."""
-        own = self.method.Options.own_flags()
-        if self.method.has_teacher or MaskOptions.of(settings).mask_ratio:
+        options = self.method.Options
+        own = options.own_flags()
+        masks = issubclass(options, MaskOptions) and MaskOptions.of(settings).mask_ratio
+        if self.method.has_teacher or masks:
             return own
         return tuple(name for name in own if name not in TeacherOptions.own_flags())
 

@@ -635,7 +635,7 @@ def test_a_score_is_known_by_its_record_whatever_its_file_is_called(copied):
         markdown_rows(folder / "results.md", KINDS_TABLE)["2", "ADA", "config1", ""]
         for folder in (copied.parent, Path("runs", "reproduce"))
     )
-    assert now == before and "\u2013" not in now
+    assert now == before and "\u2013" not in now[:6]  # ADA has no average
 
 
 def test_old_records_without_statistics_and_views_are_read(copied):
