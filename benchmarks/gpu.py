@@ -363,7 +363,7 @@ SHARES = {
     **{"correctness": 4, "speed": 4, "profile": 1, "loaders": 2, "curves": 2, "demo": 2},
     "suite": 10,
 }
-"""Of the time."""
+"""Shares of `--minutes` that the parts may take."""
 
 
 def measured(bench: Bench, part: str) -> Iterator[str]:

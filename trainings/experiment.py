@@ -1,4 +1,4 @@
-"""What a training action is, and the networks that actions start from."""
+"""Experiments, which define the training actions, and the networks that actions start from."""
 
 import dataclasses
 from collections.abc import Callable
@@ -62,7 +62,7 @@ class Experiment:
         return next((role for role in roles if has_labels(role, "val", settings)), None)
 
     def wanted(self, settings: Settings) -> dict[str, Any]:
-        """What a run's settings must hold to be this experiment's with these settings."""
+        """Return the settings by which a run of this experiment is recognised."""
         chosen = {name: getattr(settings, name) for name in self.distinguishing}
         for role in self.roles:
             chosen[role.value] = getattr(settings, role.value)
@@ -144,7 +144,7 @@ def new_network(settings: Settings) -> Network:
 
 
 def network_to_train(settings: Settings) -> Network:
-    """The same, with the heads that only training has."""
+    """Build the network of the settings with the heads that only training has."""
     network = new_network(settings)
     if settings.detail_guidance:
         network.add_detail_head()

@@ -15,8 +15,8 @@ _quiet = False
 def say_once(text: str) -> None:
     """Print a note on standard error, unless this process has printed it before.
 
-    Of several processes that train together one prints it; workers that load data cannot ask the
-    others, and each print their own.
+    If several processes train together, the first one prints the note. Workers that load data cannot
+    ask the others, so each worker prints its own.
     """
     if text in _said:
         return

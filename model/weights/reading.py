@@ -24,7 +24,7 @@ NETWORK_PREFIX = "network."
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a network in a file, on the CPU, under their names without wrappers.
 
-    Of a checkpoint that holds a whole method only its network is taken.
+    If a checkpoint holds a whole method, only its network is read.
 
     Raises:
         UserError: no such file, a format of a newer release, not a file of PyTorch, objects in it

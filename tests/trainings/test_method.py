@@ -13,7 +13,7 @@ from utils.disk.run_folder import LATEST
 
 PASSES = 2
 STEPS = 2
-"""Of an epoch: 8 training images, two passes of 2 images in an update."""
+"""Number of updates in an epoch: 8 training images, two passes of 2 images in an update."""
 
 
 @pytest.fixture

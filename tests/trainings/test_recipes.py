@@ -1,4 +1,4 @@
-"""What the named recipes set, and what beats them."""
+"""The named recipes set flags, and explicit flags beat them."""
 
 import csv
 import json

@@ -81,7 +81,7 @@ UNSELECTED = {
     "split",
     False: "no best epoch is kept: no validation split has labels, so nothing is scored",
 }
-"""What is said of a run whose best epoch is not known, by whether it is scored at all."""
+"""Sentences about a run without a best epoch; the key says whether the run is scored at all."""
 
 
 def run_experiment(experiment: Experiment, settings: Settings) -> None:
@@ -147,7 +147,7 @@ def train(experiment: Experiment, settings: Settings) -> None:
 
 
 def own_folder(experiment: Experiment, settings: Settings) -> RunFolder:
-    """Where the run that these settings name lies."""
+    """Return the folder of the run that these settings name."""
     return RunFolder(settings.save_model_path / settings.run_name(experiment.stem))
 
 
@@ -306,7 +306,7 @@ def _check_room(run: RunFolder, method: Method) -> None:
 
 
 def _weights_digest(settings: Settings) -> str | None:
-    """Of the file that training starts from; None where it is not there any more."""
+    """Return the digest of the file that training starts from; None if the file is gone."""
     for name in ("load_model_path", "pretrain_path"):
         if path := getattr(settings, name):
             with contextlib.suppress(UserError):
@@ -385,7 +385,7 @@ def _record(
     target: TrainingFiles | None,
     last: Evaluation | None,
 ) -> dict[str, Any]:
-    """What scores.json says beside the scores, so that a number can be traced to its making."""
+    """Return the entries of scores.json that tell how its scores were made."""
     role = experiment.scored_role(settings)
     return {
         "training": {

@@ -144,7 +144,7 @@ class TrainState:
 
     @property
     def learning_rate(self) -> float:
-        """Of the network's backbone, in the step to come."""
+        """Return the learning rate of the network's backbone in the next step."""
         return self.optimizers["network"].param_groups[0]["lr"]
 
     def backward(self, loss: torch.Tensor) -> None:

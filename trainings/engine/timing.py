@@ -33,7 +33,8 @@ def timed(
     """Seconds of each run after the warm-up: so many, and more as long as the budget's seconds are
     not over; the device has done all before a run and after it.
 
-    Of several processes each makes `at_least`: they meet in the losses, and their clocks differ.
+    Each of several processes makes exactly `at_least` calls: they wait for one another in the
+    losses, and their clocks differ.
     """
     wait = torch.cuda.synchronize if device.type == "cuda" else _nothing
     if processes.count() > 1:

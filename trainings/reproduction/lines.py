@@ -24,7 +24,7 @@ AVERAGE_HEADINGS = {
     AVERAGE: ", averaged weights",
     AVERAGE_ADAPTED: ", averaged weights, target statistics",
 }
-"""Those of averaged weights: a teacher's, or the average of `--ema_decay`."""
+"""Kinds of scores of averaged weights: a teacher's, or the average of `--ema_decay`."""
 
 
 class Line(NamedTuple):

@@ -78,7 +78,7 @@ def carry_out(
 ) -> None:
     """Run the commands that are left; print a line for each step with what it has found.
 
-    What the commands print goes into `LOG` in the step's folder, or with `verbose` to the console.
+    The commands print into `LOG` in the step's folder, or with `verbose` to the console.
     """
     start = time.perf_counter()
     widest = max(len(_name(step, plan)) for step in plan)

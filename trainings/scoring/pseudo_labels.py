@@ -345,7 +345,7 @@ class _Making:
 
 
 def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal."""
+    """Return the entries that must be equal for the labels to be continued."""
     names = ("image_size", "bn_statistics", "precision", "images", "data")
     names += ("soft",) * ("soft" in identity)  # hard labels are compared as before there were soft
     return comparable(identity, names)
@@ -500,7 +500,7 @@ def _contents(files: Iterable[SampleFiles]) -> str:
 
 
 def _staleness(summary: dict[str, Any], settings: Settings) -> str | None:
-    """Why the labels should not be trained on, if so."""
+    """Return the reason why the labels should not be trained on; None without one."""
     size = summary.get("image_size")
     if size != list(settings.image_size):
         wanted = list(settings.image_size)
