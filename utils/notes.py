@@ -15,8 +15,8 @@ _quiet = False
 def say_once(text: str) -> None:
     """Print a note on standard error, unless this process has printed it before.
 
-    If several processes train together, the first one prints the note. Workers that load data cannot
-    ask the others, so each worker prints its own.
+    If several processes train together, the first one prints the note. Workers that load data
+    cannot ask the others, so each worker prints its own.
     """
     if text in _said:
         return
