@@ -17,7 +17,7 @@ from typing import NamedTuple
 from datasets.data_set import DataSet
 from datasets.inputs import is_video
 from datasets.labels import TRAIN_IDS, LabelFormat
-from datasets.layouts import chosen_names, in_split
+from datasets.layouts import chosen_names, found_in_split
 from datasets.listing import OTHER_PICTURES, PICTURES, left_out_sentences
 from datasets.options import DataSettings
 from datasets.pairing import Found, by_name, check_partners, listing, not_taken
@@ -70,13 +70,7 @@ class Folder:
         found = _found(places)
         if places.is_split:
             return found
-        names = sorted(found.images.keys() | found.labels.keys())
-        names = in_split(names, split, settings.gta5_val_fraction)
-        images, labels = (
-            {name: paths[name] for name in names if name in paths}
-            for paths in (found.images, found.labels)
-        )
-        return found._replace(images=images, labels=labels)
+        return found_in_split(found, split, settings.gta5_val_fraction)
 
     def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         places = _places(root, split)

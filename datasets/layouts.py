@@ -55,15 +55,9 @@ class Unsplit:
     bad: frozenset[int] = frozenset()
 
     def found(self, root: Path, split: str, settings: DataSettings) -> Found:
-        """See `Layout`. A file without its partner counts in the split as if that were there."""
+        """See `Layout`."""
         found = self._without_bad(root)
-        names = sorted(found.images.keys() | found.labels.keys())
-        names = in_split(names, split, settings.gta5_val_fraction)
-        images, labels = (
-            {name: paths[name] for name in names if name in paths}
-            for paths in (found.images, found.labels)
-        )
-        return found._replace(images=images, labels=labels)
+        return found_in_split(found, split, settings.gta5_val_fraction)
 
     def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         """See `Layout`. Raises UserError, too, where a split would be empty."""
@@ -135,6 +129,18 @@ def in_split(names: Sequence[str], split: str, val_fraction: float) -> list[str]
     return [
         name for position, name in enumerate(names) if (position in validation) == (split == "val")
     ]
+
+
+def found_in_split(found: Found, split: str, val_fraction: float) -> Found:
+    """Return the images and labels of a split; a file without its partner counts as if that were
+    there."""
+    names = sorted(found.images.keys() | found.labels.keys())
+    chosen = in_split(names, split, val_fraction)
+    images, labels = (
+        {name: paths[name] for name in chosen if name in paths}
+        for paths in (found.images, found.labels)
+    )
+    return found._replace(images=images, labels=labels)
 
 
 def validation_positions(count: int, fraction: float) -> set[int]:
