@@ -61,6 +61,7 @@ class DataOptions(Options, group=DATA):
         f"labelled data set to learn from: {', '.join(DATA_SETS)}; or the path of a folder",
         check=data_set_or_path,
         metavar="NAME",
+        everywhere=True,
     )
     target: str = flag(
         "cityscapes",
@@ -68,6 +69,7 @@ class DataOptions(Options, group=DATA):
         "or the path of a folder of pictures, or of a video (with PyAV)",
         check=data_set_or_path,
         metavar="NAME",
+        everywhere=True,
     )
     source_root: Path | None = flag(
         None,
@@ -75,27 +77,34 @@ class DataOptions(Options, group=DATA):
         "set's name)",
         metavar="FOLDER",
         affects_result=False,
+        everywhere=True,
     )
     target_root: Path | None = flag(
         None,
         "folder of the target (default: like --source_root)",
         metavar="FOLDER",
         affects_result=False,
+        everywhere=True,
     )
     frame_step: int = flag(
-        10, "take every N-th frame of a video that is the target", check=at_least(1)
+        10,
+        "take every N-th frame of a video that is the target",
+        check=at_least(1),
+        everywhere=True,
     )
     gta5_root: Path = flag(
         Path("GTA5"),
         "folder with images/ and labels/; a relative one is looked for in the working directory, "
         "then beside main.py",
-        affects_result=False,  # the same data may lie elsewhere
+        affects_result=False,  # the same data may lie elsewhere,
+        everywhere=True,
     )
     cityscapes_root: Path = flag(
         Path("Cityscapes"),
         "folder with leftImg8bit/ and gtFine/ (official), or Cityspaces/images and "
         "Cityspaces/gtFine; looked for like --gta5_root",
         affects_result=False,
+        everywhere=True,
     )
     classes: Path | None = flag(
         None,
@@ -103,7 +112,8 @@ class DataOptions(Options, group=DATA):
         "it those of a run or checkpoint that is continued, scored or applied, else the 19 of "
         "Cityscapes",
         metavar="FILE",
-        affects_result=False,  # its content does, wherever it lies
+        affects_result=False,  # its content does, wherever it lies,
+        everywhere=True,
     )
     image_size: tuple[int, int] = flag(
         (512, 1024),
@@ -162,6 +172,7 @@ class DataOptions(Options, group=DATA):
         check=workers,
         word=AUTO,
         affects_result=False,
+        everywhere=True,
     )
     cache_dir: Path = flag(
         CACHE,
@@ -169,6 +180,7 @@ class DataOptions(Options, group=DATA):
         "disk, and remove it whenever you like; none for no cache",
         metavar="FOLDER",
         affects_result=False,
+        everywhere=True,
     )
 
     def __post_init__(self) -> None:

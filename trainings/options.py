@@ -177,7 +177,8 @@ class RecipeOptions(Options, group=TRAINING):
         "train as a paper does: stdc or mmseg for supervised training, daformer for adaptation; "
         "--dry_run prints the flags that it sets, and an explicit flag beats it",
         choices=tuple(RECIPES),
-        affects_result=False,  # the flags that it sets do
+        affects_result=False,  # the flags that it sets do,
+        decides=True,
     )
 
 
@@ -222,6 +223,7 @@ class EnsembleOptions(Options, group=SCORING):
         "MBT: checkpoints of the ensemble (default: the runs of the three betas)",
         metavar="FILE",
         affects_result=False,
+        decides=True,
     )
 
 

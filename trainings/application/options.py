@@ -30,6 +30,7 @@ class PictureOptions(Options, group=SCORING):
         "visualize: checkpoints to show side by side (default: every run of --optimizer)",
         metavar="FILE",
         affects_result=False,
+        decides=True,
     )
     picture_index: int = flag(
         0,
@@ -49,6 +50,7 @@ class PredictionOptions(Options, group=PREDICTION):
         "'a/**/*.png', or a video (with PyAV), which becomes a video of the colours and an overlay",
         metavar="PATH",
         affects_result=False,
+        decides=True,
     )
     side_by_side: bool = flag(
         False,

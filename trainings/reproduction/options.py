@@ -16,6 +16,7 @@ class ReproductionOptions(Options, group=ACTION):
         "--save_model_path, report/ or --save_keyword (default: the folder of a reproduction)",
         metavar="FOLDER",
         affects_result=False,
+        decides=True,
     )
     verbose: bool = flag(
         False,

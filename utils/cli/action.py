@@ -6,20 +6,6 @@ from typing import Any, NamedTuple
 from utils.cli.common import CommandOptions
 from utils.cli.options import Options, flags_of, joined
 
-EVERYWHERE = (
-    *("action", "config", "config_file", "validation_only", "debug", "seed", "save_model_path"),
-    *("source", "target", "source_root", "target_root", "frame_step", "classes"),
-    *("gta5_root", "cityscapes_root", "cache_dir", "num_workers"),
-    *("device", "precision", "deterministic"),
-)
-"""Flags that every action takes: they name the machine and its folders, or forbid training."""
-
-DECIDING = (
-    *("configs", "seeds", "dry_run", "recipe", "runs"),
-    *("input", "compare", "mbt_checkpoints"),
-)
-"""Flags that say what to do, or on which files: an action that ignored one would do another job."""
-
 
 def no_defaults(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
@@ -31,12 +17,13 @@ class Action(NamedTuple):
     Its own help shows the `flags` that are made for it, and `examples`: what may stand after
     `python main.py --action NAME`. Of several processes the first one runs an action `alone`.
 
-    `flags`, `EVERYWHERE` and `reads` (flags, or dataclasses of them) are all that it reads;
-    `reads_to_score` only counts with `--validation_only True`. `options` are dataclasses of which
-    it reads some flags. The command line has the flags of every dataclass that an action names.
+    `flags` and `reads` (flags, or dataclasses of them) are all that it reads beside the flags that
+    every action takes; `reads_to_score` only counts with `--validation_only True`. `options` are
+    dataclasses of which it reads some flags. The command line has the flags of every dataclass
+    that an action names.
 
-    An action that `resumes` goes on where it stopped when the same command is given again, and does
-    not need a reader of what it prints.
+    An action that `resumes` goes on where it stopped when the same command is given again, and
+    does not need a reader of what it prints.
     """
 
     run: Callable[[Any], None]
@@ -51,10 +38,9 @@ class Action(NamedTuple):
     resumes: bool = False
 
     def read_flags(self, *, scoring: bool) -> set[str]:
-        """Names of the flags that change what it does; `scoring` is `--validation_only`."""
-        return {*EVERYWHERE, *self.flags, *_names(self.reads)} | _names(
-            self.reads_to_score if scoring else ()
-        )
+        """Return the names of the flags that change what it does, without those that every action
+        takes; `scoring` is `--validation_only`."""
+        return {*self.flags} | _names((*self.reads, *(self.reads_to_score if scoring else ())))
 
     def goes_on(self, settings: CommandOptions) -> bool:
         """Whether the same command goes on where it stopped."""

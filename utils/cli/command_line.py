@@ -1,12 +1,13 @@
 """The command line: a flag for each field of the settings; the door that all settings pass."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils import processes
-from utils.cli.action import DECIDING, Action, settings_type
+from utils.cli.action import Action, settings_type
 from utils.cli.common import PRESETS, CommandOptions
 from utils.cli.flags import FlagParser, nearest
 from utils.cli.help import help_text, version
@@ -51,23 +52,33 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Any:
     if problem := settings.inconsistency():
         parser.error(problem)
     unread = _unread(settings, asked, actions[settings.action])
-    if deciding := [name for name in unread if name in DECIDING]:
+    if deciding := [field.name for field in unread if field.metadata["decides"]]:
         parser.error(_cannot_take(deciding[0], settings.action, actions))
     if processes.started_rank() == 0:
         for name in parser.repeated(argv):
             value = _shown(explicit[name])
             print(f"note: --{name} is given more than once; the last one counts: {value}")
         if unread:
-            print(f"note: {settings.action} makes no use of --{', --'.join(unread)}")
+            names = ", --".join(field.name for field in unread)
+            print(f"note: {settings.action} makes no use of --{names}")
     return settings
 
 
-def _unread(settings: CommandOptions, asked: Mapping[str, Any], action: Action) -> list[str]:
-    """Flags that the user has set to another value than the default, and the action ignores."""
+def _unread(
+    settings: CommandOptions, asked: Mapping[str, Any], action: Action
+) -> list[dataclasses.Field]:
+    """Return the flags that the user has set to another value than the default, and the action
+    ignores, in the order of their names."""
     read = action.read_flags(scoring=settings.validation_only)
-    fields = (field for field in flags_of(type(settings)) if field.name in asked)
-    changed = {field.name for field in fields if getattr(settings, field.name) != field.default}
-    return sorted(changed - read)
+    unread = (
+        field
+        for field in flags_of(type(settings))
+        if field.name in asked
+        and field.name not in read
+        and not field.metadata["everywhere"]
+        and getattr(settings, field.name) != field.default
+    )
+    return sorted(unread, key=lambda field: field.name)
 
 
 def _cannot_take(name: str, action: str, actions: Mapping[str, Action]) -> str:

@@ -22,13 +22,14 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 class ActionOptions(Options, group=ACTION):
     """Choice of the action and of its variants."""
 
-    action: str = flag("", "the step to run; main.py --help lists them")
+    action: str = flag("", "the step to run; main.py --help lists them", everywhere=True)
     config: str | None = flag(
         None,
         "preset: config1 is adam with batch size 4, config2 is sgd with batch size 4; "
         "an explicit flag beats the preset",
         choices=tuple(PRESETS),
         affects_result=False,
+        everywhere=True,
     )
     config_file: Path | None = flag(
         None,
@@ -36,6 +37,7 @@ class ActionOptions(Options, group=ACTION):
         "Explicit flags beat it, it beats the preset; --overwrite only counts as a flag",
         metavar="FILE",
         affects_result=False,
+        everywhere=True,
     )
     configs: tuple[str, ...] = flag(
         (),
@@ -44,6 +46,7 @@ class ActionOptions(Options, group=ACTION):
         check=one_of(*PRESETS),
         metavar="CONFIG",
         affects_result=False,
+        decides=True,
     )
     seeds: tuple[int, ...] = flag(
         (),
@@ -51,20 +54,25 @@ class ActionOptions(Options, group=ACTION):
         check=seed_range,
         metavar="N",
         affects_result=False,
+        decides=True,
     )
     dry_run: bool = flag(
         False,
         "reproduce, demo: print the plan with estimated times, and do nothing; a training prints "
         "what its --recipe sets",
         affects_result=False,
+        decides=True,
     )
     validation_only: bool = flag(
         False,
         "with a training action: do not train, score --load_model_path (or the best checkpoint of "
         "that run) on the action's validation split",
         affects_result=False,
+        everywhere=True,
     )
-    debug: bool = flag(False, "show the traceback of an error, too", affects_result=False)
+    debug: bool = flag(
+        False, "show the traceback of an error, too", affects_result=False, everywhere=True
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +80,10 @@ class SeedOptions(Options, group=TRAINING):
     """Seed of every random draw."""
 
     seed: int = flag(
-        0, "seed of the weights, of the order of images and of every random draw", check=seed_range
+        0,
+        "seed of the weights, of the order of images and of every random draw",
+        check=seed_range,
+        everywhere=True,
     )
 
 
@@ -85,6 +96,7 @@ class RunOptions(Options, group=RUN):
         "folder of all runs (default: checkpoints beside main.py)",
         metavar="FOLDER",
         affects_result=False,
+        everywhere=True,
     )
     save_keyword: str | None = flag(
         None,
@@ -139,6 +151,7 @@ class HardwareOptions(Options, group=HARDWARE):
         "device of the networks; auto takes CUDA where there is one",
         choices=("auto", "cpu", "cuda"),
         affects_result=False,
+        everywhere=True,
     )
     precision: str = flag(
         "auto",
@@ -147,6 +160,7 @@ class HardwareOptions(Options, group=HARDWARE):
         "times slower on a CPU without AMX or AVX512-BF16); tf32 is fp32 with products in TF32, on "
         "GPUs from Ampere on. A run that has not finished may go on in another precision",
         choices=("auto", *PRECISIONS),
+        everywhere=True,
     )
     compile: bool = flag(
         False,
@@ -158,6 +172,7 @@ class HardwareOptions(Options, group=HARDWARE):
         "on CUDA: algorithms whose results repeat to the bit, where torch has them; a warning "
         "names the others. Slower, convolutions above all; on the CPU results repeat anyway",
         affects_result=False,
+        everywhere=True,
     )
 
 

@@ -57,6 +57,8 @@ def flag(
     in_name: Callable[[Any], str] = str,
     affects_result: bool = True,
     may_be_empty: bool = False,
+    everywhere: bool = False,
+    decides: bool = False,
 ) -> Any:
     """Return a field that is a flag, in the group of its class.
 
@@ -71,6 +73,10 @@ def flag(
         affects_result: False where it may differ when a run is continued.
         may_be_empty: an empty word stands for the default of this path; any other empty path is
             refused.
+        everywhere: every action takes it: it names the machine and its folders, or forbids
+            training.
+        decides: it says what to do, or on which files. An action that ignored it would do another
+            job, so it is refused instead.
     """
     metadata = {
         "help": help,
@@ -84,6 +90,8 @@ def flag(
         "in_name": in_name,
         "affects_result": affects_result,
         "may_be_empty": may_be_empty,
+        "everywhere": everywhere,
+        "decides": decides,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
