@@ -19,7 +19,7 @@ def class_counts(
 ) -> np.ndarray:
     """Return the pixels of each train id in each label, then of those without; int64 [n, C + 1].
 
-    They lie beside the cached labels once they were counted, where that folder can be written.
+    A file beside the cached labels keeps the counts, if that folder can be written.
     """
     labels = samples.cached and samples.cached.labels
     if not isinstance(labels, PictureStore):

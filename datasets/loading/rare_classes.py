@@ -35,7 +35,7 @@ class RareClasses:
         temperature: T, above 0.
         pixels: of a prepared picture, before it is cropped.
         seed: words that seed the draws.
-        names: of the classes.
+        names: the names of the classes, in the order of their train ids.
     """
 
     def __init__(
