@@ -199,7 +199,8 @@ def _backends(settings: Settings) -> list[str]:
 
 
 def _package_versions() -> dict[str, str]:
-    packages = dict.fromkeys(package for row in RUNTIMES.values() for package in row.packages)
+    rows = RUNTIMES.values()
+    packages = dict.fromkeys(name for row in rows for name in (*row.packages, *row.for_8_bits))
     return {name: _version(name) for name in packages if is_installed(name)}
 
 

@@ -86,9 +86,9 @@ def calibration(settings: Settings) -> Images:
     Raise UserError where there are too few.
     """
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
-    places = range(len(samples))
+    places = list(range(len(samples)))
     if not has_labels(Role.TARGET, "val", settings):
-        places = [place for place in places if place % EVERY]
+        del places[::EVERY]
     if len(places) < FEWEST:
         raise UserError(
             f"--int8 calibrates on {FEWEST} training images of the target or more, and "
