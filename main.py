@@ -440,15 +440,19 @@ ACTIONS: dict[str, Action] = {
     ),
     "export": Action(
         export,
-        "a checkpoint as ONNX or torch.export file for other programs, compared first",
-        flags=("load_model_path", "output", "export_output", "image_size"),
+        "a checkpoint as ONNX, OpenVINO or torch.export file for other programs, compared first",
+        flags=(
+            *("load_model_path", "output", "export_output", "int8", "int8_min_agreement"),
+            "image_size",
+        ),
         examples=(
             "--load_model_path runs/a/best.pth",
             "--load_model_path runs/a/best.pth --output network.pt2 --export_output logits",
+            "--load_model_path runs/a/best.pth --output network.xml --int8",
         ),
         alone=True,
         options=(DeploymentOptions, PredictionOptions),
-        reads=(*NETWORK_READ, *VIEWS, "bn_statistics"),
+        reads=(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
     ),
 }
 
