@@ -93,6 +93,7 @@ ON_TARGET = Experiment(
     validation=Role.TARGET,
     method=Supervised,
 )
+SUPERVISED = (SIMPLE_CITYSCAPES, SIMPLE_GTA5, ON_SOURCE, ON_TARGET)
 ADVERSARIAL = Experiment(
     action="train_ada",
     stem="ada",
@@ -396,8 +397,8 @@ ACTIONS: dict[str, Action] = {
         examples=(f"{PRETRAINED} --pseudo_label_path labels",),
     ),
     "visualize": Action(
-        partial(visualize, FOURIER, SELF_TRAINING),
-        "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
+        partial(visualize, FOURIER, SELF_TRAINING, SUPERVISED),
+        "pictures of predictions and errors: of a checkpoint, an ensemble, or every run of a pair",
         flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index", *PAIR),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
         reads=(EnsembleOptions, PictureOptions, *SCORING_READ, *SEARCH_READ),
