@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 from pathlib import Path
+from typing import Any
 
 from datasets.labels import CITYSCAPES, ClassTable
 from utils import processes
@@ -299,3 +300,12 @@ class DataSettings(CommandOptions, ViewOptions, BatchOptions, DataOptions):
 
     class_table: ClassTable = CITYSCAPES
     """Classes of `--classes`, or those that a run or checkpoint has recorded; no flag itself."""
+
+    def explicit(self) -> dict[str, Any]:
+        """Return the flags that the command line held; a folder in place of a data set as it was
+        named."""
+        found = super().explicit()
+        for role in ("source", "target"):
+            if found.get(role) == FOLDER and f"{role}_root" not in found:
+                found[role] = str(getattr(self, f"{role}_root"))
+        return found

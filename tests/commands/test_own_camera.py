@@ -14,6 +14,7 @@ from PIL import Image
 import main
 from datasets.toy_city import draw_scene, make_toy_city
 from tests.support.helpers import TINY, save
+from tests.support.layouts import make_dark_zurich
 from tests.support.runs import OFTEN, assert_same, signalled
 from utils.disk.run_folder import LATEST, RunFolder
 
@@ -168,7 +169,19 @@ def test_actions_named_after_the_usual_data_are_for_them_alone(here, capsys):
     assert command("train_simple_gta5", "--source", "synthia") == 2
     assert "train_simple_gta5 is for gta5; use --action train_source" in capsys.readouterr().err
     assert command("val_gta5_transfer", "--target", PHOTOS) == 2
-    assert command("reproduce", "--target", PHOTOS, "--dry_run") == 2
+
+
+def test_methods_are_compared_on_a_target_that_has_labels_to_score_alone(here, capsys):
+    assert command("reproduce", "--target", PHOTOS, "--dry_run") == 1
+    error = capsys.readouterr().err
+    assert f"{PHOTOS} has no labels of its val split" in error and "train_dacs" in error
+    make_dark_zurich(here / "Dark_Zurich")
+    words = ("--target", "dark_zurich", "--optimizer", "sgd", "--dry_run")
+    assert command("reproduce", *words) == 0
+    out = capsys.readouterr().out
+    assert "no labels to train on: Supervised on the target\n" in out
+    assert "| source_gta5_sgd_noaug" in out.replace("sgd/seed0/", "") and "target_dark" not in out
+    assert not (here / "runs" / "reproduce_gta5_to_dark_zurich").exists()
 
 
 def test_a_training_without_any_validation_split_ends_well(here, capsys):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets.options import FOLDER
 from model.catalog import RECORDED
 from trainings.options import Settings
 from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
@@ -111,8 +110,6 @@ def command_flags(flags: Mapping[str, Any], settings: Settings) -> str:
     data, runs and network depend."""
     given = settings.explicit()
     carried = {name: given[name] for name in CARRIED if name in given and name not in flags}
-    roots = {f"{name}_root" for name, value in {**carried, **flags}.items() if value == FOLDER}
-    carried |= {root: getattr(settings, root) for root in sorted(roots) if root not in flags}
     return _flags(
         {name: value for name, value in {**flags, **carried}.items() if value is not None}
     )
