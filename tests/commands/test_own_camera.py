@@ -19,6 +19,8 @@ from tests.support.runs import OFTEN, assert_same, signalled
 from utils.disk.run_folder import LATEST, RunFolder
 
 pytest.importorskip("av")
+import av
+
 from trainings.application.video import video_writer
 
 SIZE = (64, 96)
@@ -140,6 +142,23 @@ def test_frames_of_a_video_are_decoded_once(here, capsys):
     assert times == [path.stat().st_mtime_ns for path in frames]
 
 
+@pytest.fixture(scope="module")
+def wrong(here):
+    """Data of every kind that no training takes."""
+    (here / "empty").mkdir()
+    (here / "broken.mp4").write_bytes(b"no video")
+    with av.open(str(here / "sound.mp4"), "w") as file:
+        stream = file.add_stream("aac", rate=44100)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.rate = 44100
+        file.mux([*stream.encode(silence), *stream.encode()])
+    save(frame(0), here / "one photo" / "a.png")
+    for number in range(6):
+        save(frame(number), here / "wrong labels" / "images" / f"photo {number}.png")
+        label = np.full(SIZE, 77 if number == 5 else 0, np.uint8)
+        save(label, here / "wrong labels" / "labels" / f"photo {number}.png")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "problem"),
     [
@@ -150,19 +169,35 @@ def test_frames_of_a_video_are_decoded_once(here, capsys):
         (("--target", "folder"), 2, "give the path of the folder"),
         (("--source", PHOTOS), 1, "has no labels of its train split"),
         (("--target", "empty"), 1, "holds no images"),
-        (("--target", "broken.mp4"), 1, "broken.mp4 cannot be read as a video"),
+        (("--target", "broken.mp4"), 1, "broken.mp4 cannot be read as a video (Invalid data"),
+        (("--target", "sound.mp4"), 1, "sound.mp4 holds no frames, only sound or text: replace it"),
+        (("--target", VIDEO, "--frame_step", "50"), 1, "holds 1 image (.bmp, .jpeg"),
+        (("--target", VIDEO, "--frame_step", "50"), 1, "with a lower --frame_step"),
+        (("--target", "one photo"), 1, "holds 1 image (.bmp, .jpeg"),
+        (("--target", "my dashcm"), 2, "did you mean my dashcam?"),
         (("--target", VIDEO, "--cache_dir", "none"), 1, "are kept in a cache"),
+        (("--source", "dark_zurich", "--source_root", "empty"), 1, "no labels of its train split"),
+        (("--source", "synthia", "--source_root", "empty"), 1, "empty holds RGB/ and GT/LABELS/"),
+        (("--target", "bdd100k", "--target_root", "empty"), 1, "unpack the train split of BDD100K"),
+        (
+            ("--target", PHOTOS, "--source", "wrong labels"),
+            1,
+            "photo 5.png should hold train ids (0 to 18, 255) but",
+        ),
     ],
 )
+@pytest.mark.usefixtures("wrong")
 def test_a_wrong_source_or_target_gets_one_sentence(here, capsys, words, code, problem):
-    (here / "empty").mkdir(exist_ok=True)
-    (here / "broken.mp4").write_bytes(b"no video")
+    frames = [*(here / "cache" / "frames").glob("*")]
     try:
         found = command("train_ada", *words, "--save_keyword", "wrong")
     except SystemExit as left:
         found = left.code
-    assert found == code and problem in capsys.readouterr().err
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert found == code and problem in said
     assert not (here / "runs" / "wrong").exists()
+    new = {*(here / "cache" / "frames").glob("*")}.difference(frames)
+    assert all((folder / "done").exists() for folder in new)
 
 
 def test_actions_named_after_the_usual_data_are_for_them_alone(here, capsys):
