@@ -21,13 +21,14 @@ from utils.disk.run_folder import LATEST, RunFolder
 pytest.importorskip("av")
 import av
 
+from trainings.application import benchmark
 from trainings.application.video import video_writer
 
 SIZE = (64, 96)
 WORDS = ("--save_model_path", "runs", "--cache_dir", "cache", "--gta5_root", "toy/GTA5", *TINY)
 PHOTOS, VIDEO = "my dashcam", "drives/my drive.mp4"
-TRAIN = ("train_fda", "--target", PHOTOS, "--fda_beta", "0.05", "--num_epochs", "2")
-RUN = "fda05_gta5_to_my_dashcam_sgd_noaug"
+TRAIN = ("train_dacs", "--target", PHOTOS, "--num_epochs", "2")
+RUN = "dacs_gta5_to_my_dashcam_sgd_noaug"
 
 
 def frame(number, size=SIZE):
@@ -50,7 +51,7 @@ def here(tmp_path_factory):
         with video_writer(folder / VIDEO, SIZE, Fraction(10)) as write:
             for number in range(12):
                 write(frame(number))
-        assert command(*TRAIN, "--ema_decay", "0.9") == 0
+        assert command(*TRAIN) == 0
         yield folder
 
 
@@ -76,18 +77,17 @@ def test_training_keeps_the_last_weights_and_shows_the_target(here):
 
 
 def test_what_reads_checkpoints_takes_the_last_ones(here, capsys):
-    for action in ("visualize", "train_fda"):
-        more = ("--validation_only",) if action == "train_fda" else ()
-        assert command(action, "--target", PHOTOS, "--fda_beta", "0.05", *more) == 0
+    for action, *more in (("visualize",), ("train_dacs", "--validation_only")):
+        assert command(action, "--target", PHOTOS, *more) == 0
         assert f"{RUN}/{LATEST}" in capsys.readouterr().out
     pictures = {path.name for path in (here / "runs" / RUN / "pictures").iterdir()}
     assert {"fixed_latest.png", "random_latest.png", "spread_latest.png"} <= pictures
-    words = ("--select", "best", "--fda_beta", "0.05", "--validation_only")
-    assert command("train_fda", "--target", PHOTOS, *words) == 1
+    words = ("--select", "best", "--validation_only")
+    assert command("train_dacs", "--target", PHOTOS, *words) == 1
     assert "no best.pth in" in capsys.readouterr().err
 
 
-def test_the_network_predicts_a_video_and_is_exported(here):
+def test_the_network_predicts_a_video_is_exported_and_measured(here, monkeypatch):
     checkpoint = f"runs/{RUN}/{LATEST}"
     target = ("--target", PHOTOS, "--bn_statistics", "target")
     words = ("--load_model_path", checkpoint, "--input", VIDEO, "--output", "out", *target)
@@ -96,6 +96,11 @@ def test_the_network_predicts_a_video_and_is_exported(here):
     words = ("--load_model_path", checkpoint, "--output", "network.pt2")
     assert command("export", *words, "--target", PHOTOS) == 0
     assert (here / "network.pt2").exists()
+    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
+    words = ("--load_model_path", checkpoint, "--backends", "eager", "--precisions", "fp32")
+    assert command("benchmark", *words) == 0
+    (measured,) = json.loads((here / "runs/benchmark/benchmark.json").read_text())["inference"]
+    assert measured["fps"] > 0
 
 
 def test_check_data_says_what_the_photos_are_good_for(here, capsys):
