@@ -31,6 +31,7 @@ from trainings.application.options import DeploymentOptions, PredictionOptions
 from trainings.options import Settings
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.record import refuse_views
+from trainings.scoring.runs import checkpoints_found
 from trainings.scoring.trained import as_trained
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
@@ -125,7 +126,7 @@ def _paths(settings: Settings) -> tuple[Path, Path]:
     if not settings.load_model_path:
         raise UsageError(
             "--action export needs a checkpoint: name it with --load_model_path, such as "
-            "checkpoints/ada_sgd_noaug/best.pth"
+            f"checkpoints/ada_sgd_noaug/best.pth{checkpoints_found(settings)}"
         )
     int8 = DeploymentOptions.of(settings).int8
     checkpoint = find_input(settings.load_model_path, "load_model_path")

@@ -32,7 +32,8 @@ class PictureOptions(Options, group=SCORING):
 
     compare: tuple[Path, ...] = flag(
         (),
-        "visualize: checkpoints to show side by side (default: every run of --optimizer)",
+        "visualize: checkpoints to show side by side (default: every run of --source, --target "
+        "and --optimizer)",
         metavar="FILE",
         affects_result=False,
         decides=True,
