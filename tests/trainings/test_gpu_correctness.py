@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import subprocess
 from collections.abc import Iterator
 from itertools import chain
 
@@ -13,9 +12,9 @@ from torch import Tensor, nn
 import main
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
-from tests.support import gpu_worker
+from tests.support import forked, gpu_worker
 from tests.support.distributed_worker import METHODS, global_batch
-from tests.support.helpers import MAIN, TINY, run_main
+from tests.support.helpers import TINY, run_main
 from tests.support.runs import OFTEN, ROOTS, TORCHRUN, fda_command, make_toy, signalled
 from trainings.options import OPTIMIZERS
 from utils.disk.run_folder import LATEST
@@ -146,8 +145,8 @@ def test_float16_trains_with_clipping_average_and_every_optimiser(gpu_device, ki
 @gpu
 def test_two_processes_on_one_card_train_as_one(gpu_device, tmp_path):
     path = tmp_path / "result.pth"
-    words = [*TORCHRUN, "-m", "tests.support.gpu_worker", str(gpu_device), str(path)]
-    done = subprocess.run(words, cwd=MAIN.parent, capture_output=True, text=True, timeout=300)
+    words = (*TORCHRUN, "-m", "tests.support.gpu_worker", gpu_device, path)
+    done = forked.run(*words, cwd=forked.MAIN.parent)
     assert done.returncode == 0, done.stderr
     with float32_products("fp32"):
         for kind, found in torch.load(path, weights_only=True).items():

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -20,7 +19,8 @@ from datasets.labels import CITYSCAPES
 from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
-from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5
+from tests.support import forked
+from tests.support.helpers import TINY, make_cityscapes, make_gta5
 from tests.support.runs import TIMES, assert_same, content
 from trainings.engine import loop, scorer, validation
 from trainings.engine import run as training
@@ -263,11 +263,11 @@ def test_a_finished_run_that_lost_its_state_is_kept_until_it_is_overwritten(here
 
 
 def test_killed_as_its_first_best_weights_appear_a_run_goes_on_alike(here):
-    process = subprocess.Popen([sys.executable, MAIN, *command("first_best")])
+    process = forked.Command((forked.MAIN, *command("first_best")), cwd=here.parent)
     try:
         deadline = time.monotonic() + 120
         while not (here / "first_best" / BEST).exists():
-            assert process.poll() is None and time.monotonic() < deadline
+            assert time.monotonic() < deadline
             time.sleep(0.001)
     finally:
         process.kill()
