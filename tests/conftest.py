@@ -6,6 +6,7 @@ for those that are marked so.
 """
 
 import atexit
+import gc
 import os
 import re
 import shutil
@@ -42,6 +43,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         tried = DEVICE == "cpu" and "gpu_device" in item.fixturenames
         if item.get_closest_marker("gpu") and not tried:
             item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_collection_finish() -> None:
+    """Spare each collection of garbage the half million objects of torch."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

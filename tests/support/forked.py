@@ -5,7 +5,7 @@ that is forked begins at once, and is a process as any other: it has its own id,
 signals and exit code, and imports the program from its files. The server has run nothing.
 
     Command((MAIN, "--action", ...), cwd=folder)    from a test
-    f"{quick_python()} {MAIN} --action ..."         from a shell
+    quick_python() is an executable file             for shells, notebooks and scripts
 """
 
 import atexit
@@ -117,11 +117,11 @@ def run(*words: object, timeout: float = 300, **more: Any) -> subprocess.Complet
     return subprocess.CompletedProcess(words, command.wait(), out.decode(), err.decode())
 
 
-def quick_python() -> str:
-    """Return the words of a shell that stand for `python`, but fork; limits of the shell and
-    closed streams do not reach the command."""
+def quick_python() -> Path:
+    """Return an executable file named `python`, which forks the command that it is given. Limits
+    of a shell, closed streams and signals to it do not reach the command."""
     start_server()
-    return shlex.join([sys.executable, "-S", "-E", __file__])
+    return Path(os.environ[ADDRESS]).with_name("python")
 
 
 def _stream(given: Any) -> tuple[IO[bytes] | None, IO[bytes]]:
@@ -150,7 +150,11 @@ def start_server() -> None:
     """Start the server, unless there is one; it ends with the process that has started it."""
     if ADDRESS in os.environ:
         return
-    os.environ[ADDRESS] = str(Path(tempfile.mkdtemp(prefix="stdc_adaptation_forked_"), "socket"))
+    folder = Path(tempfile.mkdtemp(prefix="stdc_adaptation_forked_"))
+    words = shlex.join([sys.executable, "-S", "-E", __file__])
+    (folder / "python").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    (folder / "python").chmod(0o755)
+    os.environ[ADDRESS] = str(folder / "socket")
     alive, _lifeline = os.pipe()  # the other end is closed when this process ends
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(os.environ[ADDRESS])
