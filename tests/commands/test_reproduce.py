@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
 import main
-from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY, chart_texts
+from tests.support.reports import ADAPTED, KINDS_TABLE, LINES, markdown_rows
 from trainings.reproduction.estimate import data_sizes, duration, epochs_made, toy_sizes
 from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.reproduce import carry_out
@@ -33,21 +33,6 @@ WHOLE = (
 CONFIGS = ("config1", "config2")
 OTHER = ("--optimizer", "rmsprop", "--aug_method", "C-S-HF")
 """A training by hand that no table has a line for."""
-
-ADAPTED = "Source-only, target statistics"
-"""A line of the tables whose numbers results.csv has in the rows of Source-only."""
-
-
-def _line(step, value):
-    """Number, method and beta of a line of the tables."""
-    if step.flag == "fda_beta":
-        return step.number, step.title, f"{value:g}"
-    if step.domain is Role.SOURCE:
-        return step.number, f"{step.title}, on the source", ""
-    return step.number, step.title_with(value) if step.flag else step.title, ""
-
-
-LINES = [_line(s, value) for s in main.STEPS if s.domain for value in s.values or (None,)]
 
 STEPS = 17
 """Steps of one config and seed."""
@@ -73,17 +58,6 @@ def report(*words, folder="runs"):
 def table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def markdown_rows(path, heading):
-    """Cells of the rows below a heading of results.md, by step, method, config and beta."""
-    part = path.read_text().split(heading)[1].split("\n## ")[0]
-    rows = [line.split("|")[1:-1] for line in part.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in row] for row in rows]
-    return {tuple(row[:4]): row[4:] for row in rows[2:]}
-
-
-KINDS_TABLE = "## Best epoch and target statistics"
 
 
 def last_scores(folder, identity):
@@ -692,24 +666,6 @@ def test_as_many_other_images_are_named_too(copied, capsys):
     (text,) = warnings_of_the_report(copied, capsys).values()
     assert "on 3 images such as elsewhere, the others" in text and f"such as {names[0]}" in text
     assert "no difference is formed" in text
-
-
-def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
-    monkeypatch.chdir(work)
-    words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--cache_dir", "cache"]
-    words += ["--base_width", "8", "--num_workers", "0", "--num_epochs", "1"]
-    assert main.main(words) == 0
-    output = capsys.readouterr().out
-    assert " 1/14  1.A Supervised" in output and "14/14  6 Distillation of MIC" in output
-    folder = work / "runs" / "demo"
-    rows = markdown_rows(folder / "results.md", KINDS_TABLE)
-    one_beta = [line for line in LINES if "SSL-FDA" not in line[1] or line[2] == "0.05"]
-    assert [(number, method, beta) for number, method, _, beta in rows] == one_beta
-    assert "stdc1 of width 8, 64x96, adamw 0.002" in (folder / "results.md").read_text()
-    with Image.open(folder / "predictions_adamw.png") as sheet:
-        assert min(sheet.size) > 400
-    assert main.main([*words, "--dry_run"]) == 0
-    assert "14 steps in runs/demo, all finished." in capsys.readouterr().out
 
 
 def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch, capsys):

@@ -90,13 +90,20 @@ class Watch(TorchDispatchMode):
         return result
 
 
+SLOW_STEPS = (
+    *((Supervised, name, 1.0, (8, 0)) for name in OPTIMIZERS),
+    *((method, "sgd", None, (8, 0)) for method in (ADA, FDA, SSLFDA, DACS)),
+    *((method, "adam", 1.0, (8, 0)) for method in (ADA, FDA, SSLFDA, DACS)),
+    (Supervised, "sgd", 1.0, (6, 0)),
+)
+"""Method, optimiser, clipping and compute capability of a step's cases, but for the first."""
+
+
 @pytest.mark.parametrize(
     ("method", "optimizer", "clip", "gpu"),
     [
-        *((Supervised, name, clip, (8, 0)) for name in OPTIMIZERS for clip in (None, 1.0)),
-        *((method, "sgd", None, (8, 0)) for method in (ADA, FDA, SSLFDA, DACS)),
-        *((method, "adam", 1.0, (8, 0)) for method in (ADA, FDA, SSLFDA, DACS)),
-        (Supervised, "sgd", 1.0, (6, 0)),
+        (Supervised, "sgd", None, (8, 0)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_STEPS),
     ],
     indirect=["gpu"],
 )
