@@ -72,6 +72,7 @@ def test_a_method_with_a_teacher_goes_on_bit_for_bit(here, add, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_method_that_draws_goes_on_bit_for_bit(here, add, monkeypatch):
     add(Drawing)
     assert train("whole") == 0
@@ -79,6 +80,7 @@ def test_a_method_that_draws_goes_on_bit_for_bit(here, add, monkeypatch):
     assert_same(content(here / "killed"), content(here / "whole"))
 
 
+@pytest.mark.slow
 def test_dacs_with_masks_goes_on_bit_for_bit(here, add, monkeypatch):
     """Its teacher, its draws and the share of confident pixels."""
     add(KillableDACS)

@@ -70,6 +70,7 @@ def test_everything_is_in_the_json_and_in_the_table(measured, tmp_path, capsys):
         assert word in table
 
 
+@pytest.mark.slow
 def test_networks_are_measured_side_by_side(measured, tmp_path, capsys):
     words = ("--networks", "bisenet", "pp_liteseg", "--precisions", "fp32")
     record = measured("--backends", "eager", *words)

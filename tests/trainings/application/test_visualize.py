@@ -100,6 +100,7 @@ def test_named_checkpoints_keep_their_own_pictures(settings):
     assert titles == ["a", "b", "a/latest"]
 
 
+@pytest.mark.slow
 def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
     """From the lowest mIoU to the highest; what the command names keeps its order."""
     shown = []

@@ -184,6 +184,7 @@ def test_a_length_in_steps_is_the_same_training(here):
     assert history(here, "steps") == history(here, "whole") == [("1", "4"), ("2", "8")]
 
 
+@pytest.mark.slow
 def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys):
     """Of 3 steps, in a training of an epoch and three quarters; killed in the second round."""
     length = ("--num_steps", "7", "--validation_steps", "3", "--checkpoint_steps", "2")
@@ -206,6 +207,7 @@ def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys
     assert_same(content(here / "killed_round"), content(here / "rounds"))
 
 
+@pytest.mark.slow
 def test_rare_class_sampling_goes_on_alike(here, monkeypatch, capsys):
     rare = ("--rare_class_temperature", "0.1")
     assert run("rare_classes", *rare) == 0
@@ -262,6 +264,7 @@ def test_a_finished_run_that_lost_its_state_is_kept_until_it_is_overwritten(here
     assert code == 0 and (here / "lost" / LATEST).exists()
 
 
+@pytest.mark.slow
 def test_killed_as_its_first_best_weights_appear_a_run_goes_on_alike(here):
     process = forked.Command((forked.MAIN, *command("first_best")), cwd=here.parent)
     try:
@@ -320,6 +323,7 @@ def test_numbers_that_go_bad_before_a_checkpoint_ask_to_start_again(here, monkey
     assert "nothing has been saved yet: start again with --precision fp32, or with a" in error
 
 
+@pytest.mark.slow
 def test_a_run_whose_numbers_went_bad_goes_on_in_fp32(here, monkeypatch, capsys):
     """As its message says; it is said and recorded, and the finished run is that of both words."""
     bf16, fp32 = ("--precision", "bf16"), ("--precision", "fp32")
@@ -541,6 +545,7 @@ def test_a_stop_is_quiet_about_half_made_loaders_alone_and_restores_the_hook(mon
     assert "Other.__del__" in told and sys.unraisablehook is hook
 
 
+@pytest.mark.slow
 def test_a_training_that_waits_for_data_says_so_once_with_the_remedy(here, monkeypatch, capsys):
     """Its clock ticks whenever it is read: a step is three ticks long and waits for one."""
     with monkeypatch.context() as patch:
