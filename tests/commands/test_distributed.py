@@ -36,7 +36,7 @@ def by_two(*words, cwd):
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
-    """What the worker found in two processes."""
+    """Return the results of `distributed_worker` in two processes."""
     path = tmp_path_factory.mktemp("two") / "result.pth"
     by_two("-m", "tests.support.distributed_worker", path, cwd=MAIN.parent)
     return torch.load(path, weights_only=True)
@@ -268,17 +268,17 @@ def stopped(words, cwd, start):
 
 @pytest.mark.parametrize("start", [all_interrupted, second_interrupted])
 def test_a_stopped_run_goes_on_with_another_number_of_processes(here, start, capsys):
-    """Where one process is to stop, all do after the same step."""
+    """If one process is to stop, all stop after the same step."""
     words = command("train_ada", "--discriminator", "light", "--save_keyword", start.__name__)
     # A validation is not waited for, so that there is nothing to agree on in one.
-    words = (*words, "--num_epochs", "30", "--validation_step", "30")
+    words = (*words, "--num_epochs", "16", "--validation_step", "16")
     words = (*words, "--rare_class_temperature", "0.1", "--ema_decay", "0.9")
     rest = stopped(words, here, start)
     assert rest.count("stopped after step") == 1, rest
     latest = torch.load(here / "runs" / start.__name__ / LATEST, weights_only=True)
-    assert f"stopped after step {latest['step']} of 60" in rest
+    assert f"stopped after step {latest['step']} of 32" in rest
     by_one(*words, cwd=here)
-    assert f"and {latest['step']} of 60 steps" in capsys.readouterr().out
+    assert f"and {latest['step']} of 32 steps" in capsys.readouterr().out
 
 
 def test_a_process_that_fails_takes_the_others_down_with_its_one_sentence(here):

@@ -1,4 +1,4 @@
-"""Each action lists the flags that it reads; here it runs, and what it reads is recorded."""
+"""Each action reads exactly the flags that it lists; the flags that a run reads are recorded."""
 
 import dataclasses
 import sys

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py tries itself out on the CPU, at a tiny size."""
+"""benchmarks/gpu.py runs on the CPU, at a tiny size."""
 
 import importlib
 import re
@@ -50,7 +50,7 @@ def test_the_tables_are_filled_and_the_rest_stays(gpu, readme):
 
 
 def test_correctness_is_the_tests_for_the_gpu(gpu, readme, monkeypatch):
-    """Those of gradients, of waits and of two processes run here on the CPU."""
+    """Three of them run here on the CPU: gradients, waits, and two processes."""
     monkeypatch.setattr(sys, "executable", str(quick_python()))
     chosen = "gradient and simple and fp16 or simple-sgd and bf16 or two_processes_on"
     gpu.main([*TINY, "--out", str(readme), "--parts", "correctness", "--tests", chosen])

@@ -1,4 +1,4 @@
-"""colab.ipynb, executed as it stands in an empty folder, with tiny settings."""
+"""colab.ipynb runs unchanged in an empty folder, with tiny settings."""
 
 import copy
 import time
@@ -25,7 +25,7 @@ TOY = "--toy_train 4 --toy_val 3 --toy_size 64 96"
 """
 STEPS_AGAIN = ("settings", "tiny", "setup", "helpers", "data", "train-gta5", "train-ada", "scores")
 SECONDS = 900
-"""That a cell may take on a machine that has other things to do."""
+"""The time limit of a cell, for a machine that has other things to do."""
 
 
 def notebook():

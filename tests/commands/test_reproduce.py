@@ -61,7 +61,7 @@ def table(path):
 
 
 def last_scores(folder, identity):
-    """What the file of a row's last epoch, which results.csv names, holds unrounded."""
+    """Return the unrounded scores of a row's last epoch, from the file that results.csv names."""
     for row in table(folder / "results.csv"):
         kind = row["Epoch"], row["Batch-norm statistics"]
         if (*list(row.values())[:4], kind) == (*identity, KINDS[0]):
@@ -93,7 +93,8 @@ def train_a_second_epoch(folder):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """Where `reproduce` has run; it was interrupted before its first pseudo-labels."""
+    """A folder in which `reproduce` was interrupted before its first pseudo-labels, and then ran to
+    its end."""
     folder = tmp_path_factory.mktemp("reproduce")
 
     def interrupt(*arguments):
@@ -122,7 +123,7 @@ def here(work, monkeypatch):
 
 @pytest.fixture
 def written(monkeypatch):
-    """What is written on pictures."""
+    """The texts that the commands write on pictures."""
     texts = []
     write = ImageDraw.ImageDraw.text
 
@@ -485,13 +486,13 @@ def copied(here, tmp_path):
 
 
 def score_source_only_by_hand(copied, *words):
-    """Its best epoch, into its own folder, as the plan would."""
+    """Score the best epoch of source-only into its own folder, as the plan does."""
     flags = ("--config", "config1", *WHOLE, "--save_model_path", str(copied / "seed0"))
     assert main.main(["--action", "val_gta5_transfer", *flags, *words]) == 0
 
 
 def warnings_of_the_report(copied, capsys):
-    """By file; they are printed as they stand under the table of scores."""
+    """Return the warnings under the table of scores by file; check that they are printed, too."""
     capsys.readouterr()
     assert report("--cityscapes_root", "nowhere", folder=copied.parent.parent) == 0
     table, *_ = (copied.parent / "results.md").read_text().split("\n## ")
@@ -520,7 +521,7 @@ def test_means_over_different_classes_are_named(copied, capsys):
 
 
 def of_another_size(path):
-    """As a file of scores was written that is not of its run's size."""
+    """Change a file of scores to another size than that of its run."""
     record = json.loads(path.read_text())
     path.write_text(
         json.dumps(record | {"validation": record["validation"] | {"image_size": [128, 192]}})
@@ -549,7 +550,7 @@ def test_scores_of_pictures_that_were_stretched_are_named(copied, capsys):
     assert "at 64x96 with proportions stretched on 3 images" in sentence
 
 
-def test_of_two_halves_the_later_scores_are_named(copied, capsys):
+def test_if_half_of_the_scores_differ_the_later_ones_are_named(copied, capsys):
     for run in (copied / "seed0").iterdir():
         if run.name != "simple_gta5_adam_noaug":
             shutil.rmtree(run)
@@ -597,7 +598,7 @@ def test_scores_of_another_data_set_are_named_and_drawn_apart(copied, capsys):
 
 
 def test_a_score_is_known_by_its_record_whatever_its_file_is_called(copied):
-    """Its checkpoint is: a score of another one in the same folder is not taken for it."""
+    """A score of another checkpoint in the same folder is not taken for it."""
     run = copied / "seed0" / "ada_adam_noaug"
     for path in run.glob("validation_cityscapes*"):
         path.rename(run / path.name.replace("validation_cityscapes", "a_score"))

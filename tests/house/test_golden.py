@@ -1,6 +1,6 @@
-"""Numbers of the release before: its first losses, its scores, and a run and a checkpoint of it.
+"""First losses, scores, a run and a checkpoint are those of the release before.
 
-They prove that a move of the code changes nothing. `python -m tests.house.test_golden` rewrites
+They prove that moving code changes no number. `python -m tests.house.test_golden` rewrites
 golden/losses.json and golden/scores.json, only where a change of numbers is meant; the run and the
 pseudo-labels in golden/ stay as the release wrote them.
 """
@@ -146,7 +146,8 @@ def epoch_losses(run_folder: Path) -> list[float]:
 
 
 def scores_of_old_run() -> dict[str, Any]:
-    """What becomes of the old run, stopped in its second epoch of three, and its checkpoint."""
+    """Continue the old run, which was stopped in its second epoch of three, and score its
+    checkpoint."""
     folder = Path("runs", "golden")
     shutil.copytree(OLD_RUN, folder)
     run(*CONTINUED)

@@ -1,5 +1,5 @@
-"""What test_distributed.py runs in one process and, with torchrun, in two: some steps of every
-method on the same global batches. Not a test itself.
+"""Some steps of every method on the same global batches, for test_distributed.py, which runs them
+in one process and in two. Not a test itself.
 
     torchrun --nproc_per_node=2 -m tests.support.distributed_worker RESULT.pth
 """

@@ -1,5 +1,8 @@
-"""What a GPU would find, told without one by fake tensors: they have a device, a type and a shape,
-but no values, so that tensors of two devices and whatever waits for a value are errors."""
+"""Errors of devices and waits on a GPU, found without one by fake tensors.
+
+Fake tensors have a device, a type and a shape, but no values: to mix devices, or to wait for a
+value, is an error.
+"""
 
 import contextlib
 
@@ -35,7 +38,7 @@ SIZE = (96, 160)
 
 @pytest.fixture(params=[(8, 0)])
 def gpu(request):
-    """Of that compute capability."""
+    """A fake GPU of that compute capability."""
     with contextlib.ExitStack() as stack:
         try:
             device = stack.enter_context(fake_cuda(request.param))
@@ -157,7 +160,7 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
         lambda x: x.tolist(),
     ],
 )
-def test_what_waits_and_what_fetches_is_found(fault, gpu):
+def test_waits_and_copies_from_the_host_are_found(fault, gpu):
     x = torch.zeros(3)
     x[:1] = 0.5
     with pytest.raises((AssertionError, RuntimeError)), Watch():

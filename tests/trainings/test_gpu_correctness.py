@@ -1,4 +1,4 @@
-"""What only a CUDA device can tell about correctness: `pytest -m gpu`."""
+"""Correctness on a CUDA device: `pytest -m gpu`."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""The adaptation methods' equations."""
+"""The losses and gradients of the adaptation methods are those of their equations."""
 
 import copy
 import dataclasses
@@ -293,7 +293,7 @@ def test_a_result_depends_on_the_flags_of_a_teacher_only_where_there_is_one():
 
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA])
 def test_ohem_reaches_every_segmentation_term(method):
-    """With a confident network, whose easy pixels are left out of the mean."""
+    """The network is confident, and its easy pixels are left out of the mean."""
 
     def losses(ohem: bool):
         settings = Settings(optimizer="adam", fda_beta=0.05, ohem=ohem)
@@ -331,7 +331,7 @@ def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
 
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA, DACS])
 def test_the_parts_of_teachers_are_compiled_too(method, monkeypatch):
-    """That of masked consistency lies deeper in its method."""
+    """The teacher of masked consistency lies deeper in its method."""
     parts = set()
     monkeypatch.setattr(nn.Module, "compile", lambda part: parts.add(part))
     made = compiled(tiny(method, dataclasses.replace(SETTINGS, mask_ratio=0.5)))

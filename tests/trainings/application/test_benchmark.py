@@ -1,4 +1,4 @@
-"""What the benchmark says of a machine; the numbers themselves are nobody's to test."""
+"""The benchmark measures and records everything it names; the numbers themselves are not tested."""
 
 import json
 from importlib.metadata import PackageNotFoundError

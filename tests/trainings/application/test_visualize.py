@@ -40,7 +40,7 @@ class Constant(nn.Module):
 
 
 def test_an_ensemble_is_the_mean_of_probabilities_and_each_network_runs_once(tmp_path):
-    """As in `test_ensemble`: the mean of the logits would follow the one that is certain."""
+    """The mean of the logits would follow the one that is certain (see test_ensemble.py)."""
     a, b, c = paths = [tmp_path / name for name in "abc"]
     networks = dict(zip(paths, (Constant(8, 0), Constant(0, 2), Constant(0, 2)), strict=True))
     predictors = [Predictor("a", (a,)), Predictor("b", (b,)), Predictor("all", (a, b, c))]

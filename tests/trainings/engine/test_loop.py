@@ -1,4 +1,4 @@
-"""Stops, faults and bad numbers at exact steps, in this process: real signals, real commands."""
+"""Trainings are stopped, and meet faults and bad numbers, at exact steps of real commands."""
 
 import itertools
 import json
@@ -186,7 +186,8 @@ def test_a_length_in_steps_is_the_same_training(here):
 
 @pytest.mark.slow
 def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys):
-    """Of 3 steps, in a training of an epoch and three quarters; killed in the second round."""
+    """Rounds have 3 steps in a training of an epoch and three quarters, killed in the second
+    round."""
     length = ("--num_steps", "7", "--validation_steps", "3", "--checkpoint_steps", "2")
     assert train_for("rounds", *length) == 0
     assert history(here, "rounds") == [("0.75", "3"), ("1.5", "6"), ("1.75", "7")]
@@ -222,7 +223,7 @@ def test_rare_class_sampling_goes_on_alike(here, monkeypatch, capsys):
     assert_same(content(here / "rare_stopped"), content(here / "rare_classes"))
 
 
-def test_what_is_best_can_be_gone_on_from(here, monkeypatch):
+def test_a_training_can_start_from_the_best_weights(here, monkeypatch):
     """However rarely it is saved, the state does not fall behind best.pth."""
     rarely = ("--checkpoint_step", "100")
     with pytest.raises(Killed):
@@ -289,7 +290,7 @@ def test_a_training_from_a_backbone_alone_says_what_is_random(here, capsys):
     assert "; what is missing starts from random weights" in out
 
 
-def test_of_equal_scores_the_first_is_best(here, monkeypatch):
+def test_the_first_of_equal_scores_is_best(here, monkeypatch):
     monkeypatch.setattr(validation, "panel", lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(validation, "print_scores", lambda scores: None)
     evaluation = SimpleNamespace(

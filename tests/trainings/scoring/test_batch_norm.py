@@ -47,7 +47,7 @@ def first_norm(network: BiSeNet) -> tuple[nn.Module, nn.BatchNorm2d]:
 
 
 def first_maps(network: BiSeNet, images: torch.Tensor) -> torch.Tensor:
-    """What the first norm sees."""
+    """Return the maps that reach the first norm."""
     return first_norm(network)[0]((images.float() - network.mean) / network.std)
 
 
