@@ -320,7 +320,9 @@ def test_every_term_is_float32_and_alike_under_bf16_autocast(method):
 @pytest.mark.slow
 def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
     compile_eagerly = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda part: compile_eagerly(part, backend="eager"))
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda part, **_: compile_eagerly(part, backend="eager")
+    )
     plain = distributed_worker.train("ada")
     made = ADA
     monkeypatch.setitem(distributed_worker.METHODS, "ada", lambda *words: compiled(made(*words)))
@@ -333,7 +335,7 @@ def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
 def test_the_parts_of_teachers_are_compiled_too(method, monkeypatch):
     """The teacher of masked consistency lies deeper in its method."""
     parts = set()
-    monkeypatch.setattr(nn.Module, "compile", lambda part: parts.add(part))
+    monkeypatch.setattr(nn.Module, "compile", lambda part, **_: parts.add(part))
     made = compiled(tiny(method, dataclasses.replace(SETTINGS, mask_ratio=0.5)))
     (teacher,) = (one for one in made.modules() if isinstance(one, MovingAverage))
     assert parts >= {*made.network.children(), *teacher.module.children()}
