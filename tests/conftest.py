@@ -1,11 +1,12 @@
-"""For every test: caches of their own, and one thread, since tests run side by side; no GPU, but
-for those that are marked so.
+"""Settings of every test: a cache folder of the tests, one thread, since tests run side by side,
+and no GPU except for tests marked `gpu`.
 
     pytest -m gpu                          on a machine with a CUDA device
     GPU_TESTS_ON=cpu pytest -m gpu         tries their logic out without one
 """
 
 import atexit
+import gc
 import os
 import re
 import shutil
@@ -29,11 +30,13 @@ DEVICE = os.environ.get("GPU_TESTS_ON", "cuda")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hides CUDA, before torch looks for it, from the tests that mean the CPU and from the commands
-    that they start."""
+    """Hide CUDA, before torch looks for it, from the tests of the CPU and the commands that they
+    start. Keep the order of the files, in which tests/commands come early."""
     asked = re.search(r"(?<!not )\bgpu\b", config.option.markexpr)
     if not asked or DEVICE == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # pytest-xdist would begin with the files of most tests; those of the fewest take the longest.
+    config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=why))
 
 
+def pytest_collection_finish() -> None:
+    """Spare each collection of garbage the half million objects of torch."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def gpu_device() -> torch.device:
-    """The GPU, or the CPU on which a test of the GPU is tried out."""
+    """Return the GPU, or the CPU on which a test of the GPU is tried out."""
     return torch.device(DEVICE)

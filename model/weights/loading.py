@@ -3,6 +3,7 @@
 A file either fits and is loaded, or is refused with the network left as it was.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Mapping
@@ -106,14 +107,11 @@ def _of_these_classes(
 ) -> tuple[dict[str, Tensor], int]:
     """Return the tensors without those of other classes, whose number is returned, too; 0 where
     there are none. Only another number of classes tells `same` ones from others."""
-    with torch.device("meta"):
-        one, other = (design_of(network).build(count).state_dict() for count in (2, 3))
     own = network.state_dict()
     differing = [
         name
-        for name in one
-        if one[name].shape != other[name].shape
-        and name in tensors
+        for name in _names_of_classes(design_of(network))
+        if name in tensors
         and tensors[name].ndim == own[name].ndim
         and tensors[name].shape[1:] == own[name].shape[1:]
         and not (same and len(tensors[name]) == len(own[name]))
@@ -122,6 +120,14 @@ def _of_these_classes(
     if len(counts) != 1:
         return dict(tensors), 0
     return {n: tensor for n, tensor in tensors.items() if n not in differing}, counts.pop()
+
+
+@functools.cache
+def _names_of_classes(design: Design) -> tuple[str, ...]:
+    """Return the names of the tensors whose shape depends on the number of classes."""
+    with torch.device("meta"):
+        one, other = (design.build(count).state_dict() for count in (2, 3))
+    return tuple(name for name in one if one[name].shape != other[name].shape)
 
 
 def _check_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:

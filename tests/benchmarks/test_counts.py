@@ -1,4 +1,4 @@
-"""benchmarks/counts.py: what a step on a GPU launches and moves, by fake tensors of CUDA."""
+"""benchmarks/counts.py counts the kernels and bytes of a step on a GPU, with fake CUDA tensors."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Marks every test of this folder `slow`: each runs real commands."""
+"""Mark every test of this folder `slow`: each runs real commands."""
 
 from pathlib import Path
 

@@ -21,7 +21,8 @@ from datasets.labels import CLASS_NAMES
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from model.weights.loading import load_network
-from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5, run_main
+from tests.support.forked import MAIN, quick_python
+from tests.support.helpers import TINY, make_cityscapes, make_gta5, run_main
 from tests.support.runs import ROOTS, make_toy
 from trainings.engine import loop
 from utils.disk.run_folder import BEST, LATEST
@@ -246,8 +247,9 @@ def test_nothing_is_said_to_be_kept_where_nothing_was_saved(
     assert capsys.readouterr().err == f"{sentence}\n"
 
 
-def in_a_shell(folder, redirection, *words, before=""):
-    command = shlex.join([sys.executable, str(MAIN), *map(str, words)])
+def in_a_shell(folder, redirection, *words, before="", python=None):
+    """Run a command with its streams as a shell redirects them."""
+    command = f"{python or quick_python()} {shlex.join([str(MAIN), *map(str, words)])}"
     return subprocess.run(
         ["bash", "-c", f"{before} {command} {redirection}; exit ${{PIPESTATUS[0]}}"],
         cwd=folder,
@@ -259,7 +261,7 @@ def in_a_shell(folder, redirection, *words, before=""):
 
 
 def test_a_command_whose_reader_leaves_exits_quietly(tmp_path):
-    done = in_a_shell(tmp_path, "| true", "--help", "all")
+    done = in_a_shell(tmp_path, "| true", "--help", "all", python=sys.executable)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
@@ -301,12 +303,12 @@ TOY = ("--action", "make_toy_data", "--toy_train", "2", "--toy_val", "1", "--toy
 
 
 def test_standard_output_and_error_may_be_closed(tmp_path):
-    done = in_a_shell(tmp_path, ">&- 2>&-", *TOY)
+    done = in_a_shell(tmp_path, ">&- 2>&-", *TOY, python=sys.executable)
     assert done.returncode == 0 and (tmp_path / "toy_city" / "GTA5").exists()
 
 
 def test_a_disk_that_takes_no_more_is_named(tmp_path):
-    done = in_a_shell(tmp_path, "", *TOY, before="ulimit -f 2;")
+    done = in_a_shell(tmp_path, "", *TOY, before="ulimit -f 2;", python=sys.executable)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "main.py: error: toy_city/GTA5/images/00001.png: File too large" in done.stderr
 

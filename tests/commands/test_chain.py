@@ -1,5 +1,5 @@
-"""The users' commands in their order, from a foreign working directory and with no flags except
-those that make them small. tests/commands/test_notebook.py runs them as processes of their own."""
+"""The users' commands run in their order, from another working directory, with only the flags that
+make them small. test_notebook.py runs them as processes of their own."""
 
 import contextlib
 import csv

@@ -1,12 +1,14 @@
-"""Several processes train, score and label as one: real torchrun, two of them, gloo on the CPU."""
+"""Two processes train, score and label as one, by gloo on the CPU.
 
+torchrun starts them where its signals count, once for a training, once to stop it and once where a
+process fails; elsewhere they are started with its environment.
+"""
+
+import contextlib
 import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,34 +16,29 @@ import torch
 import main
 from datasets.loading.pairs import TrainingData
 from model.discriminator import KINDS
-from tests.support import distributed_worker
-from tests.support.helpers import MAIN, TINY
-from tests.support.runs import ROOTS, TORCHRUN, make_toy
+from tests.support import distributed_worker, forked
+from tests.support.forked import MAIN
+from tests.support.helpers import TINY
+from tests.support.runs import ROOTS, TORCHRUN, make_toy, two_started
 from utils import processes
 from utils.disk.run_folder import LATEST
 from utils.errors import UsageError
 from utils.shared_norm import SharedBatchNorm2d
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-
-def torchrun(*words, cwd, timeout=300):
-    return subprocess.run(
-        list(map(str, (*TORCHRUN, *words))),
-        cwd=cwd,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+def by_two(*words, cwd):
+    """Run a command in two processes."""
+    with two_started(*words, cwd=cwd) as both:
+        for process in both:
+            printed, _ = process.communicate()
+            assert process.returncode == 0, printed.decode()
 
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
-    """What the worker found in two processes."""
+    """Return the results of `distributed_worker` in two processes."""
     path = tmp_path_factory.mktemp("two") / "result.pth"
-    done = torchrun("-m", "tests.support.distributed_worker", path, cwd=MAIN.parent)
-    assert done.returncode == 0, done.stderr
+    by_two("-m", "tests.support.distributed_worker", path, cwd=MAIN.parent)
     return torch.load(path, weights_only=True)
 
 
@@ -181,7 +178,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     make_toy(folder, train=9, val=5)
     (folder / "toy" / "GTA5" / "images" / "._00001.png").touch()
-    done = torchrun(MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
+    done = forked.run(*TORCHRUN, MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "4 images (2 processes x 2)" in done.stdout
     assert done.stdout.count("mIoU last") == 1
@@ -195,14 +192,13 @@ def here(data, monkeypatch):
     return data
 
 
-def by_one(*words):
-    """Run a command in this process alone."""
+def by_one(*words, cwd):
+    """Run a command in this process alone, whose working directory is `cwd`."""
     assert main.main(list(map(str, words))) == 0
 
 
-def by_two(*words):
-    done = torchrun(MAIN, *words, cwd=Path.cwd())
-    assert done.returncode == 0, done.stderr
+def main_by_two(*words, cwd):
+    by_two(MAIN, *words, cwd=cwd)
 
 
 def command(action, *more):
@@ -215,8 +211,8 @@ def test_scores_of_two_processes_are_exactly_those_of_one(here):
     trained = json.loads((run / "scores.json").read_text())
     words = command("train_fda", "--fda_beta", "0.05", "--validation_only", "True")
     records = []
-    for start in (by_one, by_two):
-        start(*words, "--batch_size", "2")
+    for start in (by_one, main_by_two):
+        start(*words, "--batch_size", "2", cwd=here)
         records.append(json.loads((run / "validation_cityscapes.json").read_text()))
         (run / "validation_cityscapes.png").rename(run / f"of_{len(records)}.png")
     one, two = records
@@ -230,74 +226,59 @@ def test_scores_of_two_processes_are_exactly_those_of_one(here):
 def test_pseudo_labels_of_two_processes_are_those_of_one(here):
     best = here / "runs" / "fda05_sgd_noaug" / "best.pth"
     made = {}
-    for name, start in (("one", by_one), ("two", by_two)):
+    for name, start in (("one", by_one), ("two", main_by_two)):
         words = ("--mbt_checkpoints", best, best, "--pseudo_label_path", name)
-        start(*command("generate_pseudo_labels", *words))
+        start(*command("generate_pseudo_labels", *words), cwd=here)
         files = sorted((here / name / "train").rglob("*.png"))
         made[name] = {path.relative_to(here / name): path.read_bytes() for path in files}
         made[name]["classes"] = json.loads((here / name / "summary.json").read_text())["classes"]
     assert made["one"] == made["two"] and len(made["one"]) == 9 + 1
 
 
-def stopped(words, cwd, stop):
-    """What two processes printed that `stop`, given torchrun's id, has stopped in training."""
-    process = subprocess.Popen(
-        [*TORCHRUN, str(MAIN), *words],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    printed = ""
-    while "epoch 2/" not in printed:
-        line = process.stdout.readline()
-        assert line, printed
-        printed += line
-    stop(process.pid)
-    rest, _ = process.communicate(timeout=120)
-    assert process.returncode != 0
-    return rest
+@contextlib.contextmanager
+def all_interrupted(*words, cwd):
+    """torchrun, and what sends its two processes a signal."""
+    started = forked.Command((*TORCHRUN, *words), cwd=cwd)
+    try:
+        yield [started], lambda: os.kill(started.pid, signal.SIGINT)
+    finally:
+        started.kill()
 
 
-def interrupt_all(torchrun):
-    os.kill(torchrun, signal.SIGINT)
+@contextlib.contextmanager
+def second_interrupted(*words, cwd):
+    """Two processes, and what signals the one that neither prints nor writes."""
+    with two_started(*words, cwd=cwd) as both:
+        yield both, lambda: os.kill(both[1].pid, signal.SIGINT)
 
 
-def interrupt_second(torchrun):
-    """The process that neither prints nor writes."""
-    children = Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split()
-    (second,) = (
-        pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()
-    )
-    os.kill(int(second), signal.SIGINT)
+def stopped(words, cwd, start):
+    """Return what two processes print from the moment when they are interrupted in training."""
+    with start(MAIN, *words, cwd=cwd) as (started, stop):
+        printed = b""
+        while b"epoch 2/" not in printed:
+            some = os.read(started[0].stdout.fileno(), 4096)
+            assert some, printed.decode()
+            printed += some
+        stop()
+        rest = b"".join(process.communicate(timeout=120)[0] for process in started)
+        assert 0 not in [process.returncode for process in started]
+    return rest.decode()
 
 
-@pytest.mark.parametrize(
-    "stop",
-    [
-        interrupt_all,
-        pytest.param(
-            interrupt_second,
-            marks=pytest.mark.skipif(
-                sys.platform != "linux", reason="processes are found in /proc"
-            ),
-        ),
-    ],
-)
-def test_a_stopped_run_goes_on_with_another_number_of_processes(here, stop, capsys):
-    """Where one process is to stop, all do after the same step."""
-    words = command("train_ada", "--discriminator", "light", "--save_keyword", stop.__name__)
+@pytest.mark.parametrize("start", [all_interrupted, second_interrupted])
+def test_a_stopped_run_goes_on_with_another_number_of_processes(here, start, capsys):
+    """If one process is to stop, all stop after the same step."""
+    words = command("train_ada", "--discriminator", "light", "--save_keyword", start.__name__)
     # A validation is not waited for, so that there is nothing to agree on in one.
-    words = (*words, "--num_epochs", "30", "--validation_step", "30")
+    words = (*words, "--num_epochs", "16", "--validation_step", "16")
     words = (*words, "--rare_class_temperature", "0.1", "--ema_decay", "0.9")
-    rest = stopped(words, here, stop)
+    rest = stopped(words, here, start)
     assert rest.count("stopped after step") == 1, rest
-    latest = torch.load(here / "runs" / stop.__name__ / LATEST, weights_only=True)
-    assert f"stopped after step {latest['step']} of 60" in rest
-    by_one(*words)
-    assert f"and {latest['step']} of 60 steps" in capsys.readouterr().out
+    latest = torch.load(here / "runs" / start.__name__ / LATEST, weights_only=True)
+    assert f"stopped after step {latest['step']} of 32" in rest
+    by_one(*words, cwd=here)
+    assert f"and {latest['step']} of 32 steps" in capsys.readouterr().out
 
 
 def test_a_process_that_fails_takes_the_others_down_with_its_one_sentence(here):
@@ -308,7 +289,7 @@ def test_a_process_that_fails_takes_the_others_down_with_its_one_sentence(here):
         (broken / path.relative_to(here / "toy" / "GTA5")).write_bytes(path.read_bytes())
     (broken / "images" / "00001.png").write_bytes(b"no picture")
     words = command("train_simple_gta5", "--cache_dir", "none", "--save_keyword", "broken")
-    done = torchrun(MAIN, *words, "--gta5_root", "broken", cwd=here, timeout=120)
+    done = forked.run(*TORCHRUN, MAIN, *words, "--gta5_root", "broken", cwd=here, timeout=120)
     assert done.returncode != 0
     assert done.stderr.count("main.py: error: ") == 1
     assert "00001.png cannot be read as a picture" in done.stderr

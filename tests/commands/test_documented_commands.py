@@ -1,4 +1,4 @@
-"""Commands of the docs that need no data of the user's run, in the order of the pages."""
+"""The commands of the docs that need no data of the user run, in the order of the pages."""
 
 import re
 import shlex

@@ -1,5 +1,7 @@
-"""A run that is killed or stopped anywhere ends as one that never was: real processes, real
-signals, other numbers of workers."""
+"""A run that was killed or stopped ends with the same files as an undisturbed one.
+
+Real processes get real signals, and continue with another number of workers.
+"""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""A run of PP-LiteSeg: every command that reads it takes the network from the run."""
+"""Commands that read a run of PP-LiteSeg take the network from the run."""
 
 import importlib.util
 import json

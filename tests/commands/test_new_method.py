@@ -5,10 +5,9 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.support import forked
 from tests.support.helpers import TINY, make_cityscapes, make_gta5
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,8 +16,7 @@ ACTIONS, STEPS = "ACTIONS: dict[str, Action] = {\n", "STEPS: list[Step] = [\n"
 
 
 def python(folder, *words):
-    command = [sys.executable, *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = forked.run(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -41,7 +39,7 @@ def test_a_method_is_one_file_and_an_entry_of_each_table(tmp_path):
     make_cityscapes(tmp_path / "Cityscapes")
 
     def run(*words):
-        return python(tmp_path, str(copy / "main.py"), "--action", *words)
+        return python(tmp_path, copy / "main.py", "--action", *words)
 
     assert "  --minent_weight X" in run("train_minent", "--help")
     assert "  --minent_weight X" in run("train_minent", "--help", "adaptation")

@@ -1,4 +1,4 @@
-"""From photos without a label to a network at work, by real commands (docs/own_camera.md)."""
+"""The commands of docs/own_camera.md, from photos without labels to predictions."""
 
 import csv
 import json

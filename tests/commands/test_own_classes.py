@@ -1,4 +1,4 @@
-"""One's own classes from photos to the exported file: the table travels with the run."""
+"""A table of own classes is used by every command, from the training to the exported file."""
 
 import json
 

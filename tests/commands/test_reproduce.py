@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
 import main
-from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY, chart_texts
+from tests.support.reports import ADAPTED, KINDS_TABLE, LINES, markdown_rows
 from trainings.reproduction.estimate import data_sizes, duration, epochs_made, toy_sizes
 from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.reproduce import carry_out
@@ -33,21 +33,6 @@ WHOLE = (
 CONFIGS = ("config1", "config2")
 OTHER = ("--optimizer", "rmsprop", "--aug_method", "C-S-HF")
 """A training by hand that no table has a line for."""
-
-ADAPTED = "Source-only, target statistics"
-"""A line of the tables whose numbers results.csv has in the rows of Source-only."""
-
-
-def _line(step, value):
-    """Number, method and beta of a line of the tables."""
-    if step.flag == "fda_beta":
-        return step.number, step.title, f"{value:g}"
-    if step.domain is Role.SOURCE:
-        return step.number, f"{step.title}, on the source", ""
-    return step.number, step.title_with(value) if step.flag else step.title, ""
-
-
-LINES = [_line(s, value) for s in main.STEPS if s.domain for value in s.values or (None,)]
 
 STEPS = 17
 """Steps of one config and seed."""
@@ -75,19 +60,8 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def markdown_rows(path, heading):
-    """Cells of the rows below a heading of results.md, by step, method, config and beta."""
-    part = path.read_text().split(heading)[1].split("\n## ")[0]
-    rows = [line.split("|")[1:-1] for line in part.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in row] for row in rows]
-    return {tuple(row[:4]): row[4:] for row in rows[2:]}
-
-
-KINDS_TABLE = "## Best epoch and target statistics"
-
-
 def last_scores(folder, identity):
-    """What the file of a row's last epoch, which results.csv names, holds unrounded."""
+    """Return the unrounded scores of a row's last epoch, from the file that results.csv names."""
     for row in table(folder / "results.csv"):
         kind = row["Epoch"], row["Batch-norm statistics"]
         if (*list(row.values())[:4], kind) == (*identity, KINDS[0]):
@@ -119,7 +93,8 @@ def train_a_second_epoch(folder):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """Where `reproduce` has run; it was interrupted before its first pseudo-labels."""
+    """A folder in which `reproduce` was interrupted before its first pseudo-labels, and then ran to
+    its end."""
     folder = tmp_path_factory.mktemp("reproduce")
 
     def interrupt(*arguments):
@@ -148,7 +123,7 @@ def here(work, monkeypatch):
 
 @pytest.fixture
 def written(monkeypatch):
-    """What is written on pictures."""
+    """The texts that the commands write on pictures."""
     texts = []
     write = ImageDraw.ImageDraw.text
 
@@ -511,13 +486,13 @@ def copied(here, tmp_path):
 
 
 def score_source_only_by_hand(copied, *words):
-    """Its best epoch, into its own folder, as the plan would."""
+    """Score the best epoch of source-only into its own folder, as the plan does."""
     flags = ("--config", "config1", *WHOLE, "--save_model_path", str(copied / "seed0"))
     assert main.main(["--action", "val_gta5_transfer", *flags, *words]) == 0
 
 
 def warnings_of_the_report(copied, capsys):
-    """By file; they are printed as they stand under the table of scores."""
+    """Return the warnings under the table of scores by file; check that they are printed, too."""
     capsys.readouterr()
     assert report("--cityscapes_root", "nowhere", folder=copied.parent.parent) == 0
     table, *_ = (copied.parent / "results.md").read_text().split("\n## ")
@@ -546,7 +521,7 @@ def test_means_over_different_classes_are_named(copied, capsys):
 
 
 def of_another_size(path):
-    """As a file of scores was written that is not of its run's size."""
+    """Change a file of scores to another size than that of its run."""
     record = json.loads(path.read_text())
     path.write_text(
         json.dumps(record | {"validation": record["validation"] | {"image_size": [128, 192]}})
@@ -575,7 +550,7 @@ def test_scores_of_pictures_that_were_stretched_are_named(copied, capsys):
     assert "at 64x96 with proportions stretched on 3 images" in sentence
 
 
-def test_of_two_halves_the_later_scores_are_named(copied, capsys):
+def test_if_half_of_the_scores_differ_the_later_ones_are_named(copied, capsys):
     for run in (copied / "seed0").iterdir():
         if run.name != "simple_gta5_adam_noaug":
             shutil.rmtree(run)
@@ -623,7 +598,7 @@ def test_scores_of_another_data_set_are_named_and_drawn_apart(copied, capsys):
 
 
 def test_a_score_is_known_by_its_record_whatever_its_file_is_called(copied):
-    """Its checkpoint is: a score of another one in the same folder is not taken for it."""
+    """A score of another checkpoint in the same folder is not taken for it."""
     run = copied / "seed0" / "ada_adam_noaug"
     for path in run.glob("validation_cityscapes*"):
         path.rename(run / path.name.replace("validation_cityscapes", "a_score"))
@@ -692,24 +667,6 @@ def test_as_many_other_images_are_named_too(copied, capsys):
     (text,) = warnings_of_the_report(copied, capsys).values()
     assert "on 3 images such as elsewhere, the others" in text and f"such as {names[0]}" in text
     assert "no difference is formed" in text
-
-
-def test_the_demo_is_that_on_toy_city(work, monkeypatch, capsys):
-    monkeypatch.chdir(work)
-    words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--cache_dir", "cache"]
-    words += ["--base_width", "8", "--num_workers", "0", "--num_epochs", "1"]
-    assert main.main(words) == 0
-    output = capsys.readouterr().out
-    assert " 1/14  1.A Supervised" in output and "14/14  6 Distillation of MIC" in output
-    folder = work / "runs" / "demo"
-    rows = markdown_rows(folder / "results.md", KINDS_TABLE)
-    one_beta = [line for line in LINES if "SSL-FDA" not in line[1] or line[2] == "0.05"]
-    assert [(number, method, beta) for number, method, _, beta in rows] == one_beta
-    assert "stdc1 of width 8, 64x96, adamw 0.002" in (folder / "results.md").read_text()
-    with Image.open(folder / "predictions_adamw.png") as sheet:
-        assert min(sheet.size) > 400
-    assert main.main([*words, "--dry_run"]) == 0
-    assert "14 steps in runs/demo, all finished." in capsys.readouterr().out
 
 
 def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Tables of one's own classes: their files, and what label files hold of them."""
+"""Files of --classes are read or refused, and label files checked against them."""
 
 from pathlib import Path
 

@@ -220,7 +220,7 @@ def test_the_first_value_beyond_the_labels_is_refused(tmp_path, value, kind):
         read_label(path, kind)
 
 
-def test_in_the_place_of_the_last_sample_the_first_is_taken(tmp_path):
+def test_the_first_sample_replaces_a_last_one_that_is_skipped(tmp_path):
     files = gta5_files(make_gta5(tmp_path), "train", 0.2)
     files[-1].image.write_bytes(b"no picture")
     skipping = SampleDataset(files, train_transform, skips_bad=True)

@@ -1,5 +1,7 @@
-"""Files from strangers: real files of each kind, damaged in hundreds of seeded ways, end in a
-result of the right kind or in a UserError, and in nothing else."""
+"""A damaged file gives a result of the right kind or a UserError, and nothing else.
+
+Real files of each kind are damaged in hundreds of seeded ways.
+"""
 
 import contextlib
 import json

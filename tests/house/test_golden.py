@@ -1,12 +1,13 @@
-"""Numbers of the release before: its first losses, its scores, and a run and a checkpoint of it.
+"""First losses, scores, a run and a checkpoint are those of the release before.
 
-They prove that a move of the code changes nothing. `python -m tests.house.test_golden` rewrites
+They prove that moving code changes no number. `python -m tests.house.test_golden` rewrites
 golden/losses.json and golden/scores.json, only where a change of numbers is meant; the run and the
 pseudo-labels in golden/ stay as the release wrote them.
 """
 
 import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -14,14 +15,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import main
 from tests.support.helpers import make_cityscapes, make_gta5
+from tests.support.reports import KINDS_TABLE, LINES, markdown_rows
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 LOSSES, SCORES = GOLDEN / "losses.json", GOLDEN / "scores.json"
@@ -154,7 +157,8 @@ def epoch_losses(run_folder: Path) -> list[float]:
 
 
 def scores_of_old_run() -> dict[str, Any]:
-    """What becomes of the old run, stopped in its second epoch of three, and its checkpoint."""
+    """Continue the old run, which was stopped in its second epoch of three, and score its
+    checkpoint."""
     folder = Path("runs", "golden")
     shutil.copytree(OLD_RUN, folder)
     run(*CONTINUED)
@@ -186,6 +190,14 @@ def test_an_old_run_is_continued_scored_and_reported(data, capsys):
     assert now["transfer"] == pytest.approx(expected["transfer"], abs=5e-3)
 
 
+class Demo(NamedTuple):
+    """A demo that has run: its folder, the mIoU of each row, and all that it printed."""
+
+    folder: Path
+    scores: dict[str, float]
+    printed: str
+
+
 def demo_scores() -> dict[str, float]:
     """The mIoU of each row of the demo's table, in percent."""
     run(*DEMO)
@@ -195,15 +207,36 @@ def demo_scores() -> dict[str, float]:
         return {" | ".join(row[name] for name in identity): float(row["mIoU %"]) for row in rows}
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    with inside(folder), contextlib.redirect_stdout(io.StringIO()) as printed:
+        return Demo(folder, demo_scores(), printed.getvalue())
+
+
 @pytest.mark.slow
 @same_numbers
 @pytest.mark.skipif(not is_same_release, reason="another torch rounds differently")
-def test_the_scores_of_a_tiny_demo_have_not_changed(tmp_path):
-    with inside(tmp_path):
-        scores = demo_scores()
+def test_the_scores_of_a_tiny_demo_have_not_changed(demo):
     expected = json.loads(SCORES.read_text())["demo"]
-    assert expected.keys() <= scores.keys()
-    assert {row: scores[row] for row in expected} == pytest.approx(expected, abs=0.1)
+    assert expected.keys() <= demo.scores.keys()
+    assert {row: demo.scores[row] for row in expected} == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_demo_has_each_step_in_its_table_and_then_nothing_to_do(demo, capsys):
+    assert " 1/14  1.A Supervised" in demo.printed
+    assert "14/14  6 Distillation of MIC" in demo.printed
+    results = demo.folder / "runs" / "demo"
+    rows = markdown_rows(results / "results.md", KINDS_TABLE)
+    one_beta = [line for line in LINES if "SSL-FDA" not in line[1] or line[2] == "0.05"]
+    assert [(number, method, beta) for number, method, _, beta in rows] == one_beta
+    assert "stdc1 of width 8, 64x128, adamw 0.002" in (results / "results.md").read_text()
+    with Image.open(results / "predictions_adamw.png") as sheet:
+        assert min(sheet.size) > 400
+    with inside(demo.folder):
+        run(*DEMO, "--dry_run")
+    assert "14 steps in runs/demo, all finished." in capsys.readouterr().out
 
 
 if __name__ == "__main__":

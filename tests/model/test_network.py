@@ -1,4 +1,4 @@
-"""What every network of the table keeps to; facts of a single network are in its own test file."""
+"""Every network of the table keeps the contract; facts of one network are in its own test file."""
 
 import itertools
 

@@ -1,5 +1,5 @@
-"""What test_distributed.py runs in one process and, with torchrun, in two: some steps of every
-method on the same global batches. Not a test itself.
+"""Some steps of every method on the same global batches, for test_distributed.py, which runs them
+in one process and in two. Not a test itself.
 
     torchrun --nproc_per_node=2 -m tests.support.distributed_worker RESULT.pth
 """
@@ -80,11 +80,11 @@ class Recorded(TrainState):
 
 
 def adversarial_gradient(discriminator: str, passes: int, precision: torch.dtype) -> Tensor:
-    """The gradient of a step of ADA for a network of full width. No source pixel has a label, so
+    """Return the gradient of a step of ADA for the network. No source pixel has a label, so
     that the adversarial term alone reaches the network."""
     torch.manual_seed(0)
     settings = Settings(num_epochs=1, discriminator=discriminator)
-    method = ADA(BiSeNet(), settings).eval()  # norms of two images are not those of four
+    method = ADA(BiSeNet(base=16), settings).eval()  # norms of two images are not those of four
     state = Recorded(method, settings, steps_per_epoch=STEPS, scale_loss=False)
     batch = global_batch(0, ignored=False)
     batch.source.label.fill_(IGNORE)

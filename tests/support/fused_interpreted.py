@@ -1,4 +1,4 @@
-"""Facts of the fused kernels of CUDA, run by Triton's interpreter on the CPU.
+"""The fused CUDA kernels compute the plain loss, in Triton's interpreter on the CPU.
 
 Not collected by itself: `test_fused_cross_entropy.py` runs it in a process of its own, since the
 interpreter must be chosen (TRITON_INTERPRET=1) before anything imports Triton.

@@ -1,5 +1,5 @@
-"""What test_gpu_correctness.py runs in one process and, with torchrun, in two that share one GPU:
-a step of every method on the same global batch. Not a test itself.
+"""A step of every method on the same global batch, for test_gpu_correctness.py, which runs it in
+one process and, with torchrun, in two that share one GPU. Not a test itself.
 
     torchrun --nproc_per_node=2 -m tests.support.gpu_worker cuda RESULT.pth
 """

@@ -1,7 +1,6 @@
 """Tiny data in the real layouts, and the real command in a process of its own."""
 
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,24 +9,19 @@ import numpy as np
 from PIL import Image
 
 from datasets.labels import LABEL_ID_TO_TRAIN_ID
+from tests.support import forked
+from tests.support.forked import MAIN
 from utils import upsampling
 
-MAIN = Path(__file__).resolve().parents[2] / "main.py"
 TINY = (
     *("--base_width", "8", "--image_size", "64", "96", "--batch_size", "2", "--num_workers", "0"),
     *("--precision", "fp32"),  # alike on every CPU
 )
 
 
-def run_main(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    """`python main.py …` from a working directory."""
-    return subprocess.run(
-        [sys.executable, str(MAIN), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+def run_main(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `python main.py …` from a working directory."""
+    return forked.run(MAIN, *arguments, cwd=cwd, timeout=600)
 
 
 def chart_texts(svg: str) -> list[str]:

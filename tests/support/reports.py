@@ -1,4 +1,5 @@
-"""Run folders as trainings leave them, with scores that a test chooses, and no training."""
+"""Run folders as trainings leave them, with scores that a test chooses and without a training; and
+the tables of a report."""
 
 import json
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import main
+from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from utils.cli.command_line import parse_settings
 from utils.metrics import class_iou, mean_iou
@@ -22,6 +24,32 @@ PLANNED = {
     "fda05": ("train_fda", "--fda_beta", "0.05"),
 }
 """Some runs of a reproduction: the words after `--action` by the name of the folder."""
+
+
+ADAPTED = "Source-only, target statistics"
+"""A line of the tables whose numbers results.csv has in the rows of Source-only."""
+
+KINDS_TABLE = "## Best epoch and target statistics"
+
+
+def _line(step, value):
+    """Return number, method and beta of a line of the tables."""
+    if step.flag == "fda_beta":
+        return step.number, step.title, f"{value:g}"
+    if step.domain is Role.SOURCE:
+        return step.number, f"{step.title}, on the source", ""
+    return step.number, step.title_with(value) if step.flag else step.title, ""
+
+
+LINES = [_line(s, value) for s in main.STEPS if s.domain for value in s.values or (None,)]
+
+
+def markdown_rows(path, heading):
+    """Return the cells of the rows below a heading of results.md by step, method, config, beta."""
+    part = path.read_text().split(heading)[1].split("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in part.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in row] for row in rows]
+    return {tuple(row[:4]): row[4:] for row in rows[2:]}
 
 
 def write_run(

@@ -1,24 +1,26 @@
 """Runs of the real command on Toy City: start them, stop them, compare two of them."""
 
+import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch.distributed import TCPStore
 
 from datasets.toy_city import make_toy_city
-from tests.support.helpers import MAIN, TINY
+from tests.support.forked import MAIN, Command
+from tests.support.helpers import TINY
 from utils.disk.run_folder import BEST, LATEST
 
 ROOTS = ("--gta5_root", "toy/GTA5", "--cityscapes_root", "toy/Cityscapes")
 OFTEN = ("--checkpoint_minutes", "0.00001")
 TIMES = ("train_seconds", "images_per_second", "seconds")
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 def make_toy(folder: Path, train: int, val: int, size: tuple[int, int] = (64, 96)) -> None:
@@ -32,15 +34,29 @@ def fda_command(name: str, *more: str) -> tuple[str, ...]:
     return (*words, *ROOTS, *TINY, "--num_epochs", "4", "--fda_beta", "0.05", *more)
 
 
-def started(folder: Path, *words: str) -> subprocess.Popen:
+def started(folder: Path, *words: str) -> Command:
     """Start a command in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, str(MAIN), *words],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    return Command((MAIN, *words), cwd=folder)
+
+
+@contextlib.contextmanager
+def two_started(*words: object, cwd: Path) -> Iterator[list[Command]]:
+    """Start the two processes of a command with the environment that torchrun gives them; kill
+    those that are left at the end of the block."""
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    shared = {
+        **os.environ,
+        **{"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"},
+        **{"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"},
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is this process's, not rank 0's
+    }
+    ranks = ({"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2))
+    commands = [Command(words, cwd=cwd, env={**shared, **rank}) for rank in ranks]
+    try:
+        yield commands
+    finally:
+        for command in commands:
+            command.kill()
 
 
 def signalled(folder: Path, signum: signal.Signals, after: bytes, *words: str) -> tuple[int, str]:

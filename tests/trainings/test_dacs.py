@@ -1,4 +1,4 @@
-"""DACS, its teacher and masked consistency: their equations."""
+"""DACS, its teacher and masked consistency compute their equations."""
 
 import copy
 import math

@@ -1,8 +1,7 @@
-"""What only a CUDA device can tell about correctness: `pytest -m gpu`."""
+"""Correctness on a CUDA device: `pytest -m gpu`."""
 
 import contextlib
 import signal
-import subprocess
 from collections.abc import Iterator
 from itertools import chain
 
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 
 import main
 from model.catalog import Design
-from tests.support import gpu_worker
+from tests.support import forked, gpu_worker
 from tests.support.distributed_worker import OTHER, global_batch
 from tests.support.gpu_worker import METHODS
-from tests.support.helpers import MAIN, TINY, run_main
+from tests.support.helpers import TINY, run_main
 from tests.support.runs import OFTEN, ROOTS, TORCHRUN, fda_command, make_toy, signalled
 from trainings.engine.loop import compile_parts
 from trainings.options import OPTIMIZERS
@@ -169,8 +168,8 @@ def test_compiled_networks_train_as_those_that_are_not(gpu_device, kind):
 @gpu
 def test_two_processes_on_one_card_train_as_one(gpu_device, tmp_path):
     path = tmp_path / "result.pth"
-    words = [*TORCHRUN, "-m", "tests.support.gpu_worker", str(gpu_device), str(path)]
-    done = subprocess.run(words, cwd=MAIN.parent, capture_output=True, text=True, timeout=300)
+    words = (*TORCHRUN, "-m", "tests.support.gpu_worker", gpu_device, path)
+    done = forked.run(*words, cwd=forked.MAIN.parent)
     assert done.returncode == 0, done.stderr
     with float32_products("fp32"):
         for kind, found in torch.load(path, weights_only=True).items():

@@ -1,4 +1,4 @@
-"""A method that is not of this project is an entry of the table, and continues as the others do."""
+"""A method from outside this project is an entry of the table, and continues as the others do."""
 
 import pytest
 import torch
@@ -72,6 +72,7 @@ def test_a_method_with_a_teacher_goes_on_bit_for_bit(here, add, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_method_that_draws_goes_on_bit_for_bit(here, add, monkeypatch):
     add(Drawing)
     assert train("whole") == 0
@@ -79,8 +80,9 @@ def test_a_method_that_draws_goes_on_bit_for_bit(here, add, monkeypatch):
     assert_same(content(here / "killed"), content(here / "whole"))
 
 
+@pytest.mark.slow
 def test_dacs_with_masks_goes_on_bit_for_bit(here, add, monkeypatch):
-    """Its teacher, its draws and the share of confident pixels."""
+    """The teacher, the draws and the share of confident pixels are those of the whole run."""
     add(KillableDACS)
     assert train("whole") == 0
     killed_and_continued(KillableDACS, "killed", monkeypatch)

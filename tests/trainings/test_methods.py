@@ -1,4 +1,4 @@
-"""The adaptation methods' equations."""
+"""The losses and gradients of the adaptation methods are those of their equations."""
 
 import copy
 import dataclasses
@@ -138,7 +138,7 @@ def test_ada_in_float16_keeps_the_gradient_that_fools_the_discriminator(kind):
     found = []
     for precision in (torch.float32, torch.float16):
         torch.manual_seed(0)
-        method = ADA(BiSeNet(), settings).to(memory_format=torch.channels_last).train()
+        method = ADA(BiSeNet(base=16), settings).to(memory_format=torch.channels_last).train()
         with autocast(target.image.device, precision):
             losses = method(batch)
         (scale * sum(losses.values())).backward()
@@ -293,7 +293,7 @@ def test_a_result_depends_on_the_flags_of_a_teacher_only_where_there_is_one():
 
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA])
 def test_ohem_reaches_every_segmentation_term(method):
-    """With a confident network, whose easy pixels are left out of the mean."""
+    """The network is confident, and its easy pixels are left out of the mean."""
 
     def losses(ohem: bool):
         settings = Settings(optimizer="adam", fda_beta=0.05, ohem=ohem)
@@ -320,7 +320,9 @@ def test_every_term_is_float32_and_alike_under_bf16_autocast(method):
 @pytest.mark.slow
 def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
     compile_eagerly = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda part: compile_eagerly(part, backend="eager"))
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda part, **_: compile_eagerly(part, backend="eager")
+    )
     plain = distributed_worker.train("ada")
     made = ADA
     monkeypatch.setitem(distributed_worker.METHODS, "ada", lambda *words: compiled(made(*words)))
@@ -331,9 +333,9 @@ def test_compiled_parts_train_alike_and_keep_their_names(monkeypatch):
 
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA, DACS])
 def test_the_parts_of_teachers_are_compiled_too(method, monkeypatch):
-    """That of masked consistency lies deeper in its method."""
+    """The teacher of masked consistency lies deeper in its method."""
     parts = set()
-    monkeypatch.setattr(nn.Module, "compile", lambda part: parts.add(part))
+    monkeypatch.setattr(nn.Module, "compile", lambda part, **_: parts.add(part))
     made = compiled(tiny(method, dataclasses.replace(SETTINGS, mask_ratio=0.5)))
     (teacher,) = (one for one in made.modules() if isinstance(one, MovingAverage))
     assert parts >= {*made.network.children(), *teacher.module.children()}

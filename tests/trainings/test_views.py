@@ -204,6 +204,7 @@ def test_views_of_an_ensemble_are_averaged_as_the_probabilities_they_are(setting
     assert (evaluation.rows[0].prediction == 1).all()
 
 
+@pytest.mark.slow
 def test_the_scores_say_how_and_stand_beside_the_plain_ones(settings, tmp_path, monkeypatch):
     """Through the command, whose training validates plainly whatever the flags say."""
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,7 @@ from utils.background import Background
 
 
 def test_what_was_submitted_is_done_even_when_interrupted():
-    """Of a computation that took long nothing is lost but its writing."""
+    """An interrupt does not lose what a long computation has found."""
     started, done = threading.Event(), []
 
     def slow(number):

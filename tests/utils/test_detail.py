@@ -8,7 +8,7 @@ from utils.detail import detail_loss, detail_target
 
 
 def edges_at(label, stride):
-    """Where the Laplacian of a map with zeros around it is above 0.1, at every stride-th pixel."""
+    """Return where the Laplacian of a map, zero-padded, is above 0.1, at every stride-th pixel."""
     height, width = label.shape
     padded = np.pad(label.astype(np.float64), 1)
     rows, columns = -(-height // stride), -(-width // stride)

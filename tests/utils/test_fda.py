@@ -199,7 +199,7 @@ def test_the_precision_of_products_comes_back_whatever_happens(reduced_precision
 
 
 def precisions():
-    """Of float32 products, on GPUs and on CPUs; before torch 2.9 there is one for all."""
+    """Return the precisions of float32 products on GPUs and CPUs; one for all before torch 2.9."""
     if not hasattr(torch.backends.mkldnn, "matmul"):
         return [torch.get_float32_matmul_precision()]
     return [b.matmul.fp32_precision for b in (torch.backends.cuda, torch.backends.mkldnn)]

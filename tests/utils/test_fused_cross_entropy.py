@@ -1,4 +1,4 @@
-"""The fused kernels of CUDA, without a GPU: interpreted, and compiled; and on one."""
+"""The fused CUDA kernels, interpreted and compiled without a GPU, and run on one."""
 
 import os
 import re
@@ -24,7 +24,7 @@ INTERPRETED = Path(__file__).parents[1] / "support" / "fused_interpreted.py"
 
 
 @pytest.mark.slow
-def test_in_the_interpreter():
+def test_the_interpreted_kernels_compute_the_loss():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", INTERPRETED]
     done = subprocess.run(
         command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True

@@ -31,7 +31,7 @@ def expected_label(image):
 
 
 def augment(aug_method, probability, size=(60, 96)):
-    """Of a picture of that size, so that a plain crop changes nothing."""
+    """Augment a picture of that size, so that a plain crop changes nothing."""
     return crop_and_augment(aug_method, probability, size)
 
 

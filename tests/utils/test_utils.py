@@ -8,7 +8,7 @@ import torch
 from datasets.data_set import Role
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
-from tests.support.helpers import MAIN
+from tests.support.forked import MAIN
 from trainings.application.benchmark import benchmark
 from trainings.scoring.checkpoints import load_checkpoints
 from utils.errors import UsageError

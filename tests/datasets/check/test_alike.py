@@ -1,4 +1,4 @@
-"""Images are alike by what they show, not by their files."""
+"""Two images count as alike if they show the same, whatever their files are."""
 
 import numpy as np
 from PIL import Image

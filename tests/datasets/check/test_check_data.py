@@ -1,4 +1,4 @@
-"""Both data sets on the disk in their real layouts, with every defect made for real."""
+"""check_data names every defect, in files of both data sets in their real layouts."""
 
 import json
 import os

@@ -146,7 +146,7 @@ def test_pseudo_labels_beside_cached_images_are_those_beside_decoded_ones(settin
 
 
 @pytest.mark.parametrize("bad", ["image", "label"])
-def test_of_pseudo_labels_too_what_cannot_be_read_is_skipped_alike(settings, bad):
+def test_an_unreadable_pseudo_label_is_skipped_with_and_without_a_cache(settings, bad):
     skipping = replace(settings, on_bad_sample="skip")
     path = getattr(pseudo_labelled(without(skipping), 1).files[1], bad)
     content = path.read_bytes()
@@ -176,7 +176,7 @@ def test_a_changed_file_is_seen(settings):
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 def test_a_picture_that_was_replaced_with_equal_size_and_time_is_seen(settings, kind):
-    """As `rsync -t` and `tar` replace files. Only the upper half differs."""
+    """`rsync -t` and `tar` replace files so. Only the upper half differs."""
     path = settings.gta5_root / "images" / "00001.png"
     contents = []
     for value in (10, 200):
@@ -195,7 +195,7 @@ def test_a_picture_that_was_replaced_with_equal_size_and_time_is_seen(settings, 
 
 
 def test_a_copied_folder_has_the_cache_of_the_first(settings, monkeypatch):
-    """With other inodes and change times."""
+    """The copy has other inodes and change times."""
     training(settings)
     copy = settings.gta5_root.with_name("copy") / "GTA5"
     shutil.copytree(settings.gta5_root, copy)
@@ -338,7 +338,7 @@ def test_a_cache_that_is_built_or_there_changes_no_weight(settings, tmp_path, mo
         assert all(torch.equal(other[name], built[name]) for name in built)
 
 
-def test_what_cannot_be_read_is_skipped_on_demand_alike_with_and_without_a_cache(settings, capsys):
+def test_an_unreadable_file_is_skipped_on_demand_with_and_without_a_cache(settings, capsys):
     """A picture, and the label of the one after it: both are replaced by the third."""
     (settings.gta5_root / "images" / "00002.png").write_bytes(b"no picture")
     (settings.gta5_root / "labels" / "00003.png").write_bytes(b"no label")
@@ -404,7 +404,7 @@ def test_a_flipped_byte_is_noticed_and_decoded_anew(settings, capsys):
     assert capsys.readouterr().err.count("is damaged: remove it") == 1
 
 
-def test_what_was_marked_is_lost_with_the_pixels(settings):
+def test_marks_of_a_cache_are_lost_with_its_pixels(settings):
     training(settings)
     for store in settings.cache_dir.glob("*.u8"):
         store.unlink()

@@ -102,7 +102,7 @@ def test_no_more_processes_are_started_than_there_are_batches(data):
     assert len(list(each_item(["photo"], num_workers=4))) == 1
 
 
-def test_without_a_target_there_is_none(data):
+def test_a_batch_of_a_training_without_a_target_has_none(data):
     alone = TrainingData(data.source, batch_size=3, seed=0)
     batches = list(training_batches(alone, 0, 2, num_workers=0, device=CPU))
     assert [b.target for b in batches] == [None, None]
@@ -169,7 +169,7 @@ def test_another_seed_is_another_order_and_the_domains_draw_apart(tmp_path):
 
 @pytest.mark.parametrize("settled", [True, False])
 def test_gta5_is_listed_once_until_a_file_is_added(tmp_path, monkeypatch, settled):
-    """One of a folder that has just been changed is not relied on: the next change may bear the
+    """A list of a folder that has just been changed is made again: the next change may have the
     same time."""
     settings = Settings(gta5_root=make_gta5(tmp_path / "GTA5", range(15181, 15191)))
     folders = [settings.gta5_root / name for name in ("images", "labels")]

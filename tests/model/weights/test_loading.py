@@ -218,6 +218,7 @@ def test_the_other_backbone_is_refused_whole(tmp_path, ours, theirs):
     assert same(net, network(2, backbone=ours))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused_with_the_flags_that_fit(tmp_path):
     designs = [Design(*one, 8) for one in itertools.product(NETWORKS, BACKBONES)]
     designs.append(Design("pp_liteseg", "stdc2", 10))

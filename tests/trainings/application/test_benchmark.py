@@ -1,4 +1,4 @@
-"""What the benchmark says of a machine; the numbers themselves are nobody's to test."""
+"""The benchmark measures and records everything it names; the numbers themselves are not tested."""
 
 import json
 from importlib.metadata import PackageNotFoundError
@@ -70,6 +70,7 @@ def test_everything_is_in_the_json_and_in_the_table(measured, tmp_path, capsys):
         assert word in table
 
 
+@pytest.mark.slow
 def test_networks_are_measured_side_by_side(measured, tmp_path, capsys):
     words = ("--networks", "bisenet", "pp_liteseg", "--precisions", "fp32")
     record = measured("--backends", "eager", *words)

@@ -1,4 +1,4 @@
-"""What is exported gives what PyTorch gives, in every runtime that is installed."""
+"""An exported network computes what PyTorch computes, in every runtime that is installed."""
 
 import json
 
@@ -30,7 +30,7 @@ SHAPES = ((1, 64, 64), (3, 101, 77), (2, 96, 160))
 
 @pytest.fixture(scope="module")
 def network():
-    """One whose class maps hold many classes: as it is drawn it gives nearly one everywhere."""
+    """A network whose class maps hold many classes; a random one predicts nearly one everywhere."""
     torch.manual_seed(0)
     network = BiSeNet(base=8)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_torch_export_gives_logits_and_says_what_it_is(here, network, capsys):
 
 
 @pytest.mark.slow
-def test_what_differs_from_pytorch_is_not_written(here, monkeypatch, capsys):
+def test_an_export_that_differs_from_pytorch_is_not_written(here, monkeypatch, capsys):
     torch.manual_seed(1)
     other = Deployed(folded(BiSeNet(base=8)))
     wrong = FORMATS[".pt2"]._replace(write=lambda _, metadata: pt2_file(other, metadata))

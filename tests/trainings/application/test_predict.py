@@ -501,7 +501,7 @@ def test_a_phones_picture_is_predicted_as_it_is_shown(here):
     assert np.array_equal(array(first["train_ids/turned"]), array(second["train_ids/upright"]))
 
 
-def test_what_a_thread_raises_comes_out_and_order_is_kept():
+def test_an_error_in_a_thread_is_raised_and_the_order_is_kept():
     seen = []
     with Background(1) as background:
         for number in range(50):

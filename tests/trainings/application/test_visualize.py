@@ -36,7 +36,7 @@ class Constant(nn.Module):
 
 
 def test_an_ensemble_is_the_mean_of_probabilities_and_each_network_runs_once(tmp_path):
-    """As in `test_ensemble`: the mean of the logits would follow the one that is certain."""
+    """The mean of the logits would follow the one that is certain (see test_ensemble.py)."""
     a, b, c = paths = [tmp_path / name for name in "abc"]
     networks = dict(zip(paths, (Constant(8, 0), Constant(0, 2), Constant(0, 2)), strict=True))
     predictors = [Predictor("a", (a,)), Predictor("b", (b,)), Predictor("all", (a, b, c))]
@@ -96,6 +96,7 @@ def test_named_checkpoints_keep_their_own_pictures(settings):
     assert titles == ["a", "b", "a/latest"]
 
 
+@pytest.mark.slow
 def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
     """From the lowest mIoU to the highest; what the command names keeps its order."""
     shown = []

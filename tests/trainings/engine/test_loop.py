@@ -1,11 +1,10 @@
-"""Stops, faults and bad numbers at exact steps, in this process: real signals, real commands."""
+"""Trainings are stopped, and meet faults and bad numbers, at exact steps of real commands."""
 
 import itertools
 import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -20,7 +19,8 @@ from datasets.labels import CITYSCAPES
 from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
-from tests.support.helpers import MAIN, TINY, make_cityscapes, make_gta5
+from tests.support import forked
+from tests.support.helpers import TINY, make_cityscapes, make_gta5
 from tests.support.runs import TIMES, assert_same, content
 from trainings.engine import loop, scorer, validation
 from trainings.engine import run as training
@@ -184,8 +184,10 @@ def test_a_length_in_steps_is_the_same_training(here):
     assert history(here, "steps") == history(here, "whole") == [("1", "4"), ("2", "8")]
 
 
+@pytest.mark.slow
 def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys):
-    """Of 3 steps, in a training of an epoch and three quarters; killed in the second round."""
+    """Rounds have 3 steps in a training of an epoch and three quarters, killed in the second
+    round."""
     length = ("--num_steps", "7", "--validation_steps", "3", "--checkpoint_steps", "2")
     assert train_for("rounds", *length) == 0
     assert history(here, "rounds") == [("0.75", "3"), ("1.5", "6"), ("1.75", "7")]
@@ -206,6 +208,7 @@ def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys
     assert_same(content(here / "killed_round"), content(here / "rounds"))
 
 
+@pytest.mark.slow
 def test_rare_class_sampling_goes_on_alike(here, monkeypatch, capsys):
     rare = ("--rare_class_temperature", "0.1")
     assert run("rare_classes", *rare) == 0
@@ -220,7 +223,7 @@ def test_rare_class_sampling_goes_on_alike(here, monkeypatch, capsys):
     assert_same(content(here / "rare_stopped"), content(here / "rare_classes"))
 
 
-def test_what_is_best_can_be_gone_on_from(here, monkeypatch):
+def test_a_training_can_start_from_the_best_weights(here, monkeypatch):
     """However rarely it is saved, the state does not fall behind best.pth."""
     rarely = ("--checkpoint_step", "100")
     with pytest.raises(Killed):
@@ -262,12 +265,13 @@ def test_a_finished_run_that_lost_its_state_is_kept_until_it_is_overwritten(here
     assert code == 0 and (here / "lost" / LATEST).exists()
 
 
+@pytest.mark.slow
 def test_killed_as_its_first_best_weights_appear_a_run_goes_on_alike(here):
-    process = subprocess.Popen([sys.executable, MAIN, *command("first_best")])
+    process = forked.Command((forked.MAIN, *command("first_best")), cwd=here.parent)
     try:
         deadline = time.monotonic() + 120
         while not (here / "first_best" / BEST).exists():
-            assert process.poll() is None and time.monotonic() < deadline
+            assert time.monotonic() < deadline
             time.sleep(0.001)
     finally:
         process.kill()
@@ -286,7 +290,7 @@ def test_a_training_from_a_backbone_alone_says_what_is_random(here, capsys):
     assert "; what is missing starts from random weights" in out
 
 
-def test_of_equal_scores_the_first_is_best(here, monkeypatch):
+def test_the_first_of_equal_scores_is_best(here, monkeypatch):
     monkeypatch.setattr(validation, "panel", lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(validation, "print_scores", lambda scores: None)
     evaluation = SimpleNamespace(
@@ -320,6 +324,7 @@ def test_numbers_that_go_bad_before_a_checkpoint_ask_to_start_again(here, monkey
     assert "nothing has been saved yet: start again with --precision fp32, or with a" in error
 
 
+@pytest.mark.slow
 def test_a_run_whose_numbers_went_bad_goes_on_in_fp32(here, monkeypatch, capsys):
     """As its message says; it is said and recorded, and the finished run is that of both words."""
     bf16, fp32 = ("--precision", "bf16"), ("--precision", "fp32")
@@ -541,6 +546,7 @@ def test_a_stop_is_quiet_about_half_made_loaders_alone_and_restores_the_hook(mon
     assert "Other.__del__" in told and sys.unraisablehook is hook
 
 
+@pytest.mark.slow
 def test_a_training_that_waits_for_data_says_so_once_with_the_remedy(here, monkeypatch, capsys):
     """Its clock ticks whenever it is read: a step is three ticks long and waits for one."""
     with monkeypatch.context() as patch:

@@ -95,6 +95,7 @@ def test_a_finished_run_prints_all_its_scores(here, capsys):
     assert f"with averaged weights and {STATISTICS[TARGET]}:" in out
 
 
+@pytest.mark.slow
 def test_a_teacher_is_scored_and_saved_as_an_average_is(here, monkeypatch, capsys):
     experiment = Experiment(
         action="train_new",

@@ -239,14 +239,14 @@ def test_a_long_gradient_is_clipped_to_the_norm():
 
 
 def adversarial_state(*, scaled):
-    """Of a network and a discriminator, with long gradients clipped."""
+    """Return the state of a network and a discriminator whose long gradients are clipped."""
     torch.manual_seed(0)
     chosen = settings(num_epochs=2, clip_grad_norm=0.1)
     return TrainState(ADA(BiSeNet(base=8), chosen), chosen, steps_per_epoch=9, scale_loss=scaled)
 
 
 def step_down(state, factor=1.0):
-    """One step down the sum of all weights, times a factor."""
+    """Take one step down the sum of all weights, times a factor."""
     state.backward(factor * sum(p.sum() for p in state.method.parameters()))
     state.update()
 

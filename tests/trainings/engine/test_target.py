@@ -1,4 +1,4 @@
-"""The classes of the source that a target without labels is compared with."""
+"""A target without labels is compared with the classes of the source."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""TensorBoard's files, read back by TensorBoard."""
+"""TensorBoard reads curves, pictures and the table of runs from a run's files."""
 
 import io
 import math

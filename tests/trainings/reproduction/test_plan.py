@@ -121,6 +121,7 @@ def test_a_length_in_steps_goes_on_to_every_training():
         assert {(s.num_steps, s.validation_steps) for s in trainings} == {(40, 20)}
 
 
+@pytest.mark.slow
 def test_the_time_of_a_training_follows_from_its_steps(tmp_path):
     """Half an epoch of ten steps was made in 40 seconds."""
     words = ("--config", "config1", *TINY, "--batch_size", "4", "--validation_step", "1000")
@@ -176,6 +177,7 @@ def test_averaged_weights_label_where_a_step_makes_them():
     assert (decays["ADA"], decays["DACS"], decays["MIC"]) == (0.9, 0, 0), "a teacher is an average"
 
 
+@pytest.mark.slow
 def test_what_a_step_takes_beside_its_images_is_estimated():
     """Loading, drawing and starting workers; with small images it was most of the time."""
     nothing = estimate.DataSizes(0, 0, 0, 0, label_size=(64, 96))

@@ -169,6 +169,7 @@ def test_runs_typed_by_hand_get_the_tables_of_a_reproduction(by_hand, capsys):
     assert f"--runs {by_hand}/*`" in text_of(by_hand, "report")
 
 
+@pytest.mark.slow
 def test_a_teacher_s_scores_are_in_the_table_of_all_scores(by_hand):
     heading = "## Best epoch and target statistics"
     assert report(by_hand, "--runs", by_hand / "ada_0") == 0
@@ -189,6 +190,7 @@ def test_a_teacher_s_scores_are_in_the_table_of_all_scores(by_hand):
     assert {("ema", "training"), ("ema", "target")} <= {*kinds}
 
 
+@pytest.mark.slow
 def test_seeds_are_pooled_and_other_settings_are_not(by_hand):
     words = ("train_ada", "--adv_weight", "0.01", "--seed", "0")
     write_run(by_hand / "heavy", *words, share=0.5, adapted=0.5)
@@ -235,6 +237,7 @@ def test_a_run_that_is_there_twice_counts_once(by_hand, tmp_path, capsys):
     assert "±" not in row[3]
 
 
+@pytest.mark.slow
 def test_scores_json_alone_gives_a_table_and_differences_without_intervals(by_hand):
     for path in by_hand.glob("*/validation_*"):
         if path.parent.name[:6] != "simple":
@@ -252,6 +255,7 @@ def test_scores_json_alone_gives_a_table_and_differences_without_intervals(by_ha
     assert "[" not in difference[4] and difference[4].startswith("+")
 
 
+@pytest.mark.slow
 def test_scores_on_other_images_have_no_difference(by_hand):
     shutil.rmtree(by_hand / "ada_0")
     write_run(by_hand / "ada_0", "train_ada", share=0.5, adapted=0.5, images=11)
@@ -289,6 +293,7 @@ def test_scores_of_an_unlabelled_target_are_said_to_be_of_the_source(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_runs_scored_on_different_data_have_tables_of_their_own(by_hand):
     write_run(by_hand / "photos_0", "train_dacs", share=0.9, adapted=0.9, data_set="photos")
     camera = by_hand / "camera_0"
@@ -303,6 +308,7 @@ def test_runs_scored_on_different_data_have_tables_of_their_own(by_hand):
     assert not dacs[4]
 
 
+@pytest.mark.slow
 def test_a_distillation_is_named_after_the_teacher_of_its_labels(by_hand):
     write_run(by_hand / "dacs_0", "train_dacs", share=0.5, adapted=0.5)
     labels = by_hand / "labels"
@@ -342,6 +348,7 @@ def test_a_source_only_run_without_its_last_epoch_on_the_target_names_the_comman
     assert f"python main.py --action val_gta5_transfer {command}" in text
 
 
+@pytest.mark.slow
 def test_the_advice_on_odd_scores_of_a_hand_typed_run_fits_the_file(by_hand):
     shutil.rmtree(by_hand / "ada_0")
     write_run(by_hand / "ada_0", "train_ada", share=0.5, adapted=0.5, images=11)
@@ -355,6 +362,7 @@ def test_the_advice_on_odd_scores_of_a_hand_typed_run_fits_the_file(by_hand):
     assert not any("reproduction" in line for line in advice)
 
 
+@pytest.mark.slow
 def test_a_source_only_run_is_compared_on_every_target_that_it_was_scored_on(tmp_path):
     camvid = ("--target", "camvid")
     write_run(tmp_path / "source_0", "train_source", share=0.4, adapted=0.5)

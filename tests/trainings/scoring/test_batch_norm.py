@@ -11,7 +11,8 @@ from datasets.loading.sets import unlabelled_samples
 from datasets.samples import SampleDataset
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
-from tests.support.helpers import MAIN, make_cityscapes, picture, save
+from tests.support.forked import MAIN
+from tests.support.helpers import make_cityscapes, picture, save
 from trainings.scoring import batch_norm
 from trainings.scoring.batch_norm import (
     mixed_batches,
@@ -46,7 +47,7 @@ def first_norm(network: BiSeNet) -> tuple[nn.Module, nn.BatchNorm2d]:
 
 
 def first_maps(network: BiSeNet, images: torch.Tensor) -> torch.Tensor:
-    """What the first norm sees."""
+    """Return the maps that reach the first norm."""
     return first_norm(network)[0]((images.float() - network.mean) / network.std)
 
 

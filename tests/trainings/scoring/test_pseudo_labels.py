@@ -251,7 +251,7 @@ def test_a_lost_label_is_made_again(toy):
 
 
 def test_an_image_that_is_skipped_has_the_label_of_the_same_other_one_again(tmp_path):
-    """Whichever images are left to do."""
+    """The label does not depend on which images are left to do."""
     toy = Toy(tmp_path, on_bad_sample="skip")
     toy.samples.files[1].image.write_bytes(b"no picture")
     labels = toy.make()

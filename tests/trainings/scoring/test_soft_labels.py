@@ -35,7 +35,7 @@ def probabilities(toy, index):
 
 
 def test_soft_labels_round_trip(toy):
-    """What training reads are the teacher's probabilities of the three best classes, to 8 bits."""
+    """A training reads the teacher's probabilities of the three best classes, to 8 bits."""
     toy.make(**SOFT)
     found = pseudo_labelled_target(toy.settings)
     assert {one.kind for one in found.files} == {SOFT_LABELS}

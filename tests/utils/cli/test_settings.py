@@ -227,7 +227,7 @@ def test_every_flag_is_read_by_some_action():
     assert read | everywhere == {field.name for field in fields}
 
 
-def test_of_a_flag_that_is_given_twice_the_value_that_counts_is_said(capsys):
+def test_a_note_names_the_value_that_counts_of_a_flag_given_twice(capsys):
     words = ("--seed", "1", "--image_size", "64", "96", "--seed=2", "--image_size", "96", "128")
     assert parse(*words).seed == 2
     told = capsys.readouterr().out
@@ -304,7 +304,7 @@ def test_a_time_is_given_in_epochs_or_in_steps(config_file, capsys, epochs, step
     assert (getattr(in_epochs, epochs), getattr(in_epochs, steps)) == (3, None)
 
 
-def test_what_followed_from_a_changed_setting_follows_again(config_file):
+def test_defaults_that_depend_on_a_changed_setting_change_with_it(config_file):
     file = config_file(**parse("--weight_decay", "0.1").to_json())
     adam = parse_file(file, "--optimizer", "adam")
     assert (adam.learning_rate, adam.head_lr_mult, adam.weight_decay) == (0.001, 1, 0.1)

@@ -66,7 +66,7 @@ def test_equal_augmentation_is_preferred(tmp_path):
     assert search(tmp_path, aug_method="C-S") == wanted
 
 
-def test_of_several_with_equal_augmentation_the_one_with_the_usual_name(tmp_path):
+def test_the_run_with_the_usual_name_is_taken_of_several_with_equal_augmentation(tmp_path):
     make_run(tmp_path, "another", aug_method="C-S")
     wanted = make_run(tmp_path, "fda05_sgd_aug", aug_method="C-S")
     assert search(tmp_path, aug_method="C-S") == wanted
@@ -157,7 +157,7 @@ def test_a_setting_that_the_method_does_not_use_does_not_refuse_it(tmp_path):
         run.finished(Settings(aug_method="C", aug_probability=0.9), INPUTS)
 
 
-def test_what_changes_no_result_does_not_refuse_it(tmp_path):
+def test_flags_that_change_no_result_do_not_refuse_a_run(tmp_path):
     run = RunFolder(tmp_path)
     run.begin(Settings(), INPUTS)
     run.write_text(LATEST, "")
@@ -178,7 +178,7 @@ def test_other_inputs_refuse_it_and_lost_ones_do_not(tmp_path):
         run.finished(Settings(), {**INPUTS, "data": "x"})
 
 
-def test_what_an_earlier_network_has_left_goes_with_it(tmp_path):
+def test_files_of_an_earlier_network_are_removed_with_it(tmp_path):
     run = RunFolder(tmp_path)
     run.begin(Settings(), INPUTS)
     mine = ("notes.txt", "mine.png")

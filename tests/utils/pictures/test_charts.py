@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datasets.labels import CLASS_NAMES
+from tests.support import forked
 from tests.support.helpers import chart_texts
 from utils.pictures.charts import HeatMap, LineChart, cell_text, chart_files
 from utils.pictures.looks import COLORS, looks
@@ -132,6 +133,7 @@ def test_any_title_is_shown_as_it_is():
     assert title.strip() in " ".join(chart_texts(svg))
 
 
+@pytest.mark.slow
 def test_the_same_chart_gives_the_same_files_without_pyplot():
     code = """
 import hashlib, sys
@@ -147,9 +149,10 @@ print(*(hashlib.sha256(content).hexdigest() for content in files.values()))
     assert one.stdout == two.stdout and one.returncode == 0, one.stderr
 
 
+@pytest.mark.slow
 def test_commands_start_without_matplotlib():
     code = "import main, sys; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert forked.run("-c", code, cwd=forked.MAIN.parent).returncode == 0
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone():
