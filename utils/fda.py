@@ -45,12 +45,12 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
     rows = _waves(b, height, torch.float64, source.device)
     columns = _waves(b, width, torch.float32, source.device)
     result = torch.empty(source.shape, device=source.device).copy_(source)
-    images = [result, source, target]
     if source.ndim > 3 and source.device.type == "cpu":  # the floats of an image stay in the cache
-        for image in zip(*(x.flatten(0, -4) for x in images), strict=True):
-            _change(*image, rows, columns)
+        images = (x.flatten(0, -4) for x in (result, source, target))
+        for one, own, other in zip(*images, strict=True):
+            _change(one, own, other, rows, columns)
     else:
-        _change(*images, rows, columns)
+        _change(result, source, target, rows, columns)
     return result
 
 
@@ -100,8 +100,8 @@ def _transform(images: Tensor, rows: Tensor, columns: Tensor) -> Pair:
 
 def _blocks(products: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cosine or sine in y, times cosine or sine in x: the quarters of the products."""
-    cosines, sines = products.chunk(2, dim=-2)
-    return *cosines.chunk(2, dim=-1), *sines.chunk(2, dim=-1)
+    (cc, cs), (sc, ss) = (part.chunk(2, dim=-1) for part in products.chunk(2, dim=-2))
+    return cc, cs, sc, ss
 
 
 def _phase(spectrum: Pair, amplitude: Tensor, *, zero: float) -> Pair:

@@ -51,7 +51,8 @@ def segmentation_loss(
     else:
         weights = [_weights(valid, weight)] * len(heads)
     parts = zip(heads, weights, head_weights or [1.0] * len(heads), strict=True)
-    return sum(factor * _weighted_cross_entropy(one, label, own) for one, own, factor in parts)
+    losses = (factor * _weighted_cross_entropy(one, label, own) for one, own, factor in parts)
+    return functools.reduce(torch.add, losses)
 
 
 def pseudo_label_loss(
@@ -76,10 +77,11 @@ def pseudo_label_loss(
     classes, shares = label.chunk(2, dim=1)
     weights = shares / shares.sum(1, keepdim=True, dtype=torch.float32).clamp(min=1)
     parts = zip(classes.unbind(1), weights.unbind(1), strict=True)
-    return sum(
+    losses = (
         segmentation_loss(heads, ids, head_weights=head_weights, weight=weight)
         for ids, weight in parts
     )
+    return functools.reduce(torch.add, losses)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:

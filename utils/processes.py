@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from utils.errors import UsageError
 
 Item = TypeVar("Item")
+Module = TypeVar("Module", bound=nn.Module)
 
 PATIENCE = datetime.timedelta(hours=12)
 """How long processes wait for one another: one machine may be building a cache of a data set. A
@@ -176,7 +177,7 @@ def first_ahead() -> Iterator[None]:
         wait_for_all()
 
 
-def with_first_buffers(module: nn.Module) -> nn.Module:
+def with_first_buffers(module: Module) -> Module:
     """The module with the first process's buffers in all: rounding may differ between devices."""
     if count() > 1:
         for buffer in module.buffers():
@@ -191,7 +192,8 @@ def averaging(module: nn.Module) -> nn.Module:
         return module
     known = inspect.signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(module, gradient_as_bucket_view=True, **{name: False})
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, name: False}
+    return DistributedDataParallel(module, **options)
 
 
 def without_averaging(module: nn.Module) -> contextlib.AbstractContextManager:

@@ -12,7 +12,7 @@ runs on a CPU too, and selects nothing by a mask, for which the host would wait 
 """
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,16 @@ from torch.autograd import Function
 
 from utils import processes
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose statistics are those of all processes while it trains."""
+
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -57,8 +64,8 @@ def _moments(x: Tensor) -> Tensor:
     The library function reads x once and writes nothing of its size. It computes in the type of the
     running statistics, which stay as they are at a momentum of 0.
     """
-    mean, variance = torch.batch_norm_update_stats(x, *_empty_moments(x).zero_(), 0.0)
-    return torch.stack([mean, variance])
+    running_mean, running_variance = _empty_moments(x).zero_()
+    return torch.stack(torch.batch_norm_update_stats(x, running_mean, running_variance, 0.0))
 
 
 @_moments.register_fake
@@ -104,14 +111,14 @@ def _values(x: Tensor) -> int:
     return processes.count() * (x.numel() // x.shape[1])
 
 
-def synchronised(module: nn.Module) -> nn.Module:
+def synchronised(module: Module) -> Module:
     """The module, whose batch norms see the batches of all processes from now on."""
     if processes.count() > 1:
         _turn_norms_of(module, SharedBatchNorm2d)
     return module
 
 
-def separated(module: nn.Module) -> nn.Module:
+def separated(module: Module) -> Module:
     """A copy of the module whose batch norms see the batches of their own process."""
     module = copy.deepcopy(module)
     _turn_norms_of(module, nn.BatchNorm2d)

@@ -6,6 +6,7 @@ together; pixels that leave the frame become `IGNORE` in the label and black in 
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -236,7 +237,8 @@ def fitted_size(picture: Size, size: Size, stretch: float = STRETCH) -> Size:
     return size if fits else (height, width)
 
 
-class Preparation(NamedTuple):
+@dataclass(frozen=True)
+class Preparation:
     """The deterministic start of a transform, whose result a cache keeps: resizing as `fitted_size`
     says, of the image alone where the label is scored at its own resolution."""
 

@@ -7,6 +7,7 @@ memory enough and no such cache, and every band would cost it dozens of kernels:
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ def in_bands(scores: Tensor) -> bool:
     return scores.device.type == "cpu"
 
 
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Logits [N, C, h, w] at another size, float32, bilinear with aligned corners."""
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=True)
 
@@ -52,7 +53,7 @@ def bands(wide: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
         yield inputs, slice(top, bottom), weights[top:bottom, inputs]
 
 
-def upsampled_softmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def upsampled_softmax(logits: Tensor, size: Sequence[int]) -> Tensor:
     """`upsample(logits, size).softmax(1)` of logits [N, C, h, w], as a convolution takes it.
 
     Returns:
@@ -117,7 +118,7 @@ def _classes_last(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def upsampled_max(scores: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """`upsample(scores, size).max(1)` of one image's scores [C, h, w]: float32 and uint8 [H, W].
 
     Where two classes are equal to the last bits the other one may be taken.
@@ -135,7 +136,7 @@ def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor
 
 
 @torch.no_grad()
-def upsampled_confidence(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def upsampled_confidence(logits: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """`upsample(logits, size).softmax(1).max(1)` of logits [N, C, h, w].
 
     Returns:
@@ -161,7 +162,7 @@ def upsampled_confidence(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor,
 
 
 @torch.no_grad()
-def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax: bool) -> Tensor:
+def upsampled_mean_max(maps: Sequence[Tensor], size: Sequence[int], *, softmax: bool) -> Tensor:
     """The largest class of the mean of several scores of one image, each enlarged, and a `softmax`
     taken where it is asked for, before they are averaged.
 
@@ -173,7 +174,8 @@ def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax
     """
     if not in_bands(maps[0]):
         enlarged = (upsample(one[None], size)[0] for one in maps)
-        return sum(up.softmax(0) if softmax else up for up in enlarged).argmax(0).byte()
+        summed = reduce(torch.add, (up.softmax(0) if softmax else up for up in enlarged))
+        return summed.argmax(0).byte()
     wides = [widen(one[None], size[1]) for one in maps]
     classes = torch.empty(size, dtype=torch.uint8, device=maps[0].device)
     with torch.autocast(classes.device.type, enabled=False):
@@ -183,9 +185,9 @@ def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax
                 weights @ wide[0, :, inputs]
                 for wide, (inputs, _, weights) in zip(wides, parts, strict=True)
             )
-            total = sum(scores.softmax(0) if softmax else scores for scores in enlarged)
+            scores = reduce(torch.add, (one.softmax(0) if softmax else one for one in enlarged))
             _, outputs, _ = parts[0]
-            _maximum(total, classes[outputs])
+            _maximum(scores, classes[outputs])
     return classes
 
 

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,7 +160,7 @@ def shapes_that_repeat() -> Iterator[None]:
 
 def bf16_instructions() -> list[str]:
     """Return the `BF16_INSTRUCTIONS` of this CPU; none where an older torch cannot tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return [name for name in BF16_INSTRUCTIONS if capabilities.get(name)]
 
 
@@ -210,7 +211,7 @@ def file_digest(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def progress(items: Iterable, description: str, **options) -> tqdm:
+def progress(items: Iterable[Any] | None, description: str, **options: Any) -> tqdm:
     """A progress bar with rate and time left, of the first process; in a log file a line now and
     then."""
     if not processes.is_first():

@@ -46,7 +46,7 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Any:
         explicit = {**of_file, **explicit}
     if not explicit.get("action"):
         parser.error(f"--action is missing: one of {', '.join(actions)}; --help says what they do")
-    preset = PRESETS.get(explicit.get("config"), {})
+    preset = PRESETS.get(explicit.get("config", ""), {})
     merged = {**actions[explicit["action"]].defaults(explicit), **preset, **explicit}
     settings = settings_type(actions)(**merged, given=frozenset(explicit))
     if problem := settings.inconsistency():
@@ -126,7 +126,7 @@ def _of_file(
     for pair in replacements(parser.kind).items():
         if not explicit.keys().isdisjoint(pair):
             left_out |= set(pair)
-    left_out |= set(PRESETS.get(explicit.get("config"), {}))
+    left_out |= set(PRESETS.get(explicit.get("config", ""), {}))
     if settings.get("action") and explicit.get("action", settings["action"]) != settings["action"]:
         defaults = {field.name: field.default for field in fields}
         left_out |= {"load_model_path", *(n for n, v in settings.items() if v == defaults[n])}

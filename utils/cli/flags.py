@@ -194,6 +194,12 @@ def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
 
 
 class _StoreTuple(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
         # An empty word has become the default of a list, which is empty.
         setattr(namespace, self.dest, tuple(value for value in values if value != ()))

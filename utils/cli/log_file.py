@@ -24,8 +24,8 @@ class OneLine:
     def __init__(self, terminal: TextIO, prefix: str):
         self.terminal, self.prefix = terminal, prefix
 
-    def write(self, text: str) -> None:
-        self.terminal.write(text.replace("\n", CLEAR_LINE))
+    def write(self, text: str) -> int:
+        return self.terminal.write(text.replace("\n", CLEAR_LINE))
 
     def flush(self) -> None:
         self.terminal.flush()

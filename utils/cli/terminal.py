@@ -8,7 +8,10 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 RED = 31
 STDOUT, STDERR = 1, 2
@@ -25,7 +28,7 @@ class Outlet(io.FileIO):
 
     may_close = False
 
-    def write(self, data: bytes) -> int | None:
+    def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -39,7 +42,7 @@ class Outlet(io.FileIO):
                 raise SystemExit(128 + signal.SIGPIPE) from None
             else:
                 raise
-            return len(data)
+            return memoryview(data).nbytes
 
 
 @contextlib.contextmanager
@@ -73,8 +76,8 @@ def _outlet(stream: TextIO | None) -> TextIO:
         io.BufferedWriter(Outlet(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
         errors="backslashreplace",
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        line_buffering=bool(stream.line_buffering),
+        write_through=getattr(stream, "write_through", False),
     )
 
 

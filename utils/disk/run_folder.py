@@ -348,7 +348,9 @@ class RunFolder:
                 print(f"{error}; going on from {PREVIOUS}", flush=True)
             return self.load_checkpoint(PREVIOUS)
 
-    def save_picture(self, name: str, picture: np.ndarray, kind: str = "PNG", **options) -> Path:
+    def save_picture(
+        self, name: str, picture: np.ndarray, kind: str = "PNG", **options: Any
+    ) -> Path:
         """Picture of RGB uint8 [H, W, 3], or of ids, uint8 [H, W]; the path it lies at.
 
         `kind` and options are those of Pillow's `save`.
@@ -358,7 +360,10 @@ class RunFolder:
 
     def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Compressed arrays by name, as `numpy.load` reads them."""
-        self._write(name, lambda file: np.savez_compressed(file, **arrays))
+        self._write(
+            name,
+            lambda file: np.savez_compressed(file, **arrays),  # type: ignore[arg-type]  # numpy types `**` like its own `allow_pickle`
+        )
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """TensorBoard curves."""
@@ -375,7 +380,10 @@ class RunFolder:
 
     def describe(self, summary: Summary, step: int) -> None:
         """Write a summary for a plugin of TensorBoard, such as the table of runs."""
-        self._draw(step, lambda board: board.file_writer.add_summary(summary, step))
+        self._draw(
+            step,
+            lambda board: board.file_writer.add_summary(summary, step),  # type: ignore[attr-defined]  # torch types it as None
+        )
 
     def _draw(self, step: int, add: Callable[[SummaryWriter], Any]) -> None:
         """Adds to TensorBoard; entries of an earlier attempt from `step` on are dropped.
