@@ -102,7 +102,7 @@ class PictureStore:
         if self._sums is None:
             self._sums = np.fromfile(self.sums_path, np.uint64)
         picture = np.array(self._at(place))
-        return picture if self._sums[place] == WHOLE + zlib.crc32(picture) else None
+        return picture if self._sums[place] == WHOLE + zlib.crc32(picture.data) else None
 
     def write(self, place: int, picture: np.ndarray) -> None:
         """Stores a picture of the place's shape; it counts once it is marked."""
@@ -116,13 +116,13 @@ class PictureStore:
             os.fsync(file.fileno())
         sums = np.memmap(self.sums_path, np.uint64, "r+")
         for place in places:
-            sums[place] = WHOLE + zlib.crc32(self._at(place))
+            sums[place] = WHOLE + zlib.crc32(self._at(place).data)
         sums.flush()
 
     def _at(self, place: int) -> np.ndarray:
         if self._pixels is None:  # in every process anew
-            mode = "r+" if os.access(self.pixels_path, os.W_OK) else "r"  # another user's
-            self._pixels = np.memmap(self.pixels_path, np.uint8, mode)
+            writable = os.access(self.pixels_path, os.W_OK)  # not one of another user
+            self._pixels = np.memmap(self.pixels_path, np.uint8, "r+" if writable else "r")
         start, end = self.ends[place : place + 2]
         return self._pixels[start:end].reshape(self.shapes[place])
 

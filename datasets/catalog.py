@@ -47,7 +47,7 @@ class TrainingFiles(NamedTuple):
     """
 
     role: Role
-    files: list[SampleFiles]
+    files: Sequence[SampleFiles]
     origin: str = ""
     problem: str | None = None
     note: str = ""

@@ -238,7 +238,7 @@ class Split:
 
     def label_format(self, label: Path) -> LabelFormat:
         return next(
-            kind for ending, kind in reversed(self.formats.items()) if is_named(label, ending)
+            kind for ending, kind in reversed([*self.formats.items()]) if is_named(label, ending)
         )
 
     def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:

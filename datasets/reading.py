@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from datasets.labels import IGNORE, LABEL_IDS, LabelFormat
 from utils.errors import UserError
@@ -61,6 +61,12 @@ class SampleFiles(NamedTuple):
     kind: LabelFormat = LABEL_IDS
     place: str = ""
     photo: bool = False
+
+    @property
+    def label_path(self) -> Path:
+        """The label of a sample that has one."""
+        assert self.label is not None, f"{self.name} has no label"
+        return self.label
 
 
 def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +190,8 @@ def _low_bytes(path: Path) -> np.ndarray:
     torchvision decodes 16 bits, too, but a damaged file ends the process there.
     """
     with _opened(path) as picture:
-        picture.tile = [(*picture.tile[0][:3], LOW_BYTES)]
+        plain = (*picture.tile[0][:3], LOW_BYTES)
+        picture.tile = [plain]  # type: ignore[list-item]  # a class of its own since Pillow 11
         return np.array(picture)[..., 0]
 
 
@@ -195,8 +202,8 @@ def _check_ids(path: Path, ids: np.ndarray, kind: LabelFormat) -> None:
     if unknown.size:
         pixels = ", ".join(str(counts[value]) for value in unknown[:COUNTED])
         raise UnknownLabels(
-            f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds {_some(unknown)} "
-            f"too (pixels: {pixels}): {kind.remedy}"
+            f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds "
+            f"{_some(unknown.tolist())} too (pixels: {pixels}): {kind.remedy}"
         )
 
 
@@ -227,7 +234,7 @@ def check_scored(files: Sequence[SampleFiles], *, skips_bad: bool = False) -> No
             return
         values.update(found.tolist())
     if values:
-        folder = os.path.commonpath([one.label.parent for one in files])
+        folder = os.path.commonpath([one.label_path.parent for one in files])
         raise UserError(nothing_scored(folder, len(files), values, files[0].kind))
 
 
@@ -274,7 +281,7 @@ def _decoded(path: Path, *, photo: bool = False) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, *, photo: bool = False) -> Iterator[Image.Image]:
+def _opened(path: Path, *, photo: bool = False) -> Iterator[ImageFile.ImageFile]:
     """A picture whose header is read. Raises UserError for what goes wrong with it."""
     formats = PHOTO_FORMATS if photo else FORMATS
     remedy = "replace it, or remove it together with its partner"
@@ -286,6 +293,7 @@ def _opened(path: Path, *, photo: bool = False) -> Iterator[Image.Image]:
         with Image.open(path, formats=formats) as picture:
             yield picture
     except Image.DecompressionBombError as error:
+        assert Image.MAX_IMAGE_PIXELS is not None
         most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
         raise UserError(
             f"{path} cannot be read as a picture (it has more than {most} million pixels): make it "

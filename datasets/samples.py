@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 
     image: Tensor
     label: Tensor
-    name: str
+    name: str | list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Batch:
 
     Attributes:
         source: labelled samples.
-        target: samples of the domain to adapt to, where the method has one.
+        target: samples of the domain to adapt to; None for a method without one.
         generator: on the CPU, seeded by (seed, step, pass, process). A method that takes all its
             random numbers from it continues bit for bit after a stop; other processes and passes
             draw other numbers.
@@ -49,7 +49,8 @@ class Batch:
     target: Sample | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
 
-    def __iter__(self) -> Iterator[Sample | None]:
+    def __iter__(self) -> Iterator[Sample]:
+        assert self.target is not None, "a batch without a target has its source alone"
         return iter((self.source, self.target))
 
 

@@ -19,7 +19,7 @@ from utils.utils import progress
 try:
     import av
 except ImportError:  # optional: pictures do without
-    av = None
+    av = None  # type: ignore[assignment]  # mypy types the name as the module
 
 USUAL_RATE = Fraction(25)
 """Frames per second of files that do not say theirs."""

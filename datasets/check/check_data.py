@@ -219,9 +219,9 @@ def _other_proportions(report: Report, role: Role, settings: DataSettings) -> It
                 counts.update(tally.sizes)
         others = [size for size in counts if prepare.fitted(size) != prepare.size]
         if others:
-            largest = max(others, key=counts.get)
+            largest = max(others, key=lambda size: counts[size])
             sentence = (
-                f"{sum(map(counts.get, others))} of {counts.total()} images of {title} "
+                f"{sum(counts[size] for size in others)} of {counts.total()} images of {title} "
                 f"{split} are not of the proportions of {size_in_words(prepare.size)}, such as "
                 f"{size_in_words(largest)}: they keep theirs and are seen at "
                 f"{size_in_words(prepare.fitted(largest))}, of which training crops "

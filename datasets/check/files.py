@@ -55,9 +55,8 @@ def read(files: Files) -> Reading:
                 values = np.unique(ids).tolist()
                 sentence = f"{files.label} has no pixel of a class: nothing is learned from it"
                 findings.append(Finding(Kind.BLANK, files.label, sentence))
-    if image is not None and ids is not None:
-        with _kept(files.label, findings):
-            check_sizes(files.image, image, files.label, ids)
+            if image is not None and files.image:
+                check_sizes(files.image, image, files.label, ids)
     size = None if image is None else image.shape[:2]
     return Reading(findings, size, digest, counts, values, content)
 

@@ -73,7 +73,8 @@ class Report:
             self.contents.append((files.image, reading.content))
         if reading.counts is not None:
             split = files.part._replace(city="")
-            self.frequencies.setdefault(split, Frequencies(files.kind, self.classes)).add(reading)
+            counted = self.frequencies.setdefault(split, Frequencies(files.kind, self.classes))
+            counted.add(reading.counts, reading.values)
         if reading.digest:
             first = self._first.setdefault(reading.digest, files)
             if first is not files:
@@ -120,6 +121,7 @@ class Report:
 
 
 def _duplicate(files: Files, first: Files) -> Finding:
+    assert files.image is not None
     sentence = (
         f"{files.image} ({files.part}) is the same file as {first.image} ({first.part}): remove "
         "one with its label unless both are meant"

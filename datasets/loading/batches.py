@@ -29,6 +29,14 @@ LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
 """Errors of fetching the memory of a batch after the worker that made it is gone."""
 
 
+class WholeImages(NamedTuple):
+    """Images of one size, [N, 3, H, W]; labels [H, W] of their own sizes."""
+
+    image: Tensor
+    label: list[Tensor]
+    name: list[str]
+
+
 class ScaledBatch(NamedTuple):
     """Images of one size at several scales, [N, 3, h, w] each; labels [H, W] of their own sizes."""
 
@@ -61,11 +69,11 @@ def batches_of(
     *,
     num_workers: int,
     device: torch.device,
-) -> Iterator[Sample]:
-    """Batches of the samples at these places; images of one size stacked, on the device, labels a
-    list, for sizes may differ."""
+) -> Iterator[WholeImages]:
+    """Yield the samples at these places, on the device; a batch ends where the images' size
+    changes."""
     for (images,), labels, names in _scaled(samples, batches, (), num_workers, device):
-        yield Sample(images, labels, names)
+        yield WholeImages(images, labels, names)
 
 
 def scaled_batches(
@@ -157,7 +165,7 @@ def _loader(
     )
 
 
-def _enough(workers: int, batches: Iterable) -> int:
+def _enough(workers: int, batches: object) -> int:
     """Return the number of processes to start: at most one a batch, where their number is known."""
     return min(workers, operator.length_hint(batches, workers))
 
@@ -224,8 +232,8 @@ class _CollateScaled:
     def _batch(
         self, images: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]
     ) -> ScaledBatch:
-        stack = torch.stack(images)
-        sides = stack.shape[-2:]
-        sizes = [[max(1, round(scale * side)) for side in sides] for scale in self.scales]
+        stack = torch.stack(list(images))
+        height, width = stack.shape[-2:]
+        sizes = [(max(1, round(s * height)), max(1, round(s * width))) for s in self.scales]
         scaled = [resize(size)(stack) for size in sizes] or [stack]
         return ScaledBatch(scaled, list(labels), list(names))

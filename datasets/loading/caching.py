@@ -119,8 +119,9 @@ def _pictures(
     if files[0].kind in (PSEUDO_LABELS, SOFT_LABELS) and not samples.skips_bad:
         return images, _PseudoLabels(files)
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
-    digest = digest_of([one.label for one in files], f"{how} {[one.kind.name for one in files]}")
-    shapes = sizes if preparation.resizes_label else [picture_size(one.label) for one in files]
+    paths = [one.label_path for one in files]
+    digest = digest_of(paths, f"{how} {[one.kind.name for one in files]}")
+    shapes = sizes if preparation.resizes_label else [picture_size(path) for path in paths]
     return images, PictureStore(folder, digest, shapes)
 
 
@@ -132,7 +133,7 @@ class _PseudoLabels:
 
     def read(self, place: int) -> np.ndarray:
         """A label, uint8 [h, w] or [2 k, h, w]. Raises UserError where it cannot be read."""
-        return read_label(self.files[place].label, self.files[place].kind)
+        return read_label(self.files[place].label_path, self.files[place].kind)
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -47,13 +48,14 @@ def make_toy_city(
     GTA5 gets a quarter more than `train` scenes, since a fifth of all will be its validation split.
     A second process that makes the same city waits for the first one.
     """
-    asked = {
+    asked: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "camera_strength": CAMERA_STRENGTH,
         "train": train,
         "val": val,
+        "size": list(size),
+        "seed": seed,
     }
-    asked |= {"size": list(size), "seed": seed}
     if not is_complete(root, asked):
         root.mkdir(parents=True, exist_ok=True)
         with locked(root / LOCK, wait=True):
@@ -130,7 +132,7 @@ def is_complete(root: Path, asked: dict) -> bool:
     return False
 
 
-def _listed(values: dict, names: Sequence[str]) -> str:
+def _listed(values: dict, names: Iterable[str]) -> str:
     return ", ".join(f"{name} {values.get(name)}" for name in names)
 
 

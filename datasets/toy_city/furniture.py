@@ -16,6 +16,7 @@ from datasets.toy_city.looks import (
     STEEL,
     WHITE,
     YELLOW,
+    Color,
     Rng,
     pick,
     vary_one_of,
@@ -67,7 +68,8 @@ def paint_lamp(painter: Painter, place: Place, rng: Rng) -> None:
 
 def traffic_light_parts(x: float, y: float, lit: int) -> list[Part]:
     """Three lamps in a dark case about (x, y), one of them lit."""
-    shapes = [(bar((x, y - 0.66), (x, y + 0.66), 0.54), BLACK)]
+    case = bar((x, y - 0.66), (x, y + 0.66), 0.54)
+    shapes: list[tuple[np.ndarray, Color]] = [(case, BLACK)]
     for lamp, color in enumerate(LIGHT_LAMPS):
         shade = 1.0 if lamp == lit else 0.28
         shapes.append((ellipse(x, y + 0.41 * (lamp - 1), 0.17, 0.17), np.multiply(color, shade)))
@@ -76,7 +78,7 @@ def traffic_light_parts(x: float, y: float, lit: int) -> list[Part]:
 
 def paint_traffic_light(painter: Painter, place: Place, rng: Rng) -> None:
     """A light on a pole, often with another one on an arm over the road."""
-    arm, lit = towards_road(place, rng.uniform(2.2, 3.2)), rng.integers(3)
+    arm, lit = towards_road(place, rng.uniform(2.2, 3.2)), int(rng.integers(3))
     paint_pole(painter, place, 5.2, 0.1)
     parts = traffic_light_parts(0, 2.9, lit)
     if rng.random() < 0.7:

@@ -1,7 +1,7 @@
 """Define how the two looks of Toy City differ, and what all that is drawn shares."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ LABEL_ID = {c.name: c.label_id for c in CLASSES} | {"ego vehicle": 1, "static": 
 Rng = np.random.Generator
 Color = Sequence[float] | np.ndarray  # red, green, blue, 0 to 255
 Range = tuple[float, float]
+Option = TypeVar("Option")
 
 NEAR, FAR = 1.0, 400.0  # depths that are drawn
 STREET_END = 125.0  # where the skyline closes the view
@@ -25,7 +26,8 @@ SUPERSAMPLING = 2  # of the picture; labels are taken at points, never mixed
 
 def palette(hexadecimal: str) -> tuple[tuple[int, int, int], ...]:
     """ "ff8000 0000ff" -> ((255, 128, 0), (0, 0, 255))."""
-    return tuple(tuple(bytes.fromhex(color)) for color in hexadecimal.split())
+    colors = map(bytes.fromhex, hexadecimal.split())
+    return tuple((red, green, blue) for red, green, blue in colors)
 
 
 class Look(NamedTuple):
@@ -167,8 +169,9 @@ CREAM, CURTAIN, SHOP_GLASS, RAIL = palette("e2dcc8 dccea8 2e363e 58544f")
 BIN_PAINTS = palette("345c3a 46484e 966428")
 
 
-def pick(rng: Rng, options: Sequence):
-    return options[rng.integers(len(options))]
+def pick(rng: Rng, options: Sequence[Option]) -> Option:
+    """Return one of the options, each as likely."""
+    return options[int(rng.integers(len(options)))]
 
 
 def pick_weighted(rng: Rng, weights: dict[str, float]) -> str:

@@ -144,7 +144,10 @@ class Decal(NamedTuple):
         return np.full((len(self.rectangles), 3), self.shade) * color
 
 
-def decal(face: int, *rectangles, color: Color | None = None, shade: float = 1.0) -> Decal:
+def decal(
+    face: int, *rectangles: Sequence[float], color: Color | None = None, shade: float = 1.0
+) -> Decal:
+    """Return a decal of rectangles (u0, v0, u1, v1) as `on_face` takes them."""
     return Decal(face, np.array(rectangles, float), color, shade)
 
 
@@ -174,7 +177,9 @@ class Painter:
     def faces_eye(self, outline: np.ndarray) -> bool:
         return float(outward(outline) @ (self.camera.eye - outline[0])) > 0
 
-    def polygon(self, outline, color: Color, label: int, texture=Texture.PLAIN) -> None:
+    def polygon(
+        self, outline: np.ndarray, color: Color, label: int, texture: Texture = Texture.PLAIN
+    ) -> None:
         """Paint an outline [N, 3] as far as it lies before the eye."""
         normal = outward(outline)
         if outline[:, 2].min() < NEAR:
@@ -182,15 +187,29 @@ class Painter:
         if len(outline) >= 3:
             self.coplanar(outline, [len(outline)], [color], [label], normal, texture)
 
-    def polygons(self, outlines, colors, label: int, texture=Texture.PLAIN) -> None:
+    def polygons(
+        self,
+        outlines: np.ndarray,
+        colors: Color | Sequence[Color],
+        label: int,
+        texture: Texture = Texture.PLAIN,
+    ) -> None:
         """Paint outlines [N, K, 3] of one plane in one colour [3] or one each [N, 3]."""
         count, corners, _ = outlines.shape
         if count:
-            colors = np.broadcast_to(colors, (count, 3))
+            own = np.broadcast_to(np.asarray(colors), (count, 3))
             normal, points = outward(outlines[0]), outlines.reshape(-1, 3)
-            self.coplanar(points, [corners] * count, colors, [label] * count, normal, texture)
+            self.coplanar(points, [corners] * count, own, [label] * count, normal, texture)
 
-    def coplanar(self, points, counts, colors, labels, normal, texture=Texture.PLAIN) -> None:
+    def coplanar(
+        self,
+        points: np.ndarray,
+        counts: Sequence[int],
+        colors: np.ndarray | Sequence[Color],
+        labels: Sequence[int],
+        normal: np.ndarray,
+        texture: Texture = Texture.PLAIN,
+    ) -> None:
         """Paint outlines of one plane: the first counts[0] points, the next counts[1], and on.
 
         An outline that reaches nearer than NEAR is left out.
@@ -200,7 +219,8 @@ class Painter:
         pixels = (self.camera.project(points) * SUPERSAMPLING).ravel().tolist()
         before_eye = (points[:, 2] >= NEAR).tolist()
         start = 0
-        for count, color, label in zip(counts, np.multiply(colors, light), labels, strict=True):
+        lit = np.asarray(colors) * light
+        for count, color, label in zip(counts, lit, labels, strict=True):
             end = start + count
             if all(before_eye[start:end]):
                 self._draw_map.polygon(pixels[2 * start : 2 * end], fill=len(self.labels))
@@ -210,7 +230,14 @@ class Painter:
             start = end
         self.planes.append(Plane(normal, offset, texture))
 
-    def solid(self, faces, color: Color, label: int, decals=(), texture=Texture.PLAIN) -> None:
+    def solid(
+        self,
+        faces: np.ndarray,
+        color: Color,
+        label: int,
+        decals: Sequence[Decal] = (),
+        texture: Texture = Texture.PLAIN,
+    ) -> None:
         """Paint those faces [F, 4, 3] of a convex body that look at the eye, with their decals."""
         for number, face in enumerate(faces):
             if not self.faces_eye(face):

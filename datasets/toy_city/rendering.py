@@ -1,6 +1,7 @@
 """From surfaces to a picture: textures, light, haze and the lens."""
 
 import math
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -26,10 +27,12 @@ def mean_of_blocks(fine: np.ndarray) -> np.ndarray:
     """[H s, W s, ...] -> float32 [H, W, ...], the mean of s x s samples; s = SUPERSAMPLING."""
     steps = range(SUPERSAMPLING)
     parts = [fine[i::SUPERSAMPLING, j::SUPERSAMPLING] for i in steps for j in steps]
-    return sum(part.astype(np.float32) for part in parts) / len(parts)
+    return reduce(np.add, (part.astype(np.float32) for part in parts)) / len(parts)
 
 
-def texture_gain(painter: Painter, plane_map, depth, points) -> np.ndarray:
+def texture_gain(
+    painter: Painter, plane_map: np.ndarray, depth: np.ndarray, points: np.ndarray
+) -> np.ndarray:
     """Return the textures' factor for each pixel; it fades where texels get smaller than pixels."""
     planes = painter.planes
     axis = np.array([np.abs(plane.normal).argmax() for plane in planes]).take(plane_map)
@@ -56,7 +59,9 @@ def sky_colors(rays: np.ndarray, look: Look, rng: Rng) -> np.ndarray:
     return sky + (np.array(WHITE, np.float32) - sky) * cover[..., None]
 
 
-def surface_points(painter: Painter, plane_map, rays) -> tuple[np.ndarray, np.ndarray]:
+def surface_points(
+    painter: Painter, plane_map: np.ndarray, rays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Depth [H, W] and world point [H, W, 3] of each pixel, from the planes: float32."""
     normals = np.array([plane.normal for plane in painter.planes], np.float32)
     offsets = np.array([plane.offset for plane in painter.planes], np.float32)

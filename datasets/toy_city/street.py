@@ -87,12 +87,14 @@ class Street(NamedTuple):
 
 def plan_street(rng: Rng, look: Look) -> Street:
     lane_width, lanes = rng.uniform(*look.lane_width), pick(rng, look.lanes_each_way)
-    parking = tuple(bool(parked) for parked in rng.random(2) < look.parking)
+    left, right = rng.random(2) < look.parking
+    parking = bool(left), bool(right)
+    kerb = [lane_width * lanes + PARKING_WIDTH * parked + 0.3 for parked in parking]
     return Street(
         lane_width=lane_width,
         lanes=lanes,
         parking=parking,
-        kerb=tuple(lane_width * lanes + PARKING_WIDTH * parked + 0.3 for parked in parking),
+        kerb=(kerb[0], kerb[1]),
         sidewalk=rng.uniform(*look.sidewalk_width),
         verge=rng.uniform(*look.verge),
         rails=rng.random() < 0.5,
@@ -173,10 +175,13 @@ def plan_plots(street: Street, rng: Rng, look: Look) -> Iterator[tuple[str, Plot
                 z0 = z1 + pick(rng, (0.0, 0.0, 2.0))
 
 
+Paint = Callable[[Painter, Place, Rng], None]
+
+
 class Item(NamedTuple):
     """A thing that stands or drives on the street."""
 
-    paint: Callable[[Painter, Place, Rng], None]
+    paint: Paint
     place: Place
     half_size: tuple[float, float]  # across and along the street
     height: float = 1.7
@@ -190,7 +195,7 @@ class Item(NamedTuple):
         return self.place.z + self.half_size[1]
 
 
-VEHICLES = {  # painter, length, width, height
+VEHICLES: dict[str, tuple[Paint, float, float, float]] = {  # painter, length, width, height
     "car": (paint_car, 4.7, 1.85, 1.4),
     "truck": (paint_truck, 8.5, 2.5, 3.4),
     "bus": (paint_bus, *BUS.size),
@@ -198,7 +203,7 @@ VEHICLES = {  # painter, length, width, height
     "motorcycle": (partial(paint_ridden, kind="motorcycle"), 2.2, 0.8, 1.7),
     "bicycle": (partial(paint_ridden, kind="bicycle"), 1.8, 0.6, 1.7),
 }
-FURNITURE = {  # painter, half its width on the ground, height
+FURNITURE: dict[str, tuple[Paint, float, float]] = {  # painter, half its width on ground, height
     "tree": (paint_tree, 1.7, 4.0),
     "lamp": (paint_lamp, 0.15, 6.0),
     "sign": (paint_sign, 0.2, 2.5),

@@ -99,7 +99,7 @@ class Health:
         step = self.state.step
         bad = torch.where(terms["loss"].isfinite(), NEVER, step)
         self.first_bad = torch.minimum(self.first_bad, bad)
-        samples = [sample for batch in parts for sample in batch if sample]
+        samples = [sample for batch in parts for sample in (batch.source, batch.target) if sample]
         self.recent[step] = terms, [", ".join(sample.name) for sample in samples]
 
     def check(self) -> None:
@@ -107,7 +107,7 @@ class Health:
 
         Under float16 such a step was skipped, and only a loss scale that has run out is an error.
         """
-        step, scaler = self.first_bad.item(), self.state.scaler
+        step, scaler = int(self.first_bad), self.state.scaler
         recent, self.recent = self.recent, {}
         self.first_bad.fill_(NEVER)
         exhausted = scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
