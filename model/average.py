@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from model.network import Network
+
 
 class MovingAverage(nn.Module):
     """m <- decay m + (1 - decay) w, for weights and the statistics of norms; first m <- w.
@@ -32,11 +34,12 @@ class MovingAverage(nn.Module):
         updates: how often `update` was called; int64, saved with the average.
     """
 
+    module: Network
     updates: Tensor
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         decay: float,
         *,
         batch_statistics: bool = False,

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from model.network import Network
+
 
 class Ensemble(nn.Module):
     """The mean of the networks' class probabilities (not of their logits).
@@ -16,9 +18,11 @@ class Ensemble(nn.Module):
         networks: at least one, each with `main_logits(x)`; same classes, same resolution.
     """
 
-    def __init__(self, networks: Iterable[nn.Module]):
+    networks: Sequence[Network]
+
+    def __init__(self, networks: Iterable[Network]):
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList(networks)  # type: ignore[assignment]  # it acts as a sequence
         assert self.networks, "an ensemble of no networks"
 
     def probabilities(self, x: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ class STDCNet(nn.Module):
         super().__init__()
         assert base % 2 == 0, "the narrowest convolutions have base / 2 channels"
         self.blocks, self.base = blocks, base
-        layers = [ConvX(3, base // 2, stride=2), ConvX(base // 2, base, stride=2)]
+        layers: list[nn.Module] = [ConvX(3, base // 2, stride=2), ConvX(base // 2, base, stride=2)]
         channels = base
         self.stage_ends = []
         for count, width in zip(blocks, STAGE_WIDTHS, strict=True):

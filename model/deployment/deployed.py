@@ -74,6 +74,7 @@ def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
             f"torch {torch.__version__} cannot write this network as ONNX: use torch "
             f"{FIRST_TORCH_WITH_ONNX} or newer, or export a .pt2"
         ) from error
+    assert program is not None, "with dynamo=True torch returns the program"
     model = program.model_proto
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
@@ -96,6 +97,7 @@ class MeanByConvolution(nn.Module):
 
     def __init__(self, pool: nn.AvgPool2d):
         super().__init__()
+        assert isinstance(pool.kernel_size, int)
         self.side, self.stride, self.padding = pool.kernel_size, pool.stride, pool.padding
 
     def forward(self, x: Tensor) -> Tensor:
