@@ -58,6 +58,7 @@ from utils.cli.action import Action, settings_type
 from utils.cli.command_line import parse_settings
 from utils.cli.common import HardwareOptions, RunOptions
 from utils.cli.flags import PROGRAM
+from utils.cli.options import Options
 from utils.cli.terminal import RED, Outlet, coloured, standard_streams
 from utils.errors import UserError
 from utils.signals import Stopped
@@ -220,7 +221,10 @@ STEP_READ = (
 )
 """Flags that a single training step of all methods reads."""
 
-REPRODUCTION_READ = (Settings, *(step.experiment.method.Options for step in STEPS))
+REPRODUCTION_READ: tuple[type[Options], ...] = (
+    Settings,
+    *(step.experiment.method.Options for step in STEPS),
+)
 
 
 def run_action(settings: Settings) -> None:
@@ -239,7 +243,7 @@ def training(
 ) -> Action:
     """The action of an experiment."""
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
-    of_target = ("watch_target",) if experiment.target else ()
+    of_target: tuple[str, ...] = ("watch_target",) if experiment.target else ()
     if experiment.validation is Role.SOURCE:
         of_target = ("score_target", *(() if experiment.general else ("target", "target_root")))
     options = experiment.method.Options

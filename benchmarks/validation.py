@@ -21,7 +21,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.labels import IGNORE, NUM_CLASSES
-from datasets.samples import Sample
+from datasets.loading.batches import WholeImages
 from model.catalog import Design
 from model.deployment.folding import folded
 from model.ensemble import Ensemble
@@ -75,7 +75,7 @@ def main() -> None:
         0, NUM_CLASSES, (2, *args.label_size), dtype=torch.uint8, device=args.device
     )
     logits = plain[0].main_logits(image).detach()
-    sample = Sample(image, [label], [""])
+    sample = WholeImages(image, [label], [""])
     shape, large = ("x".join(map(str, size)) for size in (args.size, args.label_size))
 
     compare = partial(report, rounds=args.rounds, device=args.device)

@@ -92,6 +92,7 @@ class Method(nn.Module):
         self.network.eval()
         _, logits = self.network.heads_and_detail(source.image[:1])
         self.network.train(training)
+        assert logits is not None
         target = detail_target(source.label[:1])
         predicted = upsample(logits, target.shape[-2:]).sigmoid()
         maps = {"detail": target, "predicted detail": predicted}

@@ -38,12 +38,13 @@ class RMSprop(optim.RMSprop):
     """
 
     _step_supports_amp_scaling = True
+    grad_scale: Tensor | None
 
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
+        """Make the update, unless the device finds an overflow."""
         found_inf = getattr(self, "found_inf", None)
         if found_inf is None:
-            super().step()
-            return
+            return super().step(closure)
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             for parameter in parameters:
@@ -51,11 +52,12 @@ class RMSprop(optim.RMSprop):
                     state.update(step=torch.zeros(()), square_avg=torch.zeros_like(parameter))
             if parameters:
                 self._update(group, parameters, found_inf)
+        return None
 
     @torch.no_grad()
     def _update(self, group: dict[str, Any], parameters: list[Tensor], found_inf: Tensor) -> None:
         """Adam whose first moment is the gradient and whose bias corrections are 1 is RMSprop."""
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         many = torch.full((), MANY_STEPS, device=found_inf.device)
         torch._fused_adam_(
             parameters,

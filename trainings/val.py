@@ -43,7 +43,7 @@ class Evaluation(NamedTuple):
     matrix: ConfusionMatrix
     rows: list[PanelRow]
     images: dict[str, ConfusionMatrix]
-    label_sizes: set[tuple[int, int]]
+    label_sizes: set[tuple[int, ...]]
 
     @classmethod
     def empty(
@@ -117,7 +117,7 @@ class Views(NamedTuple):
     scores: list[Tensor]
     are_logits: bool
 
-    def prediction(self, index: int, size: tuple[int, int]) -> Tensor:
+    def prediction(self, index: int, size: Sequence[int]) -> Tensor:
         """Classes of an image, uint8 [H, W]: scores are enlarged to this size first, as
         probabilities where views are to be averaged."""
         maps = [scores[index] for scores in self.scores]

@@ -116,7 +116,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     sizes = _sizes(settings)
     networks = [(one, _network(one)) for one in _of_each_network(settings)]
     packages = _package_versions()
-    record = {
+    record: dict[str, Any] = {
         "machine": machine(device.type),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
@@ -175,7 +175,8 @@ def _network(settings: Settings) -> Network:
 
 def _sizes(settings: Settings) -> list[Size]:
     if words := DeploymentOptions.of(settings).sizes:
-        return [tuple(map(int, word.split("x"))) for word in dict.fromkeys(words)]
+        pairs = (map(int, word.split("x")) for word in dict.fromkeys(words))
+        return [(height, width) for height, width in pairs]
     return [settings.image_size]
 
 
@@ -267,7 +268,8 @@ class Forms:
     def __init__(self, network: Network, device: torch.device):
         self.device = device
         self.network = network
-        self.on_device = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
+        copied = copy.deepcopy(network).to(device)
+        self.on_device = copied.to(memory_format=torch.channels_last)
 
     @cached_property
     def onnx(self) -> bytes:

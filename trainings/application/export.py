@@ -95,7 +95,7 @@ def export(settings: Settings) -> None:
     if path.suffix == ONNX:
         require("--action export", "onnx", "onnxscript", "onnxruntime")
     (network,) = load_checkpoints([checkpoint], Role.TARGET, settings)
-    network = network.to("cpu", memory_format=torch.contiguous_format)
+    network = network.to("cpu").to(memory_format=torch.contiguous_format)
     output = DeploymentOptions.of(settings).export_output
     deployed = Deployed(network, output)
     print(f"exporting to {path.suffix}, which takes a while", flush=True)

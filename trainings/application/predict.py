@@ -320,7 +320,7 @@ class _Making:
         return {kind: self.folder.path / kind / f"{name}{end}" for kind, end in KINDS.items()}
 
     def _write(self, name: str, image: np.ndarray, train_ids: np.ndarray) -> None:
-        contents = {
+        contents: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
             "label_ids": (self._label_ids(train_ids), FAST_PNG),
             "train_ids": (train_ids, FAST_PNG),
             "color": (self.classes.colorize(train_ids), FAST_PNG),

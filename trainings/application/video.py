@@ -13,7 +13,7 @@ from utils.errors import UserError
 try:
     import av
 except ImportError:  # optional: pictures do without
-    av = None
+    av = None  # type: ignore[assignment]  # mypy types the name as the module
 
 CODECS = ("libx264", "mpeg4")
 """The first one that this PyAV has."""
@@ -41,6 +41,7 @@ def video_writer(
         ):
             tick = (1 / Fraction(rate)).limit_denominator(FINEST_TICK)
             stream = container.add_stream(codec, rate=1 / tick, options=OPTIONS[codec])
+            assert isinstance(stream, av.VideoStream)  # as its codec is one of `CODECS`
             (stream.height, stream.width), stream.pix_fmt = size, pixels
 
             def write(image: np.ndarray) -> None:

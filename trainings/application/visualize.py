@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +80,8 @@ def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
         chosen = telling_images(np.mean(accuracies, axis=0).tolist(), settings)
         places: dict[int, str] = {}
         for kind, of_kind in chosen.items():
-            for place in of_kind[:1]:
-                places.setdefault(place, kind)
+            for image in of_kind[:1]:
+                places.setdefault(image, kind)
         statistics, (evaluation, *_) = settings.bn_statistics, evaluations
         record = scoring_record(Role.TARGET, settings, evaluation, statistics)
         scores = [evaluation.scores() for evaluation in evaluations]
@@ -304,7 +303,7 @@ def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
     """The run's own folder, or one that the settings name for an ensemble or a checkpoint from
     elsewhere; and what tells the files from those of the folder's best checkpoint."""
     if len(predictor.checkpoints) > 1:
-        folder = ensemble_folder(predictor.checkpoints, replace(settings, ssl_round=0))
+        folder = ensemble_folder(predictor.checkpoints, settings.changed(ssl_round=0))
         return folder, ensemble_suffix(settings)
     (checkpoint,) = predictor.checkpoints
     own = checkpoint.resolve().parent

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -215,10 +216,11 @@ class Training:
         minutes = (time.monotonic() - self.saved) / 60
         step = self.state.step
         due = minutes > self.settings.checkpoint_minutes or self.state.length.saves_after(step)
-        signum, due = processes.largest(self.stop.requested or 0, due and step > self.saved_step)
+        due = due and step > self.saved_step
+        signum, saves = processes.largest(self.stop.requested or 0, due)
         if signum:
             raise Stopped(signum)
-        if due:
+        if saves:
             self.save()
         return parts
 
@@ -264,7 +266,8 @@ def train_step(
         means = [_add_gradient(model, state, part, precision, len(parts)) for part in others]
     means.append(_add_gradient(model, state, last, precision, len(parts)))
     state.update()
-    return processes.means({name: sum(mean[name] for mean in means) for name in means[0]})
+    summed = {name: reduce(torch.add, [mean[name] for mean in means]) for name in means[0]}
+    return processes.means(summed)
 
 
 def _add_gradient(
@@ -273,7 +276,7 @@ def _add_gradient(
     """Adds a part's share of the gradient; its share of the step's scalars."""
     with autocast(batch.source.image.device, precision):
         losses = model(batch)
-    total = sum(losses.values())
+    total = reduce(torch.add, losses.values())
     state.backward(total / parts)
     scalars = {"loss": total, **losses, **state.method.observed}
     return {name: scalar.detach() / parts for name, scalar in scalars.items()}

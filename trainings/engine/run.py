@@ -216,8 +216,8 @@ def _train(
     # seed for its workers, cannot reach them.
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
-    method = experiment.make_method(network, settings).to(device, memory_format=torch.channels_last)
-    method = synchronised(method)
+    method = experiment.make_method(network, settings).to(device)
+    method = synchronised(method.to(memory_format=torch.channels_last))
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
         scorer = Scorer(scored and scored.role, experiment.source, settings, device)
@@ -240,7 +240,7 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.own_flags(settings))
 
-    validated = scorer.samples and len(scorer.samples)
+    validated = None if scorer.samples is None else len(scorer.samples)
     _announce(run, experiment, data, target, validated, method, settings)
     if "proportions" in inputs:
         size = dimensions(settings.image_size)
@@ -330,10 +330,9 @@ def _announce(
     def images(count: int, use: str, role: Role) -> str:
         return f"{count} {use} images ({data_set(role, settings)})"
 
-    of_each = [
-        images(len(data.source), "training", experiment.source),
-        *([images(len(data.target), "target", target.role)] if target else []),
-    ]
+    of_each = [images(len(data.source), "training", experiment.source)]
+    if target and data.target is not None:
+        of_each.append(images(len(data.target), "target", target.role))
     role = experiment.scored_role(settings)
     if role and validated:
         of_each.append(images(validated, "validation", role))

@@ -121,7 +121,7 @@ class TargetWatch:
                 (scores,) = network.main_logits(image)
             _, classes = upsampled_max(scores, image.shape[-2:])
             picture = sample.image.permute(1, 2, 0).numpy()
-            rows.append((sample.name, picture, classes.cpu().numpy()))
+            rows.append((self.images.files[place].name, picture, classes.cpu().numpy()))
         title = f"{run.path.name}, epoch {state.epoch}: {self.on}"
         sheet = label_panel(rows, title=title, heading="prediction", classes=self.classes)
         run.save_picture(PICTURE, sheet)
@@ -139,7 +139,7 @@ def label_shares(
     counts = np.zeros(IGNORE + 1, np.int64)
     for one in files:
         try:
-            label = read_label(one.label, one.kind)
+            label = read_label(one.label_path, one.kind)
         except UserError:
             if not skips_bad:
                 raise

@@ -1,5 +1,6 @@
 """TensorBoard beside a run's plain curves: its classes, what its method sees, runs compared."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -27,7 +28,8 @@ METRICS = ("val/mIoU", "val/pixel_accuracy")
 
 def class_curves(class_iou: Mapping[str, float | None]) -> dict[str, float]:
     """IoU by curve; a class that is absent (NaN) has no point."""
-    return {f"val_IoU/{name}": iou for name, iou in class_iou.items() if iou == iou}
+    present = {name: iou for name, iou in class_iou.items() if iou is not None}
+    return {f"val_IoU/{name}": iou for name, iou in present.items() if not math.isnan(iou)}
 
 
 def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -> None:

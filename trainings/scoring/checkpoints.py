@@ -103,7 +103,7 @@ def load_checkpoints(
         own = as_trained(settings, checkpoint)  # each may have its own width
         network = new_network(replace(own, class_table=settings.class_table))
         print(f"{checkpoint}: {load_network(network, checkpoint)}")
-        networks.append(network.to(device, memory_format=torch.channels_last).eval())
+        networks.append(network.to(device).to(memory_format=torch.channels_last).eval())
     if settings.bn_statistics == TARGET:
         samples = unlabelled_samples(role, settings)
         reestimate_statistics(networks, samples, settings, device)

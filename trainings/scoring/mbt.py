@@ -95,8 +95,8 @@ def find_members(
     if named := EnsembleOptions.of(settings).mbt_checkpoints:
         return [find_input(path, "mbt_checkpoints") for path in named]
     experiment = ssl_fda if ssl_round else fda
-    settings = dataclasses.replace(settings, ssl_round=ssl_round, save_keyword=None)
-    betas = [dataclasses.replace(settings, fda_beta=beta) for beta in BETAS]
+    settings = settings.changed(ssl_round=ssl_round, save_keyword=None)
+    betas = [settings.changed(fda_beta=beta) for beta in BETAS]
     shared = _shared_augmentation(experiment, betas)
     if shared is not None and lacks_augmentation(settings, shared):
         print(
@@ -105,7 +105,7 @@ def find_members(
         )
     found, problems = [], []
     for member in betas:
-        wanted = member if shared is None else dataclasses.replace(member, aug_method=shared)
+        wanted = member if shared is None else member.changed(aug_method=shared)
         try:
             _, checkpoint = find_checkpoint(experiment, wanted)
             found.append(checkpoint)

@@ -38,11 +38,11 @@ class ConfidenceHistogram:
 
 
 def _threshold(counts: Tensor) -> int | None:
-    total = counts.sum().item()
+    total = int(counts.sum())
     if total == 0:
         return None
     rank = min(round(RANK * total), total - 1)
-    value = torch.searchsorted(counts.cumsum(0), rank, right=True).item()
+    value = int(torch.searchsorted(counts.cumsum(0), rank, right=True))
     return min(round(MAX_THRESHOLD * BINS), value)
 
 
