@@ -1,10 +1,10 @@
-"""What validation and pseudo-labels do with an image after the network, and with it.
+"""Time validation and pseudo-labels of one image, with the network and without it.
 
     python benchmarks/validation.py --size 512 1024 --label_size 1024 2048
 
-Plain is how it is usually written: the network as it trains, all heads in float32, the main one's
-logits enlarged to the label, argmax, and a masked histogram in numpy; an ensemble of three enlarges
-every network's logits. Times are of one image.
+The plain form is how it is usually written: the network as it trains, all heads in float32, the
+main head's logits enlarged to the label, argmax, and a masked histogram in numpy; an ensemble of
+three enlarges every network's logits.
 """
 
 import argparse

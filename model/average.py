@@ -74,7 +74,7 @@ class MovingAverage(nn.Module):
         self._updates += 1
 
     def _next_decay(self) -> float:
-        """The decay of the update to come; the first update copies the network."""
+        """Return the decay of the update to come; the first update copies the network."""
         mean = 1 - 1 / (self._updates + 1)
         return min(mean, self.decay) if self.rising or not self._updates else self.decay
 

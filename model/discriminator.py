@@ -45,7 +45,7 @@ def _halve(channels_in: int, channels_out: int, **options: Any) -> nn.Conv2d:
 
 
 def _halve_separably(channels_in: int, channels_out: int) -> nn.Sequential:
-    """A depthwise convolution, then a pointwise one, whose bias serves both."""
+    """Return a depthwise convolution, then a pointwise one, whose bias serves both."""
     depthwise = _halve(channels_in, channels_in, groups=channels_in, bias=False)
     return nn.Sequential(depthwise, nn.Conv2d(channels_in, channels_out, 1))
 

@@ -26,15 +26,16 @@ class Ensemble(nn.Module):
         assert self.networks, "an ensemble of no networks"
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """The mean of the members' softmax at 1/8, float32 [N, C, h, w]."""
+        """Return the mean of the members' softmax at 1/8, float32 [N, C, h, w]."""
         return mean_probabilities([network.main_logits(x) for network in self.networks])
 
 
 def joint_scores(logits: Sequence[Tensor]) -> Tensor:
-    """Logits [N, C, h, w] of one network as they are, of several the mean of their softmax."""
+    """Return logits [N, C, h, w] of one network as they are, of several the mean of their
+    softmax."""
     return logits[0] if len(logits) == 1 else mean_probabilities(logits)
 
 
 def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
-    """Mean of the softmax of several logits [N, C, h, w], float32."""
+    """Return the mean of the softmax of several logits [N, C, h, w], float32."""
     return torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)

@@ -168,5 +168,5 @@ class SegmentationHead(nn.Module):
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:
-    """ImageNet statistics of 0..1 as those of 0..255, [3, 1, 1]."""
+    """Turn ImageNet's statistics of 0..1 into those of 0..255, [3, 1, 1]."""
     return WHITE * torch.tensor(values).view(3, 1, 1)

@@ -74,7 +74,7 @@ class UnifiedAttentionFusion(nn.Module):
         self.conv_out = ConvX(channels_high, channels_out)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        """low [N, C_low, H, W], high [N, C_high, h, w] -> [N, C_out, H, W]."""
+        """Fuse low [N, C_low, H, W] and high [N, C_high, h, w] into [N, C_out, H, W]."""
         low = self.conv_low(low)
         up = _enlarge_to(low, high)
         seen = [f(x, dim=1, keepdim=True) for x in (up, low) for f in (torch.mean, torch.amax)]

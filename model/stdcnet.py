@@ -142,8 +142,8 @@ class STDCNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised images [N, 3, H, W] -> maps at 1/8, 1/16 and 1/32 of the size (rounded up)
-        with 4, 8 and 16 times `base` channels."""
+        """Return, for normalised images [N, 3, H, W], maps at 1/8, 1/16 and 1/32 of the size
+        (rounded up) with 4, 8 and 16 times `base` channels."""
         stages = []
         for index, layer in enumerate(self.features):
             x = layer(x)

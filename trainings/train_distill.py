@@ -30,6 +30,8 @@ class DistillOptions(PseudoLabelOptions):
 
 
 class Distillation(Method):
+    """The method of the equation above."""
+
     Options = DistillOptions
     options: DistillOptions
 

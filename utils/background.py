@@ -30,7 +30,7 @@ class Background:
             self._tasks.popleft().result()
 
     def submit(self, task: Callable, *arguments: Any) -> None:
-        """Begins a task, once few enough are under way."""
+        """Begin a task, once few enough are under way."""
         while len(self._tasks) >= self._most:
             self._tasks.popleft().result()
         self._tasks.append(self._pool.submit(task, *arguments))

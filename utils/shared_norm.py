@@ -44,7 +44,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         return _Normalise.apply(x, self.weight, self.bias, mean, variance, self.eps)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance of each channel over all processes, [C], float32 or wider.
+        """Return the mean and biased variance of each channel over all processes, [C], float32 or
+        wider.
 
         Every process adds its own moments to a row of its own, so that the sum over the processes
         is a table of all moments. The total variance is the mean of the variances plus the variance
@@ -107,26 +108,26 @@ class _Normalise(Function):
 
 
 def _values(x: Tensor) -> int:
-    """Values of a channel in the batches of all processes."""
+    """Return the number of values of a channel in the batches of all processes."""
     return processes.count() * (x.numel() // x.shape[1])
 
 
 def synchronised(module: Module) -> Module:
-    """The module, whose batch norms see the batches of all processes from now on."""
+    """Return the module, whose batch norms see the batches of all processes from now on."""
     if processes.count() > 1:
         _turn_norms_of(module, SharedBatchNorm2d)
     return module
 
 
 def separated(module: Module) -> Module:
-    """A copy of the module whose batch norms see the batches of their own process."""
+    """Return a copy of the module whose batch norms see the batches of their own process."""
     module = copy.deepcopy(module)
     _turn_norms_of(module, nn.BatchNorm2d)
     return module
 
 
 def _turn_norms_of(module: nn.Module, kind: type[nn.BatchNorm2d]) -> None:
-    """Both kinds hold the same, so that weights and statistics stay where they are."""
+    """Change the class of the norms. Both classes hold the same, so weights and statistics stay."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.__class__ = kind

@@ -21,22 +21,25 @@ BAND_BYTES = 2**22
 
 
 def in_bands(scores: Tensor) -> bool:
-    """Whether scores are enlarged band by band: the one choice between a CPU's form and a GPU's."""
+    """Return whether scores are enlarged band by band: the one choice between a CPU's form and a
+    GPU's."""
     return scores.device.type == "cpu"
 
 
 def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits [N, C, h, w] at another size, float32, bilinear with aligned corners."""
+    """Enlarge logits [N, C, h, w] to another size, float32, bilinear with aligned corners."""
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=True)
 
 
 def widen(logits: Tensor, width: int) -> Tensor:
-    """Logits [N, C, h, w] at another width, float32: the half of `upsample` that needs no bands."""
+    """Enlarge logits [N, C, h, w] to another width, float32: the half of `upsample` that needs no
+    bands."""
     return upsample(logits, (logits.shape[-2], width))
 
 
 def bands(wide: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Input rows and output rows of each band, and the weights [out, in] that mix the former.
+    """Yield the input rows and output rows of each band, and the weights [out, in] that mix the
+    former.
 
     Of widened logits [N, C, h, W] `weights @ wide[..., inputs, :]` are the output rows.
     """
@@ -54,7 +57,7 @@ def bands(wide: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
 
 
 def upsampled_softmax(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """`upsample(logits, size).softmax(1)` of logits [N, C, h, w], as a convolution takes it.
+    """Return `upsample(logits, size).softmax(1)` of logits [N, C, h, w], as a convolution takes it.
 
     Returns:
         Probabilities [N, C, H, W], channels last, in autocast's type where that is on.
@@ -113,15 +116,16 @@ def _softmax(rows: Tensor, mixing: Tensor) -> Tensor:
 
 
 def _classes_last(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, H, W, C], without a copy."""
+    """View [N, C, H, W] as [N, H, W, C], without a copy."""
     return x.permute(0, 2, 3, 1)
 
 
 @torch.no_grad()
 def upsampled_max(scores: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """`upsample(scores, size).max(1)` of one image's scores [C, h, w]: float32 and uint8 [H, W].
+    """Return `upsample(scores, size).max(1)` of one image's scores [C, h, w].
 
-    Where two classes are equal to the last bits the other one may be taken.
+    The maxima are float32 [H, W], their classes uint8 [H, W]. Where two classes are equal to the
+    last bits the other one may be taken.
     """
     if not in_bands(scores):
         largest, classes = upsample(scores[None], size)[0].max(0)
@@ -137,7 +141,7 @@ def upsampled_max(scores: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def upsampled_confidence(logits: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """`upsample(logits, size).softmax(1).max(1)` of logits [N, C, h, w].
+    """Return `upsample(logits, size).softmax(1).max(1)` of logits [N, C, h, w].
 
     Returns:
         The largest probability of each pixel, float32, and its class, uint8; [N, H, W] both. Where
@@ -163,8 +167,8 @@ def upsampled_confidence(logits: Tensor, size: Sequence[int]) -> tuple[Tensor, T
 
 @torch.no_grad()
 def upsampled_mean_max(maps: Sequence[Tensor], size: Sequence[int], *, softmax: bool) -> Tensor:
-    """The largest class of the mean of several scores of one image, each enlarged, and a `softmax`
-    taken where it is asked for, before they are averaged.
+    """Return the largest class of the mean of several scores of one image, each enlarged, and put
+    through a `softmax` if asked, before they are averaged.
 
     Args:
         maps: [C, h, w] at resolutions of their own: logits, or probabilities as they are.
@@ -192,8 +196,8 @@ def upsampled_mean_max(maps: Sequence[Tensor], size: Sequence[int], *, softmax: 
 
 
 def _maximum(scores: Tensor, classes: Tensor) -> Tensor:
-    """The largest of float scores [C, H, W], which are lost; writes its class, the first of equal
-    ones, into uint8 [H, W]."""
+    """Return the largest of float scores [C, H, W], which are lost; write its class, the first of
+    equal ones, into uint8 [H, W]."""
     best, last = scores.amax(0), len(scores) - 1
     # Far cheaper than argmax, which walks along the classes pixel by pixel: the first of the
     # classes that equal the largest has the highest rank.

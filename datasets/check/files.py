@@ -38,7 +38,7 @@ class Reader(Dataset):
 
 
 def read(files: Files) -> Reading:
-    """The files of a sample, read by training's own readers; nothing in them raises."""
+    """Read the files of a sample with training's own readers; nothing in them raises."""
     findings: list[Finding] = []
     image = ids = digest = counts = content = None
     values: list[int] = []
@@ -63,7 +63,7 @@ def read(files: Files) -> Reading:
 
 @contextlib.contextmanager
 def _kept(path: Path, findings: list[Finding]) -> Iterator[None]:
-    """Makes a finding of whatever reading a file raises: no file may end the check."""
+    """Turn whatever reading a file raises into a finding: no file may end the check."""
     try:
         yield
     except UnknownLabels as error:
@@ -79,7 +79,7 @@ def _kept(path: Path, findings: list[Finding]) -> Iterator[None]:
 
 
 def _is_cut(path: Path) -> bool:
-    """Whether a file begins as a PNG and lacks its end."""
+    """Return whether a file begins as a PNG and lacks its end."""
     if not path.is_file():  # to open a pipe would wait for its other end
         return False
     try:

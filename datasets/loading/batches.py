@@ -53,7 +53,7 @@ def training_batches(
     num_workers: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """This process's batches of the steps in that range, one a pass, on the device."""
+    """Yield this process's batches of the steps in that range, one a pass, on the device."""
     keys = data.own_keys(start_step, stop_step)
     most = (stop_step - start_step) * data.passes
     loader = _loader(data, keys, _collate_training, min(num_workers, most), device)
@@ -84,8 +84,8 @@ def scaled_batches(
     num_workers: int,
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
-    """All samples in order, on the device, at these multiples of their size, or as they are where
-    there are none; a batch ends where the images' size changes."""
+    """Yield all samples in order, on the device, at these multiples of their size, or as they are
+    where there are none; a batch ends where the images' size changes."""
     places = range(len(samples))
     batches = [places[start : start + batch_size] for start in places[::batch_size]]
     return _scaled(samples, batches, scales, num_workers, device)
@@ -105,7 +105,7 @@ def _scaled(
 
 
 def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
-    """The items of a dataset in order, as they are, made by workers."""
+    """Yield the items of a dataset in order, as they are, made by workers."""
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -117,11 +117,12 @@ def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
 
 
 def _as_it_is(item: Any) -> Any:
-    """In place of torch's conversion, which makes a shared tensor of every array."""
+    """Replace torch's conversion, which makes a shared tensor of every array."""
     return item
 
 
 def to_device(sample: Sample, device: torch.device) -> Sample:
+    """Return a sample, or a batch of them, with its tensors on the device."""
     image, label = _moved((sample.image, sample.label), device)
     return Sample(image, label, sample.name)
 
@@ -193,8 +194,8 @@ def _handle_deaths(handler: Any) -> None:
 
 
 def _next(batches: Iterator[Any]) -> Any:
-    """The next batch, None after the last. Raises UserError where a worker has died, or found no
-    room in shared memory."""
+    """Return the next batch, None after the last. Raise UserError where a worker has died, or found
+    no room in shared memory."""
     try:
         return next(batches, None)
     except (RuntimeError, *LOST_WORKER) as error:

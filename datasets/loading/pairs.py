@@ -63,7 +63,7 @@ class TrainingData(Dataset):
         return self.rare.sample(self.source, source_key), target
 
     def own_keys(self, start_step: int, stop_step: int) -> Iterator[list[PairKey]]:
-        """This process's share of `keys`, a list for each of its passes."""
+        """Yield this process's share of `keys`, a list for each of its passes."""
         own = self.batch_size // self.passes // processes.count()
         for batch in self.keys(start_step, stop_step):
             parts = [batch[start : start + own] for start in range(0, len(batch), own)]
@@ -84,7 +84,7 @@ class TrainingData(Dataset):
         return self.rare.drawn(start_step * self.batch_size, stop_step * self.batch_size)
 
     def keys(self, start_step: int, stop_step: int) -> Iterator[list[PairKey]]:
-        """The batches of keys of the steps in that range, whoever takes them."""
+        """Yield the batches of keys of the steps in that range, for all processes."""
         usable = self.steps_per_epoch * self.batch_size
         source_keys: Iterable[Key | RareKey] = self._cycle(
             SOURCE_STREAM, len(self.source), usable, start_step
@@ -99,7 +99,8 @@ class TrainingData(Dataset):
             yield list(itertools.islice(pairs, self.batch_size))
 
     def _cycle(self, stream: int, size: int, usable: int, start_step: int) -> Iterator[Key]:
-        """Keys from a step on: pass after pass, each the first `usable` of a fresh shuffle."""
+        """Yield keys from a step on: pass after pass, each the first `usable` of a fresh
+        shuffle."""
         passed, position = divmod(start_step * self.batch_size, usable)
         while True:
             order = np.random.default_rng([self.seed, stream, passed]).permutation(size)
@@ -108,7 +109,7 @@ class TrainingData(Dataset):
 
 
 def check_batch_size(batch_size: int, passes: int, samples: int) -> None:
-    """Raises UsageError or UserError where the images of an update cannot be dealt out."""
+    """Raise UsageError or UserError where the images of an update cannot be shared out."""
     count = processes.count()
     own, rest = divmod(batch_size // passes, count)
     if rest:

@@ -25,7 +25,7 @@ SUPERSAMPLING = 2  # of the picture; labels are taken at points, never mixed
 
 
 def palette(hexadecimal: str) -> tuple[tuple[int, int, int], ...]:
-    """ "ff8000 0000ff" -> ((255, 128, 0), (0, 0, 255))."""
+    """Return colours of words: "ff8000 0000ff" -> ((255, 128, 0), (0, 0, 255))."""
     colors = map(bytes.fromhex, hexadecimal.split())
     return tuple((red, green, blue) for red, green, blue in colors)
 
@@ -175,14 +175,16 @@ def pick(rng: Rng, options: Sequence[Option]) -> Option:
 
 
 def pick_weighted(rng: Rng, weights: dict[str, float]) -> str:
+    """Return one of the names, each as likely as its weight says."""
     edges = np.cumsum(list(weights.values()))
     return list(weights)[np.searchsorted(edges, rng.uniform(0, edges[-1]), side="right")]
 
 
 def vary(rng: Rng, color: Color, amount: float = 0.1) -> np.ndarray:
-    """The colour a little lighter or darker, warmer or cooler: float [3]."""
+    """Return the colour a little lighter or darker, warmer or cooler: float [3]."""
     return np.asarray(color) * (1 + rng.uniform(-amount, amount) + rng.uniform(-0.03, 0.03, 3))
 
 
 def vary_one_of(rng: Rng, colors: Sequence[Color], amount: float = 0.1) -> np.ndarray:
+    """Return one of the colours, varied by `vary`."""
     return vary(rng, pick(rng, colors), amount)

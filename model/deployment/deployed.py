@@ -52,9 +52,9 @@ class Deployed(nn.Module):
 
 
 def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
-    """An ONNX file, weights and metadata inside. It needs the packages onnx and onnxscript.
+    """Return an ONNX file, weights and metadata inside. It needs the packages onnx and onnxscript.
 
-    Raises UserError where this torch cannot write it.
+    Raise UserError where this torch cannot write it.
     """
     try:
         with warnings.catch_warnings():
@@ -82,7 +82,7 @@ def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
 
 
 def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
-    """A file for `torch.export.load`, with its metadata as JSON in the extra file
+    """Return a file for `torch.export.load`, with its metadata as JSON in the extra file
     `METADATA_FILE`."""
     file = io.BytesIO()
     program = torch.export.export(
@@ -151,6 +151,6 @@ def _example() -> tuple[Tensor]:
 
 
 def _dynamic_shapes() -> dict[str, dict[int, Dim]]:
-    """Any batch, and any size from `SMALLEST_SIDE`."""
+    """Allow any batch, and any size from `SMALLEST_SIDE`."""
     height, width = Dim("height", min=SMALLEST_SIDE), Dim("width", min=SMALLEST_SIDE)
     return {IMAGE: {0: Dim("batch", min=1), 2: height, 3: width}}

@@ -20,11 +20,12 @@ OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 def is_installed(package: str) -> bool:
+    """Return whether a package can be imported."""
     return importlib.util.find_spec(package) is not None
 
 
 def require(what: str, *packages: str) -> None:
-    """Raises UserError unless all packages are installed."""
+    """Raise UserError unless all packages are installed."""
     missing = [package for package in packages if not is_installed(package)]
     if missing:
         raise UserError(
@@ -33,7 +34,7 @@ def require(what: str, *packages: str) -> None:
 
 
 def onnx_runtime(model: bytes) -> Runtime:
-    """ONNX Runtime on the CPU, on as many threads as torch."""
+    """Return ONNX Runtime on the CPU, on as many threads as torch."""
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -43,9 +44,9 @@ def onnx_runtime(model: bytes) -> Runtime:
 
 
 def openvino(model: bytes, precision: str) -> Runtime:
-    """OpenVINO on the CPU, on as many threads as torch, in one of `OPENVINO_TYPES`.
+    """Return OpenVINO on the CPU, on as many threads as torch, in one of `OPENVINO_TYPES`.
 
-    Raises UserError where this CPU does not compute in that precision.
+    Raise UserError where this CPU does not compute in that precision.
     """
     package = importlib.import_module("openvino")
     core = package.Core()
@@ -65,7 +66,7 @@ def openvino(model: bytes, precision: str) -> Runtime:
 
 
 def torch_export(program: bytes) -> Runtime:
-    """torch, from a .pt2 file, on the CPU."""
+    """Return torch on the CPU, from a .pt2 file."""
     module = torch.export.load(io.BytesIO(program)).module()
 
     @torch.inference_mode()

@@ -85,9 +85,9 @@ class Difference(NamedTuple):
 
 
 def export(settings: Settings) -> None:
-    """Writes `--load_model_path` to `--output`, once it gives on pictures what PyTorch gives.
+    """Write `--load_model_path` to `--output`, once it gives on pictures what PyTorch gives.
 
-    Raises UserError where it does not, or where packages are missing.
+    Raise UserError where it does not, or where packages are missing.
     """
     refuse_views(settings)
     checkpoint, path = _paths(settings)
@@ -110,7 +110,7 @@ def export(settings: Settings) -> None:
 
 
 def _paths(settings: Settings) -> tuple[Path, Path]:
-    """The checkpoint, and the file that it becomes."""
+    """Return the checkpoint, and the file that it becomes."""
     if not settings.load_model_path:
         raise UsageError(
             "--action export needs a checkpoint: name it with --load_model_path, such as "
@@ -172,7 +172,7 @@ def _pictures(settings: Settings) -> list[np.ndarray]:
 
 
 def _batches(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> list[Tensor]:
-    """A picture at that size, and the others as a batch of another, odd size; uint8
+    """Return a picture at that size, and the others as a batch of another, odd size; both are uint8
     [N, 3, H, W]."""
     first, *others = [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
     odd = [max(SMALLEST_SIDE, int(side * OTHER_SIZE)) | 1 for side in size]
@@ -181,7 +181,7 @@ def _batches(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> list[Tens
 
 
 def _runtimes(suffix: str, content: bytes) -> dict[str, Runtime]:
-    """All that can run such a file here, by name."""
+    """Return all runtimes that can run such a file here, by name."""
     if suffix == PT2:
         return {"torch.export": torch_export(content)}
     runtimes = {"ONNX Runtime": onnx_runtime(content)}
@@ -196,8 +196,8 @@ def _verify(
     batches: Sequence[Tensor],
     output: str,
 ) -> None:
-    """Raises UserError where a runtime gives more than rounding away from the network itself, in
-    float32 on the CPU; prints the largest differences."""
+    """Raise UserError where a runtime differs by more than rounding from the network itself, in
+    float32 on the CPU; print the largest differences."""
     for images in batches:
         with torch.inference_mode():
             logits = network(images)

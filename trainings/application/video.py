@@ -26,9 +26,10 @@ FINEST_TICK = 65535  # MPEG-4's, in parts of a second
 def video_writer(
     path: Path, size: tuple[int, int], rate: Fraction
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """Writes frames, RGB uint8 [H, W, 3], of (height, width) to an MP4; it is there when whole.
+    """Write frames, RGB uint8 [H, W, 3], of (height, width) to an MP4, which appears once it is
+    whole.
 
-    A killed process leaves a hidden file that the next attempt removes. Raises UserError where
+    A killed process leaves a hidden file that the next attempt removes. Raise UserError where
     nothing can be written.
     """
     codec = next(name for name in CODECS if name in av.codecs_available)

@@ -43,8 +43,8 @@ EXTREMES = 2
 
 
 def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
-    """Draws what the named checkpoints see on the target's validation split, or on its images where
-    they have no labels; or else every run of `--optimizer` and FDA's ensemble.
+    """Draw what the named checkpoints see on the target's validation split, or on its images where
+    they have no labels; without named ones, every run of `--optimizer` and FDA's ensemble.
 
     Each one's pictures go into its run's folder; several also into one sheet, side by side, with
     their scores: in the order in which they are named, else from the lowest mIoU to the highest.
@@ -111,7 +111,7 @@ def _draw_unlabelled(
 
 
 def _refuse_training(predictors: Sequence[Predictor], settings: Settings) -> None:
-    """Raises UsageError where the pictures of several would lie in the folder of a training."""
+    """Raise UsageError where the pictures of several would lie in the folder of a training."""
     folder = settings.save_model_path / settings.run_name("visualize")
     networks = [path for predictor in predictors for path in predictor.checkpoints]
     if len(networks) > 1 and (folder / SETTINGS).exists():
@@ -129,8 +129,8 @@ def _compare(
     samples: SampleDataset,
     settings: Settings,
 ) -> None:
-    """A sheet of predictors under their mIoU; a table of their scores, printed and as JSON; each
-    names the data of the validation."""
+    """Draw a sheet of predictors under their mIoU, and print and write a table of their scores;
+    each names the data of the validation."""
     records, titled = [], []
     for predictor, scores in compared:
         checkpoints = [str(path) for path in predictor.checkpoints]
@@ -169,8 +169,8 @@ def named_predictors(settings: Settings) -> list[Predictor]:
 
 
 def _at_a_size(settings: Settings) -> Settings:
-    """With the size at which all runs like these settings were trained, where they share one and
-    the command gives none."""
+    """Return the settings with the size at which all runs like these were trained, where they share
+    one and the command gives none."""
     runs = find_runs(settings, {})
     if len({tuple(run["image_size"]) for run in runs.values()}) != 1:
         return settings
@@ -179,8 +179,8 @@ def _at_a_size(settings: Settings) -> Settings:
 
 
 def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Predictor]:
-    """Every run like these settings under `--save_model_path` that was trained at `--image_size`,
-    and FDA's ensemble where `val_mbt` would find its members among them."""
+    """Return every run like these settings under `--save_model_path` that was trained at
+    `--image_size`, and FDA's ensemble where `val_mbt` would find its members among them."""
     runs = find_runs(settings, {})
     if not runs:
         others = find_runs(settings, {}, alike=False)
@@ -203,7 +203,8 @@ def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -
 def _of_these_classes(
     runs: Mapping[Path, Mapping[str, Any]], settings: Settings
 ) -> Mapping[Path, Mapping[str, Any]]:
-    """The runs of the settings' classes, or all where none is; says which others there are."""
+    """Return the runs of the settings' classes, or all where none is, and say which others there
+    are."""
     wanted = settings.class_table.recorded()
     own = {path: run for path, run in runs.items() if run.get(CLASS_TABLE, USUAL) == wanted}
     if others := [path.name for path in runs if path not in own and own]:
@@ -212,8 +213,8 @@ def _of_these_classes(
 
 
 def _of_this_size(runs: Mapping[Path, Mapping[str, Any]], settings: Settings) -> list[Path]:
-    """The runs trained at `--image_size`; says which others there are. Raises UserError where there
-    are only others."""
+    """Return the runs trained at `--image_size`, and say which others there are. Raise UserError
+    where there are only others."""
     own = [
         folder for folder, run in runs.items() if tuple(run["image_size"]) == settings.image_size
     ]
@@ -238,15 +239,15 @@ def _words(size: Sequence[int]) -> str:
 
 
 def single(checkpoint: Path) -> Predictor:
-    """A network under its run's name, with the file's where that is not the best one."""
+    """Return a network under its run's name, with the file's where that is not the best one."""
     run = checkpoint.resolve().parent.name
     return Predictor(run if checkpoint.name == BEST else f"{run}/{checkpoint.stem}", (checkpoint,))
 
 
 def telling_images(accuracy: Sequence[float], settings: Settings) -> dict[str, list[int]]:
-    """Places of images to look at, by kind: the fixed one, one drawn from the seed, and those with
-    the lowest and the highest pixel accuracy, the most extreme first. An image without a valid
-    pixel is neither."""
+    """Return places of images to look at, by kind: the fixed one, one drawn from the seed, and
+    those with the lowest and the highest pixel accuracy, the most extreme first. An image without a
+    valid pixel is neither."""
     order = sorted(
         (place for place, value in enumerate(accuracy) if not math.isnan(value)),
         key=lambda place: accuracy[place],
@@ -268,8 +269,8 @@ def _draw_one(
     *,
     scored: bool = True,
 ) -> None:
-    """One picture per kind of image that one predictor sees, at a `_place`; with the truth and the
-    errors where the images are `scored`."""
+    """Draw one picture per kind of image that one predictor sees, at a `_place`; with the truth and
+    the errors where the images are `scored`."""
     (predictor,) = loaded.predictors
     places = list(dict.fromkeys(place for places in chosen.values() for place in places))
     (evaluation,) = evaluate_some(loaded, places, samples, settings)
@@ -300,8 +301,8 @@ def _draw_one(
 
 
 def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
-    """The run's own folder, or one that the settings name for an ensemble or a checkpoint from
-    elsewhere; and what tells the files from those of the folder's best checkpoint."""
+    """Return the run's own folder, or one that the settings name for an ensemble or a checkpoint
+    from elsewhere; and the suffix of the file names, empty for the folder's best checkpoint."""
     if len(predictor.checkpoints) > 1:
         folder = ensemble_folder(predictor.checkpoints, settings.changed(ssl_round=0))
         return folder, ensemble_suffix(settings)
@@ -334,7 +335,7 @@ def _noted(row: PanelRow, accuracy: float) -> PanelRow:
 def evaluate_some(
     loaded: LoadedPredictors, places: Sequence[int], samples: SampleDataset, settings: Settings
 ) -> list[Evaluation]:
-    """Evaluations of the samples at these places alone, with all their predictions."""
+    """Return evaluations of the samples at these places alone, with all their predictions."""
     device = resolve_device(settings.device)
     pictured = range(len(places))
     return evaluate_each(loaded, samples.subset(places), settings, device, pictured=pictured)
@@ -348,8 +349,8 @@ def comparison_sheet(
     *,
     title: str = SIDE_BY_SIDE,
 ) -> np.ndarray:
-    """Image, truth, if there is one, and every predictor's prediction of the samples at these
-    places, each with its note."""
+    """Draw the image, its truth if there is one, and every predictor's prediction of the samples at
+    these places, each with its note."""
     rows = comparison_rows(several, places, samples, settings)
     predictors = [predictor for one in several for predictor in one.predictors]
     titles = [predictor.title for predictor in predictors]

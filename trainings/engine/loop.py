@@ -51,7 +51,7 @@ def fit(
         on: the data sets of the training in words, for the titles of pictures.
 
     Returns the final state and the evaluation of its network, if there is a validation split.
-    Raises UserError where a loss is not finite, and Stopped after a signal, with all saved.
+    Raise UserError where a loss is not finite, and Stopped after a signal, with all saved.
     """
     precision = resolve_precision(settings.precision, device)
     state = TrainState(
@@ -93,8 +93,8 @@ def fit(
 
 
 def compile_parts(method: Method) -> None:
-    """Compiles the parts of the method's networks in place, when they are first called: of its own
-    and of every average in it, however deep.
+    """Compile the parts of the method's networks in place, when they are first called: its own and
+    those of every average in it, however deep.
 
     Losses, style transfer and their loops over bands stay as they are: they hold nothing to fuse
     that they have not fused by hand.
@@ -202,9 +202,9 @@ class Training:
                 bar.update(self.data.batch_size)
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:
-        """The passes of the step to come; saves first where it is time.
+        """Return the passes of the step to come, and save first if it is time.
 
-        Raises Stopped after a signal, in every process before the same step.
+        Raise Stopped after a signal, in every process before the same step.
         """
         try:
             with self.waits.timed():
@@ -259,8 +259,8 @@ class Training:
 def train_step(
     model: nn.Module, state: TrainState, parts: Sequence[Batch], precision: torch.dtype
 ) -> dict[str, Tensor]:
-    """One update; the terms, their sum and what the method observed, means over the parts and the
-    processes, on the device, so that nothing of ours waits for it."""
+    """Make one update. Return the terms, their sum and what the method observed, means over the
+    parts and the processes, on the device, so that nothing of ours waits for it."""
     *others, last = parts
     with processes.without_averaging(model):
         means = [_add_gradient(model, state, part, precision, len(parts)) for part in others]
@@ -273,7 +273,7 @@ def train_step(
 def _add_gradient(
     model: nn.Module, state: TrainState, batch: Batch, precision: torch.dtype, parts: int
 ) -> dict[str, Tensor]:
-    """Adds a part's share of the gradient; its share of the step's scalars."""
+    """Add a part's share of the gradient, and return its share of the step's scalars."""
     with autocast(batch.source.image.device, precision):
         losses = model(batch)
     total = reduce(torch.add, losses.values())

@@ -88,7 +88,7 @@ class TargetWatch:
     def _indicators(
         self, network: Network, average: Network | None
     ) -> tuple[dict[str, float], list[float]]:
-        """The indicators by name, and the share of predicted pixels of each class."""
+        """Return the indicators by name, and the share of predicted pixels of each class."""
         places = spread(len(self.images), WATCHED)
         own = processes.share(places)
         sums = torch.zeros(4 + len(self.classes), dtype=torch.float64, device=self.device)
@@ -150,8 +150,8 @@ def label_shares(
 
 
 def _sums(logits: Tensor, beside: Tensor | None) -> Tensor:
-    """Sums over the pixels of logits [N, C, h, w]: their number, confidence, entropy, agreement
-    with the logits beside them, and the pixels of each class; float64 [4 + C]."""
+    """Return the sums over the pixels of logits [N, C, h, w]: their number, confidence, entropy,
+    agreement with the logits beside them, and the pixels of each class; float64 [4 + C]."""
     log_p = logits.log_softmax(1)
     confidence, classes = log_p.exp().max(1)
     entropy = -(log_p.exp() * log_p).sum(1) / math.log(logits.shape[1])
@@ -163,7 +163,7 @@ def _sums(logits: Tensor, beside: Tensor | None) -> Tensor:
 
 
 def _classes_in_words(shares: Mapping[str, float], source: Sequence[float]) -> str:
-    """The classes whose shares, by name, differ most from the source's, in percent."""
+    """Return the classes whose shares, by name, differ most from the source's, in percent."""
     pairs = zip(shares.items(), source, strict=True)
     order = sorted(pairs, key=lambda pair: abs(pair[0][1] - pair[1]), reverse=True)
     words = [f"{n} {100 * own:.1f} % ({100 * other:.1f} %)" for (n, own), other in order[:NAMED]]

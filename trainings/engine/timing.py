@@ -29,8 +29,8 @@ def timed(
     budget: float,
     warm_up: int = 0,
 ) -> list[float]:
-    """Seconds of each run after the warm-up: so many, and more as long as the budget's seconds are
-    not over; the device has done all before a run and after it.
+    """Return the seconds of each run after the warm-up: at least so many runs, and more as long as
+    the seconds of the budget last; the device has done all before a run and after it.
 
     Each of several processes makes exactly `at_least` calls: they wait for one another in the
     losses, and their clocks differ.
@@ -72,7 +72,7 @@ def training_step(
 
 
 def random_sample(images: int, settings: Settings, device: torch.device) -> Sample:
-    """So many random images of `--image_size` and their labels, on the device."""
+    """Return so many random images of `--image_size` and their labels, on the device."""
     size, count = settings.image_size, len(settings.class_table)
     image = torch.randint(0, WHITE + 1, (images, 3, *size), dtype=torch.uint8, device=device)
     label = torch.randint(0, count, (images, *size), dtype=torch.uint8, device=device)
@@ -80,4 +80,4 @@ def random_sample(images: int, settings: Settings, device: torch.device) -> Samp
 
 
 def _nothing() -> None:
-    """There is no device to wait for."""
+    """Do nothing: there is no device to wait for."""

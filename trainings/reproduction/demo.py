@@ -28,7 +28,7 @@ def demo_steps(steps: Sequence[Step]) -> list[Step]:
 
 
 def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
+    """Return defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
     toy_root = explicit.get("toy_root", ToyOptions.toy_root)
     image_size = explicit.get("image_size", explicit.get("toy_size", ToyOptions.toy_size))
     chosen = {"optimizer", "config", "configs"} & set(explicit)

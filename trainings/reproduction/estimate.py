@@ -1,4 +1,4 @@
-"""How long a plan will take: from the epochs that have been made in its folders, else measured."""
+"""Estimate the time of a plan, by the epochs that its folders record, or else by measuring."""
 
 import math
 import statistics
@@ -178,8 +178,8 @@ def step_seconds(experiment: Experiment, settings: Settings) -> float:
 
 
 def image_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
-    """One network's prediction of one random image, scored at the size of a label; the processes
-    share the images of a validation by whole batches."""
+    """Return the seconds of one network's prediction of one random image, scored at the size of a
+    label; the processes share the images of a validation by whole batches."""
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     network = new_network(settings).to(device).to(memory_format=torch.channels_last).eval()

@@ -109,6 +109,7 @@ def main_row(entry: Entry, unclear: str = "", clear: str = "*") -> tuple[str, ..
 
 
 def cell(spread: Spread | None) -> str:
+    """Return a spread as a table shows it."""
     return spread.text() if spread else MISSING
 
 

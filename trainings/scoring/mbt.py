@@ -87,10 +87,10 @@ def ensemble_suffix(settings: Settings) -> str:
 def find_members(
     fda: Experiment, ssl_fda: Experiment, ssl_round: int, settings: Settings
 ) -> list[Path]:
-    """The checkpoints of an ensemble: those that are named, else the runs of a round at the three
-    betas, of one augmentation where there is such a set; round 0 is FDA's.
+    """Return the checkpoints of an ensemble: those that are named, else the runs of a round at the
+    three betas, of one augmentation where there is such a set; round 0 is FDA's.
 
-    Raises UserError that names each missing one and the command that makes it.
+    Raise UserError that names each missing one and the command that makes it.
     """
     if named := EnsembleOptions.of(settings).mbt_checkpoints:
         return [find_input(path, "mbt_checkpoints") for path in named]
@@ -122,9 +122,10 @@ def find_members(
 
 
 def _shared_augmentation(experiment: Experiment, betas: Sequence[Settings]) -> str | None:
-    """The augmentation of which there is a run at every beta: the command's, else the only one.
+    """Return the augmentation of which there is a run at every beta: the command's, else the only
+    one.
 
-    Raises UserError where there are several to choose from.
+    Raise UserError where there are several to choose from.
     """
     sets = [
         {run["aug_method"] for run in find_runs(member, experiment.wanted(member)).values()}

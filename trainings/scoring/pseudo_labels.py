@@ -141,7 +141,7 @@ def _teachers(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> tuple
 def _identity(
     members: Sequence[Path], files: Sequence[SampleFiles], settings: Settings
 ) -> dict[str, Any]:
-    """All that the labels follow from."""
+    """Return all that the labels follow from."""
     return {
         **made_with(members, settings),
         "images": len(files),
@@ -167,9 +167,9 @@ class _Making:
         self.counted = 0
 
     def begin(self, *, overwrite: bool) -> bool:
-        """Takes up what lies there; whether nothing is left to do.
+        """Take up what lies there, and return whether nothing is left to do.
 
-        Raises UsageError where other labels lie there, unless they may be overwritten.
+        Raise UsageError where other labels lie there, unless they may be overwritten.
         """
         if overwrite or not (self.folder.has(SUMMARY) or self.folder.has(PROGRESS)):
             self._clear()
@@ -237,7 +237,7 @@ class _Making:
             self._save(new, len(self.samples))
 
     def _save(self, new: ConfidenceHistogram, counted: int) -> None:
-        """Adds what every process has counted since the last time."""
+        """Add what every process has counted since the last time."""
         self.histogram.counts += processes.total(new.counts)
         self.counted = counted
         state = {"counted": self.counted, "counts": self.histogram.counts}
@@ -364,7 +364,8 @@ def _truth(files: SampleFiles | None) -> np.ndarray | None:
 def predict(
     ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Classes, uint8, and confidence bins, int64, both [H, W], of a batch of one image."""
+    """Return the classes, uint8, and confidence bins, int64, both [H, W], of a batch of one
+    image."""
     with autocast(batch.image.device, precision):
         probabilities = ensemble.probabilities(batch.image)
     confidence, classes = upsampled_max(probabilities[0], batch.image.shape[-2:])
@@ -375,8 +376,8 @@ def predict(
 def predict_soft(
     ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """The best classes of a batch of one image and their probabilities times 255, most probable
-    first, uint8 [H, W, SOFT_CLASSES]."""
+    """Return the best classes of a batch of one image and their probabilities times 255, most
+    probable first, uint8 [H, W, SOFT_CLASSES]."""
     with autocast(batch.image.device, precision):
         probabilities = ensemble.probabilities(batch.image)
     enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
@@ -406,7 +407,8 @@ def _print_summary(folder: RunFolder) -> None:
 
 
 def self_training_target(settings: Settings) -> TrainingFiles:
-    """The target of self-training: the training images with the pseudo-labels of the round."""
+    """Return the target of self-training: the training images with the pseudo-labels of the
+    round."""
     ssl_round = SSLFDAOptions.of(settings).ssl_round
     if ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
@@ -415,7 +417,8 @@ def self_training_target(settings: Settings) -> TrainingFiles:
 
 
 def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
-    """The target of distillation: the training images with the pseudo-labels of any teacher."""
+    """Return the target of distillation: the training images with the pseudo-labels of any
+    teacher."""
     remedy = f"make them with {_making(settings, {})}"
     if not PseudoLabelOptions.of(settings).pseudo_label_path:
         remedy = f"name the folder of the teacher's labels with --pseudo_label_path, or {remedy}"

@@ -39,7 +39,7 @@ class OneLine:
 
 @contextlib.contextmanager
 def logged(path: Path, heading: str, *, bar: str = "") -> Iterator[None]:
-    """Inside, standard output goes to the end of a log file, below a heading.
+    """Send standard output inside the block to the end of a log file, below a heading.
 
     So does standard error, unless it is a terminal: there a progress bar stays on one line, begins
     with `bar`, and vanishes at the end. Of several processes the first one writes. Raise UserError

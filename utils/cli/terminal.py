@@ -47,8 +47,8 @@ class Outlet(io.FileIO):
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """Inside, standard output and error may lose their readers, or have been closed from the start
-    (`>&-`); they take any name of a file, which need not be text."""
+    """Let standard output and error lose their readers inside the block, or have been closed from
+    the start (`>&-`); they take any name of a file, which need not be text."""
     for number in (0, STDOUT, STDERR):
         try:
             os.fstat(number)
@@ -82,7 +82,8 @@ def _outlet(stream: TextIO | None) -> TextIO:
 
 
 def coloured(text: str, colour: int, stream: TextIO) -> str:
-    """The text in an ANSI colour where the stream is a terminal that may show it (no-color.org)."""
+    """Return the text in an ANSI colour where the stream is a terminal that may show it
+    (no-color.org)."""
     shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\033[{colour}m{text}\033[0m" if shown else text
 

@@ -25,7 +25,7 @@ def versioned(content: Mapping[str, Any]) -> dict[str, Any]:
 def read_checkpoint(path: Path) -> Any:
     """Return what a file of torch holds, its tensors on the CPU; no code from it runs.
 
-    Raises whatever the bytes of a damaged file happen to spell: RuntimeError, EOFError, OSError,
+    Raise whatever the bytes of a damaged file happen to spell: RuntimeError, EOFError, OSError,
     KeyError and IndexError have all been seen.
     """
     _check_sums(path)
