@@ -59,7 +59,7 @@ class CatBlock(nn.Module):
             ]
         )
         self.avd_layer = _depthwise(half) if stride == 2 else nn.Identity()
-        self.skip = nn.AvgPool2d(3, 2, padding=1) if stride == 2 else nn.Identity()
+        self.skip = HalvingPool() if stride == 2 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.conv_list[0](x)
@@ -111,6 +111,52 @@ class DepthwiseWithFastGradient(Function):
         slope = F.conv2d(spread, weight.flip(-1, -2), padding=1, groups=len(weight))
         shape, groups = weight.shape, len(weight)
         return slope, conv2d_weight(x, shape, upstream, stride=2, padding=1, groups=groups)
+
+
+class HalvingPool(nn.AvgPool2d):
+    """Average pooling over 3x3 at stride 2, padding counted; on CUDA with a gradient of its own.
+
+    Until the middle of 2026, torch's own CUDA gradient was wrong with padding and channels last
+    (https://github.com/pytorch/pytorch/issues/188344).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, 2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cuda" and x.requires_grad:
+            return PoolWithUnpaddedGradient.apply(x)
+        return super().forward(x)
+
+
+class PoolWithUnpaddedGradient(Function):
+    """Average pooling of x [N, C, H, W] over 3x3 at stride 2 with padding 1, which is counted.
+
+    Its gradient is that of pooling without padding an x that is padded already, less the border.
+    The library function for it needs that x for its shape alone, so that nothing is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = torch.channels_last if last else torch.contiguous_format
+        return F.avg_pool2d(x, 3, 2, padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        *outer, height, width = ctx.shape
+        padded = torch.empty(
+            (*outer, height + 2, width + 2),
+            dtype=upstream.dtype,
+            device=upstream.device,
+            memory_format=ctx.layout,
+        )
+        slope = torch.ops.aten.avg_pool2d_backward(
+            upstream, padded, [3, 3], [2, 2], [0, 0], False, True, None
+        )
+        return slope[..., 1:-1, 1:-1]
 
 
 class STDCNet(nn.Module):

@@ -98,11 +98,14 @@ class _Normalise(Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance = ctx.saved_tensors
+        inverse = (variance + ctx.eps).rsqrt()
+        # CUDA's kernels take the last two statistics, a CPU's those before them.
+        statistics = (mean, variance, mean, inverse)
         slope, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            upstream, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+            upstream, x, weight, *statistics, False, ctx.eps, [True, True, True]
         )
         sum_gx, sum_g = processes.total(torch.stack([of_weight, of_bias])).unbind()
-        factor = weight * (variance + ctx.eps).rsqrt() / _values(x)
+        factor = weight * inverse / _values(x)
         through = F.batch_norm(x, mean, variance, factor * sum_gx, factor * sum_g, eps=ctx.eps)
         return slope - through, of_weight, of_bias, None, None, None
 

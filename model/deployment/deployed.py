@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from model.network import Network
+from model.stdcnet import HalvingPool
 from utils.errors import UserError
 
 CLASSES, LOGITS = "classes", "logits"
@@ -95,7 +96,7 @@ def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
 class MeanByConvolution(nn.Module):
     """Average pooling, padding counted, as a convolution of each channel."""
 
-    def __init__(self, pool: nn.AvgPool2d):
+    def __init__(self, pool: HalvingPool):
         super().__init__()
         assert isinstance(pool.kernel_size, int)
         self.side, self.stride, self.padding = pool.kernel_size, pool.stride, pool.padding
@@ -130,7 +131,7 @@ class BinsByProduct(nn.Module):
 
 
 TRACEABLE: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
-    nn.AvgPool2d: MeanByConvolution,
+    HalvingPool: MeanByConvolution,
     nn.AdaptiveAvgPool2d: BinsByProduct,
 }
 """Modules that torch 2.6 to 2.9 trace for some sizes only, with what stands for each."""

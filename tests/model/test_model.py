@@ -3,7 +3,11 @@ import torch
 import torch.nn.functional as F
 
 from model.model_stages import BiSeNet
-from model.stdcnet import DepthwiseWithFastGradient, HalvingDepthwise
+from model.stdcnet import (
+    DepthwiseWithFastGradient,
+    HalvingDepthwise,
+    PoolWithUnpaddedGradient,
+)
 
 
 def parameters(module):
@@ -58,6 +62,19 @@ def test_the_depthwise_gradient_is_that_of_the_convolution(size):
         strict=True,
     ):
         torch.testing.assert_close(slope, expected)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 12), (8, 13), (1, 5)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_pool_of_cuda_is_the_librarys_with_the_gradient_that_it_has_on_a_cpu(size, layout):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 6, *size, generator=generator, dtype=torch.float64)
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    plain, ours = F.avg_pool2d(x, 3, 2, padding=1), PoolWithUnpaddedGradient.apply(x)
+    upstream = torch.randn(plain.shape, generator=generator, dtype=torch.float64)
+    assert torch.equal(ours, plain)
+    (slope,), (expected,) = (torch.autograd.grad(y, x, upstream) for y in (ours, plain))
+    torch.testing.assert_close(slope, expected)
 
 
 def test_in_bfloat16_the_network_takes_that_gradient_and_its_parameters_keep_their_type():
