@@ -58,8 +58,9 @@ README = ROOT / "benchmarks" / "README.md"
 COMPILED = "auto, compiled"
 FORMS = (*PRECISIONS, COMPILED)
 
-WARM_UP = 3
-"""Steps before any that is measured: the first compile, choose algorithms and fill caches."""
+WARM_UP = 8
+"""Steps before any that is measured: the first compile, choose algorithms, fill caches and, where
+networks are compiled, record CUDA graphs."""
 
 AHEAD = 4
 """Batches of each worker that are not timed, and at least so many that are: a worker is always some

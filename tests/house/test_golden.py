@@ -61,6 +61,15 @@ TRAININGS = {
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.05}
 """Largest relative difference of a loss: CPUs differ in the order in which they add up."""
 
+RELEASE = "2.14."
+"""The torch that wrote the values."""
+
+TOLERANCE_OF_OTHERS = 0.05
+"""Largest relative difference with another torch, which rounds differently from the first step on;
+by the tenth, torch 2.11 is 0.005 away in float32, and 0.011 in the entropy."""
+
+is_same_release = torch.__version__.startswith(RELEASE)
+
 LOSS = re.compile(r"train/(?!disc_accuracy|confident_|agreement).*")
 
 HAS_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -131,9 +140,10 @@ def test_the_first_ten_losses_have_not_changed(data, name, precision):
         losses = first_losses(name, precision)
     expected = json.loads(LOSSES.read_text())[name][precision]
     assert losses.keys() == expected.keys()
+    tolerance = TOLERANCES[precision] if is_same_release else TOLERANCE_OF_OTHERS
     for term, values in expected.items():
         assert len(values) == 10
-        near = pytest.approx(values, rel=TOLERANCES[precision], abs=TOLERANCES[precision] / 10)
+        near = pytest.approx(values, rel=tolerance, abs=tolerance / 10)
         assert losses[term] == near, term
 
 
@@ -186,6 +196,7 @@ def demo_scores() -> dict[str, float]:
 
 @pytest.mark.slow
 @same_numbers
+@pytest.mark.skipif(not is_same_release, reason="another torch rounds differently")
 def test_the_scores_of_a_tiny_demo_have_not_changed(tmp_path):
     with inside(tmp_path):
         scores = demo_scores()
