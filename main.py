@@ -58,6 +58,7 @@ from utils.cli.action import Action, settings_type
 from utils.cli.command_line import parse_settings
 from utils.cli.common import HardwareOptions, RunOptions
 from utils.cli.flags import PROGRAM
+from utils.cli.options import Options
 from utils.cli.terminal import RED, Outlet, coloured, standard_streams
 from utils.errors import UserError
 from utils.signals import Stopped
@@ -223,7 +224,10 @@ STEP_READ = (
 )
 """Flags that a single training step of all methods reads."""
 
-REPRODUCTION_READ = (Settings, *(step.experiment.method.Options for step in STEPS))
+REPRODUCTION_READ: tuple[type[Options], ...] = (
+    Settings,
+    *(step.experiment.method.Options for step in STEPS),
+)
 
 
 def run_action(settings: Settings) -> None:
@@ -232,7 +236,7 @@ def run_action(settings: Settings) -> None:
 
 
 def _named_data(experiment: Experiment) -> tuple[str, ...]:
-    """The flags that name an experiment's data, unless it is for the usual ones."""
+    """Return the flags that name an experiment's data, unless it is for the usual ones."""
     roles = () if experiment.general else experiment.roles
     return tuple(name for role in roles for name in (role.value, f"{role.value}_root"))
 
@@ -240,9 +244,9 @@ def _named_data(experiment: Experiment) -> tuple[str, ...]:
 def training(
     experiment: Experiment, help: str, *, examples: Sequence[str] = (PRETRAINED,)
 ) -> Action:
-    """The action of an experiment."""
+    """Return the action of an experiment."""
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
-    of_target = ("watch_target",) if experiment.target else ()
+    of_target: tuple[str, ...] = ("watch_target",) if experiment.target else ()
     if experiment.validation is Role.SOURCE:
         of_target = ("score_target", *(() if experiment.general else ("target", "target_root")))
     options = experiment.method.Options
@@ -368,7 +372,7 @@ ACTIONS: dict[str, Action] = {
     "val_mbt": Action(
         partial(val_mbt, FOURIER, SELF_TRAINING),
         "multi-band transfer: score the three FDA networks and their ensemble",
-        lambda explicit: {"ssl_round": 0},
+        lambda _: {"ssl_round": 0},
         flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics", *PAIR),
         examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
         reads=(EnsembleOptions, *SCORING_READ, *SEARCH_READ),
@@ -471,8 +475,8 @@ INTERRUPTED = "interrupted; the same command, without --overwrite, goes on from 
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs one action; the exit code: 0 done, 1 wrong data, 2 wrong usage, 128 + n stopped by
-    signal n."""
+    """Run one action and return the exit code: 0 done, 1 wrong data, 2 wrong usage, 128 + n stopped
+    by signal n."""
     settings = parse_settings(argv, ACTIONS)
     action = ACTIONS[settings.action]
     Outlet.may_close = action.goes_on(settings)

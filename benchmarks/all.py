@@ -1,9 +1,9 @@
-"""Every benchmark of speed, one after another, into benchmarks/results.md.
+"""Run every benchmark of speed one after another, and write benchmarks/results.md.
 
     python benchmarks/all.py
 
-About 20 minutes on 2 CPU cores; nothing else should run beside it. What lower precision costs in
-mIoU is `precision.py`'s, and takes longer.
+It takes about 20 minutes on 2 CPU cores; nothing else should run at the same time. `precision.py`,
+which measures the mIoU that a lower precision costs, takes longer and is left out.
 """
 
 import argparse

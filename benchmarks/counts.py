@@ -2,19 +2,20 @@
 
     python benchmarks/counts.py
 
-Runs whole steps of the loop, optimisers included, on fake CUDA tensors, which have a shape but no
-values, and counts the operators that reach torch's dispatcher, those of the backward pass and the
-casts of autocast included. It needs a CUDA build of torch, but no GPU. There are three forms of the
-losses and the softmax before the discriminator: `bands` is a CPU's, `library` uses torch's own
-kernels at full size, `fused` is `library` with the cross-entropy of utils/fused_cross_entropy.py.
+The script runs whole steps of the loop, optimisers included, on fake CUDA tensors, which have a
+shape but no values, and counts the operators that reach torch's dispatcher, including those of the
+backward pass and the casts of autocast. It needs a CUDA build of torch, but no GPU. The losses and
+the softmax before the discriminator have three forms: `bands` is a CPU's, `library` uses torch's
+own kernels at full size, `fused` is `library` with the cross-entropy of
+utils/fused_cross_entropy.py.
 
 An operator that only makes a view or takes memory counts nothing. Each other one counts
 - kernels: 1, or the number that `KERNELS` gives for operators that launch several;
 - bytes: its inputs, read once, and its outputs, written once; a tensor changed in place is both;
 - FLOPs, for convolutions and matrix products, at the card's rate for 16 or 32 bits.
 A roofline is the sum over the operators of the larger of bytes / bandwidth and FLOPs / rate. The
-peak is that of the tensors that are alive at a time until the backward pass, which gives them back
-one by one; parameters, momenta and the batch are in it.
+peak memory is that of the tensors that are alive at the same time before the backward pass, which
+frees them one by one; parameters, momenta and the batch are part of it.
 """
 
 import argparse
@@ -83,15 +84,15 @@ TENSORS_A_LAUNCH = 36
 """Tensors that one kernel of a fused optimiser takes at most."""
 
 
-def _of_convolution(inputs: list[Tensor], outputs: list[Tensor], arguments: tuple) -> int:
+def _of_convolution(_inputs: list[Tensor], _outputs: list[Tensor], arguments: tuple) -> int:
     return 2 if isinstance(arguments[2], Tensor) else 1  # the bias is added by a kernel of its own
 
 
-def _of_convolution_backward(inputs: list, outputs: list, arguments: tuple) -> int:
+def _of_convolution_backward(_inputs: list, outputs: list, _arguments: tuple) -> int:
     return len([output for output in outputs if output is not None])
 
 
-def _of_lists(inputs: list[Tensor], outputs: list[Tensor], arguments: tuple) -> int:
+def _of_lists(_inputs: list[Tensor], _outputs: list[Tensor], arguments: tuple) -> int:
     return -(-len(arguments[0]) // TENSORS_A_LAUNCH)
 
 
@@ -148,7 +149,7 @@ class Count(TorchDispatchMode):
         return result
 
     def hold(self, tensors: list[Tensor]) -> None:
-        """Notes their memory as taken until it is given back."""
+        """Count the memory of the tensors as taken until it is given back."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
             if storage not in self._known:
@@ -162,12 +163,12 @@ class Count(TorchDispatchMode):
         self.alive -= size
 
     def backward(self, loss: Tensor) -> None:
-        """`loss.backward()`, from which on nothing counts for the peak."""
+        """Call `loss.backward()`; nothing after it counts towards the peak."""
         self._forward = False
         backward(loss)
 
     def seconds(self, card: Card) -> float:
-        """The roofline of what was counted."""
+        """Return the roofline of the operators that were counted."""
         return sum(
             max(moved / card.bandwidth, flops / (card.half if half else card.single))
             for moved, flops, half in self.work
@@ -179,7 +180,7 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _changed(operator, args: tuple, kwargs: dict) -> list[Tensor]:
-    """The arguments that an operator writes into."""
+    """Return the arguments that an operator writes to."""
     names = operator._schema.arguments
     values = [*args, *(kwargs.get(argument.name) for argument in names[len(args) :])]
     written = [
@@ -192,19 +193,19 @@ def _changed(operator, args: tuple, kwargs: dict) -> list[Tensor]:
 
 @contextlib.contextmanager
 def form_of_losses(form: str) -> Iterator[None]:
-    """Inside, there is a fake GPU that takes this one of `FORMS`."""
+    """Use a fake GPU inside the block that takes this one of `FORMS`."""
     bands = form == "bands"
     with (
         fake_cuda(FUSING if form == "fused" else TOO_OLD),
-        patch.object(upsampling, "in_bands", lambda scores: bands),
-        patch.object(losses, "in_bands", lambda scores: bands),
+        patch.object(upsampling, "in_bands", lambda _: bands),
+        patch.object(losses, "in_bands", lambda _: bands),
         patch.object(upsampling, "BAND_BYTES", BAND_BYTES),
     ):
         yield
 
 
 def counted(kind: str, form: str, batch_size: int, size: tuple[int, int], width: int) -> Count:
-    """A step of a method in bfloat16, the second one: the first one fills caches."""
+    """Count the second step of a method in bfloat16: the first one fills caches."""
     settings = Settings(fda_beta=0.05, **OWN_FLAGS.get(kind, {}))
     with form_of_losses(form):
         method = METHODS[kind](Design(base_width=width).build(), settings)
@@ -226,7 +227,8 @@ def _counted_step(state: TrainState, batch: Batch) -> Count:
 
 
 def _set_channels_last(module: nn.Module) -> None:
-    """`module.to(memory_format=torch.channels_last)`, which fake parameters do not allow."""
+    """Do what `module.to(memory_format=torch.channels_last)` does, which fake parameters do not
+    allow."""
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
             if parameter.ndim == 4:

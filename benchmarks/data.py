@@ -1,8 +1,8 @@
-"""The data path on real files: decoding every time, building the cache, and reading from it.
+"""Time three ways to load real files: decode each time, build the cache, read from the cache.
 
     python benchmarks/data.py --pairs 8
 
-Draws 2048x1024 pairs in Cityscapes' layout, as PNGs, into a temporary folder.
+The files are 2048x1024 pairs in Cityscapes' layout, drawn as PNGs into a temporary folder.
 """
 
 import argparse
@@ -40,7 +40,7 @@ TORCHVISION = {
 
 
 def epoch(samples: SampleDataset, number: int) -> float:
-    """Seconds that one process takes for all samples."""
+    """Return the seconds that one process takes for all samples."""
     start = time.perf_counter()
     for index in range(len(samples)):
         samples[number, index]
@@ -113,8 +113,8 @@ def report(data: TrainingFiles, settings: Settings, folder: Path, aug_method: st
 
 
 def augmenting(samples: SampleDataset, transform: JointTransform) -> float:
-    """Seconds that a transform of all samples takes in one thread, as in a process that loads
-    data: the median of five rounds."""
+    """Return the seconds that a transform of all samples takes in one thread, as in a process that
+    loads data: the median of five rounds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     pairs = [
@@ -132,7 +132,7 @@ def augmenting(samples: SampleDataset, transform: JointTransform) -> float:
 
 
 def copying(samples: SampleDataset) -> float:
-    """Seconds that it takes to copy the bytes of all samples."""
+    """Return the seconds that it takes to copy the bytes of all samples."""
     pairs = [samples[0, index][:2] for index in range(len(samples))]
     start = time.perf_counter()
     for image, label in pairs:

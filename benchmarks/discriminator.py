@@ -1,4 +1,4 @@
-"""The plain and the light discriminator: parameters, and time of a forward and backward pass.
+"""Compare the plain and the light discriminator by parameters, and by forward and backward time.
 
 python benchmarks/discriminator.py --batch 4 --size 512 1024
 """

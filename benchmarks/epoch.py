@@ -1,11 +1,11 @@
-"""An epoch of FDA on 2048x1024 PNGs: the plain pipeline, and the real command.
+"""Time an epoch of FDA on 2048x1024 PNGs, by a plain pipeline and by the real command.
 
     python benchmarks/epoch.py --pairs 32
 
-Plain decodes and resizes every picture in every epoch, in as many workers, and makes the plain step
-of `step.py`, in float32. Ours is `main.py --action train_fda`, in float32, and in bfloat16 where a
-CPU has it; it builds its cache before its first epoch. All train two epochs of batches of 4 at
-512x1024 on the CPU, of which the second counts.
+The plain pipeline decodes and resizes every picture in every epoch, in as many workers, and makes
+the plain step of `step.py`, in float32. The command is `main.py --action train_fda`, in float32,
+and in bfloat16 if the CPU has it; it builds its cache before its first epoch. Both train two epochs
+of batches of 4 at 512x1024 on the CPU; the second epoch counts.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def decoded(path: Path) -> Tensor:
 
 
 def plain_epochs(city: Path) -> tuple[list[float], float]:
-    """Seconds of each epoch, and of the data alone."""
+    """Return the seconds of each epoch, and those of the data alone."""
     settings = Settings(fda_beta=0.05)
     method = FDA(Design().build(), settings).train()
     optimizer = torch.optim.SGD(method.parameters(), lr=1e-3, momentum=0.9, foreach=False)
@@ -86,7 +86,7 @@ def plain_epochs(city: Path) -> tuple[list[float], float]:
 
 
 def our_epochs(city: Path, folder: Path, precision: str) -> tuple[list[float], float]:
-    """Seconds of each epoch, and of the whole command."""
+    """Return the seconds of each epoch, and those of the whole command."""
     command = [
         *(sys.executable, MAIN, "--action", "train_fda", "--fda_beta", "0.05"),
         *("--gta5_root", city / "GTA5", "--cityscapes_root", city / "Cityscapes"),

@@ -1,6 +1,6 @@
-"""A CUDA GPU that is not there: tensors with a device, a type and a shape, but no values.
+"""Imitate a CUDA GPU by tensors with a device, a type and a shape, but no values.
 
-Whatever waits for a value is an error. A CUDA build of torch is needed.
+An operation that waits for a value is an error. It needs a CUDA build of torch.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ class _Fakes(FakeTensorMode):
 
 @contextlib.contextmanager
 def fake_cuda(capability: tuple[int, int] = (8, 0)) -> Iterator[torch.device]:
-    """Inside, tensors are made on a GPU of that compute capability, and `Tensor.backward` works.
+    """Make tensors inside the block on a GPU of that compute capability; `Tensor.backward` works.
 
-    Raises RuntimeError or AssertionError where this torch has no fake tensors of CUDA.
+    Raise RuntimeError or AssertionError where this torch has no fake tensors of CUDA.
     """
     library = torch.library.Library("aten", "IMPL", "Meta")
     with contextlib.ExitStack() as stack:
@@ -59,19 +59,21 @@ def fake_cuda(capability: tuple[int, int] = (8, 0)) -> Iterator[torch.device]:
 
 
 def known_to_the_host(x: Tensor) -> list[float]:
-    """`x.tolist()` of a vector, of numbers in 0 to 1; waits for nothing on the CPU alone."""
+    """Stand in for `x.tolist()` of a vector of numbers in 0 to 1, which is on the CPU: on a GPU the
+    host would wait for it."""
     assert x.device.type == "cpu", f"the host waits for a tensor on {x.device}"
     return [DRAWN] * len(x)
 
 
 def pinned(x: Tensor) -> Tensor:
-    """`x.pin_memory()`, which fake tensors lack."""
+    """Stand in for `x.pin_memory()`, which fake tensors lack."""
     x.in_pinned_memory = True
     return x
 
 
 def backward(loss: Tensor) -> None:
-    """`loss.backward()` node after node: autograd's engine asks the GPU for its streams."""
+    """Call `loss.backward()` node by node, because autograd's engine asks the GPU for its
+    streams."""
     waiting = Counter(
         following for node in _graph(loss.grad_fn) for following, _ in node.next_functions
     )
@@ -100,12 +102,12 @@ def backward(loss: Tensor) -> None:
 
 
 def _as(slope: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A gradient in the type of its tensor, as the engine hands it on."""
+    """Return a gradient in the type of its tensor, as the engine passes it on."""
     return slope if slope is None else slope.to(dtype)
 
 
 def _graph(root: Node) -> list[Node]:
-    """Every node of the backward pass, once."""
+    """Return every node of the backward pass once."""
     found, left = {root}, [root]
     while left:
         new = {following for following, _ in left.pop().next_functions if following} - found

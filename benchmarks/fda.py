@@ -1,8 +1,8 @@
-"""FDA's transfer by full spectra, by the library's real FFT, and ours.
+"""Compare FDA's transfer by full spectra, by the library's real FFT, and by our own code.
 
     python benchmarks/fda.py --batch 4 --size 512 1024
 
-The floor reads two images and writes one. Errors are those against float64.
+The floor only reads two images and writes one. Errors are differences from float64.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from utils.fda import fourier_transfer, window
 
 
 def full_fft(source: np.ndarray, target: np.ndarray, beta: float) -> np.ndarray:
-    """The formula with full, shifted spectra, as the official code computes it."""
+    """Apply the formula with full, shifted spectra, as the official code computes it."""
     height, width = source.shape[-2:]
     b = window(beta, height, width)
     spectrum, style = np.fft.fft2(source), np.fft.fft2(target)
@@ -47,7 +47,7 @@ def torch_rfft(source: Tensor, target: Tensor, beta: float) -> Tensor:
     return torch.fft.irfft2(torch.polar(amplitude, spectrum.angle()), (height, width))
 
 
-def floor(source: Tensor, target: Tensor, beta: float) -> Tensor:
+def floor(source: Tensor, target: Tensor, _beta: float) -> Tensor:
     return torch.add(source, target, out=torch.empty(source.shape, device=source.device))
 
 
@@ -60,7 +60,7 @@ WAYS = {
 
 
 def pictures(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Source and target, uint8, with the falling spectrum of photographs."""
+    """Return source and target, uint8, with the falling spectrum of photographs."""
     walks = np.random.default_rng(0).normal(size=(2, *shape)).cumsum(-1).cumsum(-2)
     walks -= walks.min((-2, -1), keepdims=True)
     source, target = (255 * walks / walks.max((-2, -1), keepdims=True)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How many target images batch-norm statistics need, on the networks that the demo has trained.
+"""Measure how many target images batch-norm statistics need, on the networks of the demo.
 
 python benchmarks/few_statistics.py --demo checkpoints/demo/adamw/seed0 --toy_root toy_city
 """
@@ -26,7 +26,7 @@ DRAWS = 3
 
 
 def draws(images: int, count: int) -> list[range]:
-    """The places of up to `DRAWS` whole parts of so many images each, of which none has two."""
+    """Return the places of up to `DRAWS` parts of `count` images each that share no image."""
     return [range(start, start + count) for start in range(0, images - count + 1, count)][:DRAWS]
 
 

@@ -1,12 +1,13 @@
-"""What only a CUDA GPU can tell, into the tables of benchmarks/README.md, in at most ten minutes.
+"""Fill the tables of benchmarks/README.md that need a CUDA GPU, in at most ten minutes.
 
     python benchmarks/gpu.py
 
-Correctness comes first, by the tests of `pytest -m gpu`; then speed and memory beside a plain loss
-in the same precision and layout, where a step's time goes, loaders, loss curves of the precisions,
-the demo, and the whole test suite. Every row is an attempt of its own and is written as soon as it
-is known: one that fails says why and costs no other row. With `--device cpu`, and a small `--size`,
-`--batch` and `--width`, the script tries itself out and writes into no file unless told.
+Correctness comes first, by the tests of `pytest -m gpu`; then speed and memory compared with a
+plain loss in the same precision and memory format, the operators that take a step's time, loaders,
+loss curves of the precisions, the demo, and the whole test suite. Every row is measured on its own
+and written as soon as it is known: a row that fails says why and leaves the others alone. With
+`--device cpu`, and a small `--size`, `--batch` and `--width`, the script can be tried out; it then
+writes to no file unless `--out` names one.
 """
 
 import argparse
@@ -21,10 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from xml.etree import ElementTree
 
 import torch
 from step import METHODS, OWN_FLAGS, PLAIN, floor, ours, sample  # its neighbour
@@ -111,7 +112,7 @@ class Bench:
         return Settings(**{**places, **sizes, **recipe, **changes})
 
     def state(self, kind: str, precision: torch.dtype, settings: Settings) -> TrainState:
-        """A method on the device, at its start."""
+        """Return a method on the device before its first step."""
         seed_everything(settings.seed)
         settings = dataclasses.replace(settings, **OWN_FLAGS.get(kind, {}))
         method = METHODS[kind](new_network(settings), settings)
@@ -126,7 +127,8 @@ class Bench:
         return Batch(*(sample(self.args.batch, size, self.args.device) for _ in range(2)))
 
     def data(self, kind: str, settings: Settings) -> TrainingData:
-        """Toy City as a method trains on it; the true labels stand for SSL-FDA's pseudo-labels."""
+        """Return Toy City as a method trains on it; the true labels stand for SSL-FDA's
+        pseudo-labels."""
         scenes = max(16, 2 * settings.batch_size)
         make_toy_city(settings.toy_root, train=scenes, val=1, size=settings.image_size, seed=0)
         source = TrainingFiles(Role.SOURCE, labelled(Role.SOURCE, "train", settings))
@@ -148,21 +150,22 @@ class Bench:
 
 
 def correctness(bench: Bench) -> Iterator[Attempt]:
-    """The test functions of `pytest -m gpu`, one after the other."""
+    """Run the test functions of `pytest -m gpu` one after the other."""
     chosen = ("-m", "gpu", "-k", bench.args.tests)
     for name in _collected(chosen, bench):
         yield (name.rpartition("::")[2],), partial(_tested, bench, name, *chosen)
 
 
 def suite(bench: Bench) -> Iterator[Attempt]:
-    """All other tests, which mean the CPU, on this machine, file by file."""
+    """Run all other tests, which are about the CPU, on this machine, file by file."""
     chosen = ("-m", "not gpu", "-k", bench.args.tests)
     for name in dict.fromkeys(name.partition("::")[0] for name in _collected(chosen, bench)):
         yield (name,), partial(_tested, bench, name, *chosen)
 
 
 def _collected(chosen: Sequence[str], bench: Bench) -> list[str]:
-    """The test functions, by file and name; where no time is left, one for all."""
+    """Return the names of the test functions, by file; a single entry for all where no time is
+    left."""
     if bench.left <= 0:
         return ["all"]
     found = _pytest(bench, "--collect-only", *chosen)
@@ -171,7 +174,7 @@ def _collected(chosen: Sequence[str], bench: Bench) -> list[str]:
 
 
 def _tested(bench: Bench, name: str, *chosen: str) -> list[Row]:
-    """How many cases passed, seconds, and what failed."""
+    """Return how many cases passed, the seconds they took, and which failed."""
     report = bench.work / "tests.xml"
     report.unlink(missing_ok=True)
     _pytest(bench, name, *chosen, f"--junitxml={report}")
@@ -184,7 +187,7 @@ def _tested(bench: Bench, name: str, *chosen: str) -> list[Row]:
 
 
 def _pytest(bench: Bench, *words: str) -> str:
-    """What pytest prints; stopped with all that it has started when its time is over."""
+    """Return what pytest prints; pytest and its child processes end when their time is over."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
     environment = {**os.environ, "GPU_TESTS_ON": bench.args.device}
     return within(bench.left, command, environment).stdout
@@ -193,8 +196,8 @@ def _pytest(bench: Bench, *words: str) -> str:
 def within(
     seconds: float, command: Sequence[str], environment: Mapping[str, str] = os.environ
 ) -> subprocess.CompletedProcess:
-    """The command with what it printed. Raises TimeoutExpired when the time is over; in any case no
-    process that it has started is left."""
+    """Run a command and return it with its output. Raise TimeoutExpired when its time is over; no
+    process that it has started is left in any case."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -215,7 +218,8 @@ def within(
 
 
 def speed(bench: Bench) -> Iterator[Attempt]:
-    """The whole step; then forward and backward alone: ours, plain, and of the networks alone."""
+    """Measure the whole step, then forward and backward alone: ours, plain, and the networks'
+    alone."""
     # The compiled form comes last: it takes a minute a method, and time may run out.
     for form, kind in itertools.product(bench.args.forms, bench.args.methods):
         yield (kind, form), partial(_speed, bench, kind, form)
@@ -246,7 +250,7 @@ def _speed(bench: Bench, kind: str, form: str) -> list[Row]:
 
 
 def _plain(kind: str) -> Callable:
-    """The plain form of step.py, in the precision and layout of ours."""
+    """Return the plain form of step.py, in the precision and memory format of ours."""
 
     def run(method: Method, batch: Batch, precision: torch.dtype) -> None:
         with autocast(batch.source.image.device, precision):
@@ -256,7 +260,7 @@ def _plain(kind: str) -> Callable:
 
 
 def profile(bench: Bench) -> Iterator[Attempt]:
-    """In the precision of auto, the operators that take most of the device's own time."""
+    """List the operators that take most of the device's own time, in the precision of auto."""
     for kind in bench.args.methods:
         yield (kind,), partial(_profile, bench, kind)
 
@@ -286,7 +290,8 @@ def _profile(bench: Bench, kind: str) -> list[Row]:
 
 
 def loaders(bench: Bench) -> Iterator[Attempt]:
-    """Batches of FDA's data on the device, from the cache, without any step between them."""
+    """Measure batches of FDA's data on the device, from the cache, without any step between
+    them."""
     for codes, workers in itertools.product(("", "C-S-HF"), bench.args.workers):
         yield (codes or "none", str(workers)), partial(_loaded, bench, codes, workers)
 
@@ -303,7 +308,7 @@ def _loaded(bench: Bench, codes: str, workers: int) -> list[Row]:
 
 
 def curves(bench: Bench) -> Iterator[Attempt]:
-    """Trainings on Toy City from the same weights and on the same batches in every precision."""
+    """Train on Toy City from the same weights and on the same batches in every precision."""
     names = [form for form in bench.args.forms if form != COMPILED]
     for kind, name in itertools.product(bench.args.methods, names):
         yield (kind, name), partial(_curve, bench, kind, name)
@@ -327,7 +332,7 @@ def _curve(bench: Bench, kind: str, name: str) -> list[Row]:
 
 
 def demo(bench: Bench) -> Iterator[Attempt]:
-    """The README's second command, as it is, or small in a trial."""
+    """Run the README's second command as it is, or smaller in a trial."""
     small = ("--toy_train", "8", "--toy_val", "4", "--toy_size", "64", "128", "--num_epochs", "1")
     words = () if bench.args.device == "cuda" else (*small, "--base_width", "8")
     yield ("demo",), partial(_demo, bench, words)
@@ -368,7 +373,7 @@ SHARES = {
 
 
 def measured(bench: Bench, part: str) -> Iterator[str]:
-    """The part's table as Markdown, again after every row."""
+    """Yield the part's table as Markdown, again after every row."""
     attempts, head = PARTS[part]
     rows = [head]
     for first, measure in attempts(bench):
@@ -384,7 +389,7 @@ def measured(bench: Bench, part: str) -> Iterator[str]:
 
 
 def _repeat(call: Callable, times: int, device: str) -> float:
-    """Seconds a call."""
+    """Return the seconds of one call."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     wait()
     start = time.perf_counter()
@@ -395,7 +400,7 @@ def _repeat(call: Callable, times: int, device: str) -> float:
 
 
 def _forget(device: str) -> None:
-    """Gives back what the forms before took, also in memory."""
+    """Free what the forms before took, memory included."""
     torch.compiler.reset()
     gc.collect()
     if device == "cuda":
@@ -403,7 +408,7 @@ def _forget(device: str) -> None:
 
 
 def fill(path: Path, part: str, text: str) -> None:
-    """Puts a part between its markers in a Markdown file."""
+    """Put a part between its markers in a Markdown file."""
     begin, end = f"<!-- gpu.py {part} -->\n", f"<!-- end of {part} -->"
     before, _, rest = path.read_text().partition(begin)
     _, found, after = rest.partition(end)

@@ -1,4 +1,4 @@
-"""The class map of one image: how the network comes from training, and step by step as it is used.
+"""Time the class map of one image, by the network of training and by each step towards ours.
 
 python benchmarks/inference.py --size 512 1024
 """
@@ -24,7 +24,7 @@ from utils.utils import autocast, resolve_precision
 
 
 def plain(network: Network, image: Tensor) -> Tensor:
-    """As the network comes from training: all heads are computed, the main one is used."""
+    """Run the network as it comes from training: all heads are computed, the main one is used."""
     return enlarged(network.heads(image)[0], image.shape[-2:]).argmax(1)
 
 

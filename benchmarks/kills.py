@@ -1,10 +1,11 @@
-"""Kills every kind of training, and the making of pseudo-labels, at random moments, runs it again
-until it ends, and compares all that it leaves with an uninterrupted run.
+"""Kill trainings at random moments, run them to their end, and compare with uninterrupted runs.
 
     python benchmarks/kills.py --kills 50 --out kills
 
-Trainings save after every step, so that many kills fall into the writing of a checkpoint; the
-number of workers changes from attempt to attempt. Ends with exit code 1 at the first difference.
+Every kind of training is killed, and the making of pseudo-labels; all files that a run leaves are
+compared. Trainings save after every step, so that many kills happen while a checkpoint is written;
+the number of workers changes from attempt to attempt. The script ends with exit code 1 at the first
+difference.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def command(action: str, name: str, workers: int) -> tuple[str, ...]:
 
 
 def prepare(folder: Path) -> None:
-    """A Toy City, and the three networks and labels that self-training starts from."""
+    """Make a Toy City, and the three networks and the labels that self-training starts from."""
     make_toy(folder, train=16, val=2)
     common = ("--save_model_path", "runs", *ROOTS, *TINY)
     steps = [
@@ -63,7 +64,7 @@ def left(action: str, run: Path) -> object:
 
 
 def whole(folder: Path, action: str, name: str, workers: int = 0) -> float:
-    """Runs to the end; seconds."""
+    """Run a command to its end and return its seconds."""
     start = time.perf_counter()
     done = run_main(*command(action, name, workers), cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -71,7 +72,7 @@ def whole(folder: Path, action: str, name: str, workers: int = 0) -> float:
 
 
 def killed(folder: Path, action: str, name: str, workers: int, after: float) -> bool:
-    """Whether the process was still there to be killed after so many seconds."""
+    """Run a command for some seconds and kill it; return whether it was still running."""
     process = subprocess.Popen(
         [sys.executable, str(MAIN), *command(action, name, workers)],
         cwd=folder,

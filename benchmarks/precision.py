@@ -1,10 +1,10 @@
-"""What a lower precision costs in mIoU: trainings on Toy City by the real command, over seeds.
+"""Measure the mIoU that a lower precision costs, by trainings on Toy City over several seeds.
 
     python benchmarks/precision.py --precisions fp32 bf16 --seeds 1 2 3 --out precision
 
-Each seed has a city, weights and order of its own, the same for every precision, so that scores are
-compared in pairs: mean and standard deviation of what a precision wins over the first one. Finished
-runs are skipped.
+Each seed has its own city, weights and order, the same for every precision. Scores are therefore
+compared in pairs: the table gives the mean and the standard deviation of each precision's
+difference to the first one. Finished runs are skipped.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def run(*arguments: str | Path) -> None:
 
 
 def trained(folder: Path, seed: int, precision: str, name: str) -> dict[str, float]:
-    """mIoU in % of one training: of its last epoch, and with the target's statistics."""
+    """Return the mIoU of one training in %: of its last epoch, and with the target's statistics."""
     city, runs = folder / "toy_city", folder / precision
     common = ("--seed", str(seed), "--precision", precision, "--save_model_path", runs)
     roots = ("--gta5_root", city / "GTA5", "--cityscapes_root", city / "Cityscapes")
@@ -54,7 +54,7 @@ def trained(folder: Path, seed: int, precision: str, name: str) -> dict[str, flo
 
 
 def line(name: str, scores: Sequence[Sequence[float]]) -> str:
-    """A row of the table from the scores of every precision, seed by seed."""
+    """Return a row of the table from the scores of every precision, seed by seed."""
     cells = [f"{statistics.mean(one):.1f} ({', '.join(f'{s:.1f}' for s in one)})" for one in scores]
     first, *others = scores
     differences = []

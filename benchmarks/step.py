@@ -1,12 +1,13 @@
-"""A training step of each method, forward and backward, in its plain form and in ours.
+"""Time a training step of each method, forward and backward, in a plain form and in ours.
 
     python benchmarks/step.py --batch 4 --size 512 1024
 
-Plain is how the methods are usually written: float32, NCHW, every head enlarged to full size before
-a library's cross-entropy; FDA with whole spectra; ADA with three evaluations of the discriminator
-and four backward passes; DACS class by class, with torchvision's jitter and blur. All make the same
-update, but for rounding and random numbers. The floor is what no loss can undercut: our networks'
-forward and backward passes alone, on images and maps that lie ready.
+The plain form is how the methods are usually written: float32, NCHW, every head enlarged to full
+size before a library's cross-entropy; FDA with whole spectra; ADA with three evaluations of the
+discriminator and four backward passes; DACS class by class, with torchvision's jitter and blur.
+Both forms make the same update, but for rounding and random numbers. The floor is the time that no
+loss can undercut: our networks' forward and backward passes alone, on images and maps that are
+ready.
 """
 
 import argparse
@@ -156,7 +157,7 @@ def floor(method: Method, batch: Batch, precision: torch.dtype) -> None:
 
 
 def discriminated(judge: nn.Module, images: Tensor, precision: torch.dtype) -> list[Tensor]:
-    """What ADA asks of the discriminator, on maps of a constant."""
+    """Compute what ADA asks of the discriminator, on constant maps."""
     shape = (len(images), NUM_CLASSES, *images.shape[-2:])
     maps = torch.full(shape, 1 / NUM_CLASSES, dtype=precision, device=images.device)
     maps = maps.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: turns, medians, peak memory, and what machine it was."""
+"""Measure medians of calls in turn, and peak memory, and name the machine, for all benchmarks."""
 
 import ctypes
 import re
@@ -20,7 +20,8 @@ RESET_PEAK = "5"
 
 
 def medians(calls: Mapping[str, Callable], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each call; they take turns, so that a busy machine slows all alike."""
+    """Return the median seconds of each call; they take turns, so that a busy machine slows all
+    alike."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     seconds = {name: [] for name in calls}
     for _ in range(1 + rounds):
@@ -34,7 +35,7 @@ def medians(calls: Mapping[str, Callable], rounds: int, device: str) -> dict[str
 
 
 def peak_megabytes(call: Callable, device: str) -> float:
-    """What a call takes at most beyond what was taken before it; NaN where it cannot be told."""
+    """Return the peak memory of a call beyond what was taken before it; NaN where it is unknown."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -51,12 +52,12 @@ def peak_megabytes(call: Callable, device: str) -> float:
 
 
 def _resident(field: str) -> float:
-    """Kilobytes."""
+    """Return the resident memory in kilobytes."""
     return float(re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text()).group(1))
 
 
 def report(title: str, calls: Mapping[str, Callable], rounds: int, device: str) -> None:
-    """Prints a table of calls that do the same, the plain form first."""
+    """Print a table of calls that do the same, the plain form first."""
     seconds = medians(calls, rounds, device)
     print(f"\n**{title}**\n\n| form | ms | as fast as plain | peak MB |\n|---|---:|---:|---:|")
     plain = next(iter(seconds.values()))

@@ -1,10 +1,10 @@
-"""What validation and pseudo-labels do with an image after the network, and with it.
+"""Time validation and pseudo-labels of one image, with the network and without it.
 
     python benchmarks/validation.py --size 512 1024 --label_size 1024 2048
 
-Plain is how it is usually written: the network as it trains, all heads in float32, the main one's
-logits enlarged to the label, argmax, and a masked histogram in numpy; an ensemble of three enlarges
-every network's logits. Times are of one image.
+The plain form is how it is usually written: the network as it trains, all heads in float32, the
+main head's logits enlarged to the label, argmax, and a masked histogram in numpy; an ensemble of
+three enlarges every network's logits.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.labels import IGNORE, NUM_CLASSES
-from datasets.samples import Sample
+from datasets.loading.batches import WholeImages
 from model.catalog import Design
 from model.deployment.folding import folded
 from model.ensemble import Ensemble
@@ -75,7 +75,7 @@ def main() -> None:
         0, NUM_CLASSES, (2, *args.label_size), dtype=torch.uint8, device=args.device
     )
     logits = plain[0].main_logits(image).detach()
-    sample = Sample(image, [label], [""])
+    sample = WholeImages(image, [label], [""])
     shape, large = ("x".join(map(str, size)) for size in (args.size, args.label_size))
 
     compare = partial(report, rounds=args.rounds, device=args.device)

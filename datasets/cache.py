@@ -71,9 +71,9 @@ class PictureStore:
         return int(self.ends[-1])
 
     def create(self) -> None:
-        """Makes the files, unless they are there in their sizes.
+        """Make the files, unless they exist in their sizes.
 
-        Raises OSError where the disk is full: it is found here, because a worker that writes into
+        Raise OSError where the disk is full: it is found here, because a worker that writes into
         a mapping which has no room is killed without a word.
         """
         if not self._has_its_sizes():
@@ -86,7 +86,8 @@ class PictureStore:
                         os.posix_fallocate(file.fileno(), 0, size)
 
     def missing(self) -> list[int]:
-        """Places of the pictures that are not whole; all of them where there is no file."""
+        """Return the places of the pictures that are not whole; all of them where there is no
+        file."""
         if not self._has_its_sizes():
             return list(range(self.count))
         return np.flatnonzero(np.fromfile(self.sums_path, np.uint64) == 0).tolist()
@@ -98,31 +99,32 @@ class PictureStore:
         return (self.pixels_path, self.nbytes), (self.sums_path, 8 * self.count)
 
     def read(self, place: int) -> np.ndarray | None:
-        """A picture of its own, uint8, as it was written; None where it was damaged since."""
+        """Return a copy of a picture, uint8, as it was written; None if it has been damaged
+        since."""
         if self._sums is None:
             self._sums = np.fromfile(self.sums_path, np.uint64)
         picture = np.array(self._at(place))
-        return picture if self._sums[place] == WHOLE + zlib.crc32(picture) else None
+        return picture if self._sums[place] == WHOLE + zlib.crc32(picture.data) else None
 
     def write(self, place: int, picture: np.ndarray) -> None:
-        """Stores a picture of the place's shape; it counts once it is marked."""
+        """Store a picture of the place's shape; it counts once it is marked."""
         slot = self._at(place)
         assert slot.shape == picture.shape, (slot.shape, picture.shape)
         slot[...] = picture
 
     def mark(self, places: Sequence[int]) -> None:
-        """Counts these as whole, once what is written is on the disk."""
+        """Mark these places as whole, once their pictures are on the disk."""
         with self.pixels_path.open("rb+") as file:
             os.fsync(file.fileno())
         sums = np.memmap(self.sums_path, np.uint64, "r+")
         for place in places:
-            sums[place] = WHOLE + zlib.crc32(self._at(place))
+            sums[place] = WHOLE + zlib.crc32(self._at(place).data)
         sums.flush()
 
     def _at(self, place: int) -> np.ndarray:
         if self._pixels is None:  # in every process anew
-            mode = "r+" if os.access(self.pixels_path, os.W_OK) else "r"  # another user's
-            self._pixels = np.memmap(self.pixels_path, np.uint8, mode)
+            writable = os.access(self.pixels_path, os.W_OK)  # not one of another user
+            self._pixels = np.memmap(self.pixels_path, np.uint8, "r+" if writable else "r")
         start, end = self.ends[place : place + 2]
         return self._pixels[start:end].reshape(self.shapes[place])
 
@@ -145,7 +147,8 @@ def _identity(path: Path) -> tuple[str, str, int, int, int]:
 
 
 def _checksum(path: Path, size: int) -> int:
-    """CRC-32 of a PNG's end, which has the checksum of its pixels, or of another file as a whole.
+    """Return the CRC-32 of a PNG's end, which has the checksum of its pixels, or of another file as
+    a whole.
 
     0 for a file that cannot be read: whoever decodes it says so.
     """
@@ -165,7 +168,7 @@ class Pictures(Protocol):
     """A store from which pictures are read by their places."""
 
     def read(self, place: int) -> np.ndarray | None:
-        """A picture, uint8; None where it was damaged."""
+        """Return a picture, uint8; None if it is damaged."""
 
 
 class CachedPairs:
@@ -178,7 +181,7 @@ class CachedPairs:
         self.images, self.labels, self.places = images, labels, list(places)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """A pair; None where either was damaged."""
+        """Return a pair; None if either is damaged."""
         place = self.places[index]
         image = self.images.read(place)
         if image is None:
@@ -189,7 +192,7 @@ class CachedPairs:
         return None if label is None else (image, label)
 
     def label(self, index: int) -> np.ndarray | None:
-        """A label; None where there is none, or where it was damaged."""
+        """Return a label; None where there is none, or if it is damaged."""
         return None if self.labels is None else self.labels.read(self.places[index])
 
     def subset(self, indices: Iterable[int]) -> "CachedPairs":

@@ -4,6 +4,8 @@
 <split>annot/*.png
 """
 
+import numpy as np
+
 from datasets.data_set import DataSet, Subset
 from datasets.labels import CLASS_NAMES, LabelFormat, table_of
 from datasets.layouts import Branch, Split, fixed
@@ -18,7 +20,7 @@ IDS = LabelFormat(
 FOLDERS = Branch("{split}", "{split}annot")
 
 SCORED = Subset(
-    tuple(name for i, name in enumerate(CLASS_NAMES) if i in IDS.train_ids[list(IDS.scored)])
+    tuple(name for i, name in enumerate(CLASS_NAMES) if i in IDS.to_train_ids(np.array(IDS.scored)))
 )
 
 ROW = DataSet("camvid", "CamVid", Split("CamVid", fixed(FOLDERS), {"": IDS}), subsets=(SCORED,))

@@ -47,14 +47,14 @@ class TrainingFiles(NamedTuple):
     """
 
     role: Role
-    files: list[SampleFiles]
+    files: Sequence[SampleFiles]
     origin: str = ""
     problem: str | None = None
     note: str = ""
 
 
 def row_of(role: Role, settings: DataSettings) -> DataSet:
-    """The row of the data set that the settings name as source or target."""
+    """Return the row of the data set that the settings name as source or target."""
     return ROWS[getattr(settings, role.value)]
 
 
@@ -66,7 +66,7 @@ def scored_subsets(settings: DataSettings) -> tuple[Subset, ...]:
 
 
 def root_of(role: Role, settings: DataSettings) -> Path:
-    """Folder of the source or target. Raises UserError where it is missing."""
+    """Return the folder of the source or target. Raise UserError where it is missing."""
     flag = f"{role.value}_root"
     if getattr(settings, flag) is None:
         flag = row_of(role, settings).root_flag or flag
@@ -74,7 +74,8 @@ def root_of(role: Role, settings: DataSettings) -> Path:
 
 
 def named_root(role: Role, settings: DataSettings) -> Path:
-    """Folder of the source or target as the settings name it, whether it exists or not."""
+    """Return the folder of the source or target as the settings name it, whether it exists or
+    not."""
     if root := getattr(settings, f"{role.value}_root"):
         return root
     row = row_of(role, settings)
@@ -108,7 +109,7 @@ def data_set(role: Role, settings: DataSettings) -> str:
 
 
 def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
-    """The files of a split, "train" or "val"."""
+    """Return the files of a split, "train" or "val"."""
     layout, root = row_of(role, settings).layout, root_of(role, settings)
     if count := layout.left_out(root):
         say_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
@@ -140,28 +141,28 @@ def format_for(role: Role, kind: LabelFormat, settings: DataSettings) -> LabelFo
 
 
 def unlabelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
-    """The images of a split; their labels are not read, and need not exist."""
+    """Return the images of a split; their labels are not read, and need not exist."""
     return row_of(role, settings).layout.images(root_of(role, settings), split, settings)
 
 
 def has_labels(role: Role, split: str, settings: DataSettings) -> bool:
-    """Whether the images of a split should have labels."""
+    """Return whether the images of a split should have labels."""
     return row_of(role, settings).layout.has_labels(root_of(role, settings), split, settings)
 
 
 def resize_size(role: Role, settings: DataSettings) -> tuple[int, int]:
-    """Size that images are resized to, or to cover: (height, width)."""
+    """Return the size that images are resized to, or to cover: (height, width)."""
     return settings.source_resize if role is Role.SOURCE else settings.image_size
 
 
 def preparation(role: Role, settings: DataSettings, *, resizes_label: bool) -> Preparation:
-    """How the images of the source or target are resized, before they are cropped, if they are."""
+    """Return how the images of the source or target are resized before any crop."""
     stretch = row_of(role, settings).stretch
     return Preparation(resize_size(role, settings), resizes_label, stretch)
 
 
 def fingerprint(*parts: Sequence[SampleFiles] | str) -> str:
-    """Digest of the names of all samples, and of what else is told: equal for the same data,
+    """Return a digest of the names of all samples, and of the words given: equal for the same data,
     wherever they lie. Users' own files, whose names other files may have, add their sizes."""
     words = [part if isinstance(part, str) else [_word(one) for one in part] for part in parts]
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]

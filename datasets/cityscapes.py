@@ -28,7 +28,8 @@ IMAGE = "_leftImg8bit"
 
 
 def _folders(root: Path, labelled: bool) -> Sequence[Branch]:
-    """The folders of images and labels, which need not exist unless they are to be `labelled`."""
+    """Return the folders of images and labels, which need not exist unless they are to be
+    `labelled`."""
     for images, labels in FOLDERS:
         if (root / images).is_dir() and ((root / labels).is_dir() or not labelled):
             return [Branch(f"{images}/{{split}}", f"{labels}/{{split}}")]

@@ -26,7 +26,7 @@ FORM = "id, name and colour in each row, such as 0, road, #804080"
 def read_classes(path: Path) -> ClassTable:
     """Return the table in a CSV or JSON file; of a run's settings.json the one of the run.
 
-    Raises UserError where it is none, or a class has no id, name or colour of its own.
+    Raise UserError where it is none, or a class has no id, name or colour of its own.
     """
     path = find_input(path, "classes")
     check_is_file(path, likely=("*.csv", "settings.json"))
@@ -39,7 +39,7 @@ def read_classes(path: Path) -> ClassTable:
 
 def recorded_classes(recorded: Any, place: Path) -> ClassTable:
     """Return the table that a run or a checkpoint at this place has recorded; that of Cityscapes
-    where it has recorded none, as before there were others. Raises UserError for any other."""
+    where it has recorded none, as before there were others. Raise UserError for any other."""
     if recorded in (None, USUAL):
         return CITYSCAPES
     return parsed(str(recorded), place)

@@ -123,7 +123,8 @@ class Folder:
 
 
 def _places(root: Path, split: str) -> Places:
-    """Raises UserError where the folder has the layout of another data set, or is incomplete."""
+    """Return where the files of the folder lie. Raise UserError where it has the layout of another
+    data set, or is incomplete."""
     if root.is_file() and not is_video(root):
         raise UserError(f"{root} is no video: name a folder of pictures, or a video")
     for name, row in OTHER_LAYOUTS.items():
@@ -147,7 +148,7 @@ def _inside(base: Path, *, is_split: bool) -> Places:
 
 
 def _found(places: Places) -> Found:
-    """The pictures and the labels."""
+    """Return the pictures and the labels."""
     images, left_out = _pictures(places.images)
     stems: dict[str, Path] = {}
     doubled = []
@@ -163,7 +164,7 @@ def _found(places: Places) -> Found:
 
 
 def _pictures(folder: Path) -> tuple[Mapping[str, Path], Sequence[str]]:
-    """The pictures below a folder by their names, and sentences about what is left out.
+    """Return the pictures below a folder by their names, and sentences about what is left out.
 
     A name is the path below the folder without the suffix, which only pictures keep that differ in
     nothing else.
@@ -184,8 +185,8 @@ def _pictures(folder: Path) -> tuple[Mapping[str, Path], Sequence[str]]:
 
 
 def _samples(folder: Path, settings: DataSettings) -> tuple[list[SampleFiles], Sequence[str]]:
-    """The pictures below a folder and the frames of its videos; sentences about what is left
-    out."""
+    """Return the pictures below a folder and the frames of its videos, and sentences about what is
+    left out."""
     pictures, left_out = _pictures(folder)
     samples = [_sample(name, pictures[name]) for name in sorted(pictures)]
     for name, video in sorted(_videos(folder).items()):
@@ -194,7 +195,7 @@ def _samples(folder: Path, settings: DataSettings) -> tuple[list[SampleFiles], S
 
 
 def _videos(folder: Path) -> Mapping[str, Path]:
-    """The videos below a folder, or the one that stands in its place, by their names."""
+    """Return the videos below a folder, or the one that stands in its place, by their names."""
     if is_video(folder):
         return {folder.stem: folder}
     if not folder.is_dir():

@@ -34,28 +34,30 @@ class Picture(NamedTuple):
 
 
 def is_glob(path: Path) -> bool:
+    """Return whether a path is a pattern of files, and no file itself."""
     return bool(WILD & set(str(path))) and not path.exists()
 
 
 def is_video(path: Path) -> bool:
+    """Return whether a path names a video by its ending."""
     return path.suffix.lower() in VIDEOS and not path.is_dir() and not is_glob(path)
 
 
 def input_folder(path: Path) -> Path:
-    """The folder that the names of an input's pictures start from."""
+    """Return the folder that the names of an input's pictures start from."""
     if is_glob(path):
         return Path(*itertools.takewhile(lambda part: not WILD & set(part), path.parts))
     return path if path.is_dir() else path.parent
 
 
 def find_pictures(path: Path) -> list[Picture]:
-    """The pictures of an input, sorted; hidden files, videos in folders and results of predictions
-    are none. Says what is left out.
+    """Return the pictures of an input, sorted, without hidden files, videos in folders and results
+    of predictions. Say what is left out.
 
     Pictures of a kind that cannot be read, such as HEIC, are among them: reading says so.
 
     Cityscapes' `_leftImg8bit` is no part of a name; pictures that differ in their suffix alone keep
-    it. Raises UserError where there are none.
+    it. Raise UserError where there are none.
     """
     root, files = input_folder(path), _files(path)
     names = [_name(file.relative_to(root)) for file in files]
@@ -110,7 +112,8 @@ def _listing(path: Path) -> Listing:
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether the parts of a path match those of a glob, where `**` stands for any folders."""
+    """Return whether the parts of a path match those of a glob, where `**` stands for any
+    folders."""
     if not patterns:
         return not names
     if patterns[0] == DEEP:

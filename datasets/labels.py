@@ -17,6 +17,8 @@ import numpy as np
 
 
 class LabelClass(NamedTuple):
+    """A class of Cityscapes: its name, its id in label files, and its colour."""
+
     name: str
     label_id: int
     color: tuple[int, int, int]
@@ -93,7 +95,8 @@ class LabelFormat:
 
 
 def table_of(train_id_of: Mapping[int, int]) -> np.ndarray:
-    """uint8 [256]: value -> train id, `IGNORE` for every value that is not listed."""
+    """Return a table, uint8 [256], from value to train id, `IGNORE` for every value that is not
+    listed."""
     table = np.full(256, IGNORE, np.uint8)
     table[list(train_id_of)] = list(train_id_of.values())
     return table
@@ -136,7 +139,7 @@ class ClassTable:
         return table
 
     def colorize(self, train_ids: np.ndarray) -> np.ndarray:
-        """RGB uint8 [H, W, 3] of a map of train ids, uint8 [H, W]."""
+        """Return a map of train ids, uint8 [H, W], in colours, RGB uint8 [H, W, 3]."""
         return self.palette[train_ids]
 
     def legend(self) -> dict[str, Color]:

@@ -60,7 +60,7 @@ class Unsplit:
         return found_in_split(found, split, settings.gta5_val_fraction)
 
     def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
-        """See `Layout`. Raises UserError, too, where a split would be empty."""
+        """See `Layout`. Raise UserError, too, where a split would be empty."""
         found = self._without_bad(root)
         for sentence in found.left_out:
             say_once(sentence)
@@ -109,7 +109,7 @@ class Unsplit:
 
 
 def chosen_names(names: Sequence[str], root: Path, split: str, val_fraction: float) -> list[str]:
-    """The names of a split. Raises UserError where it, or the other one, would be empty."""
+    """Return the names of a split. Raise UserError where it, or the other one, would be empty."""
     chosen = in_split(names, split, val_fraction)
     if split == "val" and not val_fraction:
         raise UserError(
@@ -144,7 +144,7 @@ def found_in_split(found: Found, split: str, val_fraction: float) -> Found:
 
 
 def validation_positions(count: int, fraction: float) -> set[int]:
-    """Positions in the sorted names that validate: contiguous blocks, spread evenly.
+    """Return the positions in the sorted names that validate: contiguous blocks, spread evenly.
 
     Consecutive frames of a game or a drive look alike, so a block keeps neighbours on one side;
     several blocks, where they are long enough, see several parts of it. A fraction of 0 gives none.
@@ -159,8 +159,8 @@ def validation_positions(count: int, fraction: float) -> set[int]:
 
 
 def listed_anew(images: Path, labels: Path) -> Found:
-    """The files of a folder of images and one of labels, listed again only where something was
-    added or removed since."""
+    """Return the files of a folder of images and one of labels, listed again only where something
+    was added or removed since."""
     folders = images, labels
     changed = tuple(folder.stat().st_mtime for folder in folders)
     list_now = _listed if time.time() - max(changed) > SETTLED else _listed.__wrapped__
@@ -168,7 +168,7 @@ def listed_anew(images: Path, labels: Path) -> Found:
 
 
 @functools.lru_cache(maxsize=4)
-def _listed(folders: tuple[Path, Path], changed: tuple[float, float]) -> Found:
+def _listed(folders: tuple[Path, Path], _changed: tuple[float, float]) -> Found:
     """Return the files in the folders of images and labels, last changed at the given times."""
     listed = [listing(folder, deep=False) for folder in folders]
     (images, doubled_images), (labels, doubled_labels) = (
@@ -243,7 +243,7 @@ class Split:
 
     def label_format(self, label: Path) -> LabelFormat:
         return next(
-            kind for ending, kind in reversed(self.formats.items()) if is_named(label, ending)
+            kind for ending, kind in reversed([*self.formats.items()]) if is_named(label, ending)
         )
 
     def has_labels(self, root: Path, split: str, settings: DataSettings) -> bool:
@@ -311,11 +311,11 @@ class Split:
 
 def fixed(*branches: Branch) -> Callable[[Path, bool], Sequence[Branch]]:
     """Return a function that gives the same folders whatever the root holds."""
-    return lambda root, labelled: branches
+    return lambda _root, _labelled: branches
 
 
 def _samples(found: Found) -> list[SampleFiles]:
-    """The images in the order of their names; says what is left out."""
+    """Return the images in the order of their names, and say what is left out."""
     for sentence in found.left_out:
         say_once(sentence)
     samples = [
@@ -326,8 +326,8 @@ def _samples(found: Found) -> list[SampleFiles]:
 
 
 def _short_names(places: Iterable[str]) -> dict[str, str]:
-    """The names of samples by their paths below the split: without the city, which official names
-    begin with, unless several cities have a sample of that name."""
+    """Return the names of samples by their paths below the split: without the city, which official
+    names begin with, unless several cities have a sample of that name."""
     short = {place: place.rpartition("/")[2] for place in places}
     counts = Counter(short.values())
     return {place: name if counts[name] == 1 else place for place, name in short.items()}

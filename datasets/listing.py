@@ -37,7 +37,7 @@ class Listing(NamedTuple):
     closed: list[Path]
 
     def left_out(self) -> dict[str, list[Path]]:
-        """Pictures and folders that are not taken, by the reason."""
+        """Return the pictures and folders that are not taken, by the reason."""
         return {
             "hidden files": [path for path in self.hidden if is_picture(path)],
             "folders listed under another name, and links that lead up": self.repeated,
@@ -95,7 +95,7 @@ def _list_unlinked(
 
 
 def left_out_sentences(paths_by_reason: Mapping[str, Sequence[Path]]) -> list[str]:
-    """A sentence for each reason for which files or folders are not taken."""
+    """Return a sentence for each reason for which files or folders are not taken."""
     return [
         f"left out ({reason}): {len(paths)}, such as {paths[0]}"
         for reason, paths in paths_by_reason.items()
@@ -104,5 +104,5 @@ def left_out_sentences(paths_by_reason: Mapping[str, Sequence[Path]]) -> list[st
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the file's name ends as that of a picture, of whatever kind."""
+    """Return whether the file's name ends as that of a picture, of whatever kind."""
     return path.suffix.lower() in _ALL_PICTURES

@@ -225,9 +225,9 @@ class DataOptions(Options, group=DATA):
     @property
     def workers(self) -> int:
         """Processes that load data for this one, at most: `--num_workers`, or what auto means."""
-        if self.num_workers == AUTO:
-            return min(processes.usable_cores(), MOST_AUTOMATIC_WORKERS)
-        return self.num_workers
+        if isinstance(self.num_workers, int):
+            return self.num_workers
+        return min(processes.usable_cores(), MOST_AUTOMATIC_WORKERS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

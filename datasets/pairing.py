@@ -29,8 +29,8 @@ class Found(NamedTuple):
 
 
 def listing(folder: Path, *, deep: bool) -> Listing:
-    """Everything in a folder, with `deep` below it. Raises UserError for a folder that cannot be
-    opened, since samples may lie in it."""
+    """Return everything in a folder; with `deep`, everything below it. Raise UserError for a folder
+    that cannot be opened, since samples may lie in it."""
     listed = list_below(folder, deep=deep)
     if listed.closed:
         raise UserError(f"{listed.closed[0]} cannot be opened: change its permissions")
@@ -40,7 +40,8 @@ def listing(folder: Path, *, deep: bool) -> Listing:
 def by_name(
     paths: Iterable[Path], folder: Path, ending: str = "", prefix: str = ""
 ) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:
-    """The PNG and JPEG files with this ending before the suffix, and pairs of one name (`doubled`).
+    """Return the PNG and JPEG files with this ending before the suffix, and pairs of one name
+    (`doubled`).
 
     The name of a file is its path below the folder without ending and suffix, such as
     `aachen/aachen_000000_000019`, after the prefix.
@@ -58,8 +59,8 @@ def by_name(
 
 
 def not_taken(listed: Listing, ending: str | None = None) -> list[str]:
-    """Sentences that say which files and folders are not taken; with an ending also those about
-    pictures without it."""
+    """Return sentences that say which files and folders are not taken; with an ending also those
+    about pictures without it."""
     reasons = listed.left_out()
     if ending is not None:
         reasons[f"not named *{ending}.png or .jpg"] = otherwise_named(listed, ending)
@@ -72,20 +73,21 @@ def otherwise_named(listed: Listing, ending: str) -> list[Path]:
 
 
 def is_named(path: Path, ending: str) -> bool:
-    """Whether a file is a PNG or JPEG whose name has this ending, and more, before the suffix."""
+    """Return whether a file is a PNG or JPEG whose name has this ending, and more, before the
+    suffix."""
     stem, suffix = os.path.splitext(path.name)  # noqa: PTH122 - faster than pathlib's
     return suffix.lower() in PNG_OR_JPEG and stem.endswith(ending) and stem != ending
 
 
 def existing_folder(folder: Path, remedy: str) -> Path:
-    """The folder; a UserError with the remedy where it is not there."""
+    """Return the folder. Raise UserError with the remedy where it does not exist."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: {remedy}")
     return folder
 
 
 def check_partners(found: Found) -> None:
-    """Raises UserError unless the same names stand on both sides, each once, and at least one."""
+    """Raise UserError unless the same names stand on both sides, each once, and at least one."""
     check_doubled(found)
     if not found.images and not found.labels:
         raise UserError(
@@ -96,12 +98,13 @@ def check_partners(found: Found) -> None:
 
 
 def check_doubled(found: Found) -> None:
-    """Raises UserError where two files have the same name and role."""
+    """Raise UserError where two files have the same name and role."""
     for first, second in found.doubled:
         raise UserError(doubled_sentence(first, second))
 
 
 def doubled_sentence(first: Path, second: Path) -> str:
+    """Say that two files have one name, and what to do."""
     return f"{first} and {second} have the same name but for the suffix: remove one of them"
 
 

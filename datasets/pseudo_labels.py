@@ -19,9 +19,10 @@ def pseudo_label_path(folder: Path, split: str, files: SampleFiles) -> Path:
 def with_pseudo_labels(
     images: Sequence[SampleFiles], folder: Path, split: str, classes: ClassTable = CITYSCAPES
 ) -> list[SampleFiles]:
-    """The images with their pseudo-labels of these classes, soft where they have probabilities.
+    """Return the images with their pseudo-labels of these classes, soft where they have
+    probabilities.
 
-    Raises UserError for images without a label, and where some have probabilities and others not.
+    Raise UserError for images without a label, and where some have probabilities and others not.
     """
     labels = {files.name: pseudo_label_path(folder, split, files) for files in images}
     missing = [str(path) for path in labels.values() if not path.exists()]

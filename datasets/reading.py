@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from datasets.labels import IGNORE, LABEL_IDS, LabelFormat
 from utils.errors import UserError
@@ -62,11 +62,18 @@ class SampleFiles(NamedTuple):
     place: str = ""
     photo: bool = False
 
+    @property
+    def label_path(self) -> Path:
+        """The label of a sample that has one."""
+        assert self.label is not None, f"{self.name} has no label"
+        return self.label
+
 
 def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
-    """Image, uint8 [H, W, 3], and label in train ids, uint8 [H, W], or soft, [2 k, H, W].
+    """Return an image, uint8 [H, W, 3], and its label, uint8 [H, W] of train ids, or soft.
 
-    Raises UserError where a file cannot be read, holds unknown values, or the sizes differ.
+    A soft label is as `read_soft_label` gives it. Raise UserError where a file cannot be read,
+    holds unknown values, or the sizes differ.
     """
     image = read_image(files.image, photo=files.photo)
     if files.label is None:
@@ -78,7 +85,7 @@ def read_pair(files: SampleFiles) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_sizes(image_path: Path, image: np.ndarray, label_path: Path, label: np.ndarray) -> None:
-    """Raises UnequalSizes unless the image, [H, W, 3], and its label, [H, W], are of one size."""
+    """Raise UnequalSizes unless the image, [H, W, 3], and its label, [H, W], are of one size."""
     if image.shape[:2] != label.shape:
         raise UnequalSizes(
             f"{image_path} is {image.shape[1]}x{image.shape[0]} pixels but its label "
@@ -88,8 +95,8 @@ def check_sizes(image_path: Path, image: np.ndarray, label_path: Path, label: np
 
 
 def read_image(path: Path, *, photo: bool = False) -> np.ndarray:
-    """RGB, uint8 [H, W, 3], of a picture of 8 bits a channel. A `photo`, a picture of no data set,
-    may be of more formats, and is turned as its EXIF data say, as viewers do."""
+    """Return a picture of 8 bits a channel as RGB, uint8 [H, W, 3]. A `photo`, a picture of no data
+    set, may be of more formats, and is turned as its EXIF data say, as viewers do."""
     picture = _decoded(path, photo=photo)
     if picture.mode.startswith(DEEPER):  # PIL would cut off what is above 255
         raise UserError(
@@ -110,7 +117,7 @@ def read_soft_label(path: Path, kind: LabelFormat) -> np.ndarray:
     that `probabilities_path` names. k is 2 (grey with alpha), 3 (RGB) or 4 (RGBA).
 
     Returns uint8 [2 k, H, W]: the ids, most probable first, then the probabilities in that order.
-    Raises UserError where a file cannot be read, or they do not fit together.
+    Raise UserError where a file cannot be read, or they do not fit together.
     """
     beside = probabilities_path(path)
     ids, shares = read_ids(path, kind), _channels(beside)
@@ -128,7 +135,7 @@ def probabilities_path(label: Path) -> Path:
 
 
 def _channels(path: Path) -> np.ndarray:
-    """The channels of a PNG, uint8 [k, H, W]."""
+    """Return the channels of a PNG, uint8 [k, H, W]."""
     picture = _decoded(path)
     if picture.format != "PNG" or picture.mode not in ("LA", "RGB", "RGBA"):
         raise UserError(
@@ -144,9 +151,9 @@ def _layers(layers: np.ndarray) -> str:
 
 
 def read_ids(path: Path, kind: LabelFormat) -> np.ndarray:
-    """The values of a label file, uint8 [H, W]; of a soft one [k, H, W].
+    """Return the values of a label file, uint8 [H, W]; of a soft one [k, H, W].
 
-    Raises UserError where it cannot be read or holds other values.
+    Raise UserError where it cannot be read or holds other values.
     """
     if kind.soft:
         ids = _channels(path)
@@ -173,18 +180,19 @@ def read_ids(path: Path, kind: LabelFormat) -> np.ndarray:
 
 
 def _is_deep(path: Path) -> bool:
-    """Whether a PNG has colours of 16 bits a channel."""
+    """Return whether a PNG has colours of 16 bits a channel."""
     with _opened(path) as picture:
         return picture.tile[0][3] == HIGH_BYTES
 
 
 def _low_bytes(path: Path) -> np.ndarray:
-    """First channel, uint8 [H, W], of a PNG of 16-bit colours.
+    """Return the first channel, uint8 [H, W], of a PNG of 16-bit colours.
 
     torchvision decodes 16 bits, too, but a damaged file ends the process there.
     """
     with _opened(path) as picture:
-        picture.tile = [(*picture.tile[0][:3], LOW_BYTES)]
+        plain = (*picture.tile[0][:3], LOW_BYTES)
+        picture.tile = [plain]  # type: ignore[list-item]  # a class of its own since Pillow 11
         return np.array(picture)[..., 0]
 
 
@@ -195,13 +203,13 @@ def _check_ids(path: Path, ids: np.ndarray, kind: LabelFormat) -> None:
     if unknown.size:
         pixels = ", ".join(str(counts[value]) for value in unknown[:COUNTED])
         raise UnknownLabels(
-            f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds {_some(unknown)} "
-            f"too (pixels: {pixels}): {kind.remedy}"
+            f"{path} should hold {kind.name} ({_ranges(kind.values)}) but holds "
+            f"{_some(unknown.tolist())} too (pixels: {pixels}): {kind.remedy}"
         )
 
 
 def _ranges(values: Sequence[int]) -> str:
-    """Values in words, such as "0 to 18, 255"."""
+    """Return values in words, such as "0 to 18, 255"."""
     if values[-1] == IGNORE and len(values) > 2:
         return f"{_some(values[:-1])}, {IGNORE}"
     return _some(values)
@@ -227,14 +235,14 @@ def check_scored(files: Sequence[SampleFiles], *, skips_bad: bool = False) -> No
             return
         values.update(found.tolist())
     if values:
-        folder = os.path.commonpath([one.label.parent for one in files])
+        folder = os.path.commonpath([one.label_path.parent for one in files])
         raise UserError(nothing_scored(folder, len(files), values, files[0].kind))
 
 
 def nothing_scored(
     where: Path | str, count: int, values: Iterable[int], kind: LabelFormat = LABEL_IDS
 ) -> str:
-    """The sentence about labels that hold these values, none of which is scored."""
+    """Return the sentence about labels that hold these values, none of which is scored."""
     values = sorted(values)
     if values == [IGNORE]:
         meaning = f"only {IGNORE}, which is ignored: replace the labels"
@@ -257,7 +265,7 @@ def _some(values: Sequence[int], at_most: int = 8) -> str:
 
 
 def picture_size(path: Path, *, photo: bool = False) -> tuple[int, int]:
-    """(height, width) by the file's header; of a photo as it is after it has been turned."""
+    """Return (height, width) by the file's header; of a photo as it is after it has been turned."""
     with _opened(path, photo=photo) as picture:
         if photo and picture.getexif().get(ORIENTATION) in TURNED_ASIDE:
             return picture.width, picture.height
@@ -265,7 +273,7 @@ def picture_size(path: Path, *, photo: bool = False) -> tuple[int, int]:
 
 
 def _decoded(path: Path, *, photo: bool = False) -> Image.Image:
-    """A picture whose checksums are right: decoding alone does not compare them all."""
+    """Return a picture after a check of its checksums: decoding alone does not compare them all."""
     with _opened(path, photo=photo) as picture:
         picture.verify()
     with _opened(path, photo=photo) as picture:
@@ -274,8 +282,8 @@ def _decoded(path: Path, *, photo: bool = False) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, *, photo: bool = False) -> Iterator[Image.Image]:
-    """A picture whose header is read. Raises UserError for what goes wrong with it."""
+def _opened(path: Path, *, photo: bool = False) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture and read its header. Raise UserError for what goes wrong with it."""
     formats = PHOTO_FORMATS if photo else FORMATS
     remedy = "replace it, or remove it together with its partner"
     if photo:
@@ -286,6 +294,7 @@ def _opened(path: Path, *, photo: bool = False) -> Iterator[Image.Image]:
         with Image.open(path, formats=formats) as picture:
             yield picture
     except Image.DecompressionBombError as error:
+        assert Image.MAX_IMAGE_PIXELS is not None
         most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
         raise UserError(
             f"{path} cannot be read as a picture (it has more than {most} million pixels): make it "

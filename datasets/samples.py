@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 
     image: Tensor
     label: Tensor
-    name: str
+    name: str | list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Batch:
 
     Attributes:
         source: labelled samples.
-        target: samples of the domain to adapt to, where the method has one.
+        target: samples of the domain to adapt to; None for a method without one.
         generator: on the CPU, seeded by (seed, step, pass, process). A method that takes all its
             random numbers from it continues bit for bit after a stop; other processes and passes
             draw other numbers.
@@ -49,7 +49,8 @@ class Batch:
     target: Sample | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
 
-    def __iter__(self) -> Iterator[Sample | None]:
+    def __iter__(self) -> Iterator[Sample]:
+        assert self.target is not None, "a batch without a target has its source alone"
         return iter((self.source, self.target))
 
 
@@ -85,7 +86,7 @@ class SampleDataset(Dataset):
         return len(self.files)
 
     def subset(self, indices: Iterable[int]) -> "SampleDataset":
-        """The samples at these places, in this order; for data whose draws do not matter."""
+        """Return the samples at these places, in this order, for data whose draws do not matter."""
         indices = list(indices)
         files = [self.files[i] for i in indices]
         part = SampleDataset(files, self.transform, seed=self.seed, skips_bad=self.skips_bad)
@@ -110,7 +111,7 @@ class SampleDataset(Dataset):
         return self.decoded(index)[1] if label is None else label
 
     def _cached(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The pair from the cache, where there is one that has it whole."""
+        """Return the pair from the cache if there is one that has it whole."""
         if self.cached is None:
             return None
         pair = self.cached[index]
@@ -120,12 +121,13 @@ class SampleDataset(Dataset):
         return pair
 
     def decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image, uint8 [3, H, W], and label, uint8 [H, W], from the files."""
+        """Return an image, uint8 [3, H, W], and its label, uint8 [H, W], from the files."""
         image, label = self._readable(index) if self.skips_bad else read_pair(self.files[index])
         return image.transpose(2, 0, 1), label
 
     def _readable(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first pair that can be read from this place on. Raises UserError where none can."""
+        """Return the first pair that can be read from this place on. Raise UserError where none
+        can."""
         for place in (*range(index, len(self.files)), *range(index)):
             try:
                 return read_pair(self.files[place])
@@ -135,13 +137,14 @@ class SampleDataset(Dataset):
 
 
 def as_tv_tensors(image: np.ndarray, label: np.ndarray) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    """Image, uint8 [3, H, W], and label, uint8 [H, W], as what joint transforms take."""
+    """Return an image, uint8 [3, H, W], and a label, uint8 [H, W], as joint transforms take
+    them."""
     return tv_tensors.Image(torch.from_numpy(image)), tv_tensors.Mask(torch.from_numpy(label))
 
 
 @contextlib.contextmanager
 def _seeded(words: Sequence[int]) -> Iterator[None]:
-    """Seeds torch's default CPU generator inside the block and restores it after."""
+    """Seed torch's default CPU generator inside the block and restore it after."""
     state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed_of(words))
     try:

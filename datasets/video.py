@@ -19,7 +19,7 @@ from utils.utils import progress
 try:
     import av
 except ImportError:  # optional: pictures do without
-    av = None
+    av = None  # type: ignore[assignment]  # mypy types the name as the module
 
 USUAL_RATE = Fraction(25)
 """Frames per second of files that do not say theirs."""
@@ -33,7 +33,7 @@ IN_NAME = 6
 
 
 def check_video_support(path: Path) -> None:
-    """Raises UserError where there is no PyAV."""
+    """Raise UserError where there is no PyAV."""
     if av is None:
         raise UserError(f"{path}: videos need PyAV: pip install av")
 
@@ -90,9 +90,9 @@ class VideoReader:
 
 
 def frames_of(video: Path, name: str, *, step: int, cache: Path) -> list[SampleFiles]:
-    """Every `step`-th frame of a video as a PNG in the cache, where it is decoded once.
+    """Return every `step`-th frame of a video as a PNG in the cache, where it is decoded once.
 
-    `name` is what the names of the frames begin with. Raises UserError where there is no PyAV, no
+    `name` is what the names of the frames begin with. Raise UserError where there is no PyAV, no
     cache, or no frame.
     """
     check_video_support(video)
@@ -116,8 +116,9 @@ def frames_of(video: Path, name: str, *, step: int, cache: Path) -> list[SampleF
 
 
 @functools.cache
-def _digest(video: Path, step: int, size: int, changed: int) -> str:
-    """Name of the frames of a file of that size, last changed at that time; reads all of it."""
+def _digest(video: Path, step: int, _size: int, _changed: int) -> str:
+    """Return the name of the frames of a file of that size, last changed at that time, from all of
+    its content."""
     return digest_of([video], f"{FRAMES} {step}")
 
 

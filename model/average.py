@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from model.network import Network
+
 
 class MovingAverage(nn.Module):
     """m <- decay m + (1 - decay) w, for weights and the statistics of norms; first m <- w.
@@ -32,11 +34,12 @@ class MovingAverage(nn.Module):
         updates: how often `update` was called; int64, saved with the average.
     """
 
+    module: Network
     updates: Tensor
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         decay: float,
         *,
         batch_statistics: bool = False,
@@ -71,7 +74,7 @@ class MovingAverage(nn.Module):
         self._updates += 1
 
     def _next_decay(self) -> float:
-        """The decay of the update to come; the first update copies the network."""
+        """Return the decay of the update to come; the first update copies the network."""
         mean = 1 - 1 / (self._updates + 1)
         return min(mean, self.decay) if self.rising or not self._updates else self.decay
 

@@ -1,5 +1,8 @@
 """The domain discriminator of adversarial adaptation (Tsai et al., CVPR 2018, "AdaptSegNet")."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
 
 SOURCE, TARGET = 0.0, 1.0
@@ -26,7 +29,7 @@ class Discriminator(nn.Module):
     def __init__(self, num_classes: int = 19, kind: str = "conv", base: int = 64):
         super().__init__()
         first, *middle = (width * base for width in WIDTHS)
-        layers = [_halve(num_classes, first)]
+        layers: list[nn.Module] = [_halve(num_classes, first)]
         for width in middle:
             layers += [nn.LeakyReLU(LEAK, inplace=True), KINDS[kind](width // 2, width)]
         self.layers = nn.Sequential(
@@ -37,15 +40,15 @@ class Discriminator(nn.Module):
         return self.layers(probabilities)
 
 
-def _halve(channels_in: int, channels_out: int, **options) -> nn.Conv2d:
+def _halve(channels_in: int, channels_out: int, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, **options)
 
 
 def _halve_separably(channels_in: int, channels_out: int) -> nn.Sequential:
-    """A depthwise convolution, then a pointwise one, whose bias serves both."""
+    """Return a depthwise convolution, then a pointwise one, whose bias serves both."""
     depthwise = _halve(channels_in, channels_in, groups=channels_in, bias=False)
     return nn.Sequential(depthwise, nn.Conv2d(channels_in, channels_out, 1))
 
 
-KINDS = {"conv": _halve, "light": _halve_separably}
+KINDS: dict[str, Callable[[int, int], nn.Module]] = {"conv": _halve, "light": _halve_separably}
 """The three middle convolutions: plain, or depthwise-separable."""

@@ -54,7 +54,8 @@ class ContextPath(nn.Module):
         self.conv_avg = ConvX(width32, context, kernel=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised images -> the backbone's map at stride 8, the context at strides 8 and 16."""
+        """Return, for normalised images, the backbone's map at stride 8 and the context at strides
+        8 and 16."""
         x8, x16, x32 = self.backbone(x)
         deepest = self.arm32(x32) + self.conv_avg(_global_average(x32))
         context16 = self.conv_head32(_enlarge_to(x16, deepest))
@@ -125,11 +126,11 @@ class BiSeNet(Network):
 
 
 def _global_average(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, 1, 1]."""
+    """Average over all positions: [N, C, H, W] -> [N, C, 1, 1]."""
     return x.mean((2, 3), keepdim=True)
 
 
 def _enlarge_to(target: Tensor, x: Tensor) -> Tensor:
-    """x [N, C, h, w], nearest neighbour, at the height and width of the target; a factor of 2
-    would miss odd sizes by a pixel."""
+    """Enlarge x [N, C, h, w] to the height and width of the target, nearest neighbour; a factor of
+    2 would miss odd sizes by a pixel."""
     return F.interpolate(x, target.shape[-2:], mode="nearest")

@@ -55,6 +55,8 @@ class Network(nn.Module):
     training_only: ClassVar[str]
     folding_pairs: ClassVar[tuple[tuple[str, str], ...]]
     official_surplus: ClassVar[str] = DETAIL_HEADS
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, num_classes: int = 19, backbone: str = "stdc1", base: int = 64):
         super().__init__()
@@ -89,7 +91,7 @@ class Network(nn.Module):
         """Return the `heads`, and logits of the detail [N, 1, ceil(H / 8), ceil(W / 8)]; None
         without a detail head."""
         features = self._features(x)
-        detail = self.detail_head and self.detail_head(features[0])
+        detail = None if self.detail_head is None else self.detail_head(features[0])
         return self._heads(features), detail
 
     def _heads(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -166,5 +168,5 @@ class SegmentationHead(nn.Module):
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:
-    """ImageNet statistics of 0..1 as those of 0..255, [3, 1, 1]."""
+    """Turn ImageNet's statistics of 0..1 into those of 0..255, [3, 1, 1]."""
     return WHITE * torch.tensor(values).view(3, 1, 1)

@@ -6,6 +6,7 @@ Widths are multiples of `base`; at 64 they are the paper's, on stdc1 those of PP
 stdc2 those of PP-LiteSeg-B.
 """
 
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -23,6 +24,19 @@ BINS = (1, 2, 4)
 """Sides of the pyramid's average pools."""
 
 
+class PooledContext(nn.Module):
+    """The mean of a map in `side` x `side` bins, through a 1x1 convolution: [N, C_in, H, W] ->
+    [N, C_out, side, side]."""
+
+    def __init__(self, channels_in: int, channels_out: int, side: int):
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(side)
+        self.conv = ConvX(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.pool(x))
+
+
 class SimplePyramidPooling(nn.Module):
     """Context of the deepest map: [N, C_in, H, W] -> [N, C_out, H, W].
 
@@ -31,17 +45,12 @@ class SimplePyramidPooling(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int):
         super().__init__()
-        self.pools = nn.ModuleList(
-            nn.ModuleDict(
-                {"pool": nn.AdaptiveAvgPool2d(side), "conv": ConvX(channels_in, channels_out, 1)}
-            )
-            for side in BINS
-        )
+        self.pools = nn.ModuleList(PooledContext(channels_in, channels_out, side) for side in BINS)
         self.conv = ConvX(channels_out, channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        contexts = (_enlarge_to(x, level["conv"](level["pool"](x))) for level in self.pools)
-        return self.conv(sum(contexts))
+        contexts = [_enlarge_to(x, pool(x)) for pool in self.pools]
+        return self.conv(reduce(torch.add, contexts))
 
 
 class UnifiedAttentionFusion(nn.Module):
@@ -65,7 +74,7 @@ class UnifiedAttentionFusion(nn.Module):
         self.conv_out = ConvX(channels_high, channels_out)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        """low [N, C_low, H, W], high [N, C_high, h, w] -> [N, C_out, H, W]."""
+        """Fuse low [N, C_low, H, W] and high [N, C_high, h, w] into [N, C_out, H, W]."""
         low = self.conv_low(low)
         up = _enlarge_to(low, high)
         seen = [f(x, dim=1, keepdim=True) for x in (up, low) for f in (torch.mean, torch.amax)]

@@ -171,7 +171,7 @@ class STDCNet(nn.Module):
         super().__init__()
         assert base % 2 == 0, "the narrowest convolutions have base / 2 channels"
         self.blocks, self.base = blocks, base
-        layers = [ConvX(3, base // 2, stride=2), ConvX(base // 2, base, stride=2)]
+        layers: list[nn.Module] = [ConvX(3, base // 2, stride=2), ConvX(base // 2, base, stride=2)]
         channels = base
         self.stage_ends = []
         for count, width in zip(blocks, STAGE_WIDTHS, strict=True):
@@ -188,8 +188,8 @@ class STDCNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised images [N, 3, H, W] -> maps at 1/8, 1/16 and 1/32 of the size (rounded up)
-        with 4, 8 and 16 times `base` channels."""
+        """Return, for normalised images [N, 3, H, W], maps at 1/8, 1/16 and 1/32 of the size
+        (rounded up) with 4, 8 and 16 times `base` channels."""
         stages = []
         for index, layer in enumerate(self.features):
             x = layer(x)

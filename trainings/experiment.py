@@ -26,7 +26,7 @@ from utils.utils import find_input
 
 @dataclass(frozen=True)
 class Experiment:
-    """What distinguishes one training action from another.
+    """A training action: its method, and the data that it trains and is scored on.
 
     Attributes:
         action: the word after `--action`.
@@ -58,8 +58,8 @@ class Experiment:
         return names_in(self.stem)
 
     def scored_role(self, settings: Settings) -> Role | None:
-        """The role whose validation split scores a run: the experiment's, the source's where that
-        one has no labels, None where neither has."""
+        """Return the role whose validation split scores a run: the experiment's, the source's where
+        that one has no labels, None where neither has."""
         roles = dict.fromkeys((self.validation, self.source))
         return next((role for role in roles if has_labels(role, "val", settings)), None)
 
@@ -95,8 +95,8 @@ class Experiment:
         return self if usual else self.general or self
 
     def own_settings(self, settings: Settings) -> Settings:
-        """The settings with the usual data set in each role that the experiment does not have,
-        unless `--score_target` asks for scores on it."""
+        """Return the settings with the usual data set in each role that the experiment does not
+        have, unless `--score_target` asks for scores on it."""
         self.check_pair(settings)
         for role in Role:
             scored = role is Role.TARGET and role not in self.roles and settings.score_target
@@ -133,17 +133,17 @@ class Experiment:
         }
 
     def make_method(self, network: Network, settings: Settings) -> Method:
-        """The method around a network, which reads no other flags than its own options."""
+        """Return the method around a network; the method reads only its own options."""
         return self.method(network, self.method.Options.of(settings))
 
 
 def unlabelled_target(settings: Settings) -> TrainingFiles:
-    """The target of every adaptation but self-training."""
+    """Return the target of every adaptation but self-training."""
     return TrainingFiles(Role.TARGET, unlabelled(Role.TARGET, "train", settings))
 
 
 def new_network(settings: Settings) -> Network:
-    """The network of the settings, with random weights."""
+    """Return the network of the settings, with random weights."""
     design = Design(settings.network, settings.backbone, settings.base_width)
     network = design.build(len(settings.class_table))
     network.classes = settings.class_table
@@ -159,8 +159,8 @@ def network_to_train(settings: Settings) -> Network:
 
 
 def _has_classes_of(path: Path, settings: Settings) -> bool:
-    """Whether a checkpoint may have the settings' classes: one that records none is taken for one
-    of Cityscapes' if it could be."""
+    """Return whether a checkpoint may have the settings' classes: one that records none is taken
+    for one of Cityscapes' if it could be."""
     recorded = read_record(path, CLASS_TABLE)
     if recorded is None and len(settings.class_table) != len(CITYSCAPES):
         return True
@@ -168,7 +168,7 @@ def _has_classes_of(path: Path, settings: Settings) -> bool:
 
 
 def build_network(settings: Settings, *, continued: bool = False) -> Network:
-    """The network of the settings with the weights they name, saying which were loaded.
+    """Return the network of the settings with the weights they name, and say which were loaded.
 
     `continued`: its weights come from the run's own checkpoint, so none are read here.
     """

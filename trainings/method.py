@@ -46,7 +46,8 @@ class Method(nn.Module):
         self.observed: dict[str, Tensor] = {}
 
     def forward(self, batch: Batch) -> Losses:
-        """The loss terms of one batch on the method's device; images uint8, labels train ids."""
+        """Return the loss terms of one batch on the method's device; images uint8, labels train
+        ids."""
         raise NotImplementedError
 
     def on_source(self, image: Tensor, label: Tensor) -> tuple[tuple[Tensor, ...], Losses]:
@@ -75,7 +76,7 @@ class Method(nn.Module):
         """
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """One optimiser per separately trained part, by name."""
+        """Return one optimiser per separately trained part, by name."""
         return {"network": network_optimizer(self.network, self.options)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -92,6 +93,7 @@ class Method(nn.Module):
         self.network.eval()
         _, logits = self.network.heads_and_detail(source.image[:1])
         self.network.train(training)
+        assert logits is not None
         target = detail_target(source.label[:1])
         predicted = upsample(logits, target.shape[-2:]).sigmoid()
         maps = {"detail": target, "predicted detail": predicted}

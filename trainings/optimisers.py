@@ -19,7 +19,8 @@ MANY_STEPS = 1e6
 
 
 def network_optimizer(network: Network, options: StepOptions) -> Optimizer:
-    """The optimiser of `--optimizer`, heads at their own rate, norms and biases without decay."""
+    """Return the optimiser of `--optimizer`, heads at their own rate, norms and biases without
+    decay."""
     groups = parameter_groups(
         network, options.learning_rate, options.head_lr_mult, options.weight_decay
     )
@@ -38,12 +39,13 @@ class RMSprop(optim.RMSprop):
     """
 
     _step_supports_amp_scaling = True
+    grad_scale: Tensor | None
 
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
+        """Make the update, unless the device finds an overflow."""
         found_inf = getattr(self, "found_inf", None)
         if found_inf is None:
-            super().step()
-            return
+            return super().step(closure)
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             for parameter in parameters:
@@ -51,11 +53,13 @@ class RMSprop(optim.RMSprop):
                     state.update(step=torch.zeros(()), square_avg=torch.zeros_like(parameter))
             if parameters:
                 self._update(group, parameters, found_inf)
+        return None
 
     @torch.no_grad()
     def _update(self, group: dict[str, Any], parameters: list[Tensor], found_inf: Tensor) -> None:
-        """Adam whose first moment is the gradient and whose bias corrections are 1 is RMSprop."""
-        gradients = [parameter.grad for parameter in parameters]
+        """Make an update: Adam whose first moment is the gradient and whose bias corrections are 1
+        is RMSprop."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
         many = torch.full((), MANY_STEPS, device=found_inf.device)
         torch._fused_adam_(
             parameters,
@@ -77,9 +81,9 @@ class RMSprop(optim.RMSprop):
 
 
 def _with_momenta(optimizer: SGD) -> SGD:
-    """Starts the momenta at 0, which changes no update. Left to it, the fused optimiser takes
-    memory as it is for them, to be filled by a first step, which float16's loss scaling may skip.
-    """
+    """Start the momenta at 0, which changes no update. Otherwise the fused optimiser takes
+    uninitialised memory for them, to be filled by a first step, which float16's loss scaling may
+    skip."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -89,7 +93,8 @@ def _with_momenta(optimizer: SGD) -> SGD:
 def parameter_groups(
     network: Network, learning_rate: float, head_lr_mult: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Four groups: backbone and context or heads, decayed or not; the first is the backbone's."""
+    """Return four groups: backbone and context or heads, decayed or not; the first is the
+    backbone's."""
     heads = {id(parameter) for parameter in network.head_parameters()}
     groups = []
     for in_head, rate in ((False, learning_rate), (True, learning_rate * head_lr_mult)):
@@ -106,8 +111,9 @@ def parameter_groups(
 def poly(
     total_steps: int, warmup_steps: int = 0, power: float = POLY_POWER
 ) -> Callable[[int], float]:
-    """Factor on the learning rate of step t of T: a linear rise over W steps, then
-    ((T - t) / (T - W))^power, which is 0 after the last step.
+    """Return the factor on the learning rate of step t of T.
+
+    It rises linearly over W steps and then is ((T - t) / (T - W))^power, 0 after the last step.
     """
 
     def factor(step: int) -> float:
@@ -120,6 +126,7 @@ def poly(
 
 
 def default_warmup(total_steps: int) -> int:
+    """Return the steps of the warm-up of a training of so many steps."""
     return min(MAX_WARMUP_STEPS, int(total_steps * WARMUP_SHARE))
 
 

@@ -56,6 +56,8 @@ class ADAOptions(MaskOptions):
 
 
 class ADA(Method):
+    """The method of the equations above."""
+
     Options = ADAOptions
     options: ADAOptions
 
@@ -115,6 +117,6 @@ class ADA(Method):
 
 
 def _domain_loss(logits: Tensor, domain: float) -> Tensor:
-    """Binary cross-entropy of D's patch logits against one domain."""
+    """Return the binary cross-entropy of D's patch logits against one domain."""
     logits = logits.float()
     return F.binary_cross_entropy_with_logits(logits, logits.new_full(logits.shape, domain))

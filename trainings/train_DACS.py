@@ -49,6 +49,7 @@ class DACS(Method):
     Options = DACSOptions
     has_teacher = True
     options: DACSOptions
+    teacher: Teacher
     pseudo: PseudoLabels
 
     def __init__(self, network: Network, options: DACSOptions):
@@ -92,8 +93,10 @@ class DACS(Method):
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Show what became of the first target image, by the same draws as in its forward pass."""
-        again = Batch(*batch, torch.Generator().manual_seed(batch.generator.initial_seed()))
-        image, pseudo = batch.target.image, self.pseudo
+        seed = batch.generator.initial_seed()
+        again = dataclasses.replace(batch, generator=torch.Generator().manual_seed(seed))
+        _, target = batch
+        image, pseudo = target.image, self.pseudo
         mixed = self._mixed(again, pseudo)
         shown = {
             "target": image[0],

@@ -47,6 +47,8 @@ class FDAOptions(MaskOptions):
 
 
 class FDA(Method):
+    """The method of the equations above."""
+
     Options = FDAOptions
     options: FDAOptions
 
@@ -72,7 +74,7 @@ class FDA(Method):
 
 
 def transfer_pictures(batch: Batch, beta: float) -> dict[str, Tensor]:
-    """The first source image beside the target whose style it takes."""
-    source, target = batch.source.image[0], batch.target.image[0]
+    """Return the first source image beside the target whose style it takes."""
+    source, target = (sample.image[0] for sample in batch)
     stylised = fourier_transfer(source, target, beta)
     return {"source": source, "target": target, f"source in its style, beta {beta}": stylised}

@@ -43,6 +43,8 @@ class SSLFDAOptions(PseudoLabelOptions, FDAOptions):
 
 
 class SSLFDA(Method):
+    """The method of the equations above."""
+
     Options = SSLFDAOptions
     options: SSLFDAOptions
 

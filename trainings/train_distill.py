@@ -30,6 +30,8 @@ class DistillOptions(PseudoLabelOptions):
 
 
 class Distillation(Method):
+    """The method of the equation above."""
+
     Options = DistillOptions
     options: DistillOptions
 
@@ -45,6 +47,7 @@ class Distillation(Method):
         return {**terms, "seg_target": self.options.distill_weight * taught}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        image, label = batch.target.image[0], batch.target.label[0]
+        _, target = batch
+        image, label = target.image[0], target.label[0]
         best = label if label.ndim == 2 else label[0]
         return {"target": image, "pseudo-label": class_colors(best, self.network.classes)}

@@ -8,6 +8,8 @@ from trainings.method import Losses, Method
 
 
 class Supervised(Method):
+    """The method of the equation above."""
+
     def forward(self, batch: Batch) -> Losses:
         _, terms = self.on_source(batch.source.image, batch.source.label)
         return terms

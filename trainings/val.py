@@ -43,7 +43,7 @@ class Evaluation(NamedTuple):
     matrix: ConfusionMatrix
     rows: list[PanelRow]
     images: dict[str, ConfusionMatrix]
-    label_sizes: set[tuple[int, int]]
+    label_sizes: set[tuple[int, ...]]
 
     @classmethod
     def empty(
@@ -59,14 +59,14 @@ class Evaluation(NamedTuple):
         self.label_sizes.add(tuple(label.shape))
 
     def add(self, other: "Evaluation") -> None:
-        """Adds what was found on other samples."""
+        """Add what was found on other samples."""
         self.matrix.counts += other.matrix.counts
         self.rows.extend(other.rows)
         self.images.update(other.images)
         self.label_sizes.update(other.label_sizes)
 
     def sort(self, names: Sequence[str]) -> None:
-        """Brings the samples into the order of these names."""
+        """Bring the samples into the order of these names."""
         place = {name: number for number, name in enumerate(names)}
         self.rows.sort(key=lambda row: place[row.name])
         images = sorted(self.images.items(), key=lambda item: place[item[0]])
@@ -79,7 +79,7 @@ class Evaluation(NamedTuple):
         return {name: image.pixel_accuracy() for name, image in self.images.items()}
 
     def image_counts(self) -> np.ndarray:
-        """Confusion counts of the images in their order, int32 [images, C, C]."""
+        """Return the confusion counts of the images in their order, int32 [images, C, C]."""
         return torch.stack([image.counts for image in self.images.values()]).int().numpy()
 
     def scores(self) -> dict[str, Any]:
@@ -117,8 +117,8 @@ class Views(NamedTuple):
     scores: list[Tensor]
     are_logits: bool
 
-    def prediction(self, index: int, size: tuple[int, int]) -> Tensor:
-        """Classes of an image, uint8 [H, W]: scores are enlarged to this size first, as
+    def prediction(self, index: int, size: Sequence[int]) -> Tensor:
+        """Return the classes of an image, uint8 [H, W]: scores are enlarged to this size first, as
         probabilities where views are to be averaged."""
         maps = [scores[index] for scores in self.scores]
         if len(maps) == 1:
@@ -130,7 +130,7 @@ class Views(NamedTuple):
 def evaluate(
     network: Network, samples: SampleDataset, settings: Settings, device: torch.device
 ) -> Evaluation:
-    """Scores the main head, in evaluation mode, on every sample; the network stays as it is."""
+    """Score the main head, in evaluation mode, on every sample; the network stays as it is."""
     scored = folded(network)
     (evaluation,) = evaluate_each(
         lambda images: [[scored.main_logits(images)]], samples, settings, device
@@ -147,8 +147,8 @@ def evaluate_each(
     *,
     pictured: Collection[int] | None = None,
 ) -> list[Evaluation]:
-    """Scores several predictors on every sample, in one pass over the data, which is shared by
-    all processes; each gets the whole result.
+    """Score several predictors on every sample in one pass over the data, which all processes
+    share; each process gets the whole result.
 
     Their networks are in evaluation mode. Scores are upsampled to the label's own size before the
     argmax; those of several views, of `--eval_scales` and `--eval_flip`, are averaged there, as
@@ -188,14 +188,15 @@ def evaluate_each(
 
 
 def _own_places(samples: int, batch_size: int) -> list[int]:
-    """Places of this process's samples: whole batches, so that each is what one process sees."""
+    """Return the places of this process's samples: whole batches, so that each is what one process
+    sees."""
     starts = range(0, samples, batch_size)
     batches = [range(start, min(start + batch_size, samples)) for start in starts]
     return [place for batch in processes.share(batches) for place in batch]
 
 
 def _merged(evaluations: list[Evaluation], samples: SampleDataset) -> list[Evaluation]:
-    """The evaluations over the samples of all processes."""
+    """Return the evaluations over the samples of all processes."""
     if processes.count() == 1:
         return evaluations
     parts = [part for part in processes.gathered(evaluations) if part]
@@ -209,7 +210,7 @@ def _merged(evaluations: list[Evaluation], samples: SampleDataset) -> list[Evalu
 
 
 def _views(score_maps: ScoreMaps, images: Sequence[Tensor], *, mirrored: bool) -> list[Views]:
-    """For each predictor what it sees in images at several scales, each mirrored, too, if asked."""
+    """Return what each predictor sees in images at several scales, each also mirrored if asked."""
     logits = []
     for scaled in images:
         logits.append(score_maps(scaled))
@@ -277,7 +278,7 @@ def different_classes(several: Iterable[Mapping[str, float | None]]) -> str:
 
 
 def class_table(class_iou: dict[str, float | None]) -> str:
-    """IoU in % by class name, several classes a line; an absent class says so."""
+    """Return the IoU in % by class name, several classes a line; an absent class says so."""
     cells = [f"{name:>14} {_percent(iou):>7}" for name, iou in class_iou.items()]
     lines = -(-len(cells) // TABLE_COLUMNS)
     return "\n".join("  ".join(cells[line::lines]) for line in range(lines))
@@ -294,9 +295,9 @@ def scored_on(validation: Mapping[str, Any]) -> str:
 def scores_table(
     rows: Iterable[tuple[str, Mapping[str, Any]]], validation: Mapping[str, Any]
 ) -> str:
-    """Scores of several by their titles, in % with two decimals, as a table in Markdown that names
-    the data of the validation; under it a warning where their mIoU average over different
-    classes."""
+    """Return the scores of several by their titles, in % with two decimals, as a table in Markdown
+    that names the data of the validation; under it a warning where their mIoU average over
+    different classes."""
     rows = list(rows)
     subsets = list(dict.fromkeys(name for _, scores in rows for name in scores.get(SUBSETS, ())))
     head = ("accuracy %", "mIoU %", *(f"mIoU of {name} %" for name in subsets))

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 AHEAD = 2
 """Tasks that wait or run, per thread."""
@@ -28,8 +29,8 @@ class Background:
         while kind is None and self._tasks:
             self._tasks.popleft().result()
 
-    def submit(self, task: Callable, *arguments) -> None:
-        """Begins a task, once few enough are under way."""
+    def submit(self, task: Callable, *arguments: Any) -> None:
+        """Begin a task, once few enough are under way."""
         while len(self._tasks) >= self._most:
             self._tasks.popleft().result()
         self._tasks.append(self._pool.submit(task, *arguments))

@@ -23,7 +23,8 @@ class UsageError(UserError):
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Inside, an error of the system that names no file, such as a full disk, gets this path."""
+    """Give this path to an error of the system inside the block that names no file, such as a full
+    disk."""
     try:
         yield
     except OSError as error:

@@ -29,7 +29,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
-    """The source with the target's low-frequency amplitudes, channel by channel.
+    """Return the source with the target's low-frequency amplitudes, channel by channel.
 
     Args:
         source: images [..., H, W] of 0..255, uint8 or floating.
@@ -45,31 +45,32 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
     rows = _waves(b, height, torch.float64, source.device)
     columns = _waves(b, width, torch.float32, source.device)
     result = torch.empty(source.shape, device=source.device).copy_(source)
-    images = [result, source, target]
     if source.ndim > 3 and source.device.type == "cpu":  # the floats of an image stay in the cache
-        for image in zip(*(x.flatten(0, -4) for x in images), strict=True):
-            _change(*image, rows, columns)
+        images = (x.flatten(0, -4) for x in (result, source, target))
+        for one, own, other in zip(*images, strict=True):
+            _change(one, own, other, rows, columns)
     else:
-        _change(*images, rows, columns)
+        _change(result, source, target, rows, columns)
     return result
 
 
 def window(beta: float, height: int, width: int) -> int:
-    """b = floor(beta * min(H, W)), beta in [0, 0.5): the highest frequency that is swapped."""
+    """Return b = floor(beta * min(H, W)), beta in [0, 0.5): the highest frequency that is
+    swapped."""
     assert 0 <= beta < 0.5, beta
     return math.floor(beta * min(height, width))
 
 
 @lru_cache(maxsize=32)
 def _waves(b: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """cos, then sin, of 2 pi k n / length for k = 0..b and every n, [2 (b + 1), length]."""
+    """Return cos, then sin, of 2 pi k n / length for k = 0..b and every n, [2 (b + 1), length]."""
     k, n = (torch.arange(count, device=device) for count in (b + 1, length))
     angle = 2 * math.pi / length * (k[:, None] * n % length).double()
     return torch.cat([angle.cos(), angle.sin()]).to(dtype)
 
 
 def _change(result: Tensor, source: Tensor, target: Tensor, rows: Tensor, columns: Tensor) -> None:
-    """Adds to the source, which the result holds, the waves by which it is to change."""
+    """Add to the source, which the result holds, the waves by which it is to change."""
     images, pixels = torch.stack([source, target]), source.shape[-2] * source.shape[-1]
     real, imaginary = _transform(images, rows, columns)
     amplitude, style = torch.hypot(real, imaginary)
@@ -84,7 +85,9 @@ def _change(result: Tensor, source: Tensor, target: Tensor, rows: Tensor, column
 
 
 def _transform(images: Tensor, rows: Tensor, columns: Tensor) -> Pair:
-    """F(+-u, v) = sum of x(y, x) e^{-2 pi i (+-uy / H + vx / W)}, float64 [..., 2, b + 1, b + 1].
+    """Return the low frequencies of images, float64 [..., 2, b + 1, b + 1].
+
+    F(+-u, v) = sum of x(y, x) e^{-2 pi i (+-uy / H + vx / W)}
 
     The width goes first: street scenes are wide, so that the second product is the small one.
     """
@@ -99,13 +102,13 @@ def _transform(images: Tensor, rows: Tensor, columns: Tensor) -> Pair:
 
 
 def _blocks(products: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cosine or sine in y, times cosine or sine in x: the quarters of the products."""
-    cosines, sines = products.chunk(2, dim=-2)
-    return *cosines.chunk(2, dim=-1), *sines.chunk(2, dim=-1)
+    """Return cosine or sine in y, times cosine or sine in x: the quarters of the products."""
+    (cc, cs), (sc, ss) = (part.chunk(2, dim=-1) for part in products.chunk(2, dim=-2))
+    return cc, cs, sc, ss
 
 
 def _phase(spectrum: Pair, amplitude: Tensor, *, zero: float) -> Pair:
-    """cos and sin of arg F; the phase is 0 where F is."""
+    """Return cos and sin of arg F; the phase is 0 where F is."""
     is_zero = amplitude <= zero
     real, imaginary = spectrum
     divisor = amplitude.masked_fill(is_zero, 1)
@@ -113,7 +116,7 @@ def _phase(spectrum: Pair, amplitude: Tensor, *, zero: float) -> Pair:
 
 
 def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Tensor) -> None:
-    """Adds to float32 images the real ones of coefficients as `_transform` gives them."""
+    """Add to float32 images the real images of coefficients as `_transform` gives them."""
     height, width = images.shape[-2:]
     half = rows.new_ones(spectrum[0].shape[-1])
     # u = 0 is there twice, and v = 0 stands for no -v. A slice is filled; half[0] would be copied
@@ -131,7 +134,8 @@ def _add_inverse(images: Tensor, spectrum: Pair, rows: Tensor, columns: Tensor) 
 
 @contextlib.contextmanager
 def true_float32(device: torch.device) -> Iterator[None]:
-    """No autocast, and float32 products that round to no shorter type, such as TF32."""
+    """Turn autocast off inside the block, and compute float32 products in no shorter type, such as
+    TF32."""
     with torch.autocast(device.type, enabled=False), contextlib.ExitStack() as restored:
         if hasattr(torch.backends.mkldnn, "matmul"):
             for product in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):

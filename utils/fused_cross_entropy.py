@@ -50,12 +50,12 @@ def try_out(device: torch.device) -> None:
 
 
 def takes(logits: Tensor) -> bool:
-    """Whether the logits [N, C, h, w] have no more classes than the kernels are made for."""
+    """Return whether the logits [N, C, h, w] have no more classes than the kernels are made for."""
     return logits.shape[1] <= MAX_CLASSES
 
 
 def fused_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sum of the cross-entropy of logits enlarged to the label's size.
+    """Return the weighted sum of the cross-entropy of logits enlarged to the label's size.
 
     Args:
         logits: floating [N, C, h, w] of up to `MAX_CLASSES` classes; taken as float32.
@@ -137,13 +137,13 @@ def _last(size: int, enlarged: int) -> int:
 
 @triton.jit
 def _at(index, last, outputs):
-    """The first output at or beyond an input's index."""
+    """Return the first output at or beyond an input's index."""
     return tl.cdiv(index * (outputs - 1), tl.maximum(last, 1))
 
 
 @triton.jit
 def _beyond(index, last, outputs):
-    """The first output beyond an input's index."""
+    """Return the first output beyond an input's index."""
     return index * (outputs - 1) // tl.maximum(last, 1) + 1
 
 
@@ -217,7 +217,7 @@ def _cross_entropy_kernel(
 
 @triton.jit
 def _wide_row(row, left, right, right_share, stride, mask, NO_CLASS: tl.constexpr):
-    """A tile [CLASSES, COLUMNS] of one row of logits, enlarged in width."""
+    """Load a tile [CLASSES, COLUMNS] of one row of logits, enlarged in width."""
     a = tl.load(row + left[None, :] * stride, mask, 0.0).to(tl.float32)
     b = tl.load(row + right[None, :] * stride, mask, 0.0).to(tl.float32)
     return tl.where(mask, a * (1 - right_share)[None, :] + b * right_share[None, :], NO_CLASS)
@@ -225,8 +225,8 @@ def _wide_row(row, left, right, right_share, stride, mask, NO_CLASS: tl.constexp
 
 @triton.jit
 def _pixels(own, other, share, label, weight, inside, index):
-    """A tile of one output row: weighted losses [COLUMNS], and their gradient [CLASSES, COLUMNS]
-    for the row of logits that is mixed in with this share."""
+    """Return a tile of one output row: the weighted losses, and their gradient for the row of
+    logits that is mixed in with this share; [COLUMNS] and [CLASSES, COLUMNS]."""
     truth = index[:, None] == tl.load(label, inside, 0).to(tl.int32)[None, :]
     weights = tl.load(weight, inside, 0.0)
     scores = own * share + other * (1 - share)

@@ -17,8 +17,8 @@ from torch.func import functional_call
 
 
 def lift_of(weight: float, device: torch.device) -> float:
-    """2^k for a term of this weight: under float16 autocast the one for which weight * 2^k is in
-    [1, 2), else 1, as float32 and bfloat16 reach down to 2^-126."""
+    """Return 2^k for a term of this weight: under float16 autocast the one for which weight * 2^k
+    is in [1, 2), else 1, as float32 and bfloat16 reach down to 2^-126."""
     if not torch.is_autocast_enabled(device.type):
         return 1.0
     if torch.get_autocast_dtype(device.type) != torch.float16:
@@ -28,15 +28,15 @@ def lift_of(weight: float, device: torch.device) -> float:
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x itself; the gradient that comes back through it is multiplied by the factor."""
+    """Return x itself; the gradient that comes back through it is multiplied by the factor."""
     return x if factor == 1 else _ScaleGradient.apply(x, factor)
 
 
 def call_with_scaled_weight_gradients(
     module: nn.Module, method: str, x: Tensor, factor: float
 ) -> Tensor:
-    """`module.method(x)`; the gradients of this call for the module's weights are multiplied by the
-    factor in the weights' own type."""
+    """Return `module.method(x)`; the gradients of this call for the module's weights are multiplied
+    by the factor in the weights' own type."""
     if factor == 1:
         return getattr(module, method)(x)
     weights = {

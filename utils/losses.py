@@ -51,7 +51,8 @@ def segmentation_loss(
     else:
         weights = [_weights(valid, weight)] * len(heads)
     parts = zip(heads, weights, head_weights or [1.0] * len(heads), strict=True)
-    return sum(factor * _weighted_cross_entropy(one, label, own) for one, own, factor in parts)
+    losses = (factor * _weighted_cross_entropy(one, label, own) for one, own, factor in parts)
+    return functools.reduce(torch.add, losses)
 
 
 def pseudo_label_loss(
@@ -61,7 +62,7 @@ def pseudo_label_loss(
     head_weights: Sequence[float] | None = None,
     ohem: bool = False,
 ) -> Tensor:
-    """`segmentation_loss` of pseudo-labels, hard or soft.
+    """Return the `segmentation_loss` of pseudo-labels, hard or soft.
 
     Of soft ones it is -sum_k p_k log softmax(logits)_{c_k} over the k best classes of each pixel,
     whose probabilities are scaled to sum to 1.
@@ -76,14 +77,16 @@ def pseudo_label_loss(
     classes, shares = label.chunk(2, dim=1)
     weights = shares / shares.sum(1, keepdim=True, dtype=torch.float32).clamp(min=1)
     parts = zip(classes.unbind(1), weights.unbind(1), strict=True)
-    return sum(
+    losses = (
         segmentation_loss(heads, ids, head_weights=head_weights, weight=weight)
         for ids, weight in parts
     )
+    return functools.reduce(torch.add, losses)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
-    """Mean cross-entropy over the counted pixels, at the label's size; 0 where there is none.
+    """Return the mean cross-entropy over the counted pixels, at the label's size; 0 where there is
+    none.
 
     With several processes the mean of their results is that over the counted pixels of all.
 
@@ -96,13 +99,15 @@ def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
 
 
 def _weights(counted: Tensor, factor: Tensor | None = None) -> Tensor:
-    """Weight of each pixel in the mean over the counted pixels of all processes, float32."""
+    """Return the weight of each pixel in the mean over the counted pixels of all processes,
+    float32."""
     weights = counted / (processes.total(counted.sum()).clamp(min=1) / processes.count())
     return weights if factor is None else weights * factor.float()
 
 
 def _weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sum of the cross-entropy of enlarged logits, in the form that suits the device.
+    """Return the weighted sum of the cross-entropy of enlarged logits, in the form that suits the
+    device.
 
     Args:
         logits: [N, C, h, w].
@@ -118,18 +123,19 @@ def _weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Te
 
 
 def banded_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """`_weighted_cross_entropy` band by band of rows."""
+    """Compute `_weighted_cross_entropy` band by band of rows."""
     return BandedCrossEntropy.apply(widen(logits, label.shape[-1]), label, weight)
 
 
 def library_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """`_weighted_cross_entropy` by torch's own kernels at full size."""
+    """Compute `_weighted_cross_entropy` by torch's own kernels at full size."""
     return (_losses(logits, label) * weight).sum()
 
 
 @functools.cache
 def _fused(device: torch.device) -> ModuleType | None:
-    """`utils.fused_cross_entropy`; None where Triton is missing or cannot serve the device."""
+    """Return `utils.fused_cross_entropy`; None where Triton is missing or cannot serve the
+    device."""
     try:
         from utils import fused_cross_entropy  # needs Triton, which only torch's CUDA wheels have
 
@@ -141,13 +147,14 @@ def _fused(device: torch.device) -> ModuleType | None:
 
 
 def _losses(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy of every pixel, float32 [N, H, W], by torch's own kernels."""
+    """Return the cross-entropy of every pixel, float32 [N, H, W], by torch's own kernels."""
     up = upsample(logits, label.shape[-2:])
     return F.cross_entropy(up, label.long(), reduction="none")
 
 
 def _hard(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
-    """The valid pixels with a loss above -ln 0.7, and at least the hardest N·H·W/16 of all."""
+    """Return the valid pixels with a loss above -ln 0.7, and at least the hardest N·H·W/16 of
+    all."""
     with torch.no_grad():
         losses = _losses(logits, label) * valid
     at_least = max(1, int(losses.numel() * OHEM_MIN_SHARE))
@@ -192,7 +199,7 @@ class BandedCrossEntropy(Function):
 
 
 def robust_entropy(logits: Tensor, eta: float) -> Tensor:
-    """Charbonnier penalty of the prediction's entropy (Yang & Soatto, CVPR 2020).
+    """Return the Charbonnier penalty of the prediction's entropy (Yang & Soatto, CVPR 2020).
 
     mean of (h^2 + 1e-8)^eta, h = -sum_c p_c log p_c / log C in 0..1. A large eta spares the
     pixels of low entropy.

@@ -17,16 +17,16 @@ LARGEST_CODE = torch.iinfo(torch.int16).max
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:
-    """TP / (TP + FP + FN) per class of confusion counts [..., C, C], float64 [..., C] in 0 to 1;
-    NaN for a class that neither truth nor prediction holds."""
+    """Return TP / (TP + FP + FN) per class of confusion counts [..., C, C], float64 [..., C] in 0
+    to 1; NaN for a class that neither truth nor prediction holds."""
     hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(float)
     union = counts.sum(-1) + counts.sum(-2) - hits
     return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
 
 
 def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """Mean of `class_iou` over the classes that are not absent, float64 [...]; NaN where all
-    are."""
+    """Return the mean of `class_iou` over the classes that are not absent, float64 [...]; NaN where
+    all are."""
     iou = class_iou(counts)
     present = (~np.isnan(iou)).sum(-1)
     total = np.nansum(iou, -1)
@@ -34,8 +34,8 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def picture_iou(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Mean IoU of one picture, 0 to 1, over the classes in its truth or prediction; both are train
-    ids [H, W]. Pixels that either ignores are left out; NaN where none is left."""
+    """Return the mean IoU of one picture, 0 to 1, over the classes in its truth or prediction; both
+    are train ids [H, W]. Pixels that either ignores are left out; NaN where none is left."""
     scored = np.where(prediction == IGNORE, IGNORE, truth)
     classes = np.where(scored == IGNORE, 0, prediction)
     largest = max(classes.max(), np.where(scored == IGNORE, 0, scored).max())
@@ -52,7 +52,7 @@ class ConfusionMatrix:
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Adds the pixels of a prediction and its label: train ids of one shape, any integers."""
+        """Add the pixels of a prediction and its label: train ids of one shape, any integers."""
         assert prediction.shape == label.shape, (prediction.shape, label.shape)
         # Ignored pixels have rows of their own, which are cut off: cheaper than a mask.
         rows = IGNORE + 1
@@ -65,14 +65,14 @@ class ConfusionMatrix:
         self.counts += counts.view(rows, -1)[: self.num_classes].cpu()
 
     def class_iou(self) -> np.ndarray:
-        """TP / (TP + FP + FN) per class, float64 [C] in 0 to 1; NaN for an absent class.
+        """Return TP / (TP + FP + FN) per class, float64 [C] in 0 to 1; NaN for an absent class.
 
         A class is absent where neither truth nor prediction holds it.
         """
         return class_iou(self.counts.double().numpy())
 
     def mean_iou(self) -> float:
-        """Mean IoU over the classes that are not absent, 0 to 1; NaN where all are."""
+        """Return the mean IoU over the classes that are not absent, 0 to 1; NaN where all are."""
         return float(mean_iou(self.counts.double().numpy()))
 
     def pixel_accuracy(self) -> float:

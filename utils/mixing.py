@@ -55,7 +55,7 @@ def class_mix(
     generator: torch.Generator,
     num_classes: int = NUM_CLASSES,
 ) -> Mixed:
-    """ClassMix (Olsson et al., WACV 2021): paste half of the classes of image i onto target i.
+    """Paste half of the classes of image i onto target i (ClassMix: Olsson et al., WACV 2021).
 
     ceil(n / 2) of the n classes in a source label are chosen without replacement. Image, label and
     weight move together; a source pixel weighs 1.
@@ -172,7 +172,7 @@ def block_side(mask_block: int, size: tuple[int, int]) -> int:
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
-    """Uniform numbers of 0 to 1 on the device; the host does not wait for the copy."""
+    """Return uniform numbers of 0 to 1 on the device; the host does not wait for the copy."""
     drawn = torch.rand(shape, generator=generator, device="cpu")
     if device.type == "cuda":
         drawn = drawn.pin_memory()

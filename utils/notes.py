@@ -29,7 +29,7 @@ def say_once(text: str) -> None:
 
 @contextlib.contextmanager
 def said_in_a_report() -> Iterator[None]:
-    """Inside, notes count as printed: a report has them."""
+    """Count notes as printed inside the block, because a report has them."""
     global _quiet
     before, _quiet = _quiet, True
     try:

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from utils.errors import UsageError
 
 Item = TypeVar("Item")
+Module = TypeVar("Module", bound=nn.Module)
 
 PATIENCE = datetime.timedelta(hours=12)
 """How long processes wait for one another: one machine may be building a cache of a data set. A
@@ -40,9 +41,10 @@ _store: dist.Store | None = None
 
 @contextlib.contextmanager
 def together(device: str) -> Iterator[None]:
-    """Inside, the processes that torchrun started are one group; `device` is `--device`.
+    """Join the processes that torchrun started into one group inside the block; `device` is
+    `--device`.
 
-    Only the first one prints. Raises UsageError where a machine has fewer GPUs than processes.
+    Only the first one prints. Raise UsageError where a machine has fewer GPUs than processes.
     """
     global _store
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
@@ -85,7 +87,8 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
 
 
 def started_rank() -> int:
-    """The number that torchrun gave to this process, whether they are a group or not."""
+    """Return the number that torchrun gave to this process, whether the processes are a group or
+    not."""
     return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
 
 
@@ -99,49 +102,51 @@ def _take_gpu(local_rank: int) -> None:
 
 
 def count() -> int:
+    """Return the number of processes of the training."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0 on."""
+    """Return this process's number, from 0 on."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_first() -> bool:
-    """Whether this process writes and draws for all."""
+    """Return whether this process writes and draws for all."""
     return rank() == 0
 
 
 def first_to_say(text: str) -> bool:
-    """Whether no other process has said the same; what ends all of them is printed once."""
+    """Return whether no other process has said the same: what ends all of them is printed once."""
     return _store is None or _store.add(text, 1) == 1
 
 
 def another_failed() -> bool:
-    """Whether a collective has ended because another process has, with a message of its own."""
+    """Return whether a collective has ended because another process has, with a message of its
+    own."""
     return _store is not None and _store.check([_FAILED]) and _store.get(_FAILED) != b"%d" % rank()
 
 
 def wait_for_all() -> None:
-    """Returns once every process is here: what the first has written can be read then."""
+    """Return once every process is here: what the first has written can be read then."""
     if count() > 1:
         dist.barrier()
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:
-    """This process's part of items: every one of them belongs to one process."""
+    """Return this process's part of items: every one of them belongs to one process."""
     return items[rank() :: count()]
 
 
 def total(x: Tensor) -> Tensor:
-    """The sum of a tensor over the processes, on its device."""
+    """Return the sum of a tensor over the processes, on its device."""
     if count() > 1:
         dist.all_reduce(x)
     return x
 
 
 def means(scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The mean of every scalar over the processes, by name; nothing waits for the device."""
+    """Return the mean of every scalar over the processes, by name; nothing waits for the device."""
     if count() == 1:
         return dict(scalars)
     summed = total(torch.stack([scalar.float() for scalar in scalars.values()]))
@@ -149,7 +154,7 @@ def means(scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def largest(*values: int) -> list[int]:
-    """The largest of each value over the processes: what one of them wants all do."""
+    """Return the largest of each value over the processes: what one of them wants all do."""
     if count() == 1:
         return list(values)
     agreed = torch.tensor(values)
@@ -158,7 +163,7 @@ def largest(*values: int) -> list[int]:
 
 
 def gathered(item: Any) -> list[Any]:
-    """Every process's item, in the order of the processes."""
+    """Return every process's item, in the order of the processes."""
     if count() == 1:
         return [item]
     items = [None] * count()
@@ -168,7 +173,7 @@ def gathered(item: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def first_ahead() -> Iterator[None]:
-    """Inside, the first process is alone; the others follow and find what it has made."""
+    """Let the first process run the block alone; the others follow and find what it has made."""
     if not is_first():
         wait_for_all()
     yield
@@ -176,8 +181,9 @@ def first_ahead() -> Iterator[None]:
         wait_for_all()
 
 
-def with_first_buffers(module: nn.Module) -> nn.Module:
-    """The module with the first process's buffers in all: rounding may differ between devices."""
+def with_first_buffers(module: Module) -> Module:
+    """Return the module with the first process's buffers in all: rounding may differ between
+    devices."""
     if count() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
@@ -185,17 +191,19 @@ def with_first_buffers(module: nn.Module) -> nn.Module:
 
 
 def averaging(module: nn.Module) -> nn.Module:
-    """The module, whose backward pass leaves the mean of all processes' gradients; its forward pass
-    leaves buffers as they are (see utils/shared_norm.py)."""
+    """Return the module, whose backward pass leaves the mean of all processes' gradients; its
+    forward pass leaves buffers as they are (see utils/shared_norm.py)."""
     if count() == 1:
         return module
     known = inspect.signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(module, gradient_as_bucket_view=True, **{name: False})
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, name: False}
+    return DistributedDataParallel(module, **options)
 
 
 def without_averaging(module: nn.Module) -> contextlib.AbstractContextManager:
-    """Inside, the backward passes of a module of `averaging` only add to the gradients."""
+    """Let the backward passes of a module of `averaging` only add to the gradients inside the
+    block."""
     if isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return contextlib.nullcontext()

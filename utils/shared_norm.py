@@ -12,7 +12,7 @@ runs on a CPU too, and selects nothing by a mask, for which the host would wait 
 """
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,16 @@ from torch.autograd import Function
 
 from utils import processes
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose statistics are those of all processes while it trains."""
+
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -37,7 +44,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         return _Normalise.apply(x, self.weight, self.bias, mean, variance, self.eps)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance of each channel over all processes, [C], float32 or wider.
+        """Return the mean and biased variance of each channel over all processes, [C], float32 or
+        wider.
 
         Every process adds its own moments to a row of its own, so that the sum over the processes
         is a table of all moments. The total variance is the mean of the variances plus the variance
@@ -57,8 +65,8 @@ def _moments(x: Tensor) -> Tensor:
     The library function reads x once and writes nothing of its size. It computes in the type of the
     running statistics, which stay as they are at a momentum of 0.
     """
-    mean, variance = torch.batch_norm_update_stats(x, *_empty_moments(x).zero_(), 0.0)
-    return torch.stack([mean, variance])
+    running_mean, running_variance = _empty_moments(x).zero_()
+    return torch.stack(torch.batch_norm_update_stats(x, running_mean, running_variance, 0.0))
 
 
 @_moments.register_fake
@@ -103,26 +111,26 @@ class _Normalise(Function):
 
 
 def _values(x: Tensor) -> int:
-    """Values of a channel in the batches of all processes."""
+    """Return the number of values of a channel in the batches of all processes."""
     return processes.count() * (x.numel() // x.shape[1])
 
 
-def synchronised(module: nn.Module) -> nn.Module:
-    """The module, whose batch norms see the batches of all processes from now on."""
+def synchronised(module: Module) -> Module:
+    """Return the module, whose batch norms see the batches of all processes from now on."""
     if processes.count() > 1:
         _turn_norms_of(module, SharedBatchNorm2d)
     return module
 
 
-def separated(module: nn.Module) -> nn.Module:
-    """A copy of the module whose batch norms see the batches of their own process."""
+def separated(module: Module) -> Module:
+    """Return a copy of the module whose batch norms see the batches of their own process."""
     module = copy.deepcopy(module)
     _turn_norms_of(module, nn.BatchNorm2d)
     return module
 
 
 def _turn_norms_of(module: nn.Module, kind: type[nn.BatchNorm2d]) -> None:
-    """Both kinds hold the same, so that weights and statistics stay where they are."""
+    """Change the class of the norms. Both classes hold the same, so weights and statistics stay."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.__class__ = kind

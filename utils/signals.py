@@ -16,16 +16,17 @@ STDERR = 2
 NOTICE = b"\nstopping after this step; once more to leave at once\n"
 
 
-def ignore_interrupts(worker: int) -> None:
-    """For a data worker: Ctrl-C goes to the whole group, but the main process ends its workers."""
+def ignore_interrupts(_worker: int) -> None:
+    """Leave Ctrl-C, which goes to the whole group, to the main process, which ends its data
+    workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Signals wait until this ends, in workers that are forked meanwhile until they ignore them:
-    before, they would obey as the main process does."""
+    """Hold signals back inside the block, and let workers that are forked there ignore them from
+    the start: otherwise they would at first obey as the main process does."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -72,13 +73,13 @@ class Stop:
             self._report(unraisable)
 
     def check(self) -> None:
-        """Raises Stopped where a signal has come to this process."""
+        """Raise Stopped where a signal has come to this process."""
         if self.requested is not None:
             raise Stopped(self.requested)
 
     @contextlib.contextmanager
     def immediately(self) -> Iterator[None]:
-        """Inside, a signal need not wait for `check`."""
+        """Let a signal act inside the block without waiting for `check`."""
         self.check()
         self._immediate = True
         try:

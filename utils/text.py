@@ -8,8 +8,8 @@ SHOWN = 3
 
 
 def markdown(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
-    """A table in Markdown that is aligned as text, too; the first row is its head, and the columns
-    `numbers` are set to the right."""
+    """Return a table in Markdown that is aligned as text, too; the first row is its head, and the
+    columns `numbers` are set to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         " | ".join(

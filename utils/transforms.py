@@ -6,6 +6,7 @@ together; pixels that leave the frame become `IGNORE` in the label and black in 
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -42,14 +43,14 @@ SCALE = "RS"
 
 
 def random_solarize(image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:
-    """Inverts the values from a random threshold on; 256 leaves every pixel alone."""
+    """Invert the values from a random threshold on; 256 leaves every pixel alone."""
     threshold = _uniform(*SOLARIZE_THRESHOLDS)
     inverted = torch.where(image >= threshold, 255 - image, image)
     return tv_tensors.wrap(inverted, like=image), label
 
 
 def random_scale_crop(image: tv_tensors.Image, label: tv_tensors.Mask, size: Size) -> Pair:
-    """A random part of the image's proportions at a random scale, as large as `size` after it;
+    """Crop a random part of the image's proportions at a random scale, as large as `size` after it;
     small scales end where the image does, so that nothing has to be made up around it."""
     height, width = image.shape[-2:]
     factor = max(_uniform(*SCALES), size[0] / height, size[1] / width)
@@ -62,7 +63,7 @@ def random_scale_crop(image: tv_tensors.Image, label: tv_tensors.Mask, size: Siz
 def scaled_crop(
     image: tv_tensors.Image, label: tv_tensors.Mask, *, size: Size, scales: Sequence[float]
 ) -> Pair:
-    """A random part, as large as `size`, of an image that is scaled by a random factor.
+    """Crop a random part, as large as `size`, of an image that is scaled by a random factor.
 
     An image that becomes smaller than `size` is enlarged until it covers it, as in STDC's code: it
     then looks as if it were seen through few pixels.
@@ -111,17 +112,17 @@ def random_color(
 
 
 def adjust_brightness(image: Tensor, factor: float) -> Tensor:
-    """`v2.functional.adjust_brightness` of a uint8 image [3, H, W], to the bit."""
+    """Compute `v2.functional.adjust_brightness` of a uint8 image [3, H, W], to the bit."""
     return _by_bands(image, lambda values: values.mul_(factor))
 
 
 def adjust_saturation(image: Tensor, factor: float) -> Tensor:
-    """`v2.functional.adjust_saturation` of a uint8 image [3, H, W], to the bit."""
+    """Compute `v2.functional.adjust_saturation` of a uint8 image [3, H, W], to the bit."""
     return _by_bands(image, lambda values: _blend(values, _grey(values), factor))
 
 
 def adjust_contrast(image: Tensor, factor: float) -> Tensor:
-    """`v2.functional.adjust_contrast` of a uint8 image [3, H, W], to the bit."""
+    """Compute `v2.functional.adjust_contrast` of a uint8 image [3, H, W], to the bit."""
     grey = torch.cat([_grey(band.float()) for band in image.split(BAND_ROWS, dim=1)])
     mean = grey[None].mean(dim=(-3, -2, -1), keepdim=True)
     return _by_bands(image, lambda values: _blend(values, mean, factor))
@@ -140,14 +141,14 @@ def _by_bands(image: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _grey(values: Tensor) -> Tensor:
-    """Grey, whole numbers as floats [rows, W], of colours [3, rows, W]."""
+    """Return the grey, whole numbers as floats [rows, W], of colours [3, rows, W]."""
     red, green, blue = values
     grey = red.mul(LUMA[0]).add_(green, alpha=LUMA[1])
     return grey.add_(blue, alpha=LUMA[2]).floor_()
 
 
 def _blend(values: Tensor, other: Tensor, factor: float) -> Tensor:
-    """factor * values + (1 - factor) * other, written over the values."""
+    """Write factor * values + (1 - factor) * other over the values."""
     return values.mul_(factor).add_(other, alpha=1.0 - factor)
 
 
@@ -183,9 +184,9 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def augmentation_codes(aug_method: str) -> tuple[str, ...]:
-    """The codes of a composition such as `C-S-HF`; none for `nonorm` or an empty string.
+    """Return the codes of a composition such as `C-S-HF`; none for `nonorm` or an empty string.
 
-    Raises ValueError for an unknown code.
+    Raise ValueError for an unknown code.
     """
     if aug_method in ("", NO_AUGMENTATION):
         return ()
@@ -202,8 +203,8 @@ def augmentation_codes(aug_method: str) -> tuple[str, ...]:
 def crop_and_augment(
     aug_method: str, probability: float, size: Size, scales: Sequence[float] = ()
 ) -> v2.Transform:
-    """A random crop of that size and, with the given probability, the whole composition; `scales`
-    are those of `scaled_crop`."""
+    """Return a random crop of that size and, with the given probability, the whole composition;
+    `scales` are those of `scaled_crop`."""
     crop = (
         functools.partial(scaled_crop, size=size, scales=scales) if scales else v2.RandomCrop(size)
     )
@@ -216,13 +217,14 @@ def crop_and_augment(
 
 
 def resize(size: Size) -> v2.Transform:
-    """Image bilinear with antialiasing, label nearest."""
+    """Return a transform that resizes images bilinearly with antialiasing, labels to the
+    nearest."""
     return v2.Resize(size, antialias=True)
 
 
 def fitted_size(picture: Size, size: Size, stretch: float = STRETCH) -> Size:
-    """Size at which a whole picture is seen where `size` is asked for: in training, which crops
-    `size` from it at random, in validation and in predict.
+    """Return the size at which a whole picture is seen where `size` is asked for: in training,
+    which crops `size` from it at random, in validation and in predict.
 
     `size` itself for a picture of its proportions, or nearly: it is stretched by up to `stretch`.
     Any other keeps its proportions and is scaled until it just covers `size`. What fits once fits
@@ -236,7 +238,8 @@ def fitted_size(picture: Size, size: Size, stretch: float = STRETCH) -> Size:
     return size if fits else (height, width)
 
 
-class Preparation(NamedTuple):
+@dataclass(frozen=True)
+class Preparation:
     """The deterministic start of a transform, whose result a cache keeps: resizing as `fitted_size`
     says, of the image alone where the label is scored at its own resolution."""
 
@@ -245,7 +248,7 @@ class Preparation(NamedTuple):
     stretch: float = STRETCH
 
     def fitted(self, picture: Size) -> Size:
-        """Size that a picture is resized to."""
+        """Return the size that a picture is resized to."""
         return fitted_size(picture, self.size, self.stretch)
 
     def __call__(self, image: tv_tensors.Image, label: tv_tensors.Mask) -> Pair:

@@ -7,6 +7,7 @@ memory enough and no such cache, and every band would cost it dozens of kernels:
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -20,22 +21,25 @@ BAND_BYTES = 2**22
 
 
 def in_bands(scores: Tensor) -> bool:
-    """Whether scores are enlarged band by band: the one choice between a CPU's form and a GPU's."""
+    """Return whether scores are enlarged band by band: the one choice between a CPU's form and a
+    GPU's."""
     return scores.device.type == "cpu"
 
 
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits [N, C, h, w] at another size, float32, bilinear with aligned corners."""
+def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Enlarge logits [N, C, h, w] to another size, float32, bilinear with aligned corners."""
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=True)
 
 
 def widen(logits: Tensor, width: int) -> Tensor:
-    """Logits [N, C, h, w] at another width, float32: the half of `upsample` that needs no bands."""
+    """Enlarge logits [N, C, h, w] to another width, float32: the half of `upsample` that needs no
+    bands."""
     return upsample(logits, (logits.shape[-2], width))
 
 
 def bands(wide: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Input rows and output rows of each band, and the weights [out, in] that mix the former.
+    """Yield the input rows and output rows of each band, and the weights [out, in] that mix the
+    former.
 
     Of widened logits [N, C, h, W] `weights @ wide[..., inputs, :]` are the output rows.
     """
@@ -52,8 +56,8 @@ def bands(wide: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
         yield inputs, slice(top, bottom), weights[top:bottom, inputs]
 
 
-def upsampled_softmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """`upsample(logits, size).softmax(1)` of logits [N, C, h, w], as a convolution takes it.
+def upsampled_softmax(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Return `upsample(logits, size).softmax(1)` of logits [N, C, h, w], as a convolution takes it.
 
     Returns:
         Probabilities [N, C, H, W], channels last, in autocast's type where that is on.
@@ -112,15 +116,16 @@ def _softmax(rows: Tensor, mixing: Tensor) -> Tensor:
 
 
 def _classes_last(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, H, W, C], without a copy."""
+    """View [N, C, H, W] as [N, H, W, C], without a copy."""
     return x.permute(0, 2, 3, 1)
 
 
 @torch.no_grad()
-def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """`upsample(scores, size).max(1)` of one image's scores [C, h, w]: float32 and uint8 [H, W].
+def upsampled_max(scores: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return `upsample(scores, size).max(1)` of one image's scores [C, h, w].
 
-    Where two classes are equal to the last bits the other one may be taken.
+    The maxima are float32 [H, W], their classes uint8 [H, W]. Where two classes are equal to the
+    last bits the other one may be taken.
     """
     if not in_bands(scores):
         largest, classes = upsample(scores[None], size)[0].max(0)
@@ -135,8 +140,8 @@ def upsampled_max(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor
 
 
 @torch.no_grad()
-def upsampled_confidence(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """`upsample(logits, size).softmax(1).max(1)` of logits [N, C, h, w].
+def upsampled_confidence(logits: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return `upsample(logits, size).softmax(1).max(1)` of logits [N, C, h, w].
 
     Returns:
         The largest probability of each pixel, float32, and its class, uint8; [N, H, W] both. Where
@@ -161,9 +166,9 @@ def upsampled_confidence(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor,
 
 
 @torch.no_grad()
-def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax: bool) -> Tensor:
-    """The largest class of the mean of several scores of one image, each enlarged, and a `softmax`
-    taken where it is asked for, before they are averaged.
+def upsampled_mean_max(maps: Sequence[Tensor], size: Sequence[int], *, softmax: bool) -> Tensor:
+    """Return the largest class of the mean of several scores of one image, each enlarged, and put
+    through a `softmax` if asked, before they are averaged.
 
     Args:
         maps: [C, h, w] at resolutions of their own: logits, or probabilities as they are.
@@ -173,7 +178,8 @@ def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax
     """
     if not in_bands(maps[0]):
         enlarged = (upsample(one[None], size)[0] for one in maps)
-        return sum(up.softmax(0) if softmax else up for up in enlarged).argmax(0).byte()
+        summed = reduce(torch.add, (up.softmax(0) if softmax else up for up in enlarged))
+        return summed.argmax(0).byte()
     wides = [widen(one[None], size[1]) for one in maps]
     classes = torch.empty(size, dtype=torch.uint8, device=maps[0].device)
     with torch.autocast(classes.device.type, enabled=False):
@@ -183,15 +189,15 @@ def upsampled_mean_max(maps: Sequence[Tensor], size: tuple[int, int], *, softmax
                 weights @ wide[0, :, inputs]
                 for wide, (inputs, _, weights) in zip(wides, parts, strict=True)
             )
-            total = sum(scores.softmax(0) if softmax else scores for scores in enlarged)
+            scores = reduce(torch.add, (one.softmax(0) if softmax else one for one in enlarged))
             _, outputs, _ = parts[0]
-            _maximum(total, classes[outputs])
+            _maximum(scores, classes[outputs])
     return classes
 
 
 def _maximum(scores: Tensor, classes: Tensor) -> Tensor:
-    """The largest of float scores [C, H, W], which are lost; writes its class, the first of equal
-    ones, into uint8 [H, W]."""
+    """Return the largest of float scores [C, H, W], which are lost; write its class, the first of
+    equal ones, into uint8 [H, W]."""
     best, last = scores.amax(0), len(scores) - 1
     # Far cheaper than argmax, which walks along the classes pixel by pixel: the first of the
     # classes that equal the largest has the highest rank.

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,9 +45,9 @@ BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of `--device`; auto takes CUDA where there is one.
+    """Return the device of `--device`; auto takes CUDA where there is one.
 
-    Raises UsageError where there is no GPU, or one that this torch was not built for.
+    Raise UsageError where there is no GPU, or one that this torch was not built for.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("argument --device: torch sees no CUDA GPU here; use cpu or auto")
@@ -58,9 +59,9 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None:
-    """Raises UsageError unless one of the architectures runs on a GPU of that compute capability:
-    `sm_86` does on 8.6 to 8.9, `compute_80` (PTX, compiled at the start) on everything from 8.0 on.
-    """
+    """Raise UsageError unless one of the architectures runs on a GPU of that compute capability:
+    `sm_86` does on 8.6 to 8.9, `compute_80` (PTX, compiled at the start) on everything from 8.0
+    on."""
     known = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", word) for word in built_for]
     for kind, *version in (match.groups() for match in known if match):
         major, minor = map(int, version)
@@ -78,7 +79,7 @@ def _check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> Non
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of autocast for `--precision`; float32 stands for no autocast."""
+    """Return the dtype of autocast for `--precision`; float32 stands for no autocast."""
     if name == "fp16" and device.type == "cpu":
         raise UsageError("argument --precision: fp16 needs a CUDA GPU; use fp32 or bf16 on a CPU")
     if name == TF32 and (device.type == "cpu" or _is_older(device)):
@@ -102,13 +103,14 @@ def slow_precision(name: str, device: torch.device) -> str | None:
 
 
 def _is_older(gpu: torch.device) -> bool:
-    """Whether a GPU is older than Ampere."""
+    """Return whether a GPU is older than Ampere."""
     return torch.cuda.get_device_capability(gpu) < BF16_CAPABILITY
 
 
 def _best_precision(device: torch.device) -> torch.dtype:
-    """The fastest type that costs no mIoU beyond the spread of seeds (benchmarks/precision.py), as
-    long as weights, updates, losses, softmax and FDA stay float32, which they do."""
+    """Return the fastest type that costs no mIoU beyond the spread of seeds
+    (benchmarks/precision.py), as long as weights, updates, losses, softmax and FDA stay float32,
+    which they do."""
     if device.type == "cpu":
         return torch.bfloat16 if bf16_instructions() else torch.float32
     if not _is_older(device):
@@ -130,8 +132,9 @@ def arithmetic(name: str, device: torch.device) -> str:
 
 @contextlib.contextmanager
 def float32_products(name: str) -> Iterator[None]:
-    """Inside, CUDA computes float32 convolutions and matrix products in true float32, or in TF32
-    where that is the `--precision`; torch's own default is TF32 in convolutions alone."""
+    """Let CUDA compute float32 convolutions and matrix products inside the block in true float32,
+    or in TF32 where that is the `--precision`; torch's own default is TF32 in convolutions
+    alone."""
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     _allow_tf32(name == TF32, "high" if name == TF32 else "highest")
     try:
@@ -147,7 +150,7 @@ def _allow_tf32(in_convolutions: bool, in_matrix_products: str) -> None:
 
 @contextlib.contextmanager
 def shapes_that_repeat() -> Iterator[None]:
-    """Inside, cuDNN chooses its algorithms by trial at the first use of a shape, unless
+    """Let cuDNN choose its algorithms inside the block by trial at the first use of a shape, unless
     `ask_for_determinism` was called."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
@@ -159,29 +162,33 @@ def shapes_that_repeat() -> Iterator[None]:
 
 def bf16_instructions() -> list[str]:
     """Return the `BF16_INSTRUCTIONS` of this CPU; none where an older torch cannot tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return [name for name in BF16_INSTRUCTIONS if capabilities.get(name)]
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Return the context of autocast to a type; float32 turns it off."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
 def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and torch's random numbers."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def ask_for_determinism() -> None:
-    """Algorithms whose results repeat, before CUDA is touched; torch warns where it has none."""
+    """Ask for algorithms whose results repeat, before CUDA is touched; torch warns where it has
+    none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself with it
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on the CPU or the GPU, whose libraries have no exception for it."""
+    """Return whether memory ran out, on the CPU or the GPU, whose libraries have no exception for
+    it."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     told = any(words in str(error) for words in OUT_OF_MEMORY)
@@ -189,9 +196,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def find_input(path: Path, flag: str) -> Path:
-    """An existing file or folder; a relative one is looked for here, then beside main.py.
+    """Return an existing file or folder; a relative one is looked for here, then beside main.py.
 
-    Raises UserError naming the flag and every place that was tried.
+    Raise UserError naming the flag and every place that was tried.
     """
     places = [path] if path.is_absolute() else [Path.cwd() / path, REPOSITORY / path]
     for place in places:
@@ -202,7 +209,7 @@ def find_input(path: Path, flag: str) -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex. Raises UserError where it cannot be read."""
+    """Return the SHA-256 of a file, in hex. Raise UserError where it cannot be read."""
     check_is_file(path)
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -210,9 +217,9 @@ def file_digest(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def progress(items: Iterable, description: str, **options) -> tqdm:
-    """A progress bar with rate and time left, of the first process; in a log file a line now and
-    then."""
+def progress(items: Iterable[Any] | None, description: str, **options: Any) -> tqdm:
+    """Return the first process's progress bar with rate and time left; in a log file it prints a
+    line now and then."""
     if not processes.is_first():
         options["disable"] = True
     sys.stdout.flush()  # in a log, what was printed before stands before

@@ -23,14 +23,14 @@ AT_ONCE = 1024
 
 
 def content_of(image: np.ndarray) -> np.ndarray:
-    """Bits, bool [256], of an image, RGB uint8 [H, W, 3]."""
+    """Return the bits, bool [256], of an image, RGB uint8 [H, W, 3]."""
     grey = Image.fromarray(image).convert("L").resize((COLUMNS + 1, ROWS), Image.Resampling.BOX)
     values = np.asarray(grey, np.int16)
     return (values[:, 1:] > values[:, :-1]).ravel()
 
 
 def alike(contents: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs of places: of each image that is nearly the same as an earlier one, and of the first
+    """Return pairs of places: each image that is nearly the same as an earlier one, and the first
     such one."""
     signs = np.where(np.array(contents), 1, -1).astype(np.float32).reshape(-1, BITS)
     found = []

@@ -48,9 +48,9 @@ ENOUGH = 8
 
 
 def check_data(settings: DataSettings) -> None:
-    """Reads source and target, prints what they hold and writes it into `check_data.json`.
+    """Read source and target, print what they hold and write it to `check_data.json`.
 
-    Raises UserError with the number of problems where a training would not run.
+    Raise UserError with the number of problems where a training would not run.
     """
     started = time.perf_counter()
     report = _read_all(settings)
@@ -108,7 +108,7 @@ def _read_all(settings: DataSettings) -> Report:
 
 
 def _ask_training(role: Role, settings: DataSettings) -> None:
-    """Raises the UserError with which a training on whole files would end: too few, mostly."""
+    """Raise the UserError with which a training on the whole files would end: too few, mostly."""
     if role is Role.TARGET:
         unlabelled(role, "train", settings)  # no adaptation reads their labels
     else:
@@ -120,7 +120,7 @@ def _ask_training(role: Role, settings: DataSettings) -> None:
 
 
 def _unpartnered(found: Found, role: Role, split: str, settings: DataSettings) -> Iterator[Finding]:
-    """Images without labels and labels without images; one finding where a side has none."""
+    """Yield images without labels and labels without images; one finding where a side has none."""
     images, labels, image_folder, label_folder, *_ = found
     if role is Role.SOURCE and not images and not labels:
         return  # too few for a split, which is training's to say
@@ -140,7 +140,7 @@ def _unpartnered(found: Found, role: Role, split: str, settings: DataSettings) -
 
 
 def _other_files(found: Found) -> Iterator[Finding]:
-    """Files whose names others have already, and files that are not taken."""
+    """Yield files whose names other files have already, and files that are not taken."""
     for first, second in found.doubled:
         yield Finding(Kind.DOUBLED, second, doubled_sentence(first, second))
     for sentence in found.left_out:
@@ -171,7 +171,7 @@ def _files(found: Found, title: str, split: str, role: Role, settings: DataSetti
 
 
 def _is_unlabelled(role: Role, settings: DataSettings) -> bool:
-    """Whether the data are a target that nothing is scored on."""
+    """Return whether the data are a target that nothing is scored on."""
     return role is Role.TARGET and not has_labels(role, "val", settings)
 
 
@@ -209,7 +209,7 @@ def _nothing_scored(report: Report, role: Role, settings: DataSettings) -> Itera
 
 
 def _other_proportions(report: Report, role: Role, settings: DataSettings) -> Iterator[Finding]:
-    """A note for each split with images that `preparation` does not resize to its size."""
+    """Yield a note for each split with images that `preparation` does not resize to its size."""
     folder, title = named_root(role, settings), report.titles[role]
     prepare = preparation(role, settings, resizes_label=True)
     for split in SPLITS:
@@ -219,9 +219,9 @@ def _other_proportions(report: Report, role: Role, settings: DataSettings) -> It
                 counts.update(tally.sizes)
         others = [size for size in counts if prepare.fitted(size) != prepare.size]
         if others:
-            largest = max(others, key=counts.get)
+            largest = max(others, key=lambda size: counts[size])
             sentence = (
-                f"{sum(map(counts.get, others))} of {counts.total()} images of {title} "
+                f"{sum(counts[size] for size in others)} of {counts.total()} images of {title} "
                 f"{split} are not of the proportions of {size_in_words(prepare.size)}, such as "
                 f"{size_in_words(largest)}: they keep theirs and are seen at "
                 f"{size_in_words(prepare.fitted(largest))}, of which training crops "

@@ -1,6 +1,7 @@
 """Counts of what `check_data` has read: sizes, values and pixels of each class."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,12 @@ class Frequencies:
         self.labels = 0
         self.values: set[int] = set()
 
-    def add(self, reading: Reading) -> None:
-        self.pixels += reading.counts
-        self.images += reading.counts > 0
+    def add(self, counts: np.ndarray, values: Iterable[int]) -> None:
+        """Count a label; `counts` and `values` are those of its `Reading`."""
+        self.pixels += counts
+        self.images += counts > 0
         self.labels += 1
-        self.values.update(reading.values)
+        self.values.update(values)
 
     def share(self, train_id: int) -> float:
         """Return the share of a class among the pixels that have one, or of `IGNORE` among all;

@@ -38,7 +38,7 @@ class Reader(Dataset):
 
 
 def read(files: Files) -> Reading:
-    """The files of a sample, read by training's own readers; nothing in them raises."""
+    """Read the files of a sample with training's own readers; nothing in them raises."""
     findings: list[Finding] = []
     image = ids = digest = counts = content = None
     values: list[int] = []
@@ -55,16 +55,15 @@ def read(files: Files) -> Reading:
                 values = np.unique(ids).tolist()
                 sentence = f"{files.label} has no pixel of a class: nothing is learned from it"
                 findings.append(Finding(Kind.BLANK, files.label, sentence))
-    if image is not None and ids is not None:
-        with _kept(files.label, findings):
-            check_sizes(files.image, image, files.label, ids)
+            if image is not None and files.image:
+                check_sizes(files.image, image, files.label, ids)
     size = None if image is None else image.shape[:2]
     return Reading(findings, size, digest, counts, values, content)
 
 
 @contextlib.contextmanager
 def _kept(path: Path, findings: list[Finding]) -> Iterator[None]:
-    """Makes a finding of whatever reading a file raises: no file may end the check."""
+    """Turn whatever reading a file raises into a finding: no file may end the check."""
     try:
         yield
     except UnknownLabels as error:
@@ -80,7 +79,7 @@ def _kept(path: Path, findings: list[Finding]) -> Iterator[None]:
 
 
 def _is_cut(path: Path) -> bool:
-    """Whether a file begins as a PNG and lacks its end."""
+    """Return whether a file begins as a PNG and lacks its end."""
     if not path.is_file():  # to open a pipe would wait for its other end
         return False
     try:

@@ -95,5 +95,5 @@ class Reading(NamedTuple):
 
 
 def size_in_words(size: tuple[int, int]) -> str:
-    """Width first, as of a file."""
+    """Return a size with the width first, as image viewers show it."""
     return f"{size[1]}x{size[0]}"

@@ -53,13 +53,13 @@ class Report:
         self.findings[self.titles[role]] += findings
 
     def note_once(self, role: Role, findings: Iterable[Finding]) -> None:
-        """For what several splits have in common."""
+        """Add findings once that several splits may have in common."""
         known = self.findings[self.titles[role]]
         self.note(role, [one for one in findings if one not in known])
 
     @contextlib.contextmanager
     def noting(self, kind: Kind, role: Role) -> Iterator[None]:
-        """Makes a finding of a folder that cannot be used; once, whatever is looked for in it."""
+        """Turn a folder that cannot be used into a finding, once, whatever is looked for in it."""
         try:
             yield
         except (UserError, OSError) as error:
@@ -73,7 +73,8 @@ class Report:
             self.contents.append((files.image, reading.content))
         if reading.counts is not None:
             split = files.part._replace(city="")
-            self.frequencies.setdefault(split, Frequencies(files.kind, self.classes)).add(reading)
+            counted = self.frequencies.setdefault(split, Frequencies(files.kind, self.classes))
+            counted.add(reading.counts, reading.values)
         if reading.digest:
             first = self._first.setdefault(reading.digest, files)
             if first is not files:
@@ -83,13 +84,13 @@ class Report:
         return any(finding.kind.is_problem for finding in self.findings[self.titles[role]])
 
     def by_kind(self) -> dict[Kind, list[Finding]]:
-        """All findings, in the order of the kinds; kinds that occur."""
+        """Return all findings by kind, in the order of the kinds, for the kinds that occur."""
         everything = [finding for findings in self.findings.values() for finding in findings]
         grouped = {kind: [one for one in everything if one.kind is kind] for kind in Kind}
         return {kind: findings for kind, findings in grouped.items() if findings}
 
     def problems(self) -> dict[Kind, int]:
-        """How many findings of each kind end a training."""
+        """Return how many findings of each kind end a training."""
         return {kind: len(ones) for kind, ones in self.by_kind().items() if kind.is_problem}
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +121,7 @@ class Report:
 
 
 def _duplicate(files: Files, first: Files) -> Finding:
+    assert files.image is not None
     sentence = (
         f"{files.image} ({files.part}) is the same file as {first.image} ({first.part}): remove "
         "one with its label unless both are meant"
@@ -128,7 +130,7 @@ def _duplicate(files: Files, first: Files) -> Finding:
 
 
 def tables(report: Report) -> str:
-    """The report to read: what is there, what was found, and the classes."""
+    """Return the report to read: what is there, what was found, and the classes."""
     sections = [f"{one}: {name}\n" for one, name in report.names.items() if name != one]
     if report.tallies:
         sections.append(markdown(_part_rows(report.tallies), numbers=(3, 4, 5)))
@@ -180,7 +182,8 @@ def _finding_lines(kind: Kind, findings: Sequence[Finding]) -> str:
 
 
 def _class_rows(frequencies: Mapping[Part, Frequencies], classes: ClassTable) -> list[list[str]]:
-    """Share of the valid pixels and number of images by class; the last row is of all pixels."""
+    """Return the share of the valid pixels and the number of images by class; the last row is of
+    all pixels."""
     head = [cell for split in frequencies for cell in (f"{split} %", "images")]
     rows = [["class", *head]]
     names = {**dict(enumerate(classes.names)), IGNORE: "(none, of all pixels)"}

@@ -29,6 +29,14 @@ LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
 """Errors of fetching the memory of a batch after the worker that made it is gone."""
 
 
+class WholeImages(NamedTuple):
+    """Images of one size, [N, 3, H, W]; labels [H, W] of their own sizes."""
+
+    image: Tensor
+    label: list[Tensor]
+    name: list[str]
+
+
 class ScaledBatch(NamedTuple):
     """Images of one size at several scales, [N, 3, h, w] each; labels [H, W] of their own sizes."""
 
@@ -45,7 +53,7 @@ def training_batches(
     num_workers: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """This process's batches of the steps in that range, one a pass, on the device."""
+    """Yield this process's batches of the steps in that range, one a pass, on the device."""
     keys = data.own_keys(start_step, stop_step)
     most = (stop_step - start_step) * data.passes
     loader = _loader(data, keys, _collate_training, min(num_workers, most), device)
@@ -61,11 +69,11 @@ def batches_of(
     *,
     num_workers: int,
     device: torch.device,
-) -> Iterator[Sample]:
-    """Batches of the samples at these places; images of one size stacked, on the device, labels a
-    list, for sizes may differ."""
+) -> Iterator[WholeImages]:
+    """Yield the samples at these places, on the device; a batch ends where the images' size
+    changes."""
     for (images,), labels, names in _scaled(samples, batches, (), num_workers, device):
-        yield Sample(images, labels, names)
+        yield WholeImages(images, labels, names)
 
 
 def scaled_batches(
@@ -76,8 +84,8 @@ def scaled_batches(
     num_workers: int,
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
-    """All samples in order, on the device, at these multiples of their size, or as they are where
-    there are none; a batch ends where the images' size changes."""
+    """Yield all samples in order, on the device, at these multiples of their size, or as they are
+    where there are none; a batch ends where the images' size changes."""
     places = range(len(samples))
     batches = [places[start : start + batch_size] for start in places[::batch_size]]
     return _scaled(samples, batches, scales, num_workers, device)
@@ -97,7 +105,7 @@ def _scaled(
 
 
 def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
-    """The items of a dataset in order, as they are, made by workers."""
+    """Yield the items of a dataset in order, as they are, made by workers."""
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -109,11 +117,12 @@ def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
 
 
 def _as_it_is(item: Any) -> Any:
-    """In place of torch's conversion, which makes a shared tensor of every array."""
+    """Replace torch's conversion, which makes a shared tensor of every array."""
     return item
 
 
 def to_device(sample: Sample, device: torch.device) -> Sample:
+    """Return a sample, or a batch of them, with its tensors on the device."""
     image, label = _moved((sample.image, sample.label), device)
     return Sample(image, label, sample.name)
 
@@ -157,7 +166,7 @@ def _loader(
     )
 
 
-def _enough(workers: int, batches: Iterable) -> int:
+def _enough(workers: int, batches: object) -> int:
     """Return the number of processes to start: at most one a batch, where their number is known."""
     return min(workers, operator.length_hint(batches, workers))
 
@@ -185,8 +194,8 @@ def _handle_deaths(handler: Any) -> None:
 
 
 def _next(batches: Iterator[Any]) -> Any:
-    """The next batch, None after the last. Raises UserError where a worker has died, or found no
-    room in shared memory."""
+    """Return the next batch, None after the last. Raise UserError where a worker has died, or found
+    no room in shared memory."""
     try:
         return next(batches, None)
     except (RuntimeError, *LOST_WORKER) as error:
@@ -224,8 +233,8 @@ class _CollateScaled:
     def _batch(
         self, images: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]
     ) -> ScaledBatch:
-        stack = torch.stack(images)
-        sides = stack.shape[-2:]
-        sizes = [[max(1, round(scale * side)) for side in sides] for scale in self.scales]
+        stack = torch.stack(list(images))
+        height, width = stack.shape[-2:]
+        sizes = [(max(1, round(s * height)), max(1, round(s * width))) for s in self.scales]
         scaled = [resize(size)(stack) for size in sizes] or [stack]
         return ScaledBatch(scaled, list(labels), list(names))

@@ -64,8 +64,8 @@ def attach_cache(
     *,
     build: bool,
 ) -> None:
-    """Lets the samples come from their cache where it is whole; with `build` makes it so. `sizes`
-    are those of the prepared images.
+    """Let the samples come from their cache if it is whole; with `build`, complete it first.
+    `sizes` are those of the prepared images.
 
     Pseudo-labels are read from their own files: they are small, and a cache of them would outlive
     them, for every making has new ones. Where what cannot be read is skipped they are in a cache
@@ -107,8 +107,9 @@ def attach_cache(
 def _pictures(
     samples: SampleDataset, preparation: Preparation, sizes: Sequence[Size], folder: Path
 ) -> tuple[PictureStore, Pictures | None]:
-    """The images and, where there are any, the labels; their stores are named apart, so that a set
-    with and without labels has its images once, unless a bad label may replace an image."""
+    """Return the images and, where there are any, the labels. Their stores have names of their own,
+    so that a set with and without labels has its images once, unless a bad label may replace an
+    image."""
     files, size = samples.files, (preparation.size, preparation.stretch)
     skipping = f", bad skipped, labels {files[0].label is not None}" if samples.skips_bad else ""
     how = f"image {size}{skipping}" + ", photos" * any(one.photo for one in files)
@@ -119,8 +120,9 @@ def _pictures(
     if files[0].kind in (PSEUDO_LABELS, SOFT_LABELS) and not samples.skips_bad:
         return images, _PseudoLabels(files)
     how = f"label {size if preparation.resizes_label else 'own size'}{skipping}"
-    digest = digest_of([one.label for one in files], f"{how} {[one.kind.name for one in files]}")
-    shapes = sizes if preparation.resizes_label else [picture_size(one.label) for one in files]
+    paths = [one.label_path for one in files]
+    digest = digest_of(paths, f"{how} {[one.kind.name for one in files]}")
+    shapes = sizes if preparation.resizes_label else [picture_size(path) for path in paths]
     return images, PictureStore(folder, digest, shapes)
 
 
@@ -131,13 +133,13 @@ class _PseudoLabels:
         self.files = files
 
     def read(self, place: int) -> np.ndarray:
-        """A label, uint8 [h, w] or [2 k, h, w]. Raises UserError where it cannot be read."""
-        return read_label(self.files[place].label, self.files[place].kind)
+        """Return a label, uint8 [h, w] or [2 k, h, w]. Raise UserError where it cannot be read."""
+        return read_label(self.files[place].label_path, self.files[place].kind)
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process builds in a folder, others wait."""
+    """Let one process build in a folder while others wait."""
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock", wait=True):
         yield
@@ -169,7 +171,7 @@ def _build(
     stores: Sequence[PictureStore],
     settings: DataSettings,
 ) -> bool:
-    """Builds what is missing in the stores of images and labels; whether they are whole."""
+    """Build what is missing in the stores of images and labels; return whether they are whole."""
     missing = [set(store.missing()) for store in stores]
     places = sorted(set().union(*missing))
     needed = sum(store.nbytes for store, lacks in zip(stores, missing, strict=True) if lacks)
@@ -190,7 +192,7 @@ def _build(
 
 
 def _occupied(store: PictureStore) -> int:
-    """Bytes of the disk that the store's file holds already."""
+    """Return the bytes of the disk that the store's file holds already."""
     try:
         return 512 * store.pixels_path.stat().st_blocks
     except FileNotFoundError:

@@ -5,7 +5,7 @@ number of workers changes nothing. A run continues anywhere by starting the keys
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -56,13 +56,14 @@ class TrainingData(Dataset):
 
     def __getitem__(self, keys: PairKey) -> tuple[Sample, Sample | None]:
         source_key, target_key = keys
-        target = self.target[target_key] if target_key else None
-        if self.rare:
-            return self.rare.sample(self.source, source_key), target
-        return self.source[source_key], target
+        target = self.target[target_key] if self.target is not None and target_key else None
+        if len(source_key) == 2:
+            return self.source[source_key], target
+        assert self.rare is not None
+        return self.rare.sample(self.source, source_key), target
 
     def own_keys(self, start_step: int, stop_step: int) -> Iterator[list[PairKey]]:
-        """This process's share of `keys`, a list for each of its passes."""
+        """Yield this process's share of `keys`, a list for each of its passes."""
         own = self.batch_size // self.passes // processes.count()
         for batch in self.keys(start_step, stop_step):
             parts = [batch[start : start + own] for start in range(0, len(batch), own)]
@@ -83,20 +84,23 @@ class TrainingData(Dataset):
         return self.rare.drawn(start_step * self.batch_size, stop_step * self.batch_size)
 
     def keys(self, start_step: int, stop_step: int) -> Iterator[list[PairKey]]:
-        """The batches of keys of the steps in that range, whoever takes them."""
+        """Yield the batches of keys of the steps in that range, for all processes."""
         usable = self.steps_per_epoch * self.batch_size
+        source_keys: Iterable[Key | RareKey] = self._cycle(
+            SOURCE_STREAM, len(self.source), usable, start_step
+        )
         if self.rare:
             source_keys = self.rare.keys(start_step * self.batch_size)
-        else:
-            source_keys = self._cycle(SOURCE_STREAM, len(self.source), usable, start_step)
-        target_keys = itertools.repeat(None)
+        target_keys: Iterable[Key | None] = itertools.repeat(None)
         if self.target is not None:
             target_keys = self._cycle(TARGET_STREAM, len(self.target), len(self.target), start_step)
+        pairs = zip(source_keys, target_keys, strict=False)
         for _ in range(start_step, stop_step):
-            yield [(next(source_keys), next(target_keys)) for _ in range(self.batch_size)]
+            yield list(itertools.islice(pairs, self.batch_size))
 
     def _cycle(self, stream: int, size: int, usable: int, start_step: int) -> Iterator[Key]:
-        """Keys from a step on: pass after pass, each the first `usable` of a fresh shuffle."""
+        """Yield keys from a step on: pass after pass, each the first `usable` of a fresh
+        shuffle."""
         passed, position = divmod(start_step * self.batch_size, usable)
         while True:
             order = np.random.default_rng([self.seed, stream, passed]).permutation(size)
@@ -105,7 +109,7 @@ class TrainingData(Dataset):
 
 
 def check_batch_size(batch_size: int, passes: int, samples: int) -> None:
-    """Raises UsageError or UserError where the images of an update cannot be dealt out."""
+    """Raise UsageError or UserError where the images of an update cannot be shared out."""
     count = processes.count()
     own, rest = divmod(batch_size // passes, count)
     if rest:

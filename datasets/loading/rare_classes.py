@@ -54,7 +54,7 @@ class RareClasses:
         logits = (1 - totals[self.classes] / totals.sum()) / temperature
         weights = np.exp(logits - logits.max())
         self.probability = weights / weights.sum()
-        self.members = [self._members(number) for number in self.classes]
+        self.members = [self._members(number) for number in self.classes.tolist()]
 
     def _members(self, number: int) -> np.ndarray:
         """Return the places of the samples that a class is drawn from."""
@@ -88,4 +88,5 @@ class RareClasses:
         """Return the share of each class in a range of draws, by name."""
         numbers = [self.key(draw)[2] for draw in range(start, stop)]
         counts = np.bincount(numbers, minlength=len(self.names))
-        return {self.names[number]: counts[number] / len(numbers) for number in self.classes}
+        drawn = self.classes.tolist()
+        return {self.names[number]: counts[number] / len(numbers) for number in drawn}

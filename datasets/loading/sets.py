@@ -31,7 +31,7 @@ SKIP = "skip"
 def training_samples(
     data: TrainingFiles, settings: DataSettings, stream: int, scales: Sequence[float] = ()
 ) -> SampleDataset:
-    """Raises UserError where no pixel of the labels is scored.
+    """Return the samples of a training. Raise UserError where no pixel of the labels is scored.
 
     With `scales` (see `--train_scales`) images are of their own size before they are cropped, and
     have no cache, which would be many times as large.
@@ -74,11 +74,11 @@ def rare_classes(
 
 
 def validation_samples(role: Role, settings: DataSettings, *, often: bool = False) -> SampleDataset:
-    """Whole images as `preparation` resizes them, labels at their own resolution; `often` is
-    whether they are going to be read so often that a cache pays.
+    """Return whole images as `preparation` resizes them, labels at their own resolution; `often` is
+    whether they are read so often that a cache pays.
 
     With `--eval_scales` images are of their own size, too, to be scaled by `scaled_batches`.
-    Raises UserError where no pixel of the labels is scored.
+    Raise UserError where no pixel of the labels is scored.
     """
     files = labelled(role, "val", settings)
     check_scored(files)
@@ -91,8 +91,8 @@ def validation_samples(role: Role, settings: DataSettings, *, often: bool = Fals
 
 
 def unlabelled_samples(role: Role, settings: DataSettings, *, whole: bool = False) -> SampleDataset:
-    """The training images as validation would see them, without labels. Unless they are to be
-    `whole`, those of other proportions lose what is beyond the middle, so that all stack."""
+    """Return the training images as validation would see them, without labels. Unless they are to
+    be `whole`, those of other proportions lose what is beyond the middle, so that all stack."""
     prepare = preparation(role, settings, resizes_label=True)
     transform = prepare if whole else v2.Compose([prepare, v2.CenterCrop(prepare.size)])
     skips = settings.on_bad_sample == SKIP
@@ -102,7 +102,8 @@ def unlabelled_samples(role: Role, settings: DataSettings, *, whole: bool = Fals
 
 
 def keeps_proportions(data: TrainingFiles, settings: DataSettings) -> bool:
-    """Whether pictures of a training keep their proportions, as its size would stretch them."""
+    """Return whether pictures of a training keep their proportions, as its size would stretch
+    them."""
     prepare = preparation(data.role, settings, resizes_label=True)
     return _of_other_proportions(prepared_sizes(data.files, prepare), prepare) > 0
 

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -47,13 +48,14 @@ def make_toy_city(
     GTA5 gets a quarter more than `train` scenes, since a fifth of all will be its validation split.
     A second process that makes the same city waits for the first one.
     """
-    asked = {
+    asked: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "camera_strength": CAMERA_STRENGTH,
         "train": train,
         "val": val,
+        "size": list(size),
+        "seed": seed,
     }
-    asked |= {"size": list(size), "seed": seed}
     if not is_complete(root, asked):
         root.mkdir(parents=True, exist_ok=True)
         with locked(root / LOCK, wait=True):
@@ -99,8 +101,8 @@ def drawn_from(data_set: Path) -> int | None:
 
 
 def _drew(folder: Path, asked: dict) -> bool:
-    """Whether the pictures in a data set's folder are of the city that was asked for: Cityscapes'
-    lie in its cities, GTA5's are of its size."""
+    """Return whether the pictures in a data set's folder are of the city that was asked for:
+    Cityscapes' lie in its cities, GTA5's are of its size."""
     if any((folder / "leftImg8bit" / split / city).exists() for split, city in CITIES.items()):
         return True
     try:
@@ -111,7 +113,8 @@ def _drew(folder: Path, asked: dict) -> bool:
 
 
 def is_complete(root: Path, asked: dict) -> bool:
-    """Whether the asked-for Toy City is there; a folder that holds something else is refused."""
+    """Return whether the asked-for Toy City is there. Raise UserError for a folder that holds
+    something else."""
     marker = root / MARKER
     if marker.exists():
         found = read_marker(marker)
@@ -130,7 +133,7 @@ def is_complete(root: Path, asked: dict) -> bool:
     return False
 
 
-def _listed(values: dict, names: Sequence[str]) -> str:
+def _listed(values: dict, names: Iterable[str]) -> str:
     return ", ".join(f"{name} {values.get(name)}" for name in names)
 
 
@@ -150,6 +153,7 @@ def read_marker(marker: Path) -> dict:
 
 
 def save_marker(folder: Path, content: dict) -> None:
+    """Write the file that names a folder as Toy City."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MARKER
     with naming(path), written_whole(path) as temporary:
@@ -157,7 +161,7 @@ def save_marker(folder: Path, content: dict) -> None:
 
 
 def gta5_pictures(scene: Scene, index: int) -> Pictures:
-    """Image and palette label; the label's indices are label ids, its colours Cityscapes'."""
+    """Return an image and its palette label, whose indices are label ids in Cityscapes' colours."""
     label = Image.fromarray(scene.label_ids)
     label.putpalette(colorize(LABEL_ID_TO_TRAIN_ID).tobytes())
     name, root = f"{index + 1:05d}.png", Path(GTA5)
@@ -165,6 +169,7 @@ def gta5_pictures(scene: Scene, index: int) -> Pictures:
 
 
 def city_pictures(split: str, scene: Scene, index: int) -> Pictures:
+    """Return an image and its labels in Cityscapes' layout: label ids, train ids and colours."""
     city, train_ids = CITIES[split], LABEL_ID_TO_TRAIN_ID[scene.label_ids]
     name, root = f"{city}_{index:06d}_{FRAME_NUMBER:06d}", Path(CITYSCAPES)
     labels = {"labelIds": scene.label_ids, "labelTrainIds": train_ids, "color": colorize(train_ids)}

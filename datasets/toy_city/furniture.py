@@ -16,6 +16,7 @@ from datasets.toy_city.looks import (
     STEEL,
     WHITE,
     YELLOW,
+    Color,
     Rng,
     pick,
     vary_one_of,
@@ -38,6 +39,7 @@ from datasets.toy_city.painting import (
 
 
 def paint_pole(painter: Painter, place: Place, height: float, radius: float) -> None:
+    """Paint a pole with a highlight, at least a pixel wide."""
     radius = max(radius, painter.camera.half_pixel(place.z))
     x = -0.4 * radius
     outlines = bar((0, 0), (0, height), 2 * radius), bar((x, 0), (x, height), 0.6 * radius)
@@ -49,11 +51,12 @@ def paint_pole(painter: Painter, place: Place, height: float, radius: float) -> 
 
 
 def towards_road(place: Place, length: float) -> float:
+    """Return a length with the sign of the direction from the place to the middle of the road."""
     return -math.copysign(length, place.x)
 
 
 def paint_lamp(painter: Painter, place: Place, rng: Rng) -> None:
-    """A street lamp whose arm reaches over the road."""
+    """Paint a street lamp whose arm reaches over the road."""
     height, arm = rng.uniform(6, 8.5), towards_road(place, rng.uniform(1.2, 2.2))
     width = 2 * max(0.06, painter.camera.half_pixel(place.z))
     paint_pole(painter, place, height, 0.1)
@@ -66,8 +69,9 @@ def paint_lamp(painter: Painter, place: Place, rng: Rng) -> None:
 
 
 def traffic_light_parts(x: float, y: float, lit: int) -> list[Part]:
-    """Three lamps in a dark case about (x, y), one of them lit."""
-    shapes = [(bar((x, y - 0.66), (x, y + 0.66), 0.54), BLACK)]
+    """Return three lamps in a dark case about (x, y), one of them lit."""
+    case = bar((x, y - 0.66), (x, y + 0.66), 0.54)
+    shapes: list[tuple[np.ndarray, Color]] = [(case, BLACK)]
     for lamp, color in enumerate(LIGHT_LAMPS):
         shade = 1.0 if lamp == lit else 0.28
         shapes.append((ellipse(x, y + 0.41 * (lamp - 1), 0.17, 0.17), np.multiply(color, shade)))
@@ -75,8 +79,8 @@ def traffic_light_parts(x: float, y: float, lit: int) -> list[Part]:
 
 
 def paint_traffic_light(painter: Painter, place: Place, rng: Rng) -> None:
-    """A light on a pole, often with another one on an arm over the road."""
-    arm, lit = towards_road(place, rng.uniform(2.2, 3.2)), rng.integers(3)
+    """Paint a light on a pole, often with another one on an arm over the road."""
+    arm, lit = towards_road(place, rng.uniform(2.2, 3.2)), int(rng.integers(3))
     paint_pole(painter, place, 5.2, 0.1)
     parts = traffic_light_parts(0, 2.9, lit)
     if rng.random() < 0.7:
@@ -102,6 +106,7 @@ SIGNS = (
 
 
 def paint_sign(painter: Painter, place: Place, rng: Rng) -> None:
+    """Paint one of `SIGNS` on a pole."""
     height, label = rng.uniform(2.4, 3.0), LABEL_ID["traffic sign"]
     paint_pole(painter, place, height, 0.05)
     parts = [Part(outline, color, label) for outline, color in pick(rng, SIGNS)]
@@ -112,7 +117,7 @@ BIN = frustum((-0.3, 0.3, -0.3, 0.3), 0, (-0.36, 0.36, -0.36, 0.36), 1.05)
 
 
 def paint_bin(painter: Painter, place: Place, rng: Rng) -> None:
-    """A dustbin, one of the things that no class covers."""
+    """Paint a dustbin, one of the things that no class covers."""
     lid = [decal(face, (0, 0.85, 1, 1), color=BLACK) for face in (REAR, LEFT, RIGHT)]
     faces = place._replace(heading=0.0).to_world(BIN)
     painter.solid(faces, vary_one_of(rng, BIN_PAINTS), LABEL_ID["static"], lid)
@@ -124,7 +129,8 @@ LEAF_LAYERS = np.array(((0.62, 0.62, 0.62), (0.88, 0.5, 0.46), (1.15, 0.42, 0.3)
 
 
 def paint_leaves(painter: Painter, place: Place, rng: Rng, height: float, reach: float) -> None:
-    """A crown or bush: bumpy clumps about `height`, lighter ones higher and towards the sun."""
+    """Paint a crown or bush: bumpy clumps about `height`, lighter ones higher and towards the
+    sun."""
     clumps = 6 if place.z < 40 else 3
     shade, spread, size = np.repeat(LEAF_LAYERS, clumps, axis=0).T
     count, rise = len(shade), np.repeat(np.arange(3), clumps)
@@ -142,6 +148,7 @@ def paint_leaves(painter: Painter, place: Place, rng: Rng, height: float, reach:
 
 
 def paint_tree(painter: Painter, place: Place, rng: Rng) -> None:
+    """Paint a trunk under a crown."""
     trunk, reach, half = rng.uniform(2.2, 3.2), rng.uniform(1.5, 2.6), rng.uniform(0.13, 0.25)
     top = trunk + 0.5
     bole = np.array(((-half, 0), (half, 0), (0.6 * half, top), (-0.6 * half, top)))

@@ -1,7 +1,7 @@
 """Define how the two looks of Toy City differ, and what all that is drawn shares."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ LABEL_ID = {c.name: c.label_id for c in CLASSES} | {"ego vehicle": 1, "static": 
 Rng = np.random.Generator
 Color = Sequence[float] | np.ndarray  # red, green, blue, 0 to 255
 Range = tuple[float, float]
+Option = TypeVar("Option")
 
 NEAR, FAR = 1.0, 400.0  # depths that are drawn
 STREET_END = 125.0  # where the skyline closes the view
@@ -24,8 +25,9 @@ SUPERSAMPLING = 2  # of the picture; labels are taken at points, never mixed
 
 
 def palette(hexadecimal: str) -> tuple[tuple[int, int, int], ...]:
-    """ "ff8000 0000ff" -> ((255, 128, 0), (0, 0, 255))."""
-    return tuple(tuple(bytes.fromhex(color)) for color in hexadecimal.split())
+    """Return colours of words: "ff8000 0000ff" -> ((255, 128, 0), (0, 0, 255))."""
+    colors = map(bytes.fromhex, hexadecimal.split())
+    return tuple((red, green, blue) for red, green, blue in colors)
 
 
 class Look(NamedTuple):
@@ -167,19 +169,22 @@ CREAM, CURTAIN, SHOP_GLASS, RAIL = palette("e2dcc8 dccea8 2e363e 58544f")
 BIN_PAINTS = palette("345c3a 46484e 966428")
 
 
-def pick(rng: Rng, options: Sequence):
-    return options[rng.integers(len(options))]
+def pick(rng: Rng, options: Sequence[Option]) -> Option:
+    """Return one of the options, each as likely."""
+    return options[int(rng.integers(len(options)))]
 
 
 def pick_weighted(rng: Rng, weights: dict[str, float]) -> str:
+    """Return one of the names, each as likely as its weight says."""
     edges = np.cumsum(list(weights.values()))
     return list(weights)[np.searchsorted(edges, rng.uniform(0, edges[-1]), side="right")]
 
 
 def vary(rng: Rng, color: Color, amount: float = 0.1) -> np.ndarray:
-    """The colour a little lighter or darker, warmer or cooler: float [3]."""
+    """Return the colour a little lighter or darker, warmer or cooler: float [3]."""
     return np.asarray(color) * (1 + rng.uniform(-amount, amount) + rng.uniform(-0.03, 0.03, 3))
 
 
 def vary_one_of(rng: Rng, colors: Sequence[Color], amount: float = 0.1) -> np.ndarray:
+    """Return one of the colours, varied by `vary`."""
     return vary(rng, pick(rng, colors), amount)

@@ -16,6 +16,8 @@ TEXELS_PER_METRE = 32
 
 
 class Texture(IntEnum):
+    """Numbers of the textures of `texture_tiles`."""
+
     PLAIN = 0
     ASPHALT = 1
     PAVING = 2
@@ -27,7 +29,7 @@ class Texture(IntEnum):
 
 
 def tileable_noise(rng: Rng, smoothness: float) -> np.ndarray:
-    """Noise of zero mean, unit deviation and spectrum 1 / frequency^smoothness: [256, 256]."""
+    """Return noise [256, 256] of mean 0, deviation 1 and spectrum 1 / frequency^smoothness."""
     axis = np.fft.fftfreq(TEXELS)
     frequency = np.hypot(axis[:, None], axis)
     frequency[0, 0] = np.inf
@@ -37,7 +39,7 @@ def tileable_noise(rng: Rng, smoothness: float) -> np.ndarray:
 
 
 def brick_joints(height: int, length: int) -> np.ndarray:
-    """1 in the joints between bricks of height x length texels, 0 elsewhere: [256, 256]."""
+    """Return 1 in the joints between bricks of height x length texels, 0 elsewhere: [256, 256]."""
     row, column = np.mgrid[:TEXELS, :TEXELS]
     column = column + (row // height % 2) * (length // 2)
     return ((row % height == 0) | (column % length == 0)).astype(float)
@@ -61,6 +63,7 @@ def texture_tiles() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def cloud_tile() -> np.ndarray:
+    """Return the noise of the clouds, float32 [256, 256]."""
     return tileable_noise(np.random.default_rng(1), 1.7).astype(np.float32)
 
 
@@ -73,7 +76,7 @@ class Camera(NamedTuple):
     eye: np.ndarray  # [3], metres
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """World points [N, 3] with z > 0 -> pixels (x, y) [N, 2]."""
+        """Turn world points [N, 3] with z > 0 into pixels (x, y) [N, 2]."""
         relative = points - self.eye
         scale = self.focal / relative[:, 2]
         return np.column_stack(
@@ -81,14 +84,14 @@ class Camera(NamedTuple):
         )
 
     def rays(self, height: int, width: int) -> np.ndarray:
-        """Direction of each pixel's centre, with z = 1: float32 [H, W, 3]."""
+        """Return the direction of each pixel's centre, with z = 1: float32 [H, W, 3]."""
         rays = np.ones((height, width, 3), np.float32)
         rays[..., 0] = (np.arange(width) + 0.5 - self.center_x) / self.focal
         rays[..., 1] = (self.horizon - np.arange(height)[:, None] - 0.5) / self.focal
         return rays
 
     def half_pixel(self, z: float) -> float:
-        """The length that half a pixel shows at depth z: poles are painted no thinner."""
+        """Return the length that half a pixel shows at depth z: poles are painted no thinner."""
         return 0.5 * z / self.focal
 
 
@@ -101,7 +104,8 @@ class Plane(NamedTuple):
 
 
 def outward(outline: np.ndarray) -> np.ndarray:
-    """Unit normal [3] of an outline [N, 3] that runs counter-clockwise as seen from outside."""
+    """Return the unit normal [3] of an outline [N, 3] that runs counter-clockwise as seen from
+    outside."""
     ax, ay, az = (outline[-1] - outline[0]).tolist()
     bx, by, bz = (outline[1] - outline[0]).tolist()
     x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
@@ -109,7 +113,7 @@ def outward(outline: np.ndarray) -> np.ndarray:
 
 
 def clip_near(outline: np.ndarray) -> np.ndarray:
-    """The part of an outline [N, 3] that lies at z >= NEAR (Sutherland-Hodgman)."""
+    """Return the part of an outline [N, 3] that lies at z >= NEAR (Sutherland-Hodgman)."""
     kept = []
     for a, b in zip(outline, np.roll(outline, -1, axis=0), strict=True):
         if a[2] >= NEAR:
@@ -120,7 +124,7 @@ def clip_near(outline: np.ndarray) -> np.ndarray:
 
 
 def on_face(face: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
-    """Rectangles (u0, v0, u1, v1) [N, 4], in parts of a face [4, 3] -> outlines [N, 4, 3].
+    """Turn rectangles (u0, v0, u1, v1) [N, 4], in parts of a face [4, 3], into outlines [N, 4, 3].
 
     u runs along the bottom edge of the face, v up its sides.
     """
@@ -139,12 +143,15 @@ class Decal(NamedTuple):
     shade: float = 1.0
 
     def colors(self, solid_color: Color) -> np.ndarray:
-        """One colour for each rectangle [N, 3], on a solid of this colour."""
+        """Return one colour for each rectangle [N, 3], on a solid of this colour."""
         color = np.asarray(solid_color if self.color is None else self.color, float)
         return np.full((len(self.rectangles), 3), self.shade) * color
 
 
-def decal(face: int, *rectangles, color: Color | None = None, shade: float = 1.0) -> Decal:
+def decal(
+    face: int, *rectangles: Sequence[float], color: Color | None = None, shade: float = 1.0
+) -> Decal:
+    """Return a decal of rectangles (u0, v0, u1, v1) as `on_face` takes them."""
     return Decal(face, np.array(rectangles, float), color, shade)
 
 
@@ -167,14 +174,16 @@ class Painter:
         self._draw_shadows = ImageDraw.Draw(self.shadows)
 
     def sees(self, x: float, z: float, reach: float) -> bool:
-        """Whether something at (x, z) with this radius can be in the picture."""
+        """Return whether something at (x, z) with this radius can be in the picture."""
         pixel = self.camera.center_x + (x - self.camera.eye[0]) * self.camera.focal / z
         return abs(pixel - self.size[1] / 2) < self.size[1] / 2 + reach * self.camera.focal / z
 
     def faces_eye(self, outline: np.ndarray) -> bool:
         return float(outward(outline) @ (self.camera.eye - outline[0])) > 0
 
-    def polygon(self, outline, color: Color, label: int, texture=Texture.PLAIN) -> None:
+    def polygon(
+        self, outline: np.ndarray, color: Color, label: int, texture: Texture = Texture.PLAIN
+    ) -> None:
         """Paint an outline [N, 3] as far as it lies before the eye."""
         normal = outward(outline)
         if outline[:, 2].min() < NEAR:
@@ -182,15 +191,29 @@ class Painter:
         if len(outline) >= 3:
             self.coplanar(outline, [len(outline)], [color], [label], normal, texture)
 
-    def polygons(self, outlines, colors, label: int, texture=Texture.PLAIN) -> None:
+    def polygons(
+        self,
+        outlines: np.ndarray,
+        colors: Color | Sequence[Color],
+        label: int,
+        texture: Texture = Texture.PLAIN,
+    ) -> None:
         """Paint outlines [N, K, 3] of one plane in one colour [3] or one each [N, 3]."""
         count, corners, _ = outlines.shape
         if count:
-            colors = np.broadcast_to(colors, (count, 3))
+            own = np.broadcast_to(np.asarray(colors), (count, 3))
             normal, points = outward(outlines[0]), outlines.reshape(-1, 3)
-            self.coplanar(points, [corners] * count, colors, [label] * count, normal, texture)
+            self.coplanar(points, [corners] * count, own, [label] * count, normal, texture)
 
-    def coplanar(self, points, counts, colors, labels, normal, texture=Texture.PLAIN) -> None:
+    def coplanar(
+        self,
+        points: np.ndarray,
+        counts: Sequence[int],
+        colors: np.ndarray | Sequence[Color],
+        labels: Sequence[int],
+        normal: np.ndarray,
+        texture: Texture = Texture.PLAIN,
+    ) -> None:
         """Paint outlines of one plane: the first counts[0] points, the next counts[1], and on.
 
         An outline that reaches nearer than NEAR is left out.
@@ -200,7 +223,8 @@ class Painter:
         pixels = (self.camera.project(points) * SUPERSAMPLING).ravel().tolist()
         before_eye = (points[:, 2] >= NEAR).tolist()
         start = 0
-        for count, color, label in zip(counts, np.multiply(colors, light), labels, strict=True):
+        lit = np.asarray(colors) * light
+        for count, color, label in zip(counts, lit, labels, strict=True):
             end = start + count
             if all(before_eye[start:end]):
                 self._draw_map.polygon(pixels[2 * start : 2 * end], fill=len(self.labels))
@@ -210,7 +234,14 @@ class Painter:
             start = end
         self.planes.append(Plane(normal, offset, texture))
 
-    def solid(self, faces, color: Color, label: int, decals=(), texture=Texture.PLAIN) -> None:
+    def solid(
+        self,
+        faces: np.ndarray,
+        color: Color,
+        label: int,
+        decals: Sequence[Decal] = (),
+        texture: Texture = Texture.PLAIN,
+    ) -> None:
         """Paint those faces [F, 4, 3] of a convex body that look at the eye, with their decals."""
         for number, face in enumerate(faces):
             if not self.faces_eye(face):
@@ -237,22 +268,25 @@ SIDES, ENDS = (LEFT, RIGHT), (REAR, FRONT)
 
 
 def frustum(bottom: Sequence[float], y0: float, top: Sequence[float], y1: float) -> np.ndarray:
-    """Faces [5, 4, 3] of a body between rectangles (x0, x1, z0, z1) at the heights y0 < y1."""
+    """Return the faces [5, 4, 3] of a body between rectangles (x0, x1, z0, z1) at the heights y0 <
+    y1."""
     corners = [(x, y, z) for r, y in ((bottom, y0), (top, y1)) for x in r[:2] for z in r[2:]]
     faces = ((0, 2, 6, 4), (3, 1, 5, 7), (1, 0, 4, 5), (2, 3, 7, 6), (4, 6, 7, 5))
     return np.array(corners, float)[list(map(list, faces))]
 
 
 def box(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> np.ndarray:
+    """Return the faces [5, 4, 3] of an upright box."""
     return frustum((x0, x1, z0, z1), y0, (x0, x1, z0, z1), y1)
 
 
 def level(x0: float, x1: float, z0: float, z1: float) -> np.ndarray:
-    """A rectangle on the ground [4, 3], counter-clockwise as seen from above."""
+    """Return a rectangle on the ground [4, 3], counter-clockwise as seen from above."""
     return np.array(((x0, 0, z0), (x1, 0, z0), (x1, 0, z1), (x0, 0, z1)), float)
 
 
 def circle(count: int) -> np.ndarray:
+    """Return the outline [count, 2] of a circle of radius 1, counter-clockwise."""
     angle = np.arange(count) * (2 * math.pi / count)
     return np.column_stack((np.cos(angle), np.sin(angle)))
 
@@ -261,12 +295,12 @@ CIRCLE = circle(14)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
-    """Outline [14, 2], counter-clockwise."""
+    """Return an outline [14, 2], counter-clockwise."""
     return CIRCLE * (rx, ry) + (x, y)
 
 
 def bar(a: Sequence[float], b: Sequence[float], width: float) -> np.ndarray:
-    """A straight bar from point a to point b: outline [4, 2]."""
+    """Return a straight bar from point a to point b: outline [4, 2]."""
     (ax, ay), (bx, by) = a, b
     scale = width / 2 / math.hypot(bx - ax, by - ay)
     x, y = (by - ay) * scale, (ax - bx) * scale
@@ -282,7 +316,7 @@ class Place(NamedTuple):
     y: float = 0.0
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
-        """The thing's own points [..., 3], z to its front -> world."""
+        """Turn the thing's own points [..., 3], z to its front, into points of the world."""
         cos, sin = math.cos(self.heading), math.sin(self.heading)
         turn = np.array(((cos, 0, -sin), (0, 1, 0), (sin, 0, cos)))
         return points @ turn + (self.x, self.y, self.z)

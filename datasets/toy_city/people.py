@@ -34,7 +34,7 @@ MOTOR = np.array(((-0.3, 0.24), (0.34, 0.24), (0.42, 0.66), (-0.26, 0.64)))
 
 
 def person_parts(rng: Rng, look: Look) -> list[Part]:
-    """A person of 1.6 to 1.95 m, walking."""
+    """Return a person of 1.6 to 1.95 m, walking."""
     coat, trousers = vary_one_of(rng, look.clothes), vary_one_of(rng, look.clothes) * 0.6
     stride = rng.uniform(0.04, 0.26)
     arm = 0.24 + stride * rng.uniform(0.2, 0.5)
@@ -52,7 +52,7 @@ def person_parts(rng: Rng, look: Look) -> list[Part]:
 
 
 def rider_parts(rng: Rng, look: Look, hip: Sequence[float], hand: Sequence[float]) -> list[Part]:
-    """A rider seen sideways, from the saddle to the handlebar."""
+    """Return a rider seen sideways, from the saddle to the handlebar."""
     coat = vary_one_of(rng, look.clothes)
     shoulder, knee = (hip[0] + 0.22, hip[1] + 0.55), (hip[0] + 0.4, hip[1] - 0.1)
     x, y = shoulder[0] + 0.06, shoulder[1] + 0.22
@@ -68,13 +68,14 @@ def rider_parts(rng: Rng, look: Look, hip: Sequence[float], hand: Sequence[float
 
 
 def wheel_shapes(distance: float, radius: float, hub: float, inner: Color) -> list[tuple]:
-    """Two wheels; what one sees between the spokes counts as wheel, as annotators draw it."""
+    """Return two wheels; what one sees between the spokes counts as wheel, as annotators draw
+    it."""
     rings = ((radius, BLACK), (radius * hub, inner))
     return [(ellipse(x, radius, r, r), c) for x in (-distance, distance) for r, c in rings]
 
 
 def bicycle_parts(rng: Rng, look: Look) -> list[Part]:
-    """A bicycle seen sideways, 1.75 m long."""
+    """Return a bicycle seen sideways, 1.75 m long."""
     frame = vary_one_of(rng, look.paints)
     rear, front, crank = (-0.53, BICYCLE_WHEEL), (0.53, BICYCLE_WHEEL), (-0.05, 0.33)
     seat, head, handle = (-0.18, 0.85), (0.36, 0.8), (0.4, 1.0)
@@ -96,7 +97,7 @@ def bicycle_parts(rng: Rng, look: Look) -> list[Part]:
 
 
 def motorcycle_parts(rng: Rng, look: Look) -> list[Part]:
-    """A motorcycle seen sideways, 2.1 m long."""
+    """Return a motorcycle seen sideways, 2.1 m long."""
     paint = vary_one_of(rng, look.paints)
     shapes = (
         *wheel_shapes(0.7, MOTORCYCLE_WHEEL, 0.5, STEEL),
@@ -113,6 +114,8 @@ def motorcycle_parts(rng: Rng, look: Look) -> list[Part]:
 
 
 class TwoWheeler(NamedTuple):
+    """How a kind of two-wheeler is drawn, and where its rider sits."""
+
     parts: Callable[[Rng, Look], list[Part]]
     hip: tuple[float, float]  # of its rider, seen sideways
     hand: tuple[float, float]
@@ -126,7 +129,7 @@ TWO_WHEELERS = {
 
 
 def end_on_parts(rng: Rng, look: Look, kind: str, lamp: Color) -> list[Part]:
-    """A two-wheeler and its rider seen from behind, or with a headlamp from before."""
+    """Return a two-wheeler and its rider seen from behind, or with a headlamp from before."""
     girth, coat = TWO_WHEELERS[kind].girth, vary_one_of(rng, look.clothes)
     paint, helmet = (vary_one_of(rng, look.paints) for _ in range(2))
     machine = (
@@ -148,7 +151,7 @@ def end_on_parts(rng: Rng, look: Look, kind: str, lamp: Color) -> list[Part]:
 
 
 def paint_ridden(painter: Painter, place: Place, rng: Rng, kind: str) -> None:
-    """A two-wheeler in traffic: end-on in a lane, sideways across the street."""
+    """Paint a two-wheeler in traffic: end-on in a lane, sideways across the street."""
     look, facing, machine = painter.look, math.cos(place.heading), TWO_WHEELERS[kind]
     if abs(facing) > 0.5:
         parts = end_on_parts(rng, look, kind, RED_LAMP if facing > 0 else HEADLAMP)
@@ -159,11 +162,12 @@ def paint_ridden(painter: Painter, place: Place, rng: Rng, kind: str) -> None:
 
 
 def paint_parked(painter: Painter, place: Place, rng: Rng, kind: str) -> None:
-    """A two-wheeler left on the sidewalk, seen more or less sideways."""
+    """Paint a two-wheeler left on the sidewalk, seen more or less sideways."""
     heading = pick(rng, (-ACROSS, ACROSS)) + rng.uniform(-0.9, 0.9)
     parts = TWO_WHEELERS[kind].parts(rng, painter.look)
     paint_figure(painter, place._replace(heading=heading), parts)
 
 
 def paint_person(painter: Painter, place: Place, rng: Rng) -> None:
+    """Paint a person who walks."""
     paint_figure(painter, place, person_parts(rng, painter.look))

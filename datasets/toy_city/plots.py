@@ -42,7 +42,7 @@ class Plot(NamedTuple):
     z1: float
 
     def box(self, height: float, depth: float) -> np.ndarray:
-        """A body along the street's edge and `depth` metres away from it: faces [5, 4, 3]."""
+        """Return the faces [5, 4, 3] of a body along the street's edge, `depth` metres deep."""
         x0, x1 = sorted((self.side * self.edge, self.side * (self.edge + depth)))
         return box(x0, x1, 0, height, self.z0, self.z1)
 
@@ -55,7 +55,8 @@ STOREY, WINDOW_WIDTH, WINDOW_HEIGHT, FRAME = 3.1, 1.25, 1.6, 0.13
 
 
 def window_rectangles(width: float, height: float) -> np.ndarray:
-    """Windows of all storeys but the lowest, in parts of a facade of width x height metres."""
+    """Return windows of all storeys but the lowest, in parts of a facade of width x height
+    metres."""
     columns, rows = max(1, round(width / 2.9)), max(1, int(height / STOREY) - 1)
     u, v = np.meshgrid((np.arange(columns) + 0.5) / columns, (np.arange(rows) + 1.25) * STOREY)
     u, v, half = u.ravel(), v.ravel() / height, WINDOW_WIDTH / 2 / width
@@ -63,7 +64,7 @@ def window_rectangles(width: float, height: float) -> np.ndarray:
 
 
 def shop_rectangles(width: float, height: float) -> np.ndarray:
-    """Shop windows and doors of the lowest storey, in parts of the facade."""
+    """Return shop windows and doors of the lowest storey, in parts of the facade."""
     count = max(1, round(width / 4.5))
     left, full = np.arange(count) / count, np.ones(count)
     v0, v1 = 0.3 / height * full, 2.5 / height * full
@@ -71,6 +72,7 @@ def shop_rectangles(width: float, height: float) -> np.ndarray:
 
 
 def facade_decals(rng: Rng, face: int, width: float, height: float) -> list[Decal]:
+    """Return the base, eaves, shops and windows of a facade of width x height metres."""
     windows = window_rectangles(width, height)
     frame = np.array((-FRAME / width, -FRAME / height, FRAME / width, FRAME / height))
     glass = np.multiply(GLASS, rng.uniform(0.6, 1.5, (len(windows), 1)))
@@ -85,6 +87,7 @@ def facade_decals(rng: Rng, face: int, width: float, height: float) -> list[Deca
 
 
 def paint_building(painter: Painter, plot: Plot, rng: Rng) -> None:
+    """Paint a house of two to six storeys, with a roof or flat."""
     height, depth = STOREY * rng.integers(2, 7) + 0.8, rng.uniform(9, 14)
     color, label = vary_one_of(rng, painter.look.facades, 0.15), LABEL_ID["building"]
     street_face = LEFT if plot.side > 0 else RIGHT
@@ -101,7 +104,7 @@ def paint_building(painter: Painter, plot: Plot, rng: Rng) -> None:
 
 
 def cast_shadow(painter: Painter, plot: Plot, height: float) -> None:
-    """The shadow of a house or wall towards the street, if the sun stands behind it."""
+    """Paint the shadow of a house or wall towards the street, if the sun stands behind it."""
     reach = height * plot.side * painter.sun[0] / painter.sun[1]
     if reach > 0:
         x0, x1 = sorted((plot.side * plot.edge, plot.side * (plot.edge - reach)))
@@ -109,7 +112,8 @@ def cast_shadow(painter: Painter, plot: Plot, height: float) -> None:
 
 
 def paint_greenery(painter: Painter, plot: Plot, rng: Rng, setback: float) -> None:
-    """Trees and bushes over the plot, far to near, at least `setback` metres from its edge."""
+    """Paint trees and bushes over the plot, far to near, at least `setback` metres from its
+    edge."""
     z = plot.z1 - 1
     while z > max(plot.z0, NEAR + 2):
         place = Place(plot.side * (plot.edge + setback + rng.uniform(1, 5)), z, ACROSS)
@@ -122,7 +126,7 @@ def paint_greenery(painter: Painter, plot: Plot, rng: Rng, setback: float) -> No
 
 
 def paint_wall(painter: Painter, plot: Plot, rng: Rng) -> None:
-    """A garden wall with greenery behind it."""
+    """Paint a garden wall with greenery behind it."""
     paint_greenery(painter, plot, rng, setback=0.5)
     height, color = rng.uniform(1.8, 3.0), vary_one_of(rng, painter.look.walls)
     coping = [decal(face, (0, 0.93, 1, 1), shade=1.2) for face in (REAR, LEFT, RIGHT)]
@@ -131,7 +135,8 @@ def paint_wall(painter: Painter, plot: Plot, rng: Rng) -> None:
 
 
 def paint_fence(painter: Painter, plot: Plot, rng: Rng) -> None:
-    """Pales on two rails; the gaps between them belong to the fence, as annotators draw it."""
+    """Paint pales on two rails; the gaps between them belong to the fence, as annotators draw
+    it."""
     paint_greenery(painter, plot, rng, setback=1.5)
     starts, width = np.arange(0, 1, 0.34 / plot.length), 0.18 / plot.length
     pales = np.column_stack((starts, 0 * starts, starts + width, 0 * starts + 1))
@@ -144,6 +149,7 @@ def paint_fence(painter: Painter, plot: Plot, rng: Rng) -> None:
 
 
 def paint_park(painter: Painter, plot: Plot, rng: Rng) -> None:
+    """Paint trees and bushes alone."""
     paint_greenery(painter, plot, rng, setback=rng.uniform(1, 4))
 
 

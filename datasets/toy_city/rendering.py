@@ -1,6 +1,7 @@
 """From surfaces to a picture: textures, light, haze and the lens."""
 
 import math
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -23,13 +24,15 @@ class Frame(NamedTuple):
 
 
 def mean_of_blocks(fine: np.ndarray) -> np.ndarray:
-    """[H s, W s, ...] -> float32 [H, W, ...], the mean of s x s samples; s = SUPERSAMPLING."""
+    """Return the means of blocks of `SUPERSAMPLING` samples a side, float32."""
     steps = range(SUPERSAMPLING)
     parts = [fine[i::SUPERSAMPLING, j::SUPERSAMPLING] for i in steps for j in steps]
-    return sum(part.astype(np.float32) for part in parts) / len(parts)
+    return reduce(np.add, (part.astype(np.float32) for part in parts)) / len(parts)
 
 
-def texture_gain(painter: Painter, plane_map, depth, points) -> np.ndarray:
+def texture_gain(
+    painter: Painter, plane_map: np.ndarray, depth: np.ndarray, points: np.ndarray
+) -> np.ndarray:
     """Return the textures' factor for each pixel; it fades where texels get smaller than pixels."""
     planes = painter.planes
     axis = np.array([np.abs(plane.normal).argmax() for plane in planes]).take(plane_map)
@@ -44,7 +47,7 @@ def texture_gain(painter: Painter, plane_map, depth, points) -> np.ndarray:
 
 
 def sky_colors(rays: np.ndarray, look: Look, rng: Rng) -> np.ndarray:
-    """A gradient with clouds on a level ceiling: float32 [H, W, 3]."""
+    """Return a gradient with clouds on a level ceiling: float32 [H, W, 3]."""
     zenith, horizon = np.array(look.sky, np.float32)
     rise = np.clip(rays[..., 1], 0, None)
     ceiling = 60 / np.maximum(rise, 0.04)
@@ -56,8 +59,10 @@ def sky_colors(rays: np.ndarray, look: Look, rng: Rng) -> np.ndarray:
     return sky + (np.array(WHITE, np.float32) - sky) * cover[..., None]
 
 
-def surface_points(painter: Painter, plane_map, rays) -> tuple[np.ndarray, np.ndarray]:
-    """Depth [H, W] and world point [H, W, 3] of each pixel, from the planes: float32."""
+def surface_points(
+    painter: Painter, plane_map: np.ndarray, rays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the depth [H, W] and world point [H, W, 3] of each pixel, from the planes: float32."""
     normals = np.array([plane.normal for plane in painter.planes], np.float32)
     offsets = np.array([plane.offset for plane in painter.planes], np.float32)
     slope = (normals.take(plane_map, axis=0) * rays).sum(-1)
@@ -67,13 +72,14 @@ def surface_points(painter: Painter, plane_map, rays) -> tuple[np.ndarray, np.nd
 
 
 def ground_light(painter: Painter, label_ids: np.ndarray) -> np.ndarray:
-    """1 in the sun, less in soft-edged shadows on the ground: float32 [H, W]."""
+    """Return 1 in the sun, less in soft-edged shadows on the ground: float32 [H, W]."""
     soft = painter.shadows.filter(ImageFilter.GaussianBlur(painter.camera.focal / 300))
     shade = np.asarray(soft, np.float32) / 255 * np.isin(label_ids, GROUND)
     return 1 - SHADOW * painter.look.sunlight * shade
 
 
 def render(painter: Painter, rng: Rng) -> Frame:
+    """Return the picture that a painter has painted, before haze and lens."""
     numbers = np.asarray(painter.map)
     color = mean_of_blocks(np.array(painter.colors, np.float32).take(numbers, axis=0))
     sky_part = mean_of_blocks(numbers == 0)
@@ -89,7 +95,7 @@ def render(painter: Painter, rng: Rng) -> Frame:
 
 
 def photograph(frame: Frame, look: Look, rng: Rng) -> np.ndarray:
-    """Haze, and a camera as far as the look has one: uint8 [H, W, 3]."""
+    """Add haze, and a camera as far as the look has one: uint8 [H, W, 3]."""
     haze = 1 - np.exp(-frame.depth * (1 / 900 + look.strength / 160))
     haze[frame.label_ids == LABEL_ID["sky"]] *= 0.5 * look.strength
     color = frame.color + (np.array(look.sky[1], np.float32) - frame.color) * haze[..., None]
@@ -103,7 +109,7 @@ GREY = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 def through_lens(color: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """A dim, cool, soft and noisy camera: float [H, W, 3] in and out."""
+    """Show a picture through a dim, cool, soft and noisy camera: float [H, W, 3] in and out."""
     height, width, _ = color.shape
     color = color + ((color @ GREY)[..., None] - color) * (0.55 * strength)  # desaturated
     color = color + (color.mean() - color) * (0.35 * strength)  # of low contrast
@@ -117,7 +123,7 @@ def through_lens(color: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
 
 
 def illumination(height: int, width: int, strength: float, rng: Rng) -> np.ndarray:
-    """Low gain with a gradient of random direction and a vignette: float32 [H, W]."""
+    """Return low gain with a gradient of random direction and a vignette: float32 [H, W]."""
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)
     right, down = rng.uniform(-0.3, 0.3, 2)

@@ -13,12 +13,15 @@ from datasets.toy_city.street import Street, paint_scene, plan_street
 
 
 class Scene(NamedTuple):
+    """A picture with its label."""
+
     image: np.ndarray  # uint8 [H, W, 3], RGB
     label_ids: np.ndarray  # uint8 [H, W], Cityscapes label ids
 
 
 def set_up_camera(rng: Rng, look: Look, street: Street, size: tuple[int, int]) -> Camera:
-    """A camera in the right lane; a picture of 1:2 sets the scale for those of other shapes."""
+    """Return a camera in the right lane; a picture of 1:2 sets the scale for those of other
+    shapes."""
     height, width = size
     return Camera(
         focal=rng.uniform(*look.focal) * math.sqrt(2 * height * width),
@@ -31,7 +34,8 @@ def set_up_camera(rng: Rng, look: Look, street: Street, size: tuple[int, int]) -
 
 
 def draw_scene(seed: int | Sequence[int], size: tuple[int, int], look: str) -> Scene:
-    """The scene of a seed at (H, W), at least 64 pixels a side; the look is "game" or "camera"."""
+    """Draw the scene of a seed at (H, W), at least 64 pixels a side; the look is "game" or
+    "camera"."""
     assert min(size) >= 64, size
     rng, style = np.random.default_rng(seed), LOOKS[look]
     street = plan_street(rng, style)

@@ -75,24 +75,27 @@ class Street(NamedTuple):
         return [(NEAR, mouth), (mouth + self.junction, FAR)]
 
     def sides(self) -> Iterator[tuple[int, float, bool]]:
-        """(-1 left or 1 right, |x| of its kerb, whether cars park there)."""
+        """Yield (-1 left or 1 right, |x| of its kerb, whether cars park there)."""
         return zip((-1, 1), self.kerb, self.parking, strict=True)
 
     def crossed(self, z0: float, z1: float) -> bool:
-        """Whether the depths z0 to z1 touch the zebra or the side street."""
+        """Return whether the depths z0 to z1 touch the zebra or the side street."""
         if self.zebra is None:
             return False
         return z0 < self.zebra + ZEBRA + 2 + self.junction and z1 > self.zebra - 1.5
 
 
 def plan_street(rng: Rng, look: Look) -> Street:
+    """Return a street drawn from the look's ranges."""
     lane_width, lanes = rng.uniform(*look.lane_width), pick(rng, look.lanes_each_way)
-    parking = tuple(bool(parked) for parked in rng.random(2) < look.parking)
+    left, right = rng.random(2) < look.parking
+    parking = bool(left), bool(right)
+    kerb = [lane_width * lanes + PARKING_WIDTH * parked + 0.3 for parked in parking]
     return Street(
         lane_width=lane_width,
         lanes=lanes,
         parking=parking,
-        kerb=tuple(lane_width * lanes + PARKING_WIDTH * parked + 0.3 for parked in parking),
+        kerb=(kerb[0], kerb[1]),
         sidewalk=rng.uniform(*look.sidewalk_width),
         verge=rng.uniform(*look.verge),
         rails=rng.random() < 0.5,
@@ -102,6 +105,7 @@ def plan_street(rng: Rng, look: Look) -> Street:
 
 
 def paint_ground(painter: Painter, street: Street, rng: Rng) -> None:
+    """Paint grass, roads and sidewalks."""
     look, (left, right) = painter.look, street.kerb
     grass, road = vary_one_of(rng, look.grass), vary_one_of(rng, look.road)
     painter.polygon(level(-FAR, FAR, NEAR, FAR), grass, LABEL_ID["terrain"], Texture.GRASS)
@@ -118,10 +122,12 @@ def paint_ground(painter: Painter, street: Street, rng: Rng) -> None:
 
 
 def stripe(x: float, width: float, z0: float, z1: float) -> np.ndarray:
+    """Return a marking on the road about x: outline [4, 3]."""
     return level(x - width / 2, x + width / 2, z0, z1)
 
 
 def paint_markings(painter: Painter, street: Street, rng: Rng) -> None:
+    """Paint lane lines, the zebra with its stop line, and rails."""
     marks = [stripe(0, 0.16, z, z + 3) for z in np.arange(NEAR, 110, 7)]
     for lane in range(1, street.lanes):
         for x in (-lane * street.lane_width, lane * street.lane_width):
@@ -143,7 +149,7 @@ def paint_markings(painter: Painter, street: Street, rng: Rng) -> None:
 
 
 def paint_skyline(painter: Painter, rng: Rng) -> None:
-    """Houses and trees across the end of the street and as far as one sees beside it."""
+    """Paint houses and trees across the end of the street and as far as one sees beside it."""
     z = STREET_END + 8
     for x in np.arange(-100, 100, rng.uniform(9, 14)):
         if not painter.sees(x, z, 16):
@@ -162,7 +168,7 @@ def paint_skyline(painter: Painter, rng: Rng) -> None:
 
 
 def plan_plots(street: Street, rng: Rng, look: Look) -> Iterator[tuple[str, Plot]]:
-    """Kind and land of every plot along the sidewalks."""
+    """Yield the kind and land of every plot along the sidewalks."""
     for side, kerb, _ in street.sides():
         edge = kerb + street.sidewalk + street.verge
         for start, end in street.spans:
@@ -173,10 +179,13 @@ def plan_plots(street: Street, rng: Rng, look: Look) -> Iterator[tuple[str, Plot
                 z0 = z1 + pick(rng, (0.0, 0.0, 2.0))
 
 
+Paint = Callable[[Painter, Place, Rng], None]
+
+
 class Item(NamedTuple):
     """A thing that stands or drives on the street."""
 
-    paint: Callable[[Painter, Place, Rng], None]
+    paint: Paint
     place: Place
     half_size: tuple[float, float]  # across and along the street
     height: float = 1.7
@@ -190,7 +199,7 @@ class Item(NamedTuple):
         return self.place.z + self.half_size[1]
 
 
-VEHICLES = {  # painter, length, width, height
+VEHICLES: dict[str, tuple[Paint, float, float, float]] = {  # painter, length, width, height
     "car": (paint_car, 4.7, 1.85, 1.4),
     "truck": (paint_truck, 8.5, 2.5, 3.4),
     "bus": (paint_bus, *BUS.size),
@@ -198,7 +207,7 @@ VEHICLES = {  # painter, length, width, height
     "motorcycle": (partial(paint_ridden, kind="motorcycle"), 2.2, 0.8, 1.7),
     "bicycle": (partial(paint_ridden, kind="bicycle"), 1.8, 0.6, 1.7),
 }
-FURNITURE = {  # painter, half its width on the ground, height
+FURNITURE: dict[str, tuple[Paint, float, float]] = {  # painter, half its width on ground, height
     "tree": (paint_tree, 1.7, 4.0),
     "lamp": (paint_lamp, 0.15, 6.0),
     "sign": (paint_sign, 0.2, 2.5),
@@ -211,6 +220,7 @@ FURNITURE = {  # painter, half its width on the ground, height
 
 
 def vehicle(kind: str, place: Place) -> Item:
+    """Return a vehicle that takes more depth or more width, as it is headed."""
     paint, length, width, height = VEHICLES[kind]
     half_size = (
         (width / 2, length / 2) if abs(math.cos(place.heading)) > 0.5 else (length / 2, width / 2)
@@ -219,12 +229,13 @@ def vehicle(kind: str, place: Place) -> Item:
 
 
 def furniture(kind: str, x: float, z: float, y: float = SIDEWALK_HEIGHT) -> Item:
+    """Return a thing on the sidewalk, or on the road at y = 0, that faces the eye."""
     paint, half, height = FURNITURE[kind]
     return Item(paint, Place(x, z, ACROSS, y), (half, half), height)
 
 
 def plan_lane(street: Street, rng: Rng, look: Look, lane: int, side: int) -> Iterator[Item]:
-    """The driving vehicles of one lane, counted from the middle; side 1 drives away."""
+    """Yield the driving vehicles of one lane, counted from the middle; side 1 drives away."""
     x, heading = side * (lane + 0.5) * street.lane_width, 0.0 if side > 0 else math.pi
     on_rails = street.rails and lane == 0
     weights = {k: weight for k, weight in look.vehicles.items() if k != "train" or on_rails}
@@ -239,6 +250,7 @@ def plan_lane(street: Street, rng: Rng, look: Look, lane: int, side: int) -> Ite
 
 
 def plan_parked_cars(street: Street, rng: Rng) -> Iterator[Item]:
+    """Yield the cars in the parking lanes."""
     length = VEHICLES["car"][1]
     for side, kerb, parked in street.sides():
         z = rng.uniform(3, 9)
@@ -250,7 +262,7 @@ def plan_parked_cars(street: Street, rng: Rng) -> Iterator[Item]:
 
 
 def plan_crossing(street: Street, rng: Rng, z: float) -> Iterator[Item]:
-    """Lights, people on the zebra at z, and someone who comes out of the side street."""
+    """Yield lights, people on the zebra at z, and someone who comes out of the side street."""
     for side, kerb, _ in street.sides():
         yield furniture("light", side * (kerb + 0.4), z - 0.3)
     for _ in range(rng.integers(0, 4)):
@@ -264,7 +276,7 @@ def plan_crossing(street: Street, rng: Rng, z: float) -> Iterator[Item]:
 
 
 def plan_sidewalks(street: Street, rng: Rng, look: Look) -> Iterator[Item]:
-    """Trees, poles and two-wheelers along the kerb, people further in."""
+    """Yield trees, poles and two-wheelers along the kerb, and people further in."""
     for side, kerb, _ in street.sides():
         z = rng.uniform(5, 9)
         while z < 0.6 * STREET_END:
@@ -276,6 +288,7 @@ def plan_sidewalks(street: Street, rng: Rng, look: Look) -> Iterator[Item]:
 
 
 def plan_items(street: Street, rng: Rng, look: Look) -> list[Item]:
+    """Return all that stands or drives on the street."""
     items = [*plan_parked_cars(street, rng), *plan_sidewalks(street, rng, look)]
     for lane in range(street.lanes):
         for side in (-1, 1):
@@ -286,7 +299,7 @@ def plan_items(street: Street, rng: Rng, look: Look) -> list[Item]:
 
 
 def ground_shadow(item: Item, sun: np.ndarray) -> np.ndarray:
-    """An ellipse about the thing's foot, drawn out away from the sun: outline [14, 3]."""
+    """Return an ellipse about the thing's foot, drawn out away from the sun: outline [14, 3]."""
     drift = -0.5 * item.height * sun[[0, 2]] / sun[1]
     shape = CIRCLE * item.half_size * 1.15 + drift * (drift * CIRCLE > 0)
     return np.column_stack(
@@ -295,7 +308,8 @@ def ground_shadow(item: Item, sun: np.ndarray) -> np.ndarray:
 
 
 def paint_bonnet(painter: Painter, rng: Rng) -> None:
-    """One's own car along the lower edge: an arc in the picture, painted at the near plane."""
+    """Paint one's own car along the lower edge: an arc in the picture, painted at the near
+    plane."""
     camera, (height, width) = painter.camera, painter.size
     rise = height * rng.uniform(0.04, 0.08)
     arc = CIRCLE * (0.62 * width, -rise) + (width / 2, height)
@@ -305,7 +319,7 @@ def paint_bonnet(painter: Painter, rng: Rng) -> None:
 
 
 def paint_scene(painter: Painter, street: Street, rng: Rng) -> None:
-    """Everything, far to near; what stands nearer to the middle of the street comes later."""
+    """Paint everything, far to near; what stands nearer to the middle of the street comes later."""
     paint_ground(painter, street, rng)
     paint_markings(painter, street, rng)
     paint_skyline(painter, rng)

@@ -63,11 +63,12 @@ class Model(NamedTuple):
 
 
 def lamps(v0: float, v1: float, width: float = 0.17, margin: float = 0.03) -> list[tuple]:
-    """A pair of rectangles at the left and right edge of a face."""
+    """Return a pair of rectangles at the left and right edge of a face."""
     return [(margin, v0, margin + width, v1), (1 - margin - width, v0, 1 - margin, v1)]
 
 
 def windows_in_row(count: int, v0: float, v1: float, gap: float = 0.012) -> list[tuple]:
+    """Return so many windows side by side on a face, between the heights v0 and v1."""
     edges = [0.03 + 0.94 * i / count for i in range(count + 1)]
     return [(a + gap / 2, v0, b - gap / 2, v1) for a, b in itertools.pairwise(edges)]
 
@@ -88,7 +89,7 @@ CAR_CABIN_DECALS = (
 
 
 def car(length: float, width: float, height: float, foot: Range, roof: Range) -> Model:
-    """A car; `foot` and `roof` say from where to where the cabin reaches, in lengths."""
+    """Return a car; `foot` and `roof` say from where to where the cabin reaches, in lengths."""
     x, z, belt = width / 2, length / 2, 0.56 * height
     hull = frustum((-x, x, -z, z), 0.26, (-x * 0.94, x * 0.94, -z * 0.97, z * 0.95), belt)
     foot_z, roof_z = ([end * length for end in span] for span in (foot, roof))
@@ -106,7 +107,7 @@ CARS = (
 
 
 def truck(length: float, height: float) -> Model:
-    """A cab before a cargo box, listed from the rear."""
+    """Return a cab before a cargo box, listed from the rear."""
     x, z = 1.25, length / 2
     cargo_decals = (
         decal(REAR, (0.485, 0, 0.515, 1), (0.06, 0.4, 0.1, 0.6), color=BLACK),
@@ -132,6 +133,7 @@ TRUCKS = (truck(7.0, 3.2), truck(8.5, 3.7))
 
 
 def bus(length: float) -> Model:
+    """Return a bus of one body."""
     x, z = 1.27, length / 2
     decals = (
         decal(FRONT, (0.05, 0.34, 0.95, 0.82), color=GLASS),
@@ -150,7 +152,7 @@ def bus(length: float) -> Model:
 
 
 def tram(length: float) -> Model:
-    """Two cars with sloping noses, cream above a coloured skirt."""
+    """Return two cars with sloping noses, cream above a coloured skirt."""
     x, z = 1.2, length / 2
     skirt_decals = (
         decal(FRONT, *lamps(0.3, 0.48, 0.16, 0.08), color=HEADLAMP),
@@ -177,6 +179,7 @@ BUS, TRAM = bus(11.0), tram(22.0)
 
 
 def paint_vehicle(painter: Painter, place: Place, model: Model, colors: Sequence[Color]) -> None:
+    """Paint the bodies in these colours, between the tyres and the wheels."""
     if model.axles:
         paint_tyres(painter, place, model)
     for body in model.bodies:
@@ -197,7 +200,7 @@ def paint_tyres(painter: Painter, place: Place, model: Model) -> None:
 
 
 def paint_wheels(painter: Painter, place: Place, model: Model, side: int) -> None:
-    """The wheels of one side, -1 left or 1 right, where one sees that side."""
+    """Paint the wheels of one side, -1 left or 1 right, where one sees that side."""
     x = side * (model.size[1] / 2 + 0.01)
     discs = [
         np.column_stack((np.full(len(disc), x), disc[:, 1], disc[:, 0]))
@@ -210,11 +213,13 @@ def paint_wheels(painter: Painter, place: Place, model: Model, side: int) -> Non
 
 
 def paint_car(painter: Painter, place: Place, rng: Rng) -> None:
+    """Paint one of `CARS`."""
     color = vary_one_of(rng, painter.look.paints)
     paint_vehicle(painter, place, pick(rng, CARS), [color])
 
 
 def paint_truck(painter: Painter, place: Place, rng: Rng) -> None:
+    """Paint one of `TRUCKS`."""
     model, colors = pick(rng, TRUCKS), [vary_one_of(rng, painter.look.paints) for _ in range(2)]
     if math.cos(place.heading) > 0:  # its rear is nearer
         model = model._replace(bodies=model.bodies[::-1])
@@ -222,8 +227,10 @@ def paint_truck(painter: Painter, place: Place, rng: Rng) -> None:
 
 
 def paint_bus(painter: Painter, place: Place, rng: Rng) -> None:
+    """Paint the bus."""
     paint_vehicle(painter, place, BUS, [vary_one_of(rng, BUS_PAINTS)])
 
 
 def paint_train(painter: Painter, place: Place, rng: Rng) -> None:
+    """Paint the tram."""
     paint_vehicle(painter, place, TRAM, [vary_one_of(rng, TRAM_PAINTS), CREAM, BLACK])

@@ -59,9 +59,9 @@ class Deployed(nn.Module):
 
 
 def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
-    """An ONNX file, weights and metadata inside. It needs the packages onnx and onnxscript.
+    """Return an ONNX file, weights and metadata inside. It needs the packages onnx and onnxscript.
 
-    Raises UserError where this torch cannot write it.
+    Raise UserError where this torch cannot write it.
     """
     try:
         with warnings.catch_warnings():
@@ -81,6 +81,7 @@ def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
             f"torch {torch.__version__} cannot write this network as ONNX: use torch "
             f"{FIRST_TORCH_WITH_ONNX} or newer, or export a .pt2"
         ) from error
+    assert program is not None, "with dynamo=True torch returns the program"
     model = program.model_proto
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
@@ -88,7 +89,7 @@ def onnx_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
 
 
 def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
-    """A file for `torch.export.load`, with its metadata as JSON in the extra file
+    """Return a file for `torch.export.load`, with its metadata as JSON in the extra file
     `METADATA_FILE`."""
     file = io.BytesIO()
     program = torch.export.export(
@@ -121,6 +122,7 @@ class MeanByConvolution(nn.Module):
 
     def __init__(self, pool: HalvingPool):
         super().__init__()
+        assert isinstance(pool.kernel_size, int)
         self.side, self.stride, self.padding = pool.kernel_size, pool.stride, pool.padding
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,6 +176,6 @@ def _example() -> tuple[Tensor]:
 
 
 def _dynamic_shapes() -> dict[str, dict[int, Dim]]:
-    """Any batch, and any size from `SMALLEST_SIDE`."""
+    """Allow any batch, and any size from `SMALLEST_SIDE`."""
     height, width = Dim("height", min=SMALLEST_SIDE), Dim("width", min=SMALLEST_SIDE)
     return {IMAGE: {0: Dim("batch", min=1), 2: height, 3: width}}

@@ -9,7 +9,8 @@ from model.network import Network
 
 
 def folded(network: Network) -> Network:
-    """A copy in evaluation mode that computes the same, but for rounding, without batch norms."""
+    """Return a copy in evaluation mode that computes the same, but for rounding, without batch
+    norms."""
     result = copy.deepcopy(network).eval()
     for module in list(result.modules()):
         for convolution, norm in network.folding_pairs:

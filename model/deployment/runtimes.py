@@ -23,11 +23,12 @@ OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", AS_IT_RUNS: None
 
 
 def is_installed(package: str) -> bool:
+    """Return whether a package can be imported."""
     return importlib.util.find_spec(package) is not None
 
 
 def require(what: str, *packages: str) -> None:
-    """Raises UserError unless all packages are installed."""
+    """Raise UserError unless all packages are installed."""
     missing = [package for package in packages if not is_installed(package)]
     if missing:
         raise UserError(
@@ -36,7 +37,7 @@ def require(what: str, *packages: str) -> None:
 
 
 def onnx_runtime(model: bytes) -> Runtime:
-    """ONNX Runtime on the CPU, on as many threads as torch."""
+    """Return ONNX Runtime on the CPU, on as many threads as torch."""
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -46,9 +47,9 @@ def onnx_runtime(model: bytes) -> Runtime:
 
 
 def openvino(model: bytes, precision: str, weights: bytes = b"") -> Runtime:
-    """OpenVINO on the CPU, on as many threads as torch, in one of `OPENVINO_TYPES`.
+    """Return OpenVINO on the CPU, on as many threads as torch, in one of `OPENVINO_TYPES`.
 
-    The model is an ONNX file, or the .xml file of OpenVINO, whose weights are the .bin file. Raises
+    The model is an ONNX file, or the .xml file of OpenVINO, whose weights are the .bin file. Raise
     UserError where this CPU does not compute in that precision.
     """
     package = importlib.import_module("openvino")
@@ -67,7 +68,7 @@ def openvino(model: bytes, precision: str, weights: bytes = b"") -> Runtime:
 
 
 def torch_export(program: bytes) -> Runtime:
-    """torch, from a .pt2 file, on the CPU."""
+    """Return torch on the CPU, from a .pt2 file."""
     module = torch.export.load(io.BytesIO(program)).module()
 
     @torch.inference_mode()

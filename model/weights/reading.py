@@ -22,7 +22,7 @@ NETWORK_PREFIX = "network."
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a network in a file, on the CPU, under their names without wrappers.
+    """Return the tensors of a network in a file, on the CPU, under their names without wrappers.
 
     If a checkpoint holds a whole method, only its network is read.
 
@@ -46,7 +46,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 def read_record(path: Path, name: str) -> Any:
     """Return what a checkpoint holds under a name beside its weights; None where it does not.
 
-    Raises UserError as `read_state_dict` does.
+    Raise UserError as `read_state_dict` does.
     """
     content = _read(path)
     return content.get(name) if isinstance(content, Mapping) else None

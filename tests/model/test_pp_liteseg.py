@@ -131,7 +131,7 @@ def test_pyramid_pooling_sums_the_contexts_of_1_4_and_16_bins(size):
     module = drawn(SimplePyramidPooling(6, 4))
     x = np.random.default_rng(0).normal(size=(6, *size))
     contexts = [
-        plain_enlarged(plain_conv_x(level["conv"], plain_bins(x, count)), *size)
+        plain_enlarged(plain_conv_x(level.conv, plain_bins(x, count)), *size)
         for level, count in zip(module.pools, (1, 2, 4), strict=True)
     ]
     with torch.no_grad():

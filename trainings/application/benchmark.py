@@ -97,13 +97,13 @@ class Measurement(NamedTuple):
 
 
 def defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch for minutes on a CPU; on a GPU that of training."""
+    """Return the action's defaults: a batch for minutes on a CPU; on a GPU that of training."""
     on_gpu = torch.cuda.is_available() and explicit.get("device") != "cpu"
     return {} if on_gpu else {"batch_size": CPU_BATCH}
 
 
 def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
-    """Measures, prints tables, and writes them as Markdown and, with all settings, as JSON.
+    """Measure, print tables, and write them as Markdown and, with all settings, as JSON.
 
     A checkpoint is measured with the network, size and classes of its run, and without the speed
     of trainings. What cannot be measured here is said, and the rest goes on.
@@ -119,7 +119,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     sizes = _sizes(settings)
     networks = [(one, _network(one)) for one in _of_each_network(settings)]
     packages = _package_versions()
-    record = {
+    record: dict[str, Any] = {
         "machine": machine(device.type),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
@@ -168,7 +168,7 @@ def _of_each_network(settings: Settings) -> list[Settings]:
 
 
 def _network(settings: Settings) -> Network:
-    """As it is deployed, on the CPU; its speed does not depend on its weights."""
+    """Build the network as it is deployed, on the CPU; its speed does not depend on its weights."""
     network = new_network(settings)
     if settings.load_model_path:
         path = find_input(settings.load_model_path, "load_model_path")
@@ -178,7 +178,8 @@ def _network(settings: Settings) -> Network:
 
 def _sizes(settings: Settings) -> list[Size]:
     if words := DeploymentOptions.of(settings).sizes:
-        return [tuple(map(int, word.split("x"))) for word in dict.fromkeys(words)]
+        pairs = (map(int, word.split("x")) for word in dict.fromkeys(words))
+        return [(height, width) for height, width in pairs]
     return [settings.image_size]
 
 
@@ -188,7 +189,7 @@ def _precisions(settings: Settings, device: torch.device) -> list[str]:
 
 
 def _precision(name: str, device: torch.device) -> str:
-    """That word of `--precision`, or the one that auto stands for on this device."""
+    """Return a word of `--precision`, or the one that auto stands for on this device."""
     dtype = resolve_precision(name, device)
     return next(word for word in DTYPES if DTYPES[word] == dtype) if name == "auto" else name
 
@@ -237,7 +238,7 @@ def _measurements(
     settings: Settings,
     device: torch.device,
 ) -> list[Measurement]:
-    """All that is to be measured of a network, in the tables' order."""
+    """Return all measurements of a network, in the tables' order."""
     forms = Forms(network, device)
     chosen = itertools.product(sizes, _backends(settings), _precisions(settings, device))
     inference = [
@@ -271,7 +272,8 @@ class Forms:
     def __init__(self, network: Network, device: torch.device):
         self.device = device
         self.network = network
-        self.on_device = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
+        copied = copy.deepcopy(network).to(device)
+        self.on_device = copied.to(memory_format=torch.channels_last)
 
     @cached_property
     def onnx(self) -> bytes:
@@ -307,7 +309,7 @@ class Forms:
         return row.run(row.in_8_bits(self.onnx, images, goal).parts, AS_IT_RUNS)
 
     def _eager(self, image: Tensor) -> Tensor:
-        """As validation does it."""
+        """Compute the class map as validation does."""
         return upsampled_max(self.on_device.main_logits(image)[0], image.shape[-2:])[1]
 
     def _compiled(self) -> Callable[[Tensor], Tensor]:
@@ -321,7 +323,7 @@ class Forms:
 
 
 def _latency(forms: Forms, backend: str, precision: str, size: Size) -> dict[str, Any]:
-    """Milliseconds, and images a second at the median."""
+    """Return milliseconds, and images a second at the median."""
     call = forms.call(backend, precision, size)
     if backend == "compiled":
         _compile(call)
@@ -337,7 +339,7 @@ def _latency(forms: Forms, backend: str, precision: str, size: Size) -> dict[str
 
 
 def _compile(call: Callable[[], Any]) -> None:
-    """The first run. Raises UserError where torch.compile does not work, such as for want of a
+    """Make the first run. Raise UserError where torch.compile does not work, such as for want of a
     C++ compiler."""
     try:
         call()
@@ -352,14 +354,14 @@ def _compile(call: Callable[[], Any]) -> None:
 def _timed(
     call: Callable[[], Any], device: torch.device, *, warm_up: int, at_least: int
 ) -> list[float]:
-    """Seconds of each run that is counted."""
+    """Return the seconds of each run that is counted."""
     return timed(call, device, at_least=at_least, at_most=AT_MOST, budget=SECONDS, warm_up=warm_up)
 
 
 def _training_speed(
     experiment: Experiment, settings: Settings, device: torch.device
 ) -> dict[str, Any]:
-    """Images of each domain a second at the median step, and what the GPU holds at most."""
+    """Return the images of each domain a second at the median step, and the GPU's peak memory."""
     call = training_step(experiment, settings, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

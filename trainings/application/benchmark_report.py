@@ -10,7 +10,7 @@ NAMING = ("network", "backend", "precision", "method")
 
 
 def report(record: Mapping[str, Any]) -> str:
-    """The record as Markdown."""
+    """Return the record as Markdown."""
     included = record["included"]
     packages = [f"{name} {record['versions'][name]}" for name in record["packages"]]
     cpu = () if record["cpu"] in record["machine"] else (f"CPU {record['cpu']}",)
@@ -38,7 +38,7 @@ def _in_a_line(network: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same names; nothing without one."""
+    """Return a table of rows that have the same names; nothing without a row."""
     if not rows:
         return ""
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]

@@ -82,10 +82,10 @@ class Difference(NamedTuple):
 
 
 def export(settings: Settings) -> None:
-    """Writes `--load_model_path` to `--output`, once it gives on pictures what PyTorch gives.
+    """Write `--load_model_path` to `--output`, once it gives on pictures what PyTorch gives.
 
     With `--int8` it is written in 8 bits, and under another name if too many pixels change their
-    class. Raises UserError then, where it does not give what PyTorch gives, or where packages are
+    class. Raise UserError then, where it does not give what PyTorch gives, or where packages are
     missing.
     """
     refuse_views(settings)
@@ -100,7 +100,7 @@ def export(settings: Settings) -> None:
         images = calibration(settings)
         metadata["int8"] = f"calibrated on {images}"
     (network,) = load_checkpoints([checkpoint], Role.TARGET, settings)
-    network = network.to("cpu", memory_format=torch.contiguous_format)
+    network = network.to("cpu").to(memory_format=torch.contiguous_format)
     print(f"exporting to {path.suffix}, which takes a while", flush=True)
     metadata = _metadata(checkpoint, settings) | metadata
     model = form.write(Deployed(network, options.export_output), metadata)
@@ -122,7 +122,7 @@ def export(settings: Settings) -> None:
 
 
 def _paths(settings: Settings) -> tuple[Path, Path]:
-    """The checkpoint, and the file that it becomes."""
+    """Return the checkpoint, and the file that it becomes."""
     if not settings.load_model_path:
         raise UsageError(
             "--action export needs a checkpoint: name it with --load_model_path, such as "
@@ -197,7 +197,7 @@ def _pictures(settings: Settings) -> list[np.ndarray]:
 
 
 def _batches(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> list[Tensor]:
-    """A picture at that size, and the others as a batch of another, odd size; uint8
+    """Return a picture at that size, and the others as a batch of another, odd size; both are uint8
     [N, 3, H, W]."""
     first, *others = [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
     odd = [max(SMALLEST_SIDE, int(side * OTHER_SIZE)) | 1 for side in size]
@@ -206,7 +206,7 @@ def _batches(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> list[Tens
 
 
 def _runtimes(form: Format, parts: Parts) -> dict[str, Runtime]:
-    """All that can run such a file here, by name."""
+    """Return all that can run such a file here, by name."""
     rows = [row for row in form.runtimes if all(map(is_installed, row.packages))]
     return {row.title: row.run(parts, "fp32") for row in rows}
 
@@ -217,8 +217,8 @@ def _verify(
     batches: Sequence[Tensor],
     output: str,
 ) -> None:
-    """Raises UserError where a runtime gives more than rounding away from the network itself, in
-    float32 on the CPU; prints the largest differences."""
+    """Raise UserError where a runtime differs by more than rounding from the network itself, in
+    float32 on the CPU; print the largest differences."""
     for images in batches:
         with torch.inference_mode():
             logits = network(images)

@@ -85,9 +85,9 @@ SHOWN = 20
 
 
 def predict(settings: Settings) -> None:
-    """Predicts what `--input` names, and what an earlier attempt has left of it.
+    """Predict what `--input` names, and what an earlier attempt has left of it.
 
-    Raises UserError at the end where some of it could not be read.
+    Raise UserError at the end where some of it could not be read.
     """
     refuse_views(settings)
     checkpoints = _checkpoints(settings)
@@ -163,7 +163,7 @@ def _output(checkpoints: Sequence[Path], path: Path, settings: Settings) -> Path
 
 
 def _is_one_file(path: Path) -> str:
-    """The name of an input that is one file, without its suffix; nothing for several."""
+    """Return the name of an input that is one file, without its suffix; nothing for several."""
     return "" if path.is_dir() or is_glob(path) else path.stem
 
 
@@ -191,7 +191,7 @@ class Segmenter:
 
 
 def as_seen(image: np.ndarray, size: Size) -> Tensor:
-    """An image, uint8 [H, W, 3], as validation at that size shows it to the network, uint8
+    """Return an image, uint8 [H, W, 3], as validation at that size shows it to the network, uint8
     [3, h, w]."""
     return resize(fitted_size(image.shape[:2], size))(
         torch.from_numpy(image.transpose(2, 0, 1))
@@ -250,7 +250,7 @@ class _Making:
         self.problems: list[tuple[Path, str]] = []
 
     def begin(self) -> None:
-        """Takes the folder. Raises UsageError where other results lie there, unless they may be
+        """Take the folder. Raise UsageError where other results lie there, unless they may be
         overwritten."""
         if self.settings.overwrite:
             self._clear()
@@ -263,7 +263,7 @@ class _Making:
             )
 
     def _load(self) -> Segmenter:
-        """The networks; from here on the folder is this making's."""
+        """Return the networks; from here on the folder belongs to this prediction."""
         segment = Segmenter(self.checkpoints, self.settings)
         if not self.folder.has(RECORD):
             self.folder.write_json(RECORD, self._record())
@@ -286,7 +286,7 @@ class _Making:
             )
 
     def predict_pictures(self, pictures: Sequence[Picture]) -> None:
-        """Writes four files for each picture that lacks one or is younger than one."""
+        """Write four files for each picture that lacks one or is younger than one."""
         todo = [
             one for one in pictures if not _are_newer(self._results(one.name).values(), one.path)
         ]
@@ -317,7 +317,7 @@ class _Making:
         return {kind: self.folder.path / kind / f"{name}{end}" for kind, end in KINDS.items()}
 
     def _write(self, name: str, image: np.ndarray, train_ids: np.ndarray) -> None:
-        contents = {
+        contents: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
             "label_ids": (self._label_ids(train_ids), FAST_PNG),
             "train_ids": (train_ids, FAST_PNG),
             "color": (self.classes.colorize(train_ids), FAST_PNG),
@@ -328,17 +328,17 @@ class _Making:
             RunFolder(path.parent, flag="output").save_picture(path.name, picture, **options)
 
     def _label_ids(self, train_ids: np.ndarray) -> np.ndarray:
-        """The ids of the classes as label files have them, uint8 [H, W]."""
+        """Return the ids of the classes as label files have them, uint8 [H, W]."""
         usual = self.classes == CITYSCAPES
         return (TRAIN_ID_TO_LABEL_ID if usual else self.classes.to_ids)[train_ids]
 
     def _overlay(self, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
-        """The overlay, beside its picture if that is asked for."""
+        """Return the overlay, beside its picture if that is asked for."""
         drawn = overlay(image, train_ids, self.classes)
         return np.concatenate([image, drawn], axis=1) if self.side_by_side else drawn
 
     def _predicted(self, pictures: Sequence[Picture]) -> Iterator[Kept]:
-        """Some of the pictures that have results, evenly spread, with their classes."""
+        """Yield some of the pictures that have results, evenly spread, with their classes."""
         files = {one.name: self._results(one.name)["train_ids"] for one in pictures}
         there = [one for one in pictures if files[one.name].exists()]
         for place in spread(len(there), MOST):
@@ -351,7 +351,7 @@ class _Making:
                     yield Kept(picture.name, image, train_ids)
 
     def _draw_sheet(self, pictures: Iterable[Kept]) -> None:
-        """Writes the contact sheet of what was predicted, if anything was."""
+        """Write the contact sheet of what was predicted, if anything was."""
         if shown := list(pictures):
             networks = ", ".join(f"{path.resolve().parent.name}" for path in self.checkpoints)
             title = f"{self.path.name}, as {networks} sees it"
@@ -362,7 +362,7 @@ class _Making:
         return [self.folder.path / f"{self.path.stem}_pred_{kind}.mp4" for kind in VIDEO_KINDS]
 
     def predict_video(self) -> None:
-        """Writes a video of the colours and one of the overlay, of all frames that can be decoded,
+        """Write a video of the colours and one of the overlay, of all frames that can be decoded,
         from the first one on."""
         if _are_newer(self._videos(), self.path):
             print(f"{self.folder.path} is finished; --overwrite makes it afresh")
@@ -407,7 +407,7 @@ class _Making:
         self._draw_sheet(kept.kept)
 
     def _finish(self, unit: str, total: int, done: int, seconds: float) -> None:
-        """Says and records what was done. Raises UserError where something could not be."""
+        """Say and record what was done. Raise UserError where something could not be."""
         there = total - done - len(self.problems) if unit == "image" else 0
         result = {
             unit + "s": total,
@@ -426,7 +426,7 @@ class _Making:
         self._say_problems()
 
     def _say_problems(self) -> None:
-        """Raises UserError where there are any."""
+        """Raise UserError if there are problems."""
         if not self.problems:
             return
         for _, sentence in self.problems[:SHOWN]:
@@ -452,15 +452,15 @@ def _counted(count: int, unit: str) -> str:
 
 
 def _statistics_of(settings: Settings) -> str | None:
-    """Digest of the images whose batch-norm statistics are taken, if those of the training are
-    not."""
+    """Return a digest of the images whose batch-norm statistics are taken, if those of the training
+    are not."""
     if settings.bn_statistics != TARGET:
         return None
     return fingerprint(unlabelled(Role.TARGET, "train", settings))
 
 
 def _are_newer(results: Iterable[Path], source: Path) -> bool:
-    """Whether all results are there, and none is older than what it was made from."""
+    """Return whether all results are there, and none is older than what it was made from."""
     try:
         oldest = min(result.stat().st_mtime_ns for result in results)
         return oldest >= source.stat().st_mtime_ns

@@ -13,7 +13,7 @@ from utils.errors import UserError
 try:
     import av
 except ImportError:  # optional: pictures do without
-    av = None
+    av = None  # type: ignore[assignment]  # mypy types the name as the module
 
 CODECS = ("libx264", "mpeg4")
 """The first one that this PyAV has."""
@@ -26,9 +26,10 @@ FINEST_TICK = 65535  # MPEG-4's, in parts of a second
 def video_writer(
     path: Path, size: tuple[int, int], rate: Fraction
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """Writes frames, RGB uint8 [H, W, 3], of (height, width) to an MP4; it is there when whole.
+    """Write frames, RGB uint8 [H, W, 3], of (height, width) to an MP4, which appears once it is
+    whole.
 
-    A killed process leaves a hidden file that the next attempt removes. Raises UserError where
+    A killed process leaves a hidden file that the next attempt removes. Raise UserError where
     nothing can be written.
     """
     codec = next(name for name in CODECS if name in av.codecs_available)
@@ -41,6 +42,7 @@ def video_writer(
         ):
             tick = (1 / Fraction(rate)).limit_denominator(FINEST_TICK)
             stream = container.add_stream(codec, rate=1 / tick, options=OPTIONS[codec])
+            assert isinstance(stream, av.VideoStream)  # as its codec is one of `CODECS`
             (stream.height, stream.width), stream.pix_fmt = size, pixels
 
             def write(image: np.ndarray) -> None:

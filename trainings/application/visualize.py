@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ EXTREMES = 2
 def visualize(
     fda: Experiment, ssl_fda: Experiment, supervised: Sequence[Experiment], settings: Settings
 ) -> None:
-    """Draws what the named checkpoints see on the target's validation split, or on its images where
+    """Draw what the named checkpoints see on the target's validation split, or on its images where
     they have no labels; or else every run of the settings' source and target, and FDA's ensemble.
 
     Each one's pictures go into its run's folder; several also into one sheet, side by side, with
@@ -89,8 +88,8 @@ def visualize(
         chosen = telling_images(np.mean(accuracies, axis=0).tolist(), settings)
         places: dict[int, str] = {}
         for kind, of_kind in chosen.items():
-            for place in of_kind[:1]:
-                places.setdefault(place, kind)
+            for image in of_kind[:1]:
+                places.setdefault(image, kind)
         statistics, (evaluation, *_) = settings.bn_statistics, evaluations
         record = scoring_record(Role.TARGET, settings, evaluation, statistics)
         scores = [evaluation.scores() for evaluation in evaluations]
@@ -120,7 +119,7 @@ def _draw_unlabelled(
 
 
 def _refuse_training(predictors: Sequence[Predictor], settings: Settings) -> None:
-    """Raises UsageError where the pictures of several would lie in the folder of a training."""
+    """Raise UsageError where the pictures of several would lie in the folder of a training."""
     folder = settings.save_model_path / settings.run_name("visualize")
     networks = [path for predictor in predictors for path in predictor.checkpoints]
     if len(networks) > 1 and (folder / SETTINGS).exists():
@@ -138,8 +137,8 @@ def _compare(
     samples: SampleDataset,
     settings: Settings,
 ) -> None:
-    """A sheet of predictors under their mIoU; a table of their scores, printed and as JSON; each
-    names the data of the validation."""
+    """Draw a sheet of predictors under their mIoU, and print and write a table of their scores;
+    each names the data of the validation."""
     records, titled = [], []
     for predictor, scores in compared:
         checkpoints = [str(path) for path in predictor.checkpoints]
@@ -163,9 +162,9 @@ def _compare(
 
 
 def telling_images(accuracy: Sequence[float], settings: Settings) -> dict[str, list[int]]:
-    """Places of images to look at, by kind: the fixed one, one drawn from the seed, and those with
-    the lowest and the highest pixel accuracy, the most extreme first. An image without a valid
-    pixel is neither."""
+    """Return places of images to look at, by kind: the fixed one, one drawn from the seed, and
+    those with the lowest and the highest pixel accuracy, the most extreme first. An image without a
+    valid pixel is neither."""
     order = sorted(
         (place for place, value in enumerate(accuracy) if not math.isnan(value)),
         key=lambda place: accuracy[place],
@@ -187,8 +186,8 @@ def _draw_one(
     *,
     scored: bool = True,
 ) -> None:
-    """One picture per kind of image that one predictor sees, at a `_place`; with the truth and the
-    errors where the images are `scored`."""
+    """Draw one picture per kind of image that one predictor sees, at a `_place`; with the truth and
+    the errors where the images are `scored`."""
     (predictor,) = loaded.predictors
     places = list(dict.fromkeys(place for places in chosen.values() for place in places))
     (evaluation,) = evaluate_some(loaded, places, samples, settings)
@@ -219,10 +218,10 @@ def _draw_one(
 
 
 def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
-    """The run's own folder, or one that the settings name for an ensemble or a checkpoint from
-    elsewhere; and what tells the files from those of the folder's best checkpoint."""
+    """Return the run's own folder, or one that the settings name for an ensemble or a checkpoint
+    from elsewhere; and the suffix of the file names, empty for the folder's best checkpoint."""
     if len(predictor.checkpoints) > 1:
-        folder = ensemble_folder(predictor.checkpoints, replace(settings, ssl_round=0))
+        folder = ensemble_folder(predictor.checkpoints, settings.changed(ssl_round=0))
         return folder, ensemble_suffix(settings)
     (checkpoint,) = predictor.checkpoints
     own = checkpoint.resolve().parent
@@ -253,7 +252,7 @@ def _noted(row: PanelRow, accuracy: float) -> PanelRow:
 def evaluate_some(
     loaded: LoadedPredictors, places: Sequence[int], samples: SampleDataset, settings: Settings
 ) -> list[Evaluation]:
-    """Evaluations of the samples at these places alone, with all their predictions."""
+    """Return evaluations of the samples at these places alone, with all their predictions."""
     device = resolve_device(settings.device)
     pictured = range(len(places))
     return evaluate_each(loaded, samples.subset(places), settings, device, pictured=pictured)
@@ -267,8 +266,8 @@ def comparison_sheet(
     *,
     title: str = SIDE_BY_SIDE,
 ) -> np.ndarray:
-    """Image, truth, if there is one, and every predictor's prediction of the samples at these
-    places, each with its note."""
+    """Draw the image, its truth if there is one, and every predictor's prediction of the samples at
+    these places, each with its note."""
     rows = comparison_rows(several, places, samples, settings)
     predictors = [predictor for one in several for predictor in one.predictors]
     titles = [predictor.title for predictor in predictors]

@@ -87,7 +87,7 @@ class Health:
     """
 
     def __init__(self, state: TrainState, arithmetic: str = FLOAT32):
-        """`arithmetic` is that of `utils.arithmetic`."""
+        """Watch a training; `arithmetic` is that of `utils.arithmetic`."""
         self.state, self.in_float32 = state, arithmetic == FLOAT32
         self.saved = state.step > 0
         self.recent: dict[int, tuple[Mapping[str, Tensor], list[str]]] = {}
@@ -95,19 +95,19 @@ class Health:
         self.first_bad = torch.tensor(NEVER, device=device)
 
     def note(self, terms: Mapping[str, Tensor], parts: Sequence[Batch]) -> None:
-        """Remembers a step that has just been made."""
+        """Remember a step that has just been made."""
         step = self.state.step
         bad = torch.where(terms["loss"].isfinite(), NEVER, step)
         self.first_bad = torch.minimum(self.first_bad, bad)
-        samples = [sample for batch in parts for sample in batch if sample]
+        samples = [sample for batch in parts for sample in (batch.source, batch.target) if sample]
         self.recent[step] = terms, [", ".join(sample.name) for sample in samples]
 
     def check(self) -> None:
-        """Raises UserError where a loss since the last time was not finite.
+        """Raise UserError where a loss since the last time was not finite.
 
         Under float16 such a step was skipped, and only a loss scale that has run out is an error.
         """
-        step, scaler = self.first_bad.item(), self.state.scaler
+        step, scaler = int(self.first_bad), self.state.scaler
         recent, self.recent = self.recent, {}
         self.first_bad.fill_(NEVER)
         exhausted = scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
@@ -125,7 +125,7 @@ class Health:
         raise UserError(f"{bad} at step {step}, on the images {files}; {self._remedy()}")
 
     def check_weights(self) -> None:
-        """Raises UserError where a weight or a norm's statistic is not finite: a gradient can be so
+        """Raise UserError where a weight or a norm's statistic is not finite: a gradient can be so
         without its loss, and what float16 skips has passed the norms."""
         method = self.state.method
         tensors = itertools.chain(method.parameters(), method.buffers())
@@ -142,6 +142,6 @@ class Health:
 
 
 def fetched(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars from the device, which is waited for once."""
+    """Return scalars from the device, which is waited for once."""
     fetched = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
     return dict(zip(scalars, fetched, strict=True))

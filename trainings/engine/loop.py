@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def fit(
         on: the data sets of the training in words, for the titles of pictures.
 
     Returns the final state and the evaluation of its network, if there is a validation split.
-    Raises UserError where a loss is not finite, and Stopped after a signal, with all saved.
+    Raise UserError where a loss is not finite, and Stopped after a signal, with all saved.
     """
     precision = resolve_precision(settings.precision, device)
     state = TrainState(
@@ -92,8 +93,8 @@ def fit(
 
 
 def compile_parts(method: Method) -> None:
-    """Compiles the parts of the method's networks in place, when they are first called: of its own
-    and of every average in it, however deep.
+    """Compile the parts of the method's networks in place, when they are first called: its own and
+    those of every average in it, however deep.
 
     Losses, style transfer and their loops over bands stay as they are: they hold nothing to fuse
     that they have not fused by hand. On a GPU the kernels of a part are launched together, as a
@@ -205,9 +206,9 @@ class Training:
                 bar.update(self.data.batch_size)
 
     def _next(self, batches: Iterator[Batch]) -> list[Batch]:
-        """The passes of the step to come; saves first where it is time.
+        """Return the passes of the step to come, and save first if it is time.
 
-        Raises Stopped after a signal, in every process before the same step.
+        Raise Stopped after a signal, in every process before the same step.
         """
         try:
             with self.waits.timed():
@@ -219,10 +220,11 @@ class Training:
         minutes = (time.monotonic() - self.saved) / 60
         step = self.state.step
         due = minutes > self.settings.checkpoint_minutes or self.state.length.saves_after(step)
-        signum, due = processes.largest(self.stop.requested or 0, due and step > self.saved_step)
+        due = due and step > self.saved_step
+        signum, saves = processes.largest(self.stop.requested or 0, due)
         if signum:
             raise Stopped(signum)
-        if due:
+        if saves:
             self.save()
         return parts
 
@@ -261,24 +263,25 @@ class Training:
 def train_step(
     model: nn.Module, state: TrainState, parts: Sequence[Batch], precision: torch.dtype
 ) -> dict[str, Tensor]:
-    """One update; the terms, their sum and what the method observed, means over the parts and the
-    processes, on the device, so that nothing of ours waits for it."""
+    """Make one update. Return the terms, their sum and what the method observed, means over the
+    parts and the processes, on the device, so that nothing of ours waits for it."""
     torch.compiler.cudagraph_mark_step_begin()  # what compiled parts gave before is not read again
     *others, last = parts
     with processes.without_averaging(model):
         means = [_add_gradient(model, state, part, precision, len(parts)) for part in others]
     means.append(_add_gradient(model, state, last, precision, len(parts)))
     state.update()
-    return processes.means({name: sum(mean[name] for mean in means) for name in means[0]})
+    summed = {name: reduce(torch.add, [mean[name] for mean in means]) for name in means[0]}
+    return processes.means(summed)
 
 
 def _add_gradient(
     model: nn.Module, state: TrainState, batch: Batch, precision: torch.dtype, parts: int
 ) -> dict[str, Tensor]:
-    """Adds a part's share of the gradient; its share of the step's scalars."""
+    """Add a part's share of the gradient, and return its share of the step's scalars."""
     with autocast(batch.source.image.device, precision):
         losses = model(batch)
-    total = sum(losses.values())
+    total = reduce(torch.add, losses.values())
     state.backward(total / parts)
     scalars = {"loss": total, **losses, **state.method.observed}
     return {name: scalar.detach() / parts for name, scalar in scalars.items()}

@@ -85,7 +85,7 @@ UNSELECTED = {
 
 
 def run_experiment(experiment: Experiment, settings: Settings) -> None:
-    """Trains, or with `--validation_only True` scores on the experiment's validation split."""
+    """Train, or with `--validation_only True` score on the experiment's validation split."""
     settings = experiment.own_settings(settings)
     recipe = _check_recipe(experiment, settings)
     if recipe and settings.dry_run:
@@ -125,7 +125,7 @@ def _check_recipe(experiment: Experiment, settings: Settings) -> str | None:
 def train(experiment: Experiment, settings: Settings) -> None:
     """Train, or continue, or print the scores of a finished run.
 
-    Raises UsageError where another run lies in the folder, or one that cannot be continued.
+    Raise UsageError where another run lies in the folder, or one that cannot be continued.
     """
     settings = settings.scored_plainly()
     run = own_folder(experiment, settings)
@@ -152,7 +152,8 @@ def own_folder(experiment: Experiment, settings: Settings) -> RunFolder:
 
 
 def _with_classes_of(run: RunFolder, settings: Settings) -> Settings:
-    """The settings with the classes of a run that is continued, unless the command names some."""
+    """Return the settings with the classes of a run that is continued, unless the command names
+    some."""
     if settings.classes or not run.is_taken(settings) or not run.has(SETTINGS):
         return settings
     recorded = run.read_json(SETTINGS).get(CLASS_TABLE)
@@ -160,7 +161,8 @@ def _with_classes_of(run: RunFolder, settings: Settings) -> Settings:
 
 
 def is_trained(experiment: Experiment, settings: Settings) -> bool:
-    """Whether that run has ended, on these data. Raises UsageError where another one lies there."""
+    """Return whether that run has ended, on these data. Raise UsageError where another one lies
+    there."""
     run = own_folder(experiment, settings)
     if not run.is_taken(settings):
         return False
@@ -172,7 +174,8 @@ def is_trained(experiment: Experiment, settings: Settings) -> bool:
 def _inputs(
     experiment: Experiment, settings: Settings
 ) -> tuple[TrainingFiles, TrainingFiles | None, dict[str, str | None]]:
-    """Source, target, and the digests of all that the run depends on beside its settings."""
+    """Return the source, the target, and the digests of all that the run depends on beside its
+    settings."""
     source = TrainingFiles(experiment.source, labelled(experiment.source, "train", settings))
     target = experiment.target and experiment.target(settings)
     scored = _scored(experiment, settings)
@@ -183,9 +186,26 @@ def _inputs(
 
 
 def _scored(experiment: Experiment, settings: Settings) -> TrainingFiles | None:
-    """The validation split, None where there is none with labels."""
+    """Return the validation split, None where there is none with labels."""
     role = experiment.scored_role(settings)
     return role and TrainingFiles(role, labelled(role, "val", settings))
+
+
+def _training_data(
+    source: TrainingFiles, target: TrainingFiles | None, settings: Settings, batch_size: int
+) -> TrainingData:
+    """Return the samples that a training draws from; `batch_size` is that of an update."""
+    samples = training_samples(source, settings, SOURCE_STREAM, settings.train_scales)
+    temperature = settings.rare_class_temperature
+    rare = rare_classes(samples, source.role, settings, temperature)
+    return TrainingData(
+        samples,
+        target and training_samples(target, settings, TARGET_STREAM),
+        batch_size=batch_size,
+        seed=settings.seed,
+        passes=settings.accumulate_steps,
+        rare=rare,
+    )
 
 
 def _train(
@@ -216,22 +236,12 @@ def _train(
     # seed for its workers, cannot reach them.
     seed_everything(settings.seed)
     network = build_network(settings, continued=run.continues(settings))
-    method = experiment.make_method(network, settings).to(device, memory_format=torch.channels_last)
-    method = synchronised(method)
+    method = experiment.make_method(network, settings).to(device)
+    method = synchronised(method.to(memory_format=torch.channels_last))
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
         scorer = Scorer(scored and scored.role, experiment.source, settings, device)
-        source_samples = training_samples(source, settings, SOURCE_STREAM, settings.train_scales)
-        temperature = settings.rare_class_temperature
-        rare = rare_classes(source_samples, source.role, settings, temperature)
-        data = TrainingData(
-            source_samples,
-            target and training_samples(target, settings, TARGET_STREAM),
-            batch_size=batch_size,
-            seed=settings.seed,
-            passes=settings.accumulate_steps,
-            rare=rare,
-        )
+        data = _training_data(source, target, settings, batch_size)
         validation = _validation(experiment, settings, source, target, scorer)
     if run.writes:
         _check_room(run, method)
@@ -240,7 +250,7 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.own_flags(settings))
 
-    validated = scorer.samples and len(scorer.samples)
+    validated = None if scorer.samples is None else len(scorer.samples)
     _announce(run, experiment, data, target, validated, method, settings)
     if "proportions" in inputs:
         size = dimensions(settings.image_size)
@@ -268,9 +278,9 @@ def _validation(
     target: TrainingFiles | None,
     scorer: Scorer,
 ) -> Validation:
-    """How the run is measured: on a validation split, if there is one with labels, and by looking
-    at a target that is not scored, or that a network of the source alone is asked to be scored on.
-    """
+    """Return how the run is measured: on a validation split, if there is one with labels, and by
+    looking at a target that is not scored, or that a network of the source alone is asked to be
+    scored on."""
     watch: Watch | None = None
     role, on = experiment.scored_role(settings), ""
     if role and scorer.samples:
@@ -290,12 +300,12 @@ def _validation(
 
 
 def _scores_target(experiment: Experiment, settings: Settings) -> bool:
-    """Whether a network that is trained on the source alone is scored on the target, too."""
+    """Return whether a network that is trained on the source alone is scored on the target, too."""
     return experiment.validation is Role.SOURCE and settings.score_target
 
 
 def _check_room(run: RunFolder, method: Method) -> None:
-    """Raises UserError where the checkpoints would not fit on the disk."""
+    """Raise UserError where the checkpoints would not fit on the disk."""
     needed = CHECKPOINT_COPIES * sum(p.numel() * p.element_size() for p in method.parameters())
     free = shutil.disk_usage(run.path).free
     if free < needed:
@@ -330,10 +340,9 @@ def _announce(
     def images(count: int, use: str, role: Role) -> str:
         return f"{count} {use} images ({data_set(role, settings)})"
 
-    of_each = [
-        images(len(data.source), "training", experiment.source),
-        *([images(len(data.target), "target", target.role)] if target else []),
-    ]
+    of_each = [images(len(data.source), "training", experiment.source)]
+    if target and data.target is not None:
+        of_each.append(images(len(data.target), "target", target.role))
     role = experiment.scored_role(settings)
     if role and validated:
         of_each.append(images(validated, "validation", role))
@@ -351,7 +360,7 @@ def _announce(
 
 
 def _batch(data: TrainingData) -> str:
-    """The images of a step, and how they are dealt out."""
+    """Return the images of a step, and how they are dealt out."""
     count = processes.count()
     own = data.batch_size // data.passes // count
     among = f"{count} processes x " if count > 1 else ""

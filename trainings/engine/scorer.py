@@ -80,7 +80,7 @@ class Scorer:
         scores = {}
         for name, title, one in (
             ("last", "the last epoch", network),
-            ("last_average", "averaged weights", average and average.module),
+            ("last_average", "averaged weights", None if average is None else average.module),
         ):
             if one is None:
                 continue

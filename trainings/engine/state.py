@@ -148,7 +148,7 @@ class TrainState:
         return self.optimizers["network"].param_groups[0]["lr"]
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Adds the loss's gradient to what `update` will go down."""
+        """Add the loss's gradient to those that `update` will follow."""
         self.scaler.scale(loss).backward()
 
     def update(self) -> None:

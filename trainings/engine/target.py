@@ -88,7 +88,7 @@ class TargetWatch:
     def _indicators(
         self, network: Network, average: Network | None
     ) -> tuple[dict[str, float], list[float]]:
-        """The indicators by name, and the share of predicted pixels of each class."""
+        """Return the indicators by name, and the share of predicted pixels of each class."""
         places = spread(len(self.images), WATCHED)
         own = processes.share(places)
         sums = torch.zeros(4 + len(self.classes), dtype=torch.float64, device=self.device)
@@ -121,7 +121,7 @@ class TargetWatch:
                 (scores,) = network.main_logits(image)
             _, classes = upsampled_max(scores, image.shape[-2:])
             picture = sample.image.permute(1, 2, 0).numpy()
-            rows.append((sample.name, picture, classes.cpu().numpy()))
+            rows.append((self.images.files[place].name, picture, classes.cpu().numpy()))
         title = f"{run.path.name}, epoch {state.epoch}: {self.on}"
         sheet = label_panel(rows, title=title, heading="prediction", classes=self.classes)
         run.save_picture(PICTURE, sheet)
@@ -139,7 +139,7 @@ def label_shares(
     counts = np.zeros(IGNORE + 1, np.int64)
     for one in files:
         try:
-            label = read_label(one.label, one.kind)
+            label = read_label(one.label_path, one.kind)
         except UserError:
             if not skips_bad:
                 raise
@@ -150,8 +150,8 @@ def label_shares(
 
 
 def _sums(logits: Tensor, beside: Tensor | None) -> Tensor:
-    """Sums over the pixels of logits [N, C, h, w]: their number, confidence, entropy, agreement
-    with the logits beside them, and the pixels of each class; float64 [4 + C]."""
+    """Return the sums over the pixels of logits [N, C, h, w]: their number, confidence, entropy,
+    agreement with the logits beside them, and the pixels of each class; float64 [4 + C]."""
     log_p = logits.log_softmax(1)
     confidence, classes = log_p.exp().max(1)
     entropy = -(log_p.exp() * log_p).sum(1) / math.log(logits.shape[1])
@@ -163,7 +163,7 @@ def _sums(logits: Tensor, beside: Tensor | None) -> Tensor:
 
 
 def _classes_in_words(shares: Mapping[str, float], source: Sequence[float]) -> str:
-    """The classes whose shares, by name, differ most from the source's, in percent."""
+    """Return the classes whose shares, by name, differ most from the source's, in percent."""
     pairs = zip(shares.items(), source, strict=True)
     order = sorted(pairs, key=lambda pair: abs(pair[0][1] - pair[1]), reverse=True)
     words = [f"{n} {100 * own:.1f} % ({100 * other:.1f} %)" for (n, own), other in order[:NAMED]]

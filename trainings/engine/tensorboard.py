@@ -1,5 +1,6 @@
 """TensorBoard beside a run's plain curves: its classes, what its method sees, runs compared."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -26,8 +27,9 @@ METRICS = ("val/mIoU", "val/pixel_accuracy")
 
 
 def class_curves(class_iou: Mapping[str, float | None]) -> dict[str, float]:
-    """IoU by curve; a class that is absent (NaN) has no point."""
-    return {f"val_IoU/{name}": iou for name, iou in class_iou.items() if iou == iou}
+    """Return the IoU by curve; a class that is absent (NaN) has no point."""
+    present = {name: iou for name, iou in class_iou.items() if iou is not None}
+    return {f"val_IoU/{name}": iou for name, iou in present.items() if not math.isnan(iou)}
 
 
 def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -> None:
@@ -58,7 +60,7 @@ def compared(settings: Settings) -> tuple[str, ...]:
 
 
 def introduce(run: RunFolder, settings: Settings, adaptation: Collection[str]) -> None:
-    """Writes the settings that a new run is compared by; of adaptation's those its method uses."""
+    """Write the settings that a new run is compared by; of adaptation's those its method uses."""
     everything = {name: _shown(value) for name, value in settings.to_json().items()}
     columns = {name: everything[name] for name in compared(settings)}
     used = settings.result_settings(adaptation)
@@ -72,14 +74,14 @@ def introduce(run: RunFolder, settings: Settings, adaptation: Collection[str]) -
 
 
 def conclude(run: RunFolder, step: int) -> None:
-    """Says that the run has ended well."""
+    """Say that the run has ended well."""
     *_, end = hparams({}, {})
     after = step + 1  # where this is all that a continued run writes, nothing before it is dropped
     run.describe(end, after)
 
 
 def _shown(value: Any) -> Any:
-    """As a column holds it: a number or words; 0 for a number that nobody gives."""
+    """Return a value as a column holds it: a number or words; 0 for a number that nobody gives."""
     if value is None:
         return 0
     if isinstance(value, list):

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,8 +29,8 @@ def timed(
     budget: float,
     warm_up: int = 0,
 ) -> list[float]:
-    """Seconds of each run after the warm-up: so many, and more as long as the budget's seconds are
-    not over; the device has done all before a run and after it.
+    """Return the seconds of each run after the warm-up: at least so many runs, and more as long as
+    the seconds of the budget last; the device has done all before a run and after it.
 
     Each of several processes makes exactly `at_least` calls: they wait for one another in the
     losses, and their clocks differ.
@@ -58,11 +57,11 @@ def training_step(
     process's share of `--batch_size` random images."""
     precision = resolve_precision(settings.precision, device)
     method = experiment.make_method(network_to_train(settings), settings)
-    method = method.to(device, memory_format=torch.channels_last).train()
+    method = method.to(device).to(memory_format=torch.channels_last).train()
     length = dict.fromkeys(("num_steps", "validation_steps", "checkpoint_steps"), STEPS)
     state = TrainState(
         method,
-        replace(settings, warmup_steps=None, **length),
+        settings.changed(warmup_steps=None, **length),
         steps_per_epoch=STEPS,
         scale_loss=precision == torch.float16,
     )
@@ -73,13 +72,12 @@ def training_step(
 
 
 def random_sample(images: int, settings: Settings, device: torch.device) -> Sample:
-    """So many random images of `--image_size` and their labels, on the device."""
-    shape = (images, 3, *settings.image_size)
-    image = torch.randint(0, WHITE + 1, shape, dtype=torch.uint8, device=device)
-    shape, count = image[:, 0].shape, len(settings.class_table)
-    label = torch.randint(0, count, shape, dtype=torch.uint8, device=device)
+    """Return so many random images of `--image_size` and their labels, on the device."""
+    size, count = settings.image_size, len(settings.class_table)
+    image = torch.randint(0, WHITE + 1, (images, 3, *size), dtype=torch.uint8, device=device)
+    label = torch.randint(0, count, (images, *size), dtype=torch.uint8, device=device)
     return Sample(image, label, [])
 
 
 def _nothing() -> None:
-    """There is no device to wait for."""
+    """Do nothing: there is no device to wait for."""

@@ -215,7 +215,8 @@ def _group(
 
 
 def scored_on_source(run: Run) -> bool:
-    """Whether a run adapted to a target without labels, so that it scored itself on the source."""
+    """Return whether a run adapted to a target without labels, so that it scored itself on the
+    source."""
     domain = run.record["validation"].get("domain", run.title(Role.TARGET))
     return domain == run.title(Role.SOURCE) != run.title(Role.TARGET)
 
@@ -232,7 +233,7 @@ def _data(run: Run) -> str:
 
 
 def _is_of(group: Group, step: Step, steps: Sequence[Step]) -> bool:
-    """Whether the step's lines show such runs."""
+    """Return whether the step's lines show such runs."""
     if step.experiment.action != group.action or step.ensemble_round != group.ensemble_round:
         return False
     if group.ensemble_round is not None:
@@ -242,7 +243,8 @@ def _is_of(group: Group, step: Step, steps: Sequence[Step]) -> bool:
 
 
 def _sets(step: Step, group: Group) -> bool:
-    """Whether a step sets a flag, and these runs have another value of it than the default."""
+    """Return whether a step sets a flag, and these runs have another value of it than the
+    default."""
     value = group.settings.get(step.flag)
     usual = run_flags([step], step.experiment)
     return step.flag not in ("", BETA) and value != usual[step.flag]

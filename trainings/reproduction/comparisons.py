@@ -90,7 +90,8 @@ def _of_means(pairs: Sequence[tuple[Scores, Scores]]) -> Difference | None:
     conditions = [Conditions.of(scores) for pair in pairs for scores in pair]
     if not all(conditions[0].alike(one) for one in conditions):
         return None
-    values = [one.miou - two.miou for one, two in pairs if None not in (one.miou, two.miou)]
+    mious = [(one.miou, two.miou) for one, two in pairs]
+    values = [one - two for one, two in mious if one is not None and two is not None]
     if not values:
         return None
     return Difference(statistics.mean(values), None, None, conditions[0].images)

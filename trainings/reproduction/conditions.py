@@ -85,8 +85,8 @@ class Conditions(NamedTuple):
 
 
 def odd_scores(lines: Sequence[Line], folder: Path, *, by_hand: bool = False) -> list[str]:
-    """A sentence for each file whose numbers cannot be compared with most others of its config and
-    domain: it was scored at another size or on other images."""
+    """Return a sentence for each file whose numbers cannot be compared with most others of its
+    config and domain: it was scored at another size or on other images."""
     return [
         f"{relative(file, folder)} was scored {found.text(usual)}, the others "
         f"of {config} {usual.text(found)}: score it again ({_again(file, by_hand)})"
@@ -168,8 +168,8 @@ def _scored(lines: Sequence[Line]) -> dict[tuple[str, str], list[Scores]]:
 
 
 def _odd(scored: Iterable[Scores]) -> Iterator[tuple[Path, Conditions, Conditions]]:
-    """The files that are unlike most, with what they were scored under and what most were; of two
-    halves that is the one with the oldest file."""
+    """Yield the files that are unlike most, with what they were scored under and what most were; of
+    two halves that is the one with the oldest file."""
     by_age = sorted(scored, key=lambda scores: scores.file.stat().st_mtime)
     files = {scores.file: Conditions.of(scores) for scores in by_age}
     for usual, _ in Counter(files.values()).most_common(1):

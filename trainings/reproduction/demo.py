@@ -28,7 +28,7 @@ def demo_steps(steps: Sequence[Step]) -> list[Step]:
 
 
 def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
+    """Return defaults that train on Toy City in minutes on a CPU, given the explicit flags."""
     toy_root = explicit.get("toy_root", ToyOptions.toy_root)
     image_size = explicit.get("image_size", explicit.get("toy_size", ToyOptions.toy_size))
     chosen = {"optimizer", "config", "configs"} & set(explicit)
@@ -56,9 +56,12 @@ def _roots(toy_root: Path) -> dict[str, Path]:
 
 def refuse_other_data(settings: Settings) -> None:
     """Raise UsageError where the command names other data than Toy City."""
-    usual = {"source": Settings.source, "target": Settings.target}
-    usual |= {"source_root": None, "target_root": None}
-    for flag, value in (usual | _roots(ToyOptions.of(settings).toy_root)).items():
+    usual = {
+        **{"source": Settings.source, "target": Settings.target},
+        **{"source_root": None, "target_root": None},
+        **_roots(ToyOptions.of(settings).toy_root),
+    }
+    for flag, value in usual.items():
         if getattr(settings, flag) != value:
             raise UsageError(
                 f"argument --{flag}: demo draws and trains on Toy City, at --toy_root; "

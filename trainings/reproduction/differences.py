@@ -39,7 +39,7 @@ class Difference(NamedTuple):
 def paired_difference(
     method: Sequence[np.ndarray], other: Sequence[np.ndarray], *, draws: int = DRAWS, seed: int = 0
 ) -> Difference:
-    """The difference over several trainings of each, by seed, all scored on the same images.
+    """Return the difference over several trainings of each, by seed, all scored on the same images.
 
     A training is its confusion counts [images, C, C], and has its own mIoU on a draw of images;
     the difference is that of the means over the trainings that are drawn. Of a single one the
@@ -59,13 +59,14 @@ def paired_difference(
 
 
 def _all_then_drawn(rng: np.random.Generator, count: int, at_once: int, draws: int) -> np.ndarray:
-    """How often a draw holds each of so many, [1 + draws, count]; the first holds all of them."""
+    """Return how often a draw holds each of so many, [1 + draws, count]; the first holds all of
+    them."""
     drawn = rng.multinomial(at_once, np.full(count, 1 / count), size=draws)
     return np.concatenate([np.ones((1, count)), drawn])
 
 
 def _scores(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """mIoU of a training on every draw, [draws]; weights [draws, images]."""
+    """Return the mIoU of a training on every draw, [draws]; weights [draws, images]."""
     classes = counts.shape[-1]
     sums = weights @ counts.reshape(len(counts), -1).astype(float)
     return mean_iou(sums.reshape(-1, classes, classes))

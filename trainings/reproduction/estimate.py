@@ -1,4 +1,4 @@
-"""How long a plan will take: from the epochs that have been made in its folders, else measured."""
+"""Estimate the time of a plan, by the epochs that its folders record, or else by measuring."""
 
 import math
 import statistics
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import TensorDataset
 
 from datasets.catalog import labelled, unlabelled
 from datasets.data_set import Role
@@ -67,7 +68,7 @@ class DataSizes(NamedTuple):
 def data_sizes(settings: Settings) -> DataSizes:
     """Return the sizes of the data sets. Raise UserError where one is missing."""
     validation = labelled(Role.TARGET, "val", settings)
-    with Image.open(validation[0].label) as label:
+    with Image.open(validation[0].label_path) as label:
         width, height = label.size
     return DataSizes(
         source=len(labelled(Role.SOURCE, "train", settings)),
@@ -177,11 +178,11 @@ def step_seconds(experiment: Experiment, settings: Settings) -> float:
 
 
 def image_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
-    """One network's prediction of one random image, scored at the size of a label; the processes
-    share the images of a validation by whole batches."""
+    """Return the seconds of one network's prediction of one random image, scored at the size of a
+    label; the processes share the images of a validation by whole batches."""
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
-    network = new_network(settings).to(device, memory_format=torch.channels_last).eval()
+    network = new_network(settings).to(device).to(memory_format=torch.channels_last).eval()
     batch = random_sample(settings.batch_size, settings, device)
     label = torch.zeros(label_size, dtype=torch.uint8, device=device)
 
@@ -210,7 +211,8 @@ def scoring_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
             network = new_network(settings)
             load_network(network, run.path / BEST)
             folded(network.eval())
-            list(each_item([None] * settings.workers, num_workers=settings.workers))
+            items = TensorDataset(torch.zeros(settings.workers))  # one for each worker
+            list(each_item(items, num_workers=settings.workers))
             run.save_picture("validation.png", panel(rows, title=""))
 
         return _measured(score, torch.device("cpu"))

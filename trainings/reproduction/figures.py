@@ -61,10 +61,11 @@ def draw_charts(out: RunFolder, lines: Sequence[Line], of_methods: Mapping[str, 
     names = []
     for config, own in by_config(lines).items():
         shown = shown_lines(own)
-        for name, charts in {
+        of_name: dict[str, Sequence[HeatMap | LineChart]] = {
             f"class_iou_{file_name(config)}": _class_iou_charts(config, shown),
             f"curves_{file_name(config)}": curve_charts(config, shown),
-        }.items():
+        }
+        for name, charts in of_name.items():
             files = chart_files(charts, of_methods)
             for suffix, content in files.items():
                 out.write_bytes(f"{name}{suffix}", content)

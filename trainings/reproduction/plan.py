@@ -14,7 +14,7 @@ from datasets.data_set import Role
 from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
-from trainings.options import Settings
+from trainings.options import Settings, SoftOptions
 from trainings.reproduction.steps import AUGMENTATION, Step, Work, on_pair
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS, ensemble_stem
@@ -71,7 +71,7 @@ class Command(NamedTuple):
         if self.trains:
             return Passes(1, 1) if self.trains.target else Passes()
         if not self.scores:  # hard labels need thresholds first
-            times = 1 if self.settings.soft else 2
+            times = 1 if SoftOptions.of(self.settings).soft else 2
             return Passes(training=times * len(self.made_from))
         adapted = [statistics for _, statistics in self.scores].count(TARGET)
         return Passes(len(self.scores) * len(self.made_from), adapted * len(self.made_from))
@@ -84,9 +84,10 @@ class Command(NamedTuple):
         if self.trains:
             return _is_trained(self.trains, self.settings)
         makes = self._scores() if self.scores else [self.folder / SUMMARY]
-        if None in makes or not all(file.exists() for file in (*makes, *self.made_from)):
+        made = [file for file in makes if file is not None]
+        if len(made) < len(makes) or not all(file.exists() for file in (*made, *self.made_from)):
             return False
-        return min(map(_age, makes)) >= max(map(_age, self.made_from))
+        return min(map(_age, made)) >= max(map(_age, self.made_from))
 
     def _scores(self) -> list[Path | None]:
         """Return the file of each score, at the size that the command asks for."""
@@ -254,7 +255,8 @@ class _Planner:
         folder = own_folder(experiment, self.settings(**changes)).path
         if work is Work.TRAIN:
             watched = {"score_target": True} if experiment.validation is Role.SOURCE else {}
-            yield self._command(experiment.action, changes | watched, folder, trains=experiment)
+            chosen = {**changes, **watched}
+            yield self._command(experiment.action, chosen, folder, trains=experiment)
         elif work is Work.SCORE and experiment.validation is Role.TARGET:
             for select, statistics in SCORED:
                 chosen = {"validation_only": True, "select": select, "bn_statistics": statistics}
@@ -306,13 +308,15 @@ class _Planner:
             members = self._members(step.experiment, chosen["select"])
             yield self._command("generate_pseudo_labels", chosen, folder, made_from=members)
             return
-        name = ensemble_stem(step.ensemble_round)
-        for kind in SCORED:
-            chosen = {"ssl_round": step.ensemble_round, "select": kind[0], "bn_statistics": kind[1]}
-            settings = self.settings(**chosen)
-            folder = settings.save_model_path / settings.run_name(name)
+        number = step.ensemble_round
+        assert number is not None
+        for select, statistics in SCORED:
+            ways = {"ssl_round": number, "select": select, "bn_statistics": statistics}
+            settings = self.settings(**ways)
+            folder = settings.save_model_path / settings.run_name(ensemble_stem(number))
             members = self._members(step.experiment, settings.select)
-            yield self._command("val_mbt", chosen, folder, made_from=members, scores=(kind,))
+            scores = ((select, statistics),)
+            yield self._command("val_mbt", ways, folder, made_from=members, scores=scores)
 
     def _command(
         self, action: str, changes: Mapping[str, Any], folder: Path, **details: Any

@@ -303,7 +303,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _scores(scores: Mapping[str, Any], file: Path, validation: Mapping[str, Any]) -> Scores:
     return Scores(
-        *(scores[name] for name in ("pixel_accuracy", "mIoU", "class_IoU")),
+        scores["pixel_accuracy"],
+        scores["mIoU"],
+        scores["class_IoU"],
         file,
         validation,
         scores.get(SUBSETS, {}),

@@ -118,20 +118,19 @@ def reading(entries: Sequence[Entry]) -> list[str]:
         ]
     if not methods:
         return ["No method that adapts to the target has been scored yet."]
-    best = max(methods, key=lambda entry: entry.miou.mean)
+    scored = [(entry, entry.miou) for entry in methods if entry.miou]
+    best, miou = max(scored, key=lambda pair: pair[1].mean)
     over = f" ({_in_words(best.over_source_only)} source-only)" if best.over_source_only else ""
-    sentences = [
-        f"{best.name} has the highest mIoU without target labels: {best.miou.text()}{over}."
-    ]
+    sentences = [f"{best.name} has the highest mIoU without target labels: {miou.text()}{over}."]
     return sentences + _against_free(entries, methods)
 
 
 def _against_free(entries: Sequence[Entry], methods: Sequence[Entry]) -> list[str]:
     """Return a sentence that compares with what costs nothing, where that has been scored."""
-    free = next((entry for entry in entries if entry.is_free and entry.miou), None)
+    free = next((entry.miou for entry in entries if entry.is_free and entry.miou), None)
     if free is None:
         return []
-    what = f"source-only with target statistics ({free.miou.text()}), which costs nothing"
+    what = f"source-only with target statistics ({free.text()}), which costs nothing"
     for kind, how in ((WITH_FREE, "as trained,"), (BOTH_ADAPTED, "with target statistics, too,")):
         found = [(entry.comparisons[kind], entry) for entry in methods if kind in entry.comparisons]
         if found and found[0][0].images < FEWEST_IMAGES:

@@ -109,6 +109,7 @@ def main_row(entry: Entry, unclear: str = "", clear: str = "*") -> tuple[str, ..
 
 
 def cell(spread: Spread | None) -> str:
+    """Return a spread as a table shows it."""
     return spread.text() if spread else MISSING
 
 
@@ -145,7 +146,7 @@ def _best_epoch_sentence(lines: Sequence[Line]) -> str:
         for seed, one in line.scores(best).items()
         if seed in line.scores(last)
     ]
-    gains = [100 * (one - two) for one, two in pairs if None not in (one, two)]
+    gains = [100 * (one - two) for one, two in pairs if one is not None and two is not None]
     if not gains:
         return "No best epoch has been scored yet."
     most = max(gains)
@@ -260,7 +261,7 @@ def picture_list(pictures: Sequence[str], folder: Path) -> str:
 def sources(lines: Sequence[Line], folder: Path) -> str:
     """Return what every number depends on, and the run folder that it is from."""
     recipes = [recipe(own) for own in by_config(lines).values()]
-    table = [("Step", "Method", "Config", "beta", "Seed", "Run folder")]
+    table: list[tuple[str, ...]] = [("Step", "Method", "Config", "beta", "Seed", "Run folder")]
     for line in lines:
         for seed, run in line.runs.items():
             link = f"[{run.folder.name}]({relative(run.folder, folder)})"

@@ -35,7 +35,7 @@ def reestimate_statistics(
 
     Every sample is in one batch, and every batch, of nearly equally many, counts the same. They are
     drawn from all samples, always in the same way: neighbours of one drive are alike, and so is a
-    batch of them, whose variance is too small. Raises UserError for fewer than two images. The
+    batch of them, whose variance is too small. Raise UserError for fewer than two images. The
     networks are in evaluation mode afterwards.
     """
     check_enough(samples)
@@ -81,7 +81,8 @@ def check_enough(samples: SampleDataset) -> None:
 
 @contextlib.contextmanager
 def _averaging(networks: Sequence[Network]) -> Iterator[None]:
-    """Inside, every norm averages the statistics of the batches it meets, from nothing on."""
+    """Let every norm average the statistics of the batches it meets inside the block, from nothing
+    on."""
     norms = [m for network in networks for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms, "a folded network has no norms"
     momenta = [norm.momentum for norm in norms]

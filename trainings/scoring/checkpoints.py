@@ -48,8 +48,8 @@ def checkpoint_to_score(
 
 
 def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, Path]:
-    """Folder and checkpoint of the experiment's run that these settings mean, as `find_run` finds
-    it; warns of another augmentation than an explicit one."""
+    """Return the folder and checkpoint of the experiment's run that these settings mean, as
+    `find_run` finds it, and warn if its augmentation is not the explicit one."""
     folder = find_run(settings, experiment.stem, experiment.wanted(settings))
     trained = RunFolder(folder).read_settings(settings)["aug_method"]
     warning = ""
@@ -60,13 +60,13 @@ def find_checkpoint(experiment: Experiment, settings: Settings) -> tuple[Path, P
 
 
 def lacks_augmentation(settings: Settings, trained: str) -> bool:
-    """Whether the command gives another augmentation than that of a training."""
+    """Return whether the command gives another augmentation than that of a training."""
     given = "aug_method" in settings.given
     return given and augmentation_codes(settings.aug_method) != augmentation_codes(trained)
 
 
 def _announced(folder: Path, settings: Settings, warning: str = "") -> Path:
-    """The checkpoint of a run that is scored; says how it came about, after a warning."""
+    """Return the checkpoint of a run that is scored; say how it came about, after a warning."""
     run, checkpoint = RunFolder(folder), folder / selected(settings, folder)
     trained = run.read_settings(settings)["aug_method"] or NONE
     how = {
@@ -103,7 +103,7 @@ def load_checkpoints(
         own = as_trained(settings, checkpoint)  # each may have its own width
         network = new_network(replace(own, class_table=settings.class_table))
         print(f"{checkpoint}: {load_network(network, checkpoint)}")
-        networks.append(network.to(device, memory_format=torch.channels_last).eval())
+        networks.append(network.to(device).to(memory_format=torch.channels_last).eval())
     if settings.bn_statistics == TARGET:
         samples = unlabelled_samples(role, settings)
         reestimate_statistics(networks, samples, settings, device)

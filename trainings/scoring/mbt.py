@@ -87,16 +87,16 @@ def ensemble_suffix(settings: Settings) -> str:
 def find_members(
     fda: Experiment, ssl_fda: Experiment, ssl_round: int, settings: Settings
 ) -> list[Path]:
-    """The checkpoints of an ensemble: those that are named, else the runs of a round at the three
-    betas, of one augmentation where there is such a set; round 0 is FDA's.
+    """Return the checkpoints of an ensemble: those that are named, else the runs of a round at the
+    three betas, of one augmentation where there is such a set; round 0 is FDA's.
 
-    Raises UserError that names each missing one and the command that makes it.
+    Raise UserError that names each missing one and the command that makes it.
     """
     if named := EnsembleOptions.of(settings).mbt_checkpoints:
         return [find_input(path, "mbt_checkpoints") for path in named]
     experiment = ssl_fda if ssl_round else fda
-    settings = dataclasses.replace(settings, ssl_round=ssl_round, save_keyword=None)
-    betas = [dataclasses.replace(settings, fda_beta=beta) for beta in BETAS]
+    settings = settings.changed(ssl_round=ssl_round, save_keyword=None)
+    betas = [settings.changed(fda_beta=beta) for beta in BETAS]
     shared = _shared_augmentation(experiment, betas)
     if shared is not None and lacks_augmentation(settings, shared):
         print(
@@ -105,7 +105,7 @@ def find_members(
         )
     found, problems = [], []
     for member in betas:
-        wanted = member if shared is None else dataclasses.replace(member, aug_method=shared)
+        wanted = member if shared is None else member.changed(aug_method=shared)
         try:
             _, checkpoint = find_checkpoint(experiment, wanted)
             found.append(checkpoint)
@@ -122,9 +122,10 @@ def find_members(
 
 
 def _shared_augmentation(experiment: Experiment, betas: Sequence[Settings]) -> str | None:
-    """The augmentation of which there is a run at every beta: the command's, else the only one.
+    """Return the augmentation of which there is a run at every beta: the command's, else the only
+    one.
 
-    Raises UserError where there are several to choose from.
+    Raise UserError where there are several to choose from.
     """
     sets = [
         {run["aug_method"] for run in find_runs(member, experiment.wanted(member)).values()}

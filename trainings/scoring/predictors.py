@@ -33,7 +33,7 @@ class LoadedPredictors:
         return [[logits[path] for path in p.checkpoints] for p in self.predictors]
 
     def only(self, *numbers: int) -> "LoadedPredictors":
-        """Some of them."""
+        """Return the predictors at these numbers alone."""
         return LoadedPredictors([self.predictors[number] for number in numbers], self.networks)
 
 
@@ -45,7 +45,7 @@ def load_predictors(
     doing: str = "",
     seen: Sequence[SampleFiles] | None = None,
 ) -> LoadedPredictors:
-    """Loads what the predictors need, to see images of that role; `doing` is what for, in the line
+    """Load the predictors' networks for images of that role; `doing` is the purpose in the line
     that is printed, which names the sizes of `seen`, by default the validation split."""
     checkpoints = list(dict.fromkeys(path for p in predictors for path in p.checkpoints))
     networks = load_checkpoints(checkpoints, role, settings, doing=doing, seen=seen)

@@ -27,7 +27,7 @@ def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]
 
 
 def _other_classes(settings: Settings) -> dict[str, str]:
-    """The classes, where they are not the usual ones."""
+    """Return the classes, where they are not the usual ones."""
     recorded = settings.class_table.recorded()
     return {} if recorded == USUAL else {CLASS_TABLE: recorded}
 
@@ -51,6 +51,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _portable(path: Path, root: Path) -> str:
-    """The path from the folder of all runs on, where it lies there, for that may move."""
+    """Return the path from the folder of all runs on, where it lies there, for that may move."""
     path, root = path.resolve(), root.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

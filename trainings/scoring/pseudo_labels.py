@@ -24,11 +24,11 @@ from torch import Tensor
 from datasets.catalog import TrainingFiles, data_set, fingerprint, has_labels, labelled, unlabelled
 from datasets.data_set import Role
 from datasets.labels import CITYSCAPES, CLASS_TABLE, IGNORE, USUAL, ClassTable
-from datasets.loading.batches import batches_of
+from datasets.loading.batches import WholeImages, batches_of
 from datasets.loading.sets import unlabelled_samples
 from datasets.pseudo_labels import ENDING, pseudo_label_path, with_pseudo_labels
 from datasets.reading import SampleFiles, probabilities_path, read_label
-from datasets.samples import Sample, SampleDataset
+from datasets.samples import SampleDataset
 from model.catalog import RECORDED
 from model.ensemble import Ensemble
 from trainings.experiment import Experiment
@@ -141,7 +141,7 @@ def _teachers(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> tuple
 def _identity(
     members: Sequence[Path], files: Sequence[SampleFiles], settings: Settings
 ) -> dict[str, Any]:
-    """All that the labels follow from."""
+    """Return all that the labels follow from."""
     return {
         **made_with(members, settings),
         "images": len(files),
@@ -167,9 +167,9 @@ class _Making:
         self.counted = 0
 
     def begin(self, *, overwrite: bool) -> bool:
-        """Takes up what lies there; whether nothing is left to do.
+        """Take up what lies there, and return whether nothing is left to do.
 
-        Raises UsageError where other labels lie there, unless they may be overwritten.
+        Raise UsageError where other labels lie there, unless they may be overwritten.
         """
         if overwrite or not (self.folder.has(SUMMARY) or self.folder.has(PROGRESS)):
             self._clear()
@@ -237,7 +237,7 @@ class _Making:
             self._save(new, len(self.samples))
 
     def _save(self, new: ConfidenceHistogram, counted: int) -> None:
-        """Adds what every process has counted since the last time."""
+        """Add what every process has counted since the last time."""
         self.histogram.counts += processes.total(new.counts)
         self.counted = counted
         state = {"counted": self.counted, "counts": self.histogram.counts}
@@ -302,7 +302,7 @@ class _Making:
     def _predict(
         self,
         title: str,
-        form: Callable[[Ensemble, Sample, torch.dtype], tuple[Tensor, Tensor]],
+        form: Callable[[Ensemble, WholeImages, torch.dtype], tuple[Tensor, Tensor]],
         places: Sequence[int],
         ensemble: Ensemble,
         settings: Settings,
@@ -346,7 +346,7 @@ class _Making:
 
 def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
     """Return the entries that must be equal for the labels to be continued."""
-    names = ("image_size", "bn_statistics", "precision", "images", "data")
+    names: tuple[str, ...] = ("image_size", "bn_statistics", "precision", "images", "data")
     names += ("soft",) * ("soft" in identity)  # hard labels are compared as before there were soft
     return comparable(identity, names)
 
@@ -361,8 +361,11 @@ def _truth(files: SampleFiles | None) -> np.ndarray | None:
 
 
 @torch.inference_mode()
-def predict(ensemble: Ensemble, batch: Sample, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Classes, uint8, and confidence bins, int64, both [H, W], of a batch of one image."""
+def predict(
+    ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the classes, uint8, and confidence bins, int64, both [H, W], of a batch of one
+    image."""
     with autocast(batch.image.device, precision):
         probabilities = ensemble.probabilities(batch.image)
     confidence, classes = upsampled_max(probabilities[0], batch.image.shape[-2:])
@@ -371,15 +374,16 @@ def predict(ensemble: Ensemble, batch: Sample, precision: torch.dtype) -> tuple[
 
 @torch.inference_mode()
 def predict_soft(
-    ensemble: Ensemble, batch: Sample, precision: torch.dtype
+    ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """The best classes of a batch of one image and their probabilities times 255, most probable
-    first, uint8 [H, W, SOFT_CLASSES]."""
+    """Return the best classes of a batch of one image and their probabilities times 255, most
+    probable first, uint8 [H, W, SOFT_CLASSES]."""
     with autocast(batch.image.device, precision):
         probabilities = ensemble.probabilities(batch.image)
     enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
     largest, classes = enlarged.topk(min(SOFT_CLASSES, len(enlarged)), dim=0)
-    return tuple(part.byte().permute(1, 2, 0) for part in (classes, (255 * largest).round()))
+    shares = (255 * largest).round()
+    return classes.byte().permute(1, 2, 0), shares.byte().permute(1, 2, 0)
 
 
 def _save_pictures(pictures: Mapping[Path, np.ndarray]) -> None:
@@ -403,7 +407,8 @@ def _print_summary(folder: RunFolder) -> None:
 
 
 def self_training_target(settings: Settings) -> TrainingFiles:
-    """The target of self-training: the training images with the pseudo-labels of the round."""
+    """Return the target of self-training: the training images with the pseudo-labels of the
+    round."""
     ssl_round = SSLFDAOptions.of(settings).ssl_round
     if ssl_round < 1:
         raise UsageError("argument --ssl_round: self-training begins with round 1")
@@ -412,7 +417,8 @@ def self_training_target(settings: Settings) -> TrainingFiles:
 
 
 def pseudo_labelled_target(settings: Settings) -> TrainingFiles:
-    """The target of distillation: the training images with the pseudo-labels of any teacher."""
+    """Return the target of distillation: the training images with the pseudo-labels of any
+    teacher."""
     remedy = f"make them with {_making(settings, {})}"
     if not PseudoLabelOptions.of(settings).pseudo_label_path:
         remedy = f"name the folder of the teacher's labels with --pseudo_label_path, or {remedy}"
@@ -493,8 +499,8 @@ def _contents(files: Iterable[SampleFiles]) -> str:
     """Return a digest of what the labels hold."""
     digest = hashlib.sha256()
     for one in files:
-        soft = [probabilities_path(one.label)] if one.kind.soft else []
-        for path in (one.label, *soft):
+        soft = [probabilities_path(one.label_path)] if one.kind.soft else []
+        for path in (one.label_path, *soft):
             digest.update(file_digest(path).encode())
     return digest.hexdigest()
 

@@ -175,7 +175,8 @@ def scoring_record(
     device = resolve_device(settings.device)
     precision = arithmetic(settings.precision, device)
     prepare = preparation(role, settings, resizes_label=False)
-    kept = any(prepare.fitted(size) != prepare.size for size in evaluation.label_sizes)
+    sizes = evaluation.label_sizes
+    kept = any(prepare.fitted((height, width)) != prepare.size for height, width in sizes)
     proportions = {"proportions": "kept"} if kept and not settings.eval_scales else {}
     return {
         "validation": {

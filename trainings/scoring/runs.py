@@ -57,7 +57,7 @@ def find_run(settings: Settings, stem: str, wanted: Mapping[str, Any]) -> Path:
     With a `--save_keyword` that is the run of that name, whatever its optimiser and network. Else
     it is one of the runs like these settings (see `find_runs`): the only one of equal augmentation,
     or among several of them the one with the usual name; else the only run.
-    Raises NoRun with the command that makes it, or with the candidates; UsageError where a run
+    Raise NoRun with the command that makes it, or with the candidates; UsageError where a run
     of another action has that name; UserError where the settings of the run with the usual name
     cannot be read.
     """
@@ -143,8 +143,8 @@ def selected(settings: Settings, folder: Path) -> str:
 def find_runs(
     settings: Settings, wanted: Mapping[str, Any], *, alike: bool = True
 ) -> dict[Path, dict[str, Any]]:
-    """The runs under `--save_model_path` with the wanted settings that have the checkpoint which
-    `--select` means: their folders, sorted, each with all its settings.
+    """Return the runs under `--save_model_path` with the wanted settings that have the checkpoint
+    which `--select` means: their folders, sorted, each with all its settings.
 
     `alike` asks for the optimiser and the network of these settings, too. Folders whose settings
     cannot be read are named and passed over.
@@ -174,6 +174,6 @@ def checkpoints_found(settings: Settings) -> str:
 
 
 def _has_selected(folder: Path, settings: Settings) -> bool:
-    """Whether a folder has the checkpoint that `--select` means."""
+    """Return whether a folder has the checkpoint that `--select` means."""
     some = any((folder / name).exists() for name in SELECTS)
     return some and (folder / selected(settings, folder)).exists()

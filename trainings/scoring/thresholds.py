@@ -20,17 +20,18 @@ class ConfidenceHistogram:
         self.counts = torch.zeros(num_classes, BINS + 1, dtype=torch.int64)
 
     def update(self, classes: Tensor, confidence: Tensor) -> None:
-        """Adds predicted classes and their probabilities in bins, integers of one shape."""
+        """Add predicted classes and their probabilities in bins, integers of one shape."""
         codes = classes.long() * self.counts.shape[1] + confidence
         counts = torch.bincount(codes.flatten(), minlength=self.counts.numel())
         self.counts += counts.reshape(self.counts.shape).cpu()
 
     def thresholds(self) -> list[int | None]:
-        """Per class the smallest bin that is kept; None for a class that was never predicted."""
+        """Return the smallest bin that is kept of each class; None for a class that was never
+        predicted."""
         return [_threshold(counts) for counts in self.counts]
 
     def kept_share(self) -> list[float | None]:
-        """Per class the share of its pixels that reach the threshold, 0 to 1."""
+        """Return the share of each class's pixels that reach the threshold, 0 to 1."""
         return [
             None if threshold is None else (counts[threshold:].sum() / counts.sum()).item()
             for counts, threshold in zip(self.counts, self.thresholds(), strict=True)
@@ -38,14 +39,14 @@ class ConfidenceHistogram:
 
 
 def _threshold(counts: Tensor) -> int | None:
-    total = counts.sum().item()
+    total = int(counts.sum())
     if total == 0:
         return None
     rank = min(round(RANK * total), total - 1)
-    value = torch.searchsorted(counts.cumsum(0), rank, right=True).item()
+    value = int(torch.searchsorted(counts.cumsum(0), rank, right=True))
     return min(round(MAX_THRESHOLD * BINS), value)
 
 
 def confidence_bins(probability: Tensor) -> Tensor:
-    """Probabilities 0 to 1 as bins 0 to BINS, int64."""
+    """Turn probabilities of 0 to 1 into bins of 0 to BINS, int64."""
     return (probability * BINS).long().clamp(0, BINS)

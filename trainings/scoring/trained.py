@@ -18,8 +18,8 @@ SIZES = ("image_size", "source_resize")
 
 
 def trained_with(checkpoint: Path, settings: Settings) -> dict[str, Any]:
-    """Network and sizes of the run in whose folder a checkpoint lies; nothing for a checkpoint from
-    elsewhere. Raises UserError where the run's settings cannot be read."""
+    """Return the network and sizes of the run in whose folder a checkpoint lies; nothing for a
+    checkpoint from elsewhere. Raise UserError where the run's settings cannot be read."""
     run = RunFolder(checkpoint.resolve().parent)
     if not run.has(SETTINGS):
         return {}
@@ -29,8 +29,8 @@ def trained_with(checkpoint: Path, settings: Settings) -> dict[str, Any]:
 
 
 def trained_classes(checkpoint: Path) -> ClassTable | None:
-    """The classes of a checkpoint, by the run in whose folder it lies or by its own record; None
-    for a file of another program or an older release. Raises UserError for a damaged record."""
+    """Return the classes of a checkpoint, by the run in whose folder it lies or by its own record;
+    None for a file of another program or an older release. Raise UserError for a damaged record."""
     run = RunFolder(checkpoint.resolve().parent)
     if run.has(SETTINGS):
         return recorded_classes(run.read_json(SETTINGS).get(CLASS_TABLE), run.path / SETTINGS)
@@ -54,9 +54,9 @@ def check_classes(checkpoint: Path, settings: Settings) -> None:
 
 
 def as_trained(settings: Settings, checkpoint: Path) -> Settings:
-    """The settings with the network, the sizes and the classes of the run that a checkpoint is of,
-    unless the command gives others; without such a run as they are, but for the classes that the
-    checkpoint records."""
+    """Return the settings with the network, the sizes and the classes of the run that a checkpoint
+    is of, unless the command gives others; without such a run as they are, but for the classes that
+    the checkpoint records."""
     if not settings.classes and (classes := trained_classes(checkpoint)):
         settings = replace(settings, class_table=classes)
     trained = trained_with(checkpoint, settings)

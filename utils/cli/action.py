@@ -7,7 +7,8 @@ from utils.cli.common import CommandOptions
 from utils.cli.options import Options, flags_of, joined
 
 
-def no_defaults(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
+def no_defaults(_explicit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return no defaults of an action's own."""
     return {}
 
 
@@ -43,7 +44,7 @@ class Action(NamedTuple):
         return {*self.flags} | _names((*self.reads, *(self.reads_to_score if scoring else ())))
 
     def goes_on(self, settings: CommandOptions) -> bool:
-        """Whether the same command goes on where it stopped."""
+        """Return whether the same command goes on where it stopped."""
         return self.resumes and not (settings.validation_only or settings.dry_run)
 
 

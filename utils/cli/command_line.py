@@ -21,7 +21,8 @@ does not mean to throw away what it has made."""
 
 
 def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Any:
-    """Settings of a command line; prints help, or leaves with exit code 2 where they are wrong.
+    """Return the settings of a command line; print help, or leave with exit code 2 where they are
+    wrong.
 
     A value is the explicit flag's, else that of `--config_file`, else the preset's, else the
     action's default, else the field's. An action's defaults may follow from the first two.
@@ -46,7 +47,7 @@ def parse_settings(argv: Sequence[str], actions: Mapping[str, Action]) -> Any:
         explicit = {**of_file, **explicit}
     if not explicit.get("action"):
         parser.error(f"--action is missing: one of {', '.join(actions)}; --help says what they do")
-    preset = PRESETS.get(explicit.get("config"), {})
+    preset = PRESETS.get(explicit.get("config", ""), {})
     merged = {**actions[explicit["action"]].defaults(explicit), **preset, **explicit}
     settings = settings_type(actions)(**merged, given=frozenset(explicit))
     if problem := settings.inconsistency():
@@ -105,7 +106,8 @@ def _show_help(parser: FlagParser, asked: str, actions: Mapping[str, Action]) ->
 def _of_file(
     path: Path, explicit: Mapping[str, Any], actions: Mapping[str, Action]
 ) -> dict[str, Any]:
-    """The settings of a JSON file such as a run's settings.json, checked as if they were flags.
+    """Return the settings of a JSON file such as a run's settings.json, checked as if they were
+    flags.
 
     What only followed from a setting that an explicit flag changes is left out, to follow again;
     of another action's settings what is at its default, and the checkpoint that it started from.
@@ -126,7 +128,7 @@ def _of_file(
     for pair in replacements(parser.kind).items():
         if not explicit.keys().isdisjoint(pair):
             left_out |= set(pair)
-    left_out |= set(PRESETS.get(explicit.get("config"), {}))
+    left_out |= set(PRESETS.get(explicit.get("config", ""), {}))
     if settings.get("action") and explicit.get("action", settings["action"]) != settings["action"]:
         defaults = {field.name: field.default for field in fields}
         left_out |= {"load_model_path", *(n for n, v in settings.items() if v == defaults[n])}
@@ -134,7 +136,7 @@ def _of_file(
 
 
 def _read(path: Path, parser: FlagParser) -> dict[str, Any]:
-    """The file's values by the names of settings."""
+    """Return the file's values by the names of settings."""
     if path.is_dir():
         parser.error(f"it is a folder: name the file, such as {path / 'settings.json'}")
     try:
@@ -156,7 +158,7 @@ def _read(path: Path, parser: FlagParser) -> dict[str, Any]:
 
 
 def _words(name: str, value: Any) -> list[str]:
-    """The flag and the words that stand for a JSON value."""
+    """Return the flag and the words that stand for a JSON value."""
     if isinstance(value, list):
         return [f"--{name}", *map(str, value)]
     return [f"--{name}={value}"]

@@ -55,7 +55,8 @@ class FlagParser(argparse.ArgumentParser):
             groups[topic].add_argument(f"--{field.name}", **self._options(field))
 
     def settings(self, words: Sequence[str]) -> dict[str, Any]:
-        """The settings that the words name, by name; leaves through `error` where one is wrong."""
+        """Return the settings that the words name, by name; leave through `error` where one is
+        wrong."""
         known, unknown = self.parse_known_args(words)
         if unknown and "help" not in known:
             self.error(self._unknown(unknown[0]))
@@ -74,7 +75,7 @@ class FlagParser(argparse.ArgumentParser):
         return f"--{field.name} {values}", options["help"].replace("%%", "%")
 
     def repeated(self, words: Sequence[str]) -> list[str]:
-        """Names of the flags that stand in the words more than once."""
+        """Return the names of the flags that stand in the words more than once."""
         flags = Counter(word.partition("=")[0] for word in words if word.startswith("--"))
         return [
             action.dest
@@ -97,7 +98,7 @@ class FlagParser(argparse.ArgumentParser):
         return f"{word!r} belongs to no flag{meant or glob}"
 
     def _options(self, field: dataclasses.Field) -> dict[str, Any]:
-        """How argparse takes a field."""
+        """Return how argparse takes a field."""
         kind = _kind(kind_of(self.kind, field))
         options: dict[str, Any] = {"help": _help(field)}
         if field.name == "action":
@@ -123,7 +124,7 @@ class FlagParser(argparse.ArgumentParser):
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """Words that suggest the name that was meant; empty where none is near."""
+    """Return words that suggest the name that was meant; empty where none is near."""
     near = difflib.get_close_matches(word.lower().replace("-", "_"), _underscored(names), n=1)
     return f"; did you mean {_underscored(names)[near[0]]}?" if near else ""
 
@@ -141,7 +142,7 @@ def _help(field: dataclasses.Field) -> str:
 
 
 def _kind(hint: Any) -> Any:
-    """The type of a field without its `| None`, or without the `| str` of its word."""
+    """Return the type of a field without its `| None`, or without the `| str` of its word."""
     if isinstance(hint, types.UnionType):
         return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     return hint
@@ -167,8 +168,8 @@ def _boolean(text: str) -> bool:
 
 
 def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
-    """Parser of one word. An empty word stands for the default, as an unset notebook variable; an
-    empty path does so only where its flag says that it may."""
+    """Return a parser of one word. An empty word stands for the default, as an unset notebook
+    variable; an empty path does so only where its flag says that it may."""
     nouns = {int: "a whole number", float: "a number"}
 
     def parse(text: str) -> Any:
@@ -194,6 +195,12 @@ def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
 
 
 class _StoreTuple(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
         # An empty word has become the default of a list, which is empty.
         setattr(namespace, self.dest, tuple(value for value in values if value != ()))

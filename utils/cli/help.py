@@ -37,9 +37,9 @@ def version() -> str:
 
 
 def help_text(asked: str, actions: Mapping[str, Action]) -> str:
-    """Help on an action, a topic or a flag, on `ALL`, or in short for an empty word.
+    """Return the help on an action, a topic or a flag, on `ALL`, or in short for an empty word.
 
-    Raises ValueError, with the nearest name, where there is none of what is asked for.
+    Raise ValueError, with the nearest name, where there is none of what is asked for.
     """
     name = asked.lstrip("-")
     fields, topics = flags_of(settings_type(actions)), _topics(actions)

@@ -24,8 +24,8 @@ class OneLine:
     def __init__(self, terminal: TextIO, prefix: str):
         self.terminal, self.prefix = terminal, prefix
 
-    def write(self, text: str) -> None:
-        self.terminal.write(text.replace("\n", CLEAR_LINE))
+    def write(self, text: str) -> int:
+        return self.terminal.write(text.replace("\n", CLEAR_LINE))
 
     def flush(self) -> None:
         self.terminal.flush()
@@ -39,7 +39,7 @@ class OneLine:
 
 @contextlib.contextmanager
 def logged(path: Path, heading: str, *, bar: str = "") -> Iterator[None]:
-    """Inside, standard output goes to the end of a log file, below a heading.
+    """Send standard output inside the block to the end of a log file, below a heading.
 
     So does standard error, unless it is a terminal: there a progress bar stays on one line, begins
     with `bar`, and vanishes at the end. Of several processes the first one writes. Raise UserError

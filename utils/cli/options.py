@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 ACTION = "action: what to do"
 DATA = "data: folders, sizes, augmentation, loading"
@@ -34,6 +34,7 @@ GROUPS = (
 
 
 SomeOptions = TypeVar("SomeOptions", bound="Options")
+SomeFunction = TypeVar("SomeFunction", bound=Callable[..., Any])
 
 
 class Follows(NamedTuple):
@@ -127,6 +128,14 @@ class Options:
         """Return these options as the settings, which hold them among others, have them."""
         return cls(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(cls)})
 
+    def changed(self: SomeOptions, **values: Any) -> SomeOptions:
+        """Return the same options with other values of some flags.
+
+        Unlike `dataclasses.replace`, it lets mypy pass the flags of a command's settings, whose
+        class is made when the program runs.
+        """
+        return dataclasses.replace(self, **values)
+
     @classmethod
     def from_json(cls: type[SomeOptions], values: Mapping[str, Any]) -> SomeOptions:
         """Return the options of JSON values by name, which `takes` has allowed; what is absent is
@@ -200,7 +209,15 @@ def _is_below(one: type[Options], other: type[Options]) -> bool:
     return one is not other and issubclass(one, other)
 
 
-@functools.cache
+def _cached(function: SomeFunction) -> SomeFunction:
+    """Return `functools.cache` of a function with the types of its parameters.
+
+    mypy counts no class of options as hashable, since their values are compared by content.
+    """
+    return cast(SomeFunction, functools.cache(function))
+
+
+@_cached
 def flags_of(kind: type[Options]) -> tuple[dataclasses.Field, ...]:
     """Return the fields of the dataclass that are flags, by group in the users' order."""
     fields = (field for field in dataclasses.fields(kind) if field.metadata)
@@ -212,7 +229,7 @@ def replacements(kind: type[Options]) -> dict[str, str]:
     return {f.metadata["replaces"]: f.name for f in flags_of(kind) if f.metadata["replaces"]}
 
 
-_hints = functools.cache(typing.get_type_hints)
+_hints = _cached(typing.get_type_hints)
 
 
 def kind_of(options: type[Options], field: dataclasses.Field) -> Any:

@@ -8,7 +8,10 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 RED = 31
 STDOUT, STDERR = 1, 2
@@ -25,7 +28,7 @@ class Outlet(io.FileIO):
 
     may_close = False
 
-    def write(self, data: bytes) -> int | None:
+    def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -39,13 +42,13 @@ class Outlet(io.FileIO):
                 raise SystemExit(128 + signal.SIGPIPE) from None
             else:
                 raise
-            return len(data)
+            return memoryview(data).nbytes
 
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """Inside, standard output and error may lose their readers, or have been closed from the start
-    (`>&-`); they take any name of a file, which need not be text."""
+    """Let standard output and error lose their readers inside the block, or have been closed from
+    the start (`>&-`); they take any name of a file, which need not be text."""
     for number in (0, STDOUT, STDERR):
         try:
             os.fstat(number)
@@ -73,13 +76,14 @@ def _outlet(stream: TextIO | None) -> TextIO:
         io.BufferedWriter(Outlet(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
         errors="backslashreplace",
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        line_buffering=bool(stream.line_buffering),
+        write_through=getattr(stream, "write_through", False),
     )
 
 
 def coloured(text: str, colour: int, stream: TextIO) -> str:
-    """The text in an ANSI colour where the stream is a terminal that may show it (no-color.org)."""
+    """Return the text in an ANSI colour where the stream is a terminal that may show it
+    (no-color.org)."""
     shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\033[{colour}m{text}\033[0m" if shown else text
 

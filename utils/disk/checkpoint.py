@@ -25,7 +25,7 @@ def versioned(content: Mapping[str, Any]) -> dict[str, Any]:
 def read_checkpoint(path: Path) -> Any:
     """Return what a file of torch holds, its tensors on the CPU; no code from it runs.
 
-    Raises whatever the bytes of a damaged file happen to spell: RuntimeError, EOFError, OSError,
+    Raise whatever the bytes of a damaged file happen to spell: RuntimeError, EOFError, OSError,
     KeyError and IndexError have all been seen.
     """
     _check_sums(path)
@@ -60,7 +60,9 @@ def _check_sums(path: Path) -> None:
 
 def _numpy_scalars() -> list[Callable | tuple[Callable, str]]:
     """Return what numpy's numbers are pickled with, by the names of numpy before 2.0 and since."""
-    reconstruct = np.float64(0).__reduce__()[0]
+    reduced = np.float64(0).__reduce__()
+    assert isinstance(reduced, tuple)
+    reconstruct: Callable = reduced[0]
     codes = np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"
     return [
         (reconstruct, "numpy.core.multiarray.scalar"),

@@ -18,7 +18,7 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds the lock that the file stands for; yields whether it got it, which `wait` ensures.
+    """Hold the lock that the file stands for; yield whether it was taken, which `wait` ensures.
 
     A record lock of POSIX: it ends with the process, and forked workers do not hold it on. Where a
     file system has no locks nobody is kept out.
@@ -40,7 +40,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def owner(path: Path) -> str:
-    """Who took the lock last."""
+    """Return who took the lock last."""
     return path.read_text().strip() or "another process"
 
 

@@ -14,7 +14,7 @@ from utils.utils import bf16_instructions
 
 
 def machine(device: str) -> str:
-    """The GPU or CPU, the threads and the versions that a measurement depends on."""
+    """Return the GPU or CPU, the threads and the versions that a measurement depends on."""
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     return (
         f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, torchvision "
@@ -23,7 +23,7 @@ def machine(device: str) -> str:
 
 
 def cpu_name() -> str:
-    """The CPU's name, where the system tells it, and its instructions that matter here."""
+    """Return the CPU's name, if the system tells it, and its instructions that matter here."""
     told = Path("/proc/cpuinfo")
     text = told.read_text() if told.exists() else ""
     name = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
@@ -33,6 +33,7 @@ def cpu_name() -> str:
 
 
 def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

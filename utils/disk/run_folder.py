@@ -93,10 +93,10 @@ class RunFolder:
         inputs: Mapping[str, str | None],
         adaptation: Collection[str] = (),
     ) -> bool:
-        """Whether the run of these settings on these inputs has ended here.
+        """Return whether the run of these settings on these inputs has ended here.
 
         `inputs` are the digests of what `INPUTS` names; None for what is not there to compare.
-        `adaptation` goes to `Options.result_settings`. Raises UsageError where a run with other
+        `adaptation` goes to `Options.result_settings`. Raise UsageError where a run with other
         settings or inputs lies here, or one that has results and cannot be continued, unless it may
         be overwritten.
         """
@@ -117,17 +117,17 @@ class RunFolder:
         return ended
 
     def is_taken(self, settings: CommandOptions) -> bool:
-        """Whether checkpoints or scores of a run lie here that may not be overwritten."""
+        """Return whether checkpoints or scores of a run lie here that may not be overwritten."""
         results = (LATEST, PREVIOUS, BEST, EMA, SCORES)
         return not settings.overwrite and any(self.has(name) for name in results)
 
     def continues(self, settings: CommandOptions) -> bool:
-        """Whether training goes on from a checkpoint that lies here."""
+        """Return whether training goes on from a checkpoint that lies here."""
         return (self.has(LATEST) or self.has(PREVIOUS)) and not settings.overwrite
 
     @contextlib.contextmanager
     def alone(self, below: Iterable[str] = ()) -> Iterator[None]:
-        """Keeps other commands from writing this run. Raises UserError where one does.
+        """Keep other commands from writing to this run. Raise UserError where one does.
 
         `below` names the folders in it that this command alone fills, at any depth.
         """
@@ -154,12 +154,12 @@ class RunFolder:
             yield
 
     def _remove_unfinished(self, below: Iterable[str]) -> None:
-        """Removes what a process that was killed was writing; the folder may hold others' files."""
+        """Remove what a process that was killed was writing; the folder may hold others' files."""
         found = [self.path.glob(".*.tmp"), *((self.path / name).rglob(".*.tmp") for name in below)]
         remove_unfinished(itertools.chain.from_iterable(found))
 
     def begin(self, settings: CommandOptions, inputs: Mapping[str, str | None]) -> None:
-        """Takes the folder for a run: a new one, or the same one continued."""
+        """Take the folder for a run: a new one, or the same one continued."""
         self._begun = False
         more: dict[str, Any] = {}
         if not self.continues(settings):
@@ -173,7 +173,7 @@ class RunFolder:
         self._begun = True
 
     def _clear(self) -> None:
-        """Removes what an earlier run left, and nothing else that may lie here."""
+        """Remove what an earlier run left, and nothing else that may lie here."""
         if not self.writes:
             return
         try:
@@ -190,7 +190,7 @@ class RunFolder:
             ) from error
 
     def _used_precisions(self, settings: CommandOptions) -> list[str]:
-        """Each `--precision` that the run has been trained with, in order."""
+        """Return each `--precision` that the run has been trained with, in order."""
         before = self.read_settings(settings)
         return before.get(USED_PRECISIONS) or [before["precision"]]
 
@@ -223,14 +223,15 @@ class RunFolder:
             )
 
     def selects(self) -> bool:
-        """Whether the run keeps its best epoch: not without labels of what it is scored on."""
+        """Return whether the run keeps its best epoch, as it cannot without labels of what it is
+        scored on."""
         return not self.has(SETTINGS) or self.read_json(SETTINGS).get(SELECTION) != LAST
 
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """JSON with NaN as null, so that every reader takes it."""
+        """Write JSON with NaN as null, so that every reader takes it."""
         self.write_text(name, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
@@ -253,10 +254,10 @@ class RunFolder:
             ) from error
 
     def read_settings(self, settings: CommandOptions) -> dict[str, Any]:
-        """The settings of the run by name, as JSON types, and the digests of its `INPUTS`.
+        """Return the settings of the run by name, as JSON types, and the digests of its `INPUTS`.
 
         The flags are those of the command's `settings`. A flag that is younger than the run is at
-        its default. Raises UserError where the file lacks what every run has, or holds a value that
+        its default. Raise UserError where the file lacks what every run has, or holds a value that
         its flag does not take.
         """
         found, kind = self.read_json(SETTINGS), type(settings)
@@ -283,10 +284,10 @@ class RunFolder:
         self.write_text(HISTORY, text.getvalue())
 
     def read_history(self) -> list[dict[str, str]]:
-        """A row of scalars per finished epoch; none where none was written.
+        """Return a row of scalars per finished epoch; none where none was written.
 
         Cells are numbers or empty, but for `PRECISION`; those of `HISTORY_COLUMNS` are numbers.
-        Raises UserError for another table.
+        Raise UserError for another table.
         """
         path = self.path / HISTORY
         if not path.exists():
@@ -325,7 +326,7 @@ class RunFolder:
         return content
 
     def save_latest(self, value: Mapping[str, Any]) -> None:
-        """Saves a run's latest checkpoint; the one before it stays as `PREVIOUS`."""
+        """Save a run's latest checkpoint; the one before it stays as `PREVIOUS`."""
 
         def write(file: BinaryIO) -> None:
             torch.save(versioned(value), file)
@@ -337,7 +338,7 @@ class RunFolder:
         self._write(LATEST, write)
 
     def load_latest(self) -> dict[str, Any]:
-        """The latest checkpoint that is whole. Raises UserError where there is none."""
+        """Return the latest checkpoint that is whole. Raise UserError where there is none."""
         try:
             return self.load_checkpoint(LATEST)
         except NewerFormatError:
@@ -349,8 +350,10 @@ class RunFolder:
                 print(f"{error}; going on from {PREVIOUS}", flush=True)
             return self.load_checkpoint(PREVIOUS)
 
-    def save_picture(self, name: str, picture: np.ndarray, kind: str = "PNG", **options) -> Path:
-        """Picture of RGB uint8 [H, W, 3], or of ids, uint8 [H, W]; the path it lies at.
+    def save_picture(
+        self, name: str, picture: np.ndarray, kind: str = "PNG", **options: Any
+    ) -> Path:
+        """Write a picture, RGB uint8 [H, W, 3] or ids uint8 [H, W], and return its path.
 
         `kind` and options are those of Pillow's `save`.
         """
@@ -358,11 +361,14 @@ class RunFolder:
         return self.path / name
 
     def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """Compressed arrays by name, as `numpy.load` reads them."""
-        self._write(name, lambda file: np.savez_compressed(file, **arrays))
+        """Write compressed arrays by name, as `numpy.load` reads them."""
+        self._write(
+            name,
+            lambda file: np.savez_compressed(file, **arrays),  # type: ignore[arg-type]  # numpy types `**` like its own `allow_pickle`
+        )
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """TensorBoard curves."""
+        """Add points to TensorBoard's curves."""
 
         def add(board: SummaryWriter) -> None:
             for tag, value in values.items():
@@ -371,15 +377,18 @@ class RunFolder:
         self._draw(step, add)
 
     def show(self, tag: str, picture: np.ndarray, step: int) -> None:
-        """RGB, uint8 [H, W, 3], in TensorBoard."""
+        """Show a picture, RGB uint8 [H, W, 3], in TensorBoard."""
         self._draw(step, lambda board: board.add_image(tag, picture, step, dataformats="HWC"))
 
     def describe(self, summary: Summary, step: int) -> None:
         """Write a summary for a plugin of TensorBoard, such as the table of runs."""
-        self._draw(step, lambda board: board.file_writer.add_summary(summary, step))
+        self._draw(
+            step,
+            lambda board: board.file_writer.add_summary(summary, step),  # type: ignore[attr-defined]  # torch types it as None
+        )
 
     def _draw(self, step: int, add: Callable[[SummaryWriter], Any]) -> None:
-        """Adds to TensorBoard; entries of an earlier attempt from `step` on are dropped.
+        """Add to TensorBoard; entries of an earlier attempt from `step` on are dropped.
 
         A run needs no curves: where they cannot be written, it warns once and goes on without.
         """

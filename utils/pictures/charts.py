@@ -5,7 +5,7 @@ import math
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -229,7 +229,9 @@ def chart_files(charts: Sequence[HeatMap | LineChart], looks: Looks) -> dict[str
         return {".png": _encoded(figure, "png"), ".svg": _encoded(figure, "svg", Date=None)}
 
 
-def _rectangle(place: tuple[float, float], width: float, height: float, **style) -> "Rectangle":
+def _rectangle(
+    place: tuple[float, float], width: float, height: float, **style: Any
+) -> "Rectangle":
     from matplotlib.patches import Rectangle
 
     return Rectangle(place, width, height, **style)

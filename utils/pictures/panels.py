@@ -295,11 +295,14 @@ def _colored(
     return [image, *(classes.colorize(ids) for ids in maps)]
 
 
-def _resized_image(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return np.array(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
+def _resized_image(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return _resized(image, shape, Image.Resampling.BILINEAR)
 
 
-def _resized_ids(ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return np.array(
-        Image.fromarray(ids.astype(np.uint8)).resize(shape[::-1], Image.Resampling.NEAREST)
-    )
+def _resized_ids(ids: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return _resized(ids.astype(np.uint8), shape, Image.Resampling.NEAREST)
+
+
+def _resized(array: np.ndarray, shape: Sequence[int], kind: Image.Resampling) -> np.ndarray:
+    height, width = shape
+    return np.array(Image.fromarray(array).resize((width, height), kind))
