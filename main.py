@@ -63,28 +63,13 @@ from utils.errors import UserError
 from utils.signals import Stopped
 from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 
-SIMPLE_CITYSCAPES = Experiment(
-    action="train_simple_cityscapes",
-    stem="simple_cityscapes",
-    source=Role.TARGET,
-    validation=Role.TARGET,
-    method=Supervised,
-    general="train_target",
-)
-SIMPLE_GTA5 = Experiment(
-    action="train_simple_gta5",
-    stem="simple_gta5",
-    source=Role.SOURCE,
-    validation=Role.SOURCE,
-    method=Supervised,
-    general="train_source",
-)
 ON_SOURCE = Experiment(
     action="train_source",
     stem="source_{source}",
     source=Role.SOURCE,
     validation=Role.SOURCE,
     method=Supervised,
+    transfer="val_transfer",
 )
 ON_TARGET = Experiment(
     action="train_target",
@@ -93,6 +78,24 @@ ON_TARGET = Experiment(
     validation=Role.TARGET,
     method=Supervised,
 )
+SIMPLE_CITYSCAPES = Experiment(
+    action="train_simple_cityscapes",
+    stem="simple_cityscapes",
+    source=Role.TARGET,
+    validation=Role.TARGET,
+    method=Supervised,
+    general=ON_TARGET,
+)
+SIMPLE_GTA5 = Experiment(
+    action="train_simple_gta5",
+    stem="simple_gta5",
+    source=Role.SOURCE,
+    validation=Role.SOURCE,
+    method=Supervised,
+    general=ON_SOURCE,
+    transfer="val_gta5_transfer",
+)
+SUPERVISED = (SIMPLE_CITYSCAPES, SIMPLE_GTA5, ON_SOURCE, ON_TARGET)
 ADVERSARIAL = Experiment(
     action="train_ada",
     stem="ada",
@@ -396,8 +399,8 @@ ACTIONS: dict[str, Action] = {
         examples=(f"{PRETRAINED} --pseudo_label_path labels",),
     ),
     "visualize": Action(
-        partial(visualize, FOURIER, SELF_TRAINING),
-        "pictures of predictions and errors: of a checkpoint, an ensemble, or every run",
+        partial(visualize, FOURIER, SELF_TRAINING, SUPERVISED),
+        "pictures of predictions and errors: of a checkpoint, an ensemble, or every run of a pair",
         flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index", *PAIR),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
         reads=(EnsembleOptions, PictureOptions, *SCORING_READ, *SEARCH_READ),
@@ -440,15 +443,19 @@ ACTIONS: dict[str, Action] = {
     ),
     "export": Action(
         export,
-        "a checkpoint as ONNX or torch.export file for other programs, compared first",
-        flags=("load_model_path", "output", "export_output", "image_size"),
+        "a checkpoint as ONNX, OpenVINO or torch.export file for other programs, compared first",
+        flags=(
+            *("load_model_path", "output", "export_output", "int8", "int8_min_agreement"),
+            "image_size",
+        ),
         examples=(
             "--load_model_path runs/a/best.pth",
             "--load_model_path runs/a/best.pth --output network.pt2 --export_output logits",
+            "--load_model_path runs/a/best.pth --output network.xml --int8",
         ),
         alone=True,
         options=(DeploymentOptions, PredictionOptions),
-        reads=(*NETWORK_READ, *VIEWS, "bn_statistics"),
+        reads=(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
     ),
 }
 

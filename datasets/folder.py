@@ -77,7 +77,8 @@ class Folder:
         if not places.labels.is_dir():
             raise UserError(
                 f"{root} has no labels of its {split} split, which are needed here: make images/ "
-                "and labels/ there, with a PNG of train ids for each image, under its name"
+                "and labels/ there, with a PNG of train ids (or the ids of --classes) for each "
+                "image, under its name"
             )
         found = _found(places)
         for sentence in found.left_out:
@@ -109,9 +110,12 @@ class Folder:
 
     def no_images(self, folder: Path, split: str, count: int = 0) -> str:
         images = "1 image" if count == 1 else f"{count or 'no'} images"
+        remedy = "put more there, in one of these formats"
+        if count and _videos(folder):
+            remedy = "take more frames of the video, with a lower --frame_step"
         return (
             f"{folder} holds {images} ({', '.join(PICTURES)}, frames of a video), and {FEWEST} are "
-            "needed at least: put more there, in one of these formats"
+            f"needed at least: {remedy}"
         )
 
     def left_out(self, root: Path) -> int:

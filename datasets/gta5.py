@@ -18,7 +18,7 @@ wide as high, by 12 %."""
 ROW = DataSet(
     name="gta5",
     title="GTA5",
-    layout=Unsplit("GTA5", "images", "labels", LABEL_IDS, "gta5_root", BAD_PAIRS),
+    layout=Unsplit("GTA5", "images", "labels", LABEL_IDS, "--gta5_root", BAD_PAIRS),
     root_flag="gta5_root",
     stretch=STRETCH,
     look="synthetic look",

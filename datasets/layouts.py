@@ -43,7 +43,7 @@ class Unsplit:
         title: of the data set.
         images_at, labels_at: the two folders below the root.
         format: what the labels hold.
-        flag: the one that names the root.
+        flags: those that name the root.
         bad: numbers of the pairs that are left out.
     """
 
@@ -51,7 +51,7 @@ class Unsplit:
     images_at: str
     labels_at: str
     format: LabelFormat
-    flag: str = "source_root"
+    flags: str = "--source_root or --target_root"
     bad: frozenset[int] = frozenset()
 
     def found(self, root: Path, split: str, settings: DataSettings) -> Found:
@@ -99,8 +99,8 @@ class Unsplit:
 
     def _listing(self, root: Path) -> Found:
         remedy = (
-            f"unpack {self.title} so that --{self.flag} holds {self.images_at}/ and "
-            f"{self.labels_at}/"
+            f"unpack {self.title} so that {root} holds {self.images_at}/ and {self.labels_at}/, or "
+            f"name its folder with {self.flags}"
         )
         images, labels = (
             existing_folder(root / at, remedy) for at in (self.images_at, self.labels_at)
@@ -220,6 +220,11 @@ class Split:
         return self._found(root, branches, split)
 
     def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
+        if split in self.unlabelled:
+            raise UserError(
+                f"{root}: {self.title} has no labels of its {split} split, which are needed here: "
+                "name another data set with --source"
+            )
         found = self._found(root, self.branches(root, True), split)
         existing_folder(found.label_folder, self._label_remedy(split))
         self._check_images(found, split)
@@ -254,7 +259,7 @@ class Split:
                 f"{folder}: {pictures} not named *{self.ending}.png or .jpg, such as {first.name}: "
                 f"rename them, for example to {first.stem}{self.ending}{first.suffix}"
             )
-        return f"{folder} holds no *{self.ending}.png files: {self._remedy(split)}"
+        return f"{folder} holds no *{self.ending}.png or .jpg files: {self._remedy(split)}"
 
     def left_out(self, root: Path) -> int:
         return 0
@@ -300,10 +305,8 @@ class Split:
         return f"unpack the {split} split of {self.title} there"
 
     def _label_remedy(self, split: str) -> str:
-        needs = "the validation split needs labels"
-        if split == "train":
-            needs = "supervised training does"
-        return f"unpack the labels of the {split} split of {self.title} there; {needs}"
+        use = "supervised training" if split == "train" else "scoring"
+        return f"unpack the labels of the {split} split of {self.title} there, which {use} needs"
 
 
 def fixed(*branches: Branch) -> Callable[[Path, bool], Sequence[Branch]]:

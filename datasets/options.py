@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 from pathlib import Path
+from typing import Any
 
 from datasets.labels import CITYSCAPES, ClassTable
 from utils import processes
@@ -44,8 +45,10 @@ def data_set_or_path(value: str) -> None:
     exists = any((place / value).exists() for place in (Path.cwd(), REPOSITORY))
     if value in DATA_SETS or exists or os.sep in value:
         return
-    near = difflib.get_close_matches(value.lower(), DATA_SETS, n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
+    names = [*DATA_SETS, *(path.name for path in sorted(Path.cwd().iterdir()) if path.is_dir())]
+    known = {name.lower(): name for name in reversed(names)}
+    near = difflib.get_close_matches(value.lower(), known, n=1)
+    meant = f"; did you mean {known[near[0]]}?" if near else ""
     raise ValueError(
         f"is none of the data sets ({', '.join(DATA_SETS)}), nor is there a folder or video of "
         f"that name{meant}"
@@ -299,3 +302,12 @@ class DataSettings(CommandOptions, ViewOptions, BatchOptions, DataOptions):
 
     class_table: ClassTable = CITYSCAPES
     """Classes of `--classes`, or those that a run or checkpoint has recorded; no flag itself."""
+
+    def explicit(self) -> dict[str, Any]:
+        """Return the flags that the command line held; a folder in place of a data set as it was
+        named."""
+        found = super().explicit()
+        for role in ("source", "target"):
+            if found.get(role) == FOLDER and f"{role}_root" not in found:
+                found[role] = str(getattr(self, f"{role}_root"))
+        return found

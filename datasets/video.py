@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets.cache import NO_CACHE, digest_of
 from datasets.reading import SampleFiles
-from utils.disk.files import written_whole
+from utils.disk.files import removed_unless_used, written_whole
 from utils.disk.lock import locked
 from utils.errors import UserError, naming
 from utils.notes import say_once
@@ -24,8 +24,9 @@ except ImportError:  # optional: pictures do without
 USUAL_RATE = Fraction(25)
 """Frames per second of files that do not say theirs."""
 
-FRAMES, DONE = "frames", "done"
-"""The folder in the cache that has a folder for each video, and the file in one that is whole."""
+FRAMES, DONE, LOCK = "frames", "done", "lock"
+"""The folder in the cache that has a folder for each video, the file in one that is whole, and the
+file that a process locks."""
 
 IN_NAME = 6
 """Letters of a video's digest in the names of its frames: other videos have other frames."""
@@ -52,8 +53,11 @@ class VideoReader:
         try:
             self._container = av.open(str(path))
             self._stream = self._container.streams.video[0]
-        except (av.FFmpegError, OSError, IndexError) as error:
-            raise UserError(f"{path} cannot be read as a video ({error}): replace it") from error
+        except IndexError as error:
+            raise UserError(f"{path} holds no frames, only sound or text: replace it") from error
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or error
+            raise UserError(f"{path} cannot be read as a video ({reason}): replace it") from error
         self._stream.thread_type = "AUTO"
         self.rate = self._stream.average_rate or self._stream.guessed_rate or USUAL_RATE
         self.length = self._stream.frames or None
@@ -100,7 +104,7 @@ def frames_of(video: Path, name: str, *, step: int, cache: Path) -> list[SampleF
     digest = _digest(video, step, status.st_size, status.st_mtime_ns)
     folder = cache / FRAMES / digest
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", wait=True):
+    with locked(folder / LOCK, wait=True), removed_unless_used(folder, LOCK):
         if not (folder / DONE).exists():
             _decode(video, folder, step)
     prefix = f"{name}_{digest[:IN_NAME]}"

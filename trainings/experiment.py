@@ -36,8 +36,9 @@ class Experiment:
         validation: the role whose validation split scores it, and selects its best epoch.
         method: the class of the method.
         target: finds the files of the target that it adapts to, if it does.
-        general: the action that does the same with other data sets, for one that is named after the
-            usual ones.
+        general: the experiment that does the same with other data sets, for one that is named after
+            the usual ones.
+        transfer: the action that scores its networks on the target, for one of the source alone.
         defaults: flags that are at other values here than elsewhere, unless a command names them.
     """
 
@@ -47,7 +48,8 @@ class Experiment:
     validation: Role
     method: type[Method]
     target: Callable[[Settings], TrainingFiles] | None = None
-    general: str = ""
+    general: "Experiment | None" = None
+    transfer: str = ""
     defaults: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -84,8 +86,13 @@ class Experiment:
             if self.general and getattr(settings, role.value) != usual:
                 raise UsageError(
                     f"argument --{role.value}: {settings.action} is for {usual}; use --action "
-                    f"{self.general}"
+                    f"{self.general.action}"
                 )
+
+    def with_data(self, settings: Settings) -> "Experiment":
+        """Return the experiment that does the same with the settings' source and target."""
+        usual = all(getattr(settings, r.value) == getattr(Settings, r.value) for r in Role)
+        return self if usual else self.general or self
 
     def own_settings(self, settings: Settings) -> Settings:
         """The settings with the usual data set in each role that the experiment does not have,

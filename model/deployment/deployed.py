@@ -1,10 +1,13 @@
-"""The network as it is shipped, and the files that hold it: ONNX, and torch.export's .pt2."""
+"""The network as it is shipped, and the files that hold it: ONNX, OpenVINO's, torch.export's."""
 
 import copy
+import importlib
 import io
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +34,9 @@ FIRST_TORCH_WITH_ONNX = "2.7"
 """2.6 does not convert enlarging to a size that is not fixed."""
 
 METADATA_FILE = "metadata.json"
+
+METADATA_SECTION = "model_info"
+"""Where a file of OpenVINO holds its metadata (`rt_info`)."""
 
 
 class Deployed(nn.Module):
@@ -90,6 +96,24 @@ def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
     )
     torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
     return file.getvalue()
+
+
+def openvino_files(model: Any) -> tuple[bytes, bytes]:
+    """Return the .xml and the .bin file of an `openvino.Model`."""
+    package = importlib.import_module("openvino")
+    with tempfile.TemporaryDirectory() as folder:
+        graph, weights = Path(folder, "model.xml"), Path(folder, "model.bin")
+        package.serialize(model, graph, weights)
+        return graph.read_bytes(), weights.read_bytes()
+
+
+def openvino_model(onnx_model: bytes) -> Any:
+    """Return the `openvino.Model` of an ONNX file, with its metadata."""
+    onnx, package = map(importlib.import_module, ("onnx", "openvino"))
+    model = package.Core().read_model(onnx_model)
+    for entry in onnx.load_from_string(onnx_model).metadata_props:
+        model.set_rt_info(entry.value, [METADATA_SECTION, entry.key])
+    return model
 
 
 class MeanByConvolution(nn.Module):

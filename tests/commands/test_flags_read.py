@@ -76,7 +76,7 @@ COMMANDS = [
         *("benchmark", *NETWORK, "--backends", "eager", "--precisions", "fp32"),
         *("--batch_size", "2", "--warmup_steps", "3", *MASKED),
     ),
-    ("export", *NETWORK, "--load_model_path", BEST[0], "--output", "network.pt2"),
+    ("export", *NETWORK, *TARGET, "--load_model_path", BEST[0], "--output", "network.pt2"),
     ("make_toy_data", "--toy_root", "toy", "--toy_train", "2", "--toy_val", "1"),
 ]
 """All but `reproduce`, `demo` and `report`, which hand flags on to these."""

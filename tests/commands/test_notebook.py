@@ -79,12 +79,24 @@ def test_no_augmentation_is_a_word_of_a_command_too():
 def test_every_step_runs_and_shows_its_pictures(cells, folder):
     scored = {path.parent.name for path in (folder / "runs").glob("*/scores.json")}
     trainings = [len(s.values) or 1 for s in main.STEPS if Work.TRAIN in s.work]
-    assert len(scored) == sum(trainings)
+    assert len(scored) == sum(trainings) + len(["camera"])
     drawn = [name for name, cell in cells.items() if shown(cell, "image/png")]
     assert drawn == [
         *("train-cityscapes", "train-gta5", "transfer", "transfer-augmented", "train-ada"),
         *("mbt", "pseudo-labels", "train-dacs", "train-mic", "train-distill", "pictures"),
+        *("camera-train", "camera-visualize", "camera-predict"),
     ]
+
+
+def test_photos_without_labels_become_a_network_at_work(cells, folder):
+    runs = folder / "runs"
+    assert "no best epoch is kept: the target has no labels" in text(cells["camera-train"])
+    assert not (runs / "camera/best.pth").exists()
+    drawn = text(cells["camera-visualize"])
+    assert "camera/latest.pth" in drawn and "simple_gta5_adamw_aug" in drawn
+    assert "left out, because they are of another source or target: ada_adamw_aug" in drawn
+    assert list((runs / "camera_predictions").glob("drive_pred_*.mp4"))
+    assert (runs / "camera/network.pt2").exists() and (runs / "camera_speed/benchmark.md").exists()
 
 
 def test_the_scores_are_a_table_of_all(cells):

@@ -14,17 +14,21 @@ from PIL import Image
 import main
 from datasets.toy_city import draw_scene, make_toy_city
 from tests.support.helpers import TINY, save
+from tests.support.layouts import make_dark_zurich
 from tests.support.runs import OFTEN, assert_same, signalled
 from utils.disk.run_folder import LATEST, RunFolder
 
 pytest.importorskip("av")
+import av
+
+from trainings.application import benchmark
 from trainings.application.video import video_writer
 
 SIZE = (64, 96)
 WORDS = ("--save_model_path", "runs", "--cache_dir", "cache", "--gta5_root", "toy/GTA5", *TINY)
 PHOTOS, VIDEO = "my dashcam", "drives/my drive.mp4"
-TRAIN = ("train_fda", "--target", PHOTOS, "--fda_beta", "0.05", "--num_epochs", "2")
-RUN = "fda05_gta5_to_my_dashcam_sgd_noaug"
+TRAIN = ("train_dacs", "--target", PHOTOS, "--num_epochs", "2")
+RUN = "dacs_gta5_to_my_dashcam_sgd_noaug"
 
 
 def frame(number, size=SIZE):
@@ -47,7 +51,7 @@ def here(tmp_path_factory):
         with video_writer(folder / VIDEO, SIZE, Fraction(10)) as write:
             for number in range(12):
                 write(frame(number))
-        assert command(*TRAIN, "--ema_decay", "0.9") == 0
+        assert command(*TRAIN) == 0
         yield folder
 
 
@@ -73,18 +77,17 @@ def test_training_keeps_the_last_weights_and_shows_the_target(here):
 
 
 def test_what_reads_checkpoints_takes_the_last_ones(here, capsys):
-    for action in ("visualize", "train_fda"):
-        more = ("--validation_only",) if action == "train_fda" else ()
-        assert command(action, "--target", PHOTOS, "--fda_beta", "0.05", *more) == 0
+    for action, *more in (("visualize",), ("train_dacs", "--validation_only")):
+        assert command(action, "--target", PHOTOS, *more) == 0
         assert f"{RUN}/{LATEST}" in capsys.readouterr().out
     pictures = {path.name for path in (here / "runs" / RUN / "pictures").iterdir()}
     assert {"fixed_latest.png", "random_latest.png", "spread_latest.png"} <= pictures
-    words = ("--select", "best", "--fda_beta", "0.05", "--validation_only")
-    assert command("train_fda", "--target", PHOTOS, *words) == 1
+    words = ("--select", "best", "--validation_only")
+    assert command("train_dacs", "--target", PHOTOS, *words) == 1
     assert "no best.pth in" in capsys.readouterr().err
 
 
-def test_the_network_predicts_a_video_and_is_exported(here):
+def test_the_network_predicts_a_video_is_exported_and_measured(here, monkeypatch):
     checkpoint = f"runs/{RUN}/{LATEST}"
     target = ("--target", PHOTOS, "--bn_statistics", "target")
     words = ("--load_model_path", checkpoint, "--input", VIDEO, "--output", "out", *target)
@@ -93,6 +96,11 @@ def test_the_network_predicts_a_video_and_is_exported(here):
     words = ("--load_model_path", checkpoint, "--output", "network.pt2")
     assert command("export", *words, "--target", PHOTOS) == 0
     assert (here / "network.pt2").exists()
+    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
+    words = ("--load_model_path", checkpoint, "--backends", "eager", "--precisions", "fp32")
+    assert command("benchmark", *words) == 0
+    (measured,) = json.loads((here / "runs/benchmark/benchmark.json").read_text())["inference"]
+    assert measured["fps"] > 0
 
 
 def test_check_data_says_what_the_photos_are_good_for(here, capsys):
@@ -139,6 +147,23 @@ def test_frames_of_a_video_are_decoded_once(here, capsys):
     assert times == [path.stat().st_mtime_ns for path in frames]
 
 
+@pytest.fixture(scope="module")
+def wrong(here):
+    """Data of every kind that no training takes."""
+    (here / "empty").mkdir()
+    (here / "broken.mp4").write_bytes(b"no video")
+    with av.open(str(here / "sound.mp4"), "w") as file:
+        stream = file.add_stream("aac", rate=44100)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.rate = 44100
+        file.mux([*stream.encode(silence), *stream.encode()])
+    save(frame(0), here / "one photo" / "a.png")
+    for number in range(6):
+        save(frame(number), here / "wrong labels" / "images" / f"photo {number}.png")
+        label = np.full(SIZE, 77 if number == 5 else 0, np.uint8)
+        save(label, here / "wrong labels" / "labels" / f"photo {number}.png")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "problem"),
     [
@@ -149,26 +174,54 @@ def test_frames_of_a_video_are_decoded_once(here, capsys):
         (("--target", "folder"), 2, "give the path of the folder"),
         (("--source", PHOTOS), 1, "has no labels of its train split"),
         (("--target", "empty"), 1, "holds no images"),
-        (("--target", "broken.mp4"), 1, "broken.mp4 cannot be read as a video"),
+        (("--target", "broken.mp4"), 1, "broken.mp4 cannot be read as a video (Invalid data"),
+        (("--target", "sound.mp4"), 1, "sound.mp4 holds no frames, only sound or text: replace it"),
+        (("--target", VIDEO, "--frame_step", "50"), 1, "holds 1 image (.bmp, .jpeg"),
+        (("--target", VIDEO, "--frame_step", "50"), 1, "with a lower --frame_step"),
+        (("--target", "one photo"), 1, "holds 1 image (.bmp, .jpeg"),
+        (("--target", "my dashcm"), 2, "did you mean my dashcam?"),
         (("--target", VIDEO, "--cache_dir", "none"), 1, "are kept in a cache"),
+        (("--source", "dark_zurich", "--source_root", "empty"), 1, "no labels of its train split"),
+        (("--source", "synthia", "--source_root", "empty"), 1, "empty holds RGB/ and GT/LABELS/"),
+        (("--target", "bdd100k", "--target_root", "empty"), 1, "unpack the train split of BDD100K"),
+        (
+            ("--target", PHOTOS, "--source", "wrong labels"),
+            1,
+            "photo 5.png should hold train ids (0 to 18, 255) but",
+        ),
     ],
 )
+@pytest.mark.usefixtures("wrong")
 def test_a_wrong_source_or_target_gets_one_sentence(here, capsys, words, code, problem):
-    (here / "empty").mkdir(exist_ok=True)
-    (here / "broken.mp4").write_bytes(b"no video")
+    frames = [*(here / "cache" / "frames").glob("*")]
     try:
         found = command("train_ada", *words, "--save_keyword", "wrong")
     except SystemExit as left:
         found = left.code
-    assert found == code and problem in capsys.readouterr().err
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert found == code and problem in said
     assert not (here / "runs" / "wrong").exists()
+    new = {*(here / "cache" / "frames").glob("*")}.difference(frames)
+    assert all((folder / "done").exists() for folder in new)
 
 
 def test_actions_named_after_the_usual_data_are_for_them_alone(here, capsys):
     assert command("train_simple_gta5", "--source", "synthia") == 2
     assert "train_simple_gta5 is for gta5; use --action train_source" in capsys.readouterr().err
     assert command("val_gta5_transfer", "--target", PHOTOS) == 2
-    assert command("reproduce", "--target", PHOTOS, "--dry_run") == 2
+
+
+def test_methods_are_compared_on_a_target_that_has_labels_to_score_alone(here, capsys):
+    assert command("reproduce", "--target", PHOTOS, "--dry_run") == 1
+    error = capsys.readouterr().err
+    assert f"{PHOTOS} has no labels of its val split" in error and "train_dacs" in error
+    make_dark_zurich(here / "Dark_Zurich")
+    words = ("--target", "dark_zurich", "--optimizer", "sgd", "--dry_run")
+    assert command("reproduce", *words) == 0
+    out = capsys.readouterr().out
+    assert "no labels to train on: Supervised on the target\n" in out
+    assert "| source_gta5_sgd_noaug" in out.replace("sgd/seed0/", "") and "target_dark" not in out
+    assert not (here / "runs" / "reproduce_gta5_to_dark_zurich").exists()
 
 
 def test_a_training_without_any_validation_split_ends_well(here, capsys):

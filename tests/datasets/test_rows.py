@@ -13,15 +13,18 @@ from datasets.labels import CLASS_NAMES, IGNORE
 from datasets.options import DATA_SETS
 from datasets.reading import read_pair
 from main import FlatSettings as Settings
-from tests.support.data import save_deep
 from tests.support.helpers import picture, save
+from tests.support.layouts import (
+    SIZE,
+    ids,
+    make_acdc,
+    make_bdd100k,
+    make_camvid,
+    make_dark_zurich,
+    make_synthia,
+    pair,
+)
 from utils.errors import UserError
-
-SIZE = (16, 24)
-
-
-def ids(value, size=SIZE):
-    return np.full(size, value, np.uint8)
 
 
 def classes(files):
@@ -32,55 +35,6 @@ def classes(files):
 
 def settings(row, root, **more):
     return Settings(**{"target": row, "target_root": root, "cache_dir": Path("none"), **more})
-
-
-def pair(image: Path, label: Path, value: int) -> None:
-    save(picture(value, SIZE), image)
-    save(ids(value), label)
-
-
-def make_acdc(root):
-    for condition in ("fog", "night", "rain", "snow"):
-        for split, value in (("train", 13), ("val", 10)):
-            part = f"{condition}/{split}/GOPR1"
-            pair(
-                root / "rgb_anon" / part / "a_rgb_anon.png",
-                root / "gt" / part / "a_gt_labelTrainIds.png",
-                value,
-            )
-            save(ids(99), root / "gt" / part / "a_gt_labelColor.png")
-    save(picture(0, SIZE), root / "rgb_anon/fog/train_ref/GOPR1/a_rgb_ref_anon.png")
-
-
-def make_dark_zurich(root):
-    for part in ("train/night/GOPR1", "train/day/GOPR2"):
-        save(picture(1, SIZE), root / "rgb_anon" / part / "a_rgb_anon.png")
-    pair(
-        root / "rgb_anon/val/night/GOPR3/b_rgb_anon.png",
-        root / "gt/val/night/GOPR3/b_gt_labelTrainIds.png",
-        0,
-    )
-
-
-def make_bdd100k(root):
-    for split, value in (("train", 2), ("val", 18)):
-        image = root / "images/10k" / split / "0a1b.jpg"
-        image.parent.mkdir(parents=True)
-        Image.fromarray(picture(value, SIZE)).save(image)
-        save(ids(value), root / "labels/sem_seg/masks" / split / "0a1b.png")
-
-
-def make_camvid(root):
-    for split, value in (("train", 3), ("val", 10), ("test", 0)):
-        pair(root / split / "0001.png", root / f"{split}annot" / "0001.png", value)
-
-
-def make_synthia(root, count=5):
-    for number in range(count):
-        save(picture(number, SIZE), root / "RGB" / f"{number:07d}.png")
-        colours = np.zeros((*SIZE, 3), np.uint16)
-        colours[..., 0], colours[..., 1] = 10 + number, 300 + number  # class, instance
-        save_deep(colours, root / "GT/LABELS" / f"{number:07d}.png")
 
 
 def test_the_table_has_the_rows_that_the_flags_name():

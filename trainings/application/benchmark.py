@@ -19,11 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from datasets.loading.pairs import check_batch_size
 from model.deployment.deployed import Deployed, onnx_file
 from model.deployment.folding import folded
-from model.deployment.runtimes import Runtime, is_installed, onnx_runtime, openvino, require
+from model.deployment.formats import ONNX_RUNTIME, OPENVINO, Row
+from model.deployment.quantised import Goal, class_map
+from model.deployment.runtimes import AS_IT_RUNS, Runtime, is_installed, require
 from model.network import WHITE, Network
 from model.weights.loading import load_network
 from trainings.application.benchmark_report import report
-from trainings.application.options import DeploymentOptions
+from trainings.application.options import INT8, DeploymentOptions
 from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
@@ -57,18 +59,19 @@ CPU_BATCH = 2
 
 PERCENTILES = (50, 90, 99)
 
-RUNTIMES = {
-    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-}
-"""The packages of the backends that are not torch's own; both read the exported ONNX file."""
+RUNTIMES = {"onnxruntime": ONNX_RUNTIME, "openvino": OPENVINO}
+"""The backends that are not torch's own; both read the exported ONNX file."""
+
+CALIBRATED_ON = 4
+"""Random images that a network in 8 bits is calibrated on; its speed does not depend on them."""
 
 INCLUDED = {
     "inference": (
         "batch 1, the folded main head: normalisation, network, upsampling to the image's size and "
         "argmax; not reading, resizing or moving the image. eager and compiled: from the uint8 "
         "image on the device to the uint8 class map there, the device synchronised before and "
-        "after; onnxruntime and openvino: on the CPU, from numpy to numpy. FPS of the median, "
+        "after; onnxruntime and openvino: on the CPU, from numpy to numpy; int8: calibrated on "
+        "random images, with as many layers in 8 bits as an export begins with. FPS of the median, "
         f"after {WARM_UP} runs of warm-up"
     ),
     "training": (
@@ -110,7 +113,7 @@ def benchmark(experiments: Sequence[Experiment], settings: Settings) -> None:
     device = resolve_device(settings.device)
     check_batch_size(settings.batch_size, 1, settings.batch_size)
     for precision in DeploymentOptions.of(settings).precisions:
-        if note := slow_precision(precision, device):
+        if precision != INT8 and (note := slow_precision(precision, device)):
             print(note)
     seed_everything(settings.seed)
     sizes = _sizes(settings)
@@ -191,12 +194,13 @@ def _precision(name: str, device: torch.device) -> str:
 
 
 def _backends(settings: Settings) -> list[str]:
-    usual = [name for name, packages in RUNTIMES.items() if all(map(is_installed, packages))]
+    usual = [name for name, row in RUNTIMES.items() if all(map(is_installed, row.packages))]
     return list(dict.fromkeys(DeploymentOptions.of(settings).backends or ("eager", *usual)))
 
 
 def _package_versions() -> dict[str, str]:
-    packages = dict.fromkeys(itertools.chain(*RUNTIMES.values()))
+    rows = RUNTIMES.values()
+    packages = dict.fromkeys(name for row in rows for name in (*row.packages, *row.for_8_bits))
     return {name: _version(name) for name in packages if is_installed(name)}
 
 
@@ -280,18 +284,27 @@ class Forms:
         """
         image = torch.randint(0, WHITE + 1, (1, 3, *size), dtype=torch.uint8)
         if backend in RUNTIMES:
-            require(backend, *RUNTIMES[backend])
-            return partial(self._runtime(backend, precision), image.numpy())
+            require(backend, *RUNTIMES[backend].packages)
+            return partial(
+                self._runtime(RUNTIMES[backend], precision, image.numpy()), image.numpy()
+            )
+        if precision == INT8:
+            raise UserError(
+                f"torch's own backends have no 8 bits here: take {' or '.join(RUNTIMES)}"
+            )
         resolve_precision(precision, self.device)  # refuses here what this device cannot do
         form = self._eager if backend == "eager" else self._compiled()
         return partial(self._run, form, image.to(self.device), precision)
 
-    def _runtime(self, backend: str, precision: str) -> Runtime:
-        if backend == "openvino":
-            return openvino(self.onnx, precision)
-        if precision != "fp32":
-            raise UserError("the exported file computes in fp32 there")
-        return onnx_runtime(self.onnx)
+    def _runtime(self, row: Row, precision: str, image: np.ndarray) -> Runtime:
+        parts = {".onnx": self.onnx}
+        if precision != INT8:
+            return row.run(parts, precision)
+        require(INT8, *row.for_8_bits)
+        assert row.in_8_bits
+        goal = Goal([image], [class_map(row.run(parts, "fp32")(image))], minimum=0)
+        images = [np.random.default_rng(i).permuted(image) for i in range(CALIBRATED_ON)]
+        return row.run(row.in_8_bits(self.onnx, images, goal).parts, AS_IT_RUNS)
 
     def _eager(self, image: Tensor) -> Tensor:
         """As validation does it."""

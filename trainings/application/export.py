@@ -1,7 +1,7 @@
 """A trained network as a file for other programs, compared with PyTorch before it is written."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,22 +22,16 @@ from model.deployment.deployed import (
     LOGITS,
     SMALLEST_SIDE,
     Deployed,
-    onnx_file,
-    pt2_file,
 )
-from model.deployment.runtimes import (
-    Runtime,
-    is_installed,
-    onnx_runtime,
-    openvino,
-    require,
-    torch_export,
-)
+from model.deployment.formats import FORMATS, Format, Parts
+from model.deployment.runtimes import Runtime, is_installed, require
 from model.network import Network
+from trainings.application.eight_bits import calibration, in_8_bits
 from trainings.application.options import DeploymentOptions, PredictionOptions
 from trainings.options import Settings
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.record import refuse_views
+from trainings.scoring.runs import checkpoints_found
 from trainings.scoring.trained import as_trained
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
@@ -45,7 +39,10 @@ from utils.errors import UsageError, UserError
 from utils.text import dimensions, in_percent
 from utils.utils import file_digest, find_input
 
-ONNX, PT2 = ".onnx", ".pt2"
+ONNX = ".onnx"
+
+IN_8_BITS, REJECTED = "_int8", "_rejected"
+"""Ends of names: of a file in 8 bits by default, and of one that is not good enough."""
 
 TOLERANCE = 1e-3
 """Largest difference of logits that counts as rounding, as a share of the largest logit."""
@@ -87,26 +84,41 @@ class Difference(NamedTuple):
 def export(settings: Settings) -> None:
     """Writes `--load_model_path` to `--output`, once it gives on pictures what PyTorch gives.
 
-    Raises UserError where it does not, or where packages are missing.
+    With `--int8` it is written in 8 bits, and under another name if too many pixels change their
+    class. Raises UserError then, where it does not give what PyTorch gives, or where packages are
+    missing.
     """
     refuse_views(settings)
     checkpoint, path = _paths(settings)
-    settings = as_trained(settings, checkpoint)
-    if path.suffix == ONNX:
-        require("--action export", "onnx", "onnxscript", "onnxruntime")
+    settings, options = as_trained(settings, checkpoint), DeploymentOptions.of(settings)
+    form = FORMATS[path.suffix]
+    row = form.runtimes[0]
+    require("--action export", *row.packages)
+    metadata = {}
+    if options.int8:
+        require("--int8", *row.for_8_bits)
+        images = calibration(settings)
+        metadata["int8"] = f"calibrated on {images}"
     (network,) = load_checkpoints([checkpoint], Role.TARGET, settings)
     network = network.to("cpu", memory_format=torch.contiguous_format)
-    output = DeploymentOptions.of(settings).export_output
-    deployed = Deployed(network, output)
     print(f"exporting to {path.suffix}, which takes a while", flush=True)
-    content = _writer(path)(deployed, _metadata(checkpoint, settings))
+    metadata = _metadata(checkpoint, settings) | metadata
+    model = form.write(Deployed(network, options.export_output), metadata)
+    parts = form.parts(model)
     batches = _batches(_pictures(settings), settings.image_size)
-    _verify(_runtimes(path.suffix, content), network, batches, output)
-    RunFolder(path.parent, "output").write_bytes(path.name, content)
-    print(
-        f"{path} ({len(content) / 1e6:.1f} MB): {IMAGE}, uint8 RGB [batch, 3, height, width] -> "
-        f"{_output_in_words(settings)}; any batch, sides from {SMALLEST_SIDE}"
-    )
+    _verify(_runtimes(form, parts), network, batches, options.export_output)
+    kept = 1.0
+    if options.int8:
+        parts, kept = in_8_bits(row, model, parts, images, settings)
+    rejected = kept < options.int8_min_agreement
+    _write(parts, path.with_stem(path.stem + REJECTED) if rejected else path, settings)
+    if rejected:
+        raise UserError(
+            f"in 8 bits only {in_percent(kept)} % of the pixels keep their class, "
+            f"--int8_min_agreement asks for {in_percent(options.int8_min_agreement)} %: the file "
+            f"is kept as {path.stem}{REJECTED}{path.suffix} for you to look at; ask for less, or "
+            "export without --int8"
+        )
 
 
 def _paths(settings: Settings) -> tuple[Path, Path]:
@@ -114,17 +126,30 @@ def _paths(settings: Settings) -> tuple[Path, Path]:
     if not settings.load_model_path:
         raise UsageError(
             "--action export needs a checkpoint: name it with --load_model_path, such as "
-            "checkpoints/ada_sgd_noaug/best.pth"
+            f"checkpoints/ada_sgd_noaug/best.pth{checkpoints_found(settings)}"
         )
+    int8 = DeploymentOptions.of(settings).int8
     checkpoint = find_input(settings.load_model_path, "load_model_path")
-    path = PredictionOptions.of(settings).output or checkpoint.with_suffix(ONNX)
-    if path.suffix not in (ONNX, PT2):
-        raise UsageError(f"argument --output: {path} must end in {ONNX} or {PT2}")
+    usual = checkpoint.with_name(f"{checkpoint.stem}{IN_8_BITS if int8 else ''}{ONNX}")
+    path = PredictionOptions.of(settings).output or usual
+    known = [name for name, form in FORMATS.items() if form.runtimes[0].in_8_bits or not int8]
+    if path.suffix not in known:
+        raise UsageError(
+            f"argument --output: {path} must end in {', '.join(known[:-1])} or {known[-1]}"
+            + (" with --int8" if int8 else "")
+        )
     return checkpoint, path
 
 
-def _writer(path: Path) -> Callable[[Deployed, Mapping[str, str]], bytes]:
-    return {ONNX: onnx_file, PT2: pt2_file}[path.suffix]
+def _write(parts: Parts, path: Path, settings: Settings) -> None:
+    """Write each part beside the others, the one with the path's own suffix last."""
+    for suffix in sorted(parts, key=lambda suffix: suffix == path.suffix):
+        RunFolder(path.parent, "output").write_bytes(path.stem + suffix, parts[suffix])
+    size = sum(map(len, parts.values())) / 1e6
+    print(
+        f"{path} ({size:.1f} MB): {IMAGE}, uint8 RGB [batch, 3, height, width] -> "
+        f"{_output_in_words(settings)}; any batch, sides from {SMALLEST_SIDE}"
+    )
 
 
 def _output_in_words(settings: Settings) -> str:
@@ -180,14 +205,10 @@ def _batches(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> list[Tens
     return [torch.stack(batch).contiguous() for batch in batches]
 
 
-def _runtimes(suffix: str, content: bytes) -> dict[str, Runtime]:
+def _runtimes(form: Format, parts: Parts) -> dict[str, Runtime]:
     """All that can run such a file here, by name."""
-    if suffix == PT2:
-        return {"torch.export": torch_export(content)}
-    runtimes = {"ONNX Runtime": onnx_runtime(content)}
-    if is_installed("openvino"):
-        runtimes["OpenVINO"] = openvino(content, "fp32")
-    return runtimes
+    rows = [row for row in form.runtimes if all(map(is_installed, row.packages))]
+    return {row.title: row.run(parts, "fp32") for row in rows}
 
 
 def _verify(

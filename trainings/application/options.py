@@ -6,9 +6,14 @@ from pathlib import Path
 
 from datasets.options import MIN_IMAGE_SIDE
 from model.catalog import NETWORKS
-from utils.cli.checks import at_least, one_of
+from utils.cli.checks import at_least, one_of, probability
 from utils.cli.common import PRECISIONS
 from utils.cli.options import DEPLOYMENT, PREDICTION, SCORING, Options, flag
+
+INT8 = "int8"
+
+MEASURED_PRECISIONS = (*PRECISIONS, INT8)
+"""Every precision that the benchmark can measure."""
 
 BACKENDS = ("eager", "compiled", "onnxruntime", "openvino")
 """Every runtime that the benchmark can use."""
@@ -27,7 +32,8 @@ class PictureOptions(Options, group=SCORING):
 
     compare: tuple[Path, ...] = flag(
         (),
-        "visualize: checkpoints to show side by side (default: every run of --optimizer)",
+        "visualize: checkpoints to show side by side (default: every run of --source, --target "
+        "and --optimizer)",
         metavar="FILE",
         affects_result=False,
         decides=True,
@@ -60,8 +66,8 @@ class PredictionOptions(Options, group=PREDICTION):
     output: Path | None = flag(
         None,
         "predict: folder of the results (default: predictions_<run>/<input's name> under "
-        "--save_model_path); export: file, .onnx, or .pt2 for torch.export (default: beside the "
-        "checkpoint, .onnx)",
+        "--save_model_path); export: file, .onnx, .xml for OpenVINO, or .pt2 for torch.export "
+        "(default: beside the checkpoint, .onnx)",
         metavar="PATH",
         affects_result=False,
     )
@@ -75,6 +81,21 @@ class DeploymentOptions(Options, group=DEPLOYMENT):
         "classes",
         "output of an exported network: the class of each pixel, or the classes' logits",
         choices=("classes", "logits"),
+        affects_result=False,
+    )
+    int8: bool = flag(
+        False,
+        "export: in 8 bits, for ONNX Runtime (.onnx) or OpenVINO (.xml, with nncf): calibrated on "
+        "up to 256 training images of the target and compared with the float network; layers that "
+        "change too many classes stay in float",
+        affects_result=False,
+    )
+    int8_min_agreement: float = flag(
+        0.98,
+        "export --int8: least share of the pixels that keep the class of the float network; below "
+        "it the export fails, and its file's name ends in _rejected",
+        check=probability,
+        only_with="int8",
         affects_result=False,
     )
     sizes: tuple[str, ...] = flag(
@@ -94,9 +115,9 @@ class DeploymentOptions(Options, group=DEPLOYMENT):
     )
     precisions: tuple[str, ...] = flag(
         (),
-        f"benchmark: precisions to measure, of {', '.join(PRECISIONS)} (default: fp32 and what "
-        "--precision auto takes)",
-        check=one_of(*PRECISIONS),
+        f"benchmark: precisions to measure, of {', '.join(MEASURED_PRECISIONS)} (default: fp32 and "
+        "what --precision auto takes)",
+        check=one_of(*MEASURED_PRECISIONS),
         metavar="NAME",
         affects_result=False,
     )

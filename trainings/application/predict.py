@@ -47,7 +47,7 @@ from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.provenance import comparable, differences, made_with
 from trainings.scoring.record import refuse_views
-from trainings.scoring.runs import find_runs, selected
+from trainings.scoring.runs import checkpoints_found
 from trainings.scoring.trained import as_trained, check_classes, trained_with
 from utils.background import Background
 from utils.disk.machine import git_revision, versions
@@ -129,12 +129,9 @@ def _checkpoints(settings: Settings) -> tuple[Path, ...]:
     if settings.load_model_path:
         return (find_input(settings.load_model_path, "load_model_path"),)
     if not ensemble:
-        folders = find_runs(settings, {}, alike=False)
-        found = [str(folder / selected(settings, folder)) for folder in folders]
-        runs = f"; found: {', '.join(found)}" if found else ""
         raise UsageError(
             "argument --load_model_path: predict needs a checkpoint, or those of an ensemble with "
-            f"--mbt_checkpoints{runs}"
+            f"--mbt_checkpoints{checkpoints_found(settings)}"
         )
     return tuple(find_input(path, "mbt_checkpoints") for path in ensemble)
 

@@ -1,6 +1,5 @@
 """Pictures of what networks do: image, truth, prediction and errors of telling images."""
 
-import contextlib
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -12,26 +11,29 @@ import numpy as np
 
 from datasets.catalog import data_set, has_labels
 from datasets.data_set import Role
-from datasets.labels import CLASS_TABLE, USUAL
 from datasets.loading.sets import unlabelled_samples, validation_samples
 from datasets.samples import SampleDataset
 from trainings.application.options import PictureOptions
+from trainings.application.shown import (
+    at_a_size,
+    found_predictors,
+    named_predictors,
+    runs_to_show,
+)
 from trainings.experiment import Experiment
 from trainings.options import EnsembleOptions, Settings
-from trainings.scoring.mbt import ensemble_folder, ensemble_suffix, find_members
+from trainings.scoring.mbt import ensemble_folder, ensemble_suffix
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
-from trainings.scoring.runs import find_runs, selected, unlike
 from trainings.scoring.trained import as_trained
 from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
-from utils.errors import UsageError, UserError
+from utils.errors import UsageError
 from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel, label_panel
 from utils.spread import spread
 from utils.text import in_percent
-from utils.utils import find_input, resolve_device
+from utils.utils import resolve_device
 
-ENSEMBLE = "MBT"
 SIDE_BY_SIDE = "the same images, side by side"
 LONGEST_NAME = 100
 """Characters of a file's name that say which checkpoints it shows; more become a digest."""
@@ -43,16 +45,22 @@ EXTREMES = 2
 """How many of the best and of the worst images are drawn."""
 
 
-def visualize(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
+def visualize(
+    fda: Experiment, ssl_fda: Experiment, supervised: Sequence[Experiment], settings: Settings
+) -> None:
     """Draws what the named checkpoints see on the target's validation split, or on its images where
-    they have no labels; or else every run of `--optimizer` and FDA's ensemble.
+    they have no labels; or else every run of the settings' source and target, and FDA's ensemble.
 
     Each one's pictures go into its run's folder; several also into one sheet, side by side, with
     their scores: in the order in which they are named, else from the lowest mIoU to the highest.
     """
-    named = named_predictors(settings)
-    settings = as_trained(settings, named[0].checkpoints[0]) if named else _at_a_size(settings)
-    predictors = named or found_predictors(fda, ssl_fda, settings)
+    predictors = named = named_predictors(settings)
+    if named:
+        settings = as_trained(settings, named[0].checkpoints[0])
+    else:
+        runs = runs_to_show(supervised, settings)
+        settings = at_a_size(runs, settings)
+        predictors = found_predictors(fda, ssl_fda, runs, settings)
     _refuse_training(predictors, settings)
     targets = [_place(predictor, settings) for predictor in predictors]  # refuses before drawing
     scored = has_labels(Role.TARGET, "val", settings)
@@ -152,96 +160,6 @@ def _compare(
     rows = ((predictor.title, scores) for predictor, scores in compared)
     table = scores_table(rows, validation)
     print(f"\n{table}\nside by side: {path.with_suffix('.*')}")
-
-
-def named_predictors(settings: Settings) -> list[Predictor]:
-    """Return the predictors that the command names: one checkpoint, several checkpoints to
-    compare, or the members of an ensemble."""
-    named = [find_input(path, "compare") for path in PictureOptions.of(settings).compare]
-    if settings.load_model_path:
-        named.insert(0, find_input(settings.load_model_path, "load_model_path"))
-    predictors = [single(path) for path in named]
-    if len({predictor.title for predictor in predictors}) < len(predictors):
-        predictors = [Predictor(str(path), (path,)) for path in named]
-    if ensemble := EnsembleOptions.of(settings).mbt_checkpoints:
-        members = [find_input(path, "mbt_checkpoints") for path in ensemble]
-        predictors.append(Predictor(ENSEMBLE, tuple(members)))
-    return predictors
-
-
-def _at_a_size(settings: Settings) -> Settings:
-    """With the size at which all runs like these settings were trained, where they share one and
-    the command gives none."""
-    runs = find_runs(settings, {})
-    if len({tuple(run["image_size"]) for run in runs.values()}) != 1:
-        return settings
-    folder = next(iter(runs))
-    return as_trained(settings, folder / selected(settings, folder))
-
-
-def found_predictors(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> list[Predictor]:
-    """Every run like these settings under `--save_model_path` that was trained at `--image_size`,
-    and FDA's ensemble where `val_mbt` would find its members among them."""
-    runs = find_runs(settings, {})
-    if not runs:
-        others = find_runs(settings, {}, alike=False)
-        remedy = "give the flags of one of them" if others else "train one"
-        raise UserError(
-            f"no run of --optimizer {settings.optimizer} and this network in "
-            f"{settings.save_model_path}{unlike(settings, others)}: {remedy}, or name a checkpoint "
-            "with --load_model_path"
-        )
-    folders = _of_this_size(_of_these_classes(runs, settings), settings)
-    checkpoints = [folder / selected(settings, folder) for folder in folders]
-    predictors = [single(checkpoint) for checkpoint in checkpoints]
-    with contextlib.suppress(UserError):
-        members = find_members(fda, ssl_fda, 0, settings)
-        if set(members) <= set(checkpoints):
-            predictors.append(Predictor(ENSEMBLE, tuple(members)))
-    return predictors
-
-
-def _of_these_classes(
-    runs: Mapping[Path, Mapping[str, Any]], settings: Settings
-) -> Mapping[Path, Mapping[str, Any]]:
-    """The runs of the settings' classes, or all where none is; says which others there are."""
-    wanted = settings.class_table.recorded()
-    own = {path: run for path, run in runs.items() if run.get(CLASS_TABLE, USUAL) == wanted}
-    if others := [path.name for path in runs if path not in own and own]:
-        print(f"left out, because they are of other classes: {', '.join(others)}")
-    return own or runs
-
-
-def _of_this_size(runs: Mapping[Path, Mapping[str, Any]], settings: Settings) -> list[Path]:
-    """The runs trained at `--image_size`; says which others there are. Raises UserError where there
-    are only others."""
-    own = [
-        folder for folder, run in runs.items() if tuple(run["image_size"]) == settings.image_size
-    ]
-    others = ", ".join(
-        f"{folder.name} at {_words(run['image_size'])}"
-        for folder, run in runs.items()
-        if folder not in own
-    )
-    asked = f"--image_size {_words(settings.image_size)}"
-    if not own:
-        raise UserError(
-            f"no run in {settings.save_model_path} was trained at {asked} ({others}): give "
-            "--image_size as one of them was trained, or name a checkpoint with --load_model_path"
-        )
-    if others:
-        print(f"left out, because they were not trained at {asked}: {others}")
-    return own
-
-
-def _words(size: Sequence[int]) -> str:
-    return " ".join(map(str, size))
-
-
-def single(checkpoint: Path) -> Predictor:
-    """A network under its run's name, with the file's where that is not the best one."""
-    run = checkpoint.resolve().parent.name
-    return Predictor(run if checkpoint.name == BEST else f"{run}/{checkpoint.stem}", (checkpoint,))
 
 
 def telling_images(accuracy: Sequence[float], settings: Settings) -> dict[str, list[int]]:

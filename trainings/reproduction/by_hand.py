@@ -12,7 +12,7 @@ from trainings.experiment import Experiment
 from trainings.options import Settings
 from trainings.reproduction.lines import Line, by_config, scored_on_target
 from trainings.reproduction.results import Key, Run, ensemble_record, read_json, row_of
-from trainings.reproduction.steps import Step, run_flags
+from trainings.reproduction.steps import Step, by_action, run_flags
 from trainings.reproduction.teachers import teacher_title
 from trainings.scoring.record import OLDER_DOMAIN, scored_checkpoints
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
@@ -138,12 +138,7 @@ def _configs(groups: Sequence[Group]) -> list[str]:
 
 def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Group]:
     """Return the runs with scores, grouped by all settings but the seed."""
-    experiments = {
-        action: step.experiment
-        for step in steps
-        for action in (step.experiment.action, step.experiment.general)
-        if action
-    }
+    experiments = by_action(steps)
     titles = {step.experiment.action: step.title for step in steps if not step.teacher}
     teaching = {step.experiment.action for step in steps if step.teacher}
     groups: dict[str, Group] = {}

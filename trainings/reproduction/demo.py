@@ -56,8 +56,10 @@ def _roots(toy_root: Path) -> dict[str, Path]:
 
 def refuse_other_data(settings: Settings) -> None:
     """Raise UsageError where the command names other data than Toy City."""
-    for flag, root in _roots(ToyOptions.of(settings).toy_root).items():
-        if getattr(settings, flag) != root:
+    usual = {"source": Settings.source, "target": Settings.target}
+    usual |= {"source_root": None, "target_root": None}
+    for flag, value in (usual | _roots(ToyOptions.of(settings).toy_root)).items():
+        if getattr(settings, flag) != value:
             raise UsageError(
                 f"argument --{flag}: demo draws and trains on Toy City, at --toy_root; "
                 "--action reproduce takes your data"

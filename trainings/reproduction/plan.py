@@ -15,7 +15,7 @@ from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
 from trainings.options import Settings
-from trainings.reproduction.steps import AUGMENTATION, Step, Work
+from trainings.reproduction.steps import AUGMENTATION, Step, Work, on_pair
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS, ensemble_stem
 from trainings.scoring.pseudo_labels import SUMMARY, label_folder, label_folder_of
@@ -140,7 +140,7 @@ class PlannedStep(NamedTuple):
 def plan_folder(settings: Settings) -> Path:
     """Return the folder of a whole reproduction; `report` reads that of `reproduce`."""
     action = "reproduce" if settings.action == "report" else settings.action
-    return settings.save_model_path / (settings.save_keyword or action)
+    return settings.save_model_path / (settings.save_keyword or f"{action}{settings.pair()}")
 
 
 def make_plan(
@@ -157,8 +157,7 @@ def make_plan(
             f"argument --{single[0]}: {settings.action} decides it step by step; leave it out, or "
             "run the step by its own action"
         )
-    for step in table:
-        step.experiment.check_pair(settings)
+    table = on_pair(table, settings)
     flags = {**(recipe or {}), **explicit}
     seeds = dict.fromkeys(settings.seeds or (settings.seed,))
     planners = [
@@ -269,7 +268,7 @@ class _Planner:
         elif work is Work.SCORE:
             for select in dict(SCORED):
                 yield self._command(
-                    "val_gta5_transfer",
+                    experiment.transfer,
                     {**changes, "select": select},
                     folder,
                     made_from=(folder / CHECKPOINTS[select],),

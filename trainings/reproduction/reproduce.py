@@ -17,7 +17,7 @@ from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.outcome import outcome
 from trainings.reproduction.plan import Command, PlannedStep, make_plan, plan_folder
 from trainings.reproduction.report import record_command, write_report
-from trainings.reproduction.steps import Step
+from trainings.reproduction.steps import Step, with_labels
 from utils import processes
 from utils.cli.log_file import LOG, logged
 
@@ -27,7 +27,7 @@ Runner = Callable[[Settings], None]
 
 def reproduce(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
     """Print the plan, run what is not finished, and write the report."""
-    plan = make_plan(steps, settings)
+    plan = make_plan(with_labels(steps, settings), settings)
     _show(plan, data_sizes(settings), settings)
     if not settings.dry_run:
         _make(plan, steps, run, settings)

@@ -11,7 +11,7 @@ import numpy as np
 from datasets.catalog import ROWS, recorded_title
 from datasets.data_set import Role
 from trainings.options import Settings
-from trainings.reproduction.steps import Step, run_flags
+from trainings.reproduction.steps import Step, by_action, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind, find_scores, scored_checkpoints
 from trainings.val import SUBSETS
@@ -233,8 +233,7 @@ def _read_run(folder: Path, steps: Sequence[Step], command: Settings) -> tuple[K
         if "action" not in run.read_json(SETTINGS):  # another program's
             return None
         settings = run.read_settings(command)
-        experiments = {step.experiment.action: step.experiment for step in steps}
-        experiment = experiments.get(settings["action"])
+        experiment = by_action(steps).get(settings["action"])
         if experiment is None or settings["ssl_round"] != 1:
             return None
         flags = tuple((name, settings[name]) for name in run_flags(steps, experiment))

@@ -1,16 +1,18 @@
 """The steps of the whole study: the one table that the plan, the results and the report read."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
+from datasets.catalog import has_labels, name_of
 from datasets.data_set import Role
 from trainings.experiment import Experiment
 from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS
 from utils.cli.options import flags_of
+from utils.errors import UserError
 
 AUGMENTATION = "C-S-HF"
 """Augmentation of the one step that has any, unless `--aug_method` names another."""
@@ -96,6 +98,37 @@ def users_steps(
         Step("3.C", SELF_TRAINING, ssl_fda, flag="fda_beta", values=BETAS, found=True),
         Step("3.C", "MBT of SSL-FDA", ssl_fda, (ensemble,)),
     )
+
+
+def by_action(steps: Iterable[Step]) -> dict[str, Experiment]:
+    """Return the experiments of the steps by the actions that train them, on the usual data sets
+    or on others."""
+    experiments = dict.fromkeys(step.experiment for step in steps)
+    others = {one.general.action: one for one in experiments if one.general}
+    return others | {one.action: one for one in experiments}
+
+
+def on_pair(steps: Iterable[Step], settings: Settings) -> list[Step]:
+    """Return the steps with experiments on the settings' source and target."""
+    return [replace(step, experiment=step.experiment.with_data(settings)) for step in steps]
+
+
+def with_labels(steps: Iterable[Step], settings: Settings) -> list[Step]:
+    """Return the steps for which the target has labels; print which ones are left out, because it
+    has none to train on. Raise UserError where it has none to score on."""
+    own = list(steps)
+    title = name_of(Role.TARGET, settings)
+    if not has_labels(Role.TARGET, "val", settings):
+        raise UserError(
+            f"{title} has no labels of its val split, and {settings.action} compares methods by "
+            "their scores on it: label some of its images, or train one method by its own action, "
+            "such as train_dacs, and look with visualize"
+        )
+    if has_labels(Role.TARGET, "train", settings):
+        return own
+    left_out = [step.title for step in own if step.experiment.source is Role.TARGET]
+    print(f"left out, because {title} has no labels to train on: {', '.join(left_out)}")
+    return [step for step in own if step.experiment.source is not Role.TARGET]
 
 
 def run_flags(steps: Iterable[Step], experiment: Experiment) -> dict[str, Any]:

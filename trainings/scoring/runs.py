@@ -111,11 +111,11 @@ def command_flags(flags: Mapping[str, Any], settings: Settings) -> str:
     data, runs and network depend."""
     given = settings.explicit()
     carried = {name: given[name] for name in CARRIED if name in given and name not in flags}
-    roots = {f"{name}_root" for name, value in {**carried, **flags}.items() if value == FOLDER}
-    carried |= {root: getattr(settings, root) for root in sorted(roots) if root not in flags}
-    return _flags(
-        {name: value for name, value in {**flags, **carried}.items() if value is not None}
-    )
+    known = {name: value for name, value in {**flags, **carried}.items() if value is not None}
+    for role in ("source", "target"):
+        if known.get(role) == FOLDER and (root := known.pop(f"{role}_root", None)):
+            known[role] = root
+    return _flags(known)
 
 
 def _words(name: str, value: Any) -> list[str]:
@@ -163,6 +163,14 @@ def find_runs(
         if all(run.get(name) == value for name, value in wanted.items()):
             runs[folder] = run
     return runs
+
+
+def checkpoints_found(settings: Settings) -> str:
+    """Return the checkpoints of all runs under `--save_model_path` as the end of a sentence; empty
+    where there are none."""
+    folders = find_runs(settings, {}, alike=False)
+    found = ", ".join(str(folder / selected(settings, folder)) for folder in folders)
+    return f"; found: {found}" if found else ""
 
 
 def _has_selected(folder: Path, settings: Settings) -> bool:

@@ -29,6 +29,20 @@ def written_whole(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def removed_unless_used(folder: Path, lock: str) -> Iterator[None]:
+    """Remove a folder where the block raises and nothing but the file of a lock lies in it, which
+    the block holds."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [lock]:
+                (folder / lock).unlink()
+                folder.rmdir()
+        raise
+
+
 def remove_unfinished(candidates: Iterable[Path]) -> None:
     """Remove those of the files that a killed process was writing with `written_whole`."""
     for path in candidates:

@@ -26,7 +26,7 @@ from utils import processes
 from utils.cli.common import CommandOptions
 from utils.cli.options import flags_of, takes
 from utils.disk.checkpoint import NewerFormatError, check_version, read_checkpoint, versioned
-from utils.disk.files import remove_unfinished, written_whole
+from utils.disk.files import remove_unfinished, removed_unless_used, written_whole
 from utils.disk.lock import locked, owner
 from utils.errors import UsageError, UserError, check_is_file
 from utils.event_files import Summary, SummaryWriter, event_writer
@@ -149,6 +149,7 @@ class RunFolder:
                     f"{self.path} is being written by {owner(path)}: wait for it, stop it, or "
                     "name another folder"
                 )
+            held.enter_context(removed_unless_used(self.path, LOCK))
             self._remove_unfinished(below)
             yield
 

@@ -111,14 +111,17 @@ def test_every_runtime_is_measured(measured):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package)
     pytest.importorskip("torch", minversion=FIRST_TORCH_WITH_ONNX)
-    record = measured("--precisions", "fp32", "fp16")
+    pytest.importorskip("nncf")
+    record = measured("--precisions", "fp32", "fp16", "int8")
     rows = [(row["backend"], row["precision"]) for row in record["inference"]]
     assert {("eager", "fp32"), ("onnxruntime", "fp32"), ("openvino", "fp32")} <= set(rows)
+    assert {("onnxruntime", "int8"), ("openvino", "int8")} <= set(rows)
     assert record["versions"]["openvino"]
     why = {(row["backend"], row["precision"]): row["why"] for row in record["not_measured"]}
     assert "fp16 needs a CUDA GPU" in why["eager", "fp16"]
     assert why["onnxruntime", "fp16"] == "the exported file computes in fp32 there"
-    assert len(rows) + len(why) == 6
+    assert "take onnxruntime or openvino" in why["eager", "int8"]
+    assert len(rows) + len(why) == 9
 
 
 def test_what_is_missing_is_a_line_and_the_rest_is_measured(measured, monkeypatch, capsys):
@@ -196,7 +199,7 @@ def test_wrong_words_are_refused(capsys):
         (("--sizes", "512"), "--sizes: '512' is not HxW, such as 512x1024, of at least 64"),
         (("--sizes", "32x64"), "is not HxW"),
         (("--backends", "tensorrt"), "'tensorrt' is none of eager, compiled, onnxruntime, open"),
-        (("--precisions", "int8"), "'int8' is none of fp32, tf32, bf16, fp16"),
+        (("--precisions", "int4"), "'int4' is none of fp32, tf32, bf16, fp16, int8"),
     ):
         with pytest.raises(SystemExit):
             main.main(["--action", "benchmark", *words])

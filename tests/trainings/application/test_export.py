@@ -19,6 +19,7 @@ from model.deployment.deployed import (
     pt2_file,
 )
 from model.deployment.folding import folded
+from model.deployment.formats import FORMATS
 from model.model_stages import BiSeNet
 from tests.support.helpers import TINY, make_cityscapes, save
 from trainings.application import export
@@ -124,7 +125,8 @@ def test_torch_export_gives_logits_and_says_what_it_is(here, network, capsys):
 def test_an_export_that_differs_from_pytorch_is_not_written(here, monkeypatch, capsys):
     torch.manual_seed(1)
     other = Deployed(folded(BiSeNet(base=8)))
-    monkeypatch.setattr(export, "pt2_file", lambda _, metadata: pt2_file(other, metadata))
+    wrong = FORMATS[".pt2"]._replace(write=lambda _, metadata: pt2_file(other, metadata))
+    monkeypatch.setitem(FORMATS, ".pt2", wrong)
     path = here / "wrong.pt2"
     assert exported(here, "--output", path) == 1
     assert "nothing was written: torch.export does not give what" in capsys.readouterr().err
@@ -169,7 +171,7 @@ def test_missing_packages_and_wrong_usage_are_sentences(here, monkeypatch, capsy
     sentence = "needs onnxscript, onnxruntime: pip install -r requirements-export.txt"
     assert sentence in capsys.readouterr().err
     assert exported(here, "--output", "net.pb") == 2
-    assert "--output: net.pb must end in .onnx or .pt2" in capsys.readouterr().err
+    assert "--output: net.pb must end in .onnx, .xml or .pt2" in capsys.readouterr().err
     assert main.main(["--action", "export", *TINY]) == 2
     assert "--action export needs a checkpoint: name it with --load_model_path" in (
         capsys.readouterr().err

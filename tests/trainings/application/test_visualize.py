@@ -15,12 +15,8 @@ from model.ensemble import joint_scores
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_cityscapes
 from trainings.application import visualize
-from trainings.application.visualize import (
-    comparison_sheet,
-    named_predictors,
-    single,
-    telling_images,
-)
+from trainings.application.shown import named_predictors, single
+from trainings.application.visualize import comparison_sheet, telling_images
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from utils.errors import UserError
 
@@ -83,7 +79,7 @@ def settings(tmp_path):
 
 def test_named_checkpoints_keep_their_own_pictures(settings):
     """Two files of one folder, and two folders, none of them a run."""
-    visualize.visualize(None, None, settings)
+    visualize.visualize(None, None, (), settings)
     pictures = settings.save_model_path / "visualize_sgd_noaug" / "pictures"
     assert sorted(path.name for path in pictures.iterdir()) == sorted(
         [
@@ -111,7 +107,7 @@ def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
     )
     object.__setattr__(settings, "save_keyword", "sheet")
     predictors = named_predictors(settings)
-    visualize.visualize(None, None, settings)
+    visualize.visualize(None, None, (), settings)
     pictures = settings.save_model_path / "sheet" / "pictures"
     records = json.loads((pictures / f"{COMPARED}.json").read_text())["predictors"]
     assert [record["title"] for record in records] == ["a", "b", "a/latest"]
@@ -119,8 +115,9 @@ def test_runs_are_compared_by_their_scores(settings, monkeypatch, capsys):
 
     object.__setattr__(settings, "compare", ())
     for found in (predictors, predictors[::-1]):
+        monkeypatch.setattr(visualize, "runs_to_show", lambda *_: {})
         monkeypatch.setattr(visualize, "found_predictors", lambda *_, found=found: found)
-        visualize.visualize(None, None, settings)
+        visualize.visualize(None, None, (), settings)
         ascending = sorted(found, key=lambda p: [r["mIoU"] for r in records if r["title"] == p[0]])
         assert [title.split(",")[0] for title in shown[-1]] == [p.title for p in ascending]
     table = capsys.readouterr().out.split("side by side")[0]
@@ -139,7 +136,7 @@ def test_folders_of_one_name_are_told_apart(settings, tmp_path):
 
 def test_pictures_with_the_targets_statistics_have_names_of_their_own(settings):
     object.__setattr__(settings, "bn_statistics", "target")
-    visualize.visualize(None, None, settings)
+    visualize.visualize(None, None, (), settings)
     pictures = settings.save_model_path / "visualize_sgd_noaug" / "pictures"
     assert all("target_statistics" in path.name for path in pictures.iterdir())
 
@@ -166,9 +163,9 @@ def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
         assert np.array_equal(second, third) and not np.array_equal(first, second)
 
 
-def as_run(folder, size, action="train_ada", width=8):
+def as_run(folder, size, action="train_ada", width=8, **more):
     """Makes a run of that size of a folder with a checkpoint."""
-    run = Settings(action=action, image_size=size, base_width=width)
+    run = Settings(action=action, image_size=size, base_width=width, **more)
     (folder / "settings.json").write_text(json.dumps(run.to_json()))
 
 
@@ -230,6 +227,25 @@ def test_runs_of_another_width_are_named_with_it(settings, tmp_path, capsys):
     assert "train one" not in error
 
 
+def test_runs_of_any_width_are_drawn_where_the_command_names_no_network(settings, tmp_path, capsys):
+    as_run(tmp_path / "a", (64, 96))
+    assert drawn(tmp_path, width=()) == 0
+    assert "\na: " in capsys.readouterr().out
+
+
+def test_runs_of_another_source_or_target_are_left_out(settings, tmp_path, capsys):
+    as_run(tmp_path / "a", (64, 96), source="synthia")
+    as_run(tmp_path / "b", (64, 96), action="train_target", source="synthia")
+    assert drawn(tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "left out, because they are of another source or target: a\n" in out
+    assert "\nb: " in out  # train_target has no source, whatever it records
+    (tmp_path / "b" / "settings.json").unlink()
+    assert drawn(tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "no run from GTA5 to Cityscapes" in error and "(SYNTHIA to Cityscapes)" in error
+
+
 def test_the_folder_of_a_training_is_refused_before_anything_is_drawn(settings, tmp_path, capsys):
     for name in "ab":
         as_run(tmp_path / name, (64, 96))
@@ -247,16 +263,16 @@ def test_no_run_and_no_such_image_are_sentences(settings):
         UserError,
         match=r"no run of --optimizer sgd .*: train one, or .*--load_model_path",
     ):
-        visualize.visualize(None, None, settings)
+        visualize.visualize(None, None, (), settings)
     object.__setattr__(settings, "load_model_path", settings.save_model_path.parent / "a/best.pth")
     object.__setattr__(settings, "picture_index", 3)
     with pytest.raises(UserError, match="--picture_index: 3 is not below the 3 images"):
-        visualize.visualize(None, None, settings)
+        visualize.visualize(None, None, (), settings)
 
 
 def test_one_checkpoint_needs_no_sheet(settings):
     object.__setattr__(settings, "compare", settings.compare[:1])
-    visualize.visualize(None, None, settings)
+    visualize.visualize(None, None, (), settings)
     pictures = settings.save_model_path / "visualize_sgd_noaug" / "pictures"
     assert not (pictures / "comparison.png").exists()
     assert min(Image.open(pictures / "worst_a_best.png").size) > 300

@@ -46,6 +46,7 @@ def test_the_steps_are_the_users_in_their_order_for_each_config_and_seed():
     "steps",
     [
         plan("--num_epochs", "3", "--aug_method", "HF", "--pretrain_path", "a b.tar"),
+        plan("--source", "synthia", "--target", "photos/my dashcam"),
         plan("--config", "config1", "--batch_size", "6", "--seed", "4", "--ohem"),
         demo_plan("--toy_root", "there", "--toy_size", "64", "128"),
         demo_plan("--configs", "config2", "--learning_rate", "0.1"),
@@ -59,6 +60,15 @@ def test_a_step_is_what_its_command_means(steps):
             python, main_py, *words = shlex.split(command.text())
             assert (python, main_py) == ("python", "main.py")
             assert parsed(*words) == command.settings, command.text()
+
+
+def test_another_pair_is_trained_and_scored_by_the_general_actions():
+    steps = plan("--configs", "config2", "--target", "acdc")
+    commands = [command for step in steps for command in step.commands]
+    actions = {command.settings.action for command in commands}
+    assert {"train_source", "train_target", "val_transfer"} <= actions
+    assert not [name for name in actions if "gta5" in name or "cityscapes" in name]
+    assert {command.folder.parents[2].name for command in commands} == {"reproduce_gta5_to_acdc"}
 
 
 def test_every_training_has_a_folder_of_its_own_whatever_is_asked():
@@ -226,7 +236,7 @@ def test_the_images_of_a_validation_are_shared_by_the_processes(monkeypatch, cou
     assert estimate.image_seconds(parsed(*TINY_STEP), (64, 96)) == 8.0 / 4 / count
 
 
-@pytest.mark.parametrize("flag", ["--gta5_root", "--cityscapes_root"])
+@pytest.mark.parametrize("flag", ["--gta5_root", "--cityscapes_root", "--target_root"])
 def test_the_demo_refuses_data_of_the_user(tmp_path, monkeypatch, capsys, flag):
     monkeypatch.chdir(tmp_path)
     assert main.main(["--action", "demo", "--dry_run", flag, "mine"]) == 2
