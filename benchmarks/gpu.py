@@ -377,12 +377,14 @@ def measured(bench: Bench, part: str) -> Iterator[str]:
     attempts, head = PARTS[part]
     rows = [head]
     for first, measure in attempts(bench):
+        begun = bench.left > 0
         try:
-            found = measure() if bench.left > 0 else [("no time left",)]
+            found = measure() if begun else [("no time left",)]
         except Exception as error:  # a form that fails must not lose the others
             found = [(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100]}",)]
         rows += [(first + row + ("",) * len(head))[: len(head)] for row in found]
-        _forget(bench.args.device)
+        if begun:
+            _forget(bench.args.device)
         yield markdown(rows)
     if len(rows) == 1:
         yield markdown([*rows, ("nothing was chosen", *("",) * (len(head) - 1))])

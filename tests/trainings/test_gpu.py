@@ -32,7 +32,10 @@ from utils.utils import autocast
 
 aten = torch.ops.aten
 
-PRECISIONS = [torch.float32, torch.bfloat16, torch.float16]
+PRECISIONS = [
+    *(pytest.param(one, marks=pytest.mark.slow) for one in (torch.float32, torch.bfloat16)),
+    torch.float16,
+]
 SIZE = (96, 160)
 
 
