@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.support.helpers import MAIN, TINY, run_main
 from tests.support.runs import OFTEN, ROOTS, assert_same, content, make_toy
-from trainings.scoring.pseudo_labels import SUMMARY
+from trainings.scoring.pseudo_label_folder import SUMMARY
 
 EPOCHS = "4"
 BETAS = ("0.01", "0.05", "0.09")

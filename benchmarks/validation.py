@@ -26,7 +26,7 @@ from model.catalog import Design
 from model.deployment.folding import folded
 from model.ensemble import Ensemble
 from model.network import Network
-from trainings.scoring.pseudo_labels import predict
+from trainings.scoring.pseudo_label_making import predict
 from utils.metrics import ConfusionMatrix
 from utils.upsampling import upsampled_max
 from utils.utils import autocast, resolve_precision

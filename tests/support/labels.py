@@ -12,8 +12,8 @@ from main import FlatSettings as Settings
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_cityscapes
-from trainings.scoring import pseudo_labels
-from trainings.scoring.pseudo_labels import label_folder
+from trainings.scoring.pseudo_label_folder import label_folder
+from trainings.scoring.pseudo_label_making import Making
 from utils.disk.run_folder import RunFolder
 
 IDENTITY = {
@@ -51,7 +51,7 @@ class Toy:
     def making(self, **identity):
         checkpoints = [{"path": "a/best.pth", "sha256": "0" * 64}]
         whole = {**IDENTITY, "checkpoints": checkpoints, **identity}
-        return pseudo_labels._Making(self.folder, self.samples, whole, CITYSCAPES)
+        return Making(self.folder, self.samples, whole, CITYSCAPES)
 
     def make(self, **identity):
         making = self.making(**identity)

@@ -19,7 +19,7 @@ from trainings.engine.health import Health
 from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
 from trainings.options import OPTIMIZERS
-from trainings.scoring.pseudo_labels import predict
+from trainings.scoring.pseudo_label_making import predict
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
 from trainings.train_FDA import FDA

@@ -4,7 +4,7 @@ from datasets.data_set import Role
 from trainings.reproduction.lines import ADAPTED, LAST
 from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.results import Run, Scores
-from trainings.scoring.pseudo_labels import SUMMARY
+from trainings.scoring.pseudo_label_folder import SUMMARY
 from utils.disk.run_folder import RunFolder
 
 

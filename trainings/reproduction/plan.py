@@ -18,7 +18,7 @@ from trainings.options import Settings, SoftOptions
 from trainings.reproduction.steps import AUGMENTATION, Step, Work, on_pair
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS, ensemble_stem
-from trainings.scoring.pseudo_labels import SUMMARY, label_folder, label_folder_of
+from trainings.scoring.pseudo_label_folder import SUMMARY, label_folder, label_folder_of
 from trainings.scoring.record import Kind, find_scores, scored_size
 from trainings.scoring.runs import CHECKPOINTS
 from utils.cli.common import PRESETS

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainings.reproduction.lines import listed
 from trainings.reproduction.results import Run, read_json
-from trainings.scoring.pseudo_labels import SUMMARY
+from trainings.scoring.pseudo_label_folder import SUMMARY
 from utils.disk.run_folder import SETTINGS
 
 

@@ -18,11 +18,9 @@ from datasets.samples import SampleDataset
 from tests.support.data import cityscapes_images
 from tests.support.helpers import picture, save
 from tests.support.labels import Toy
-from trainings.scoring import pseudo_labels
+from trainings.scoring import pseudo_label_making, pseudo_labels
+from trainings.scoring.pseudo_label_folder import PICTURE, PROGRESS, SUMMARY
 from trainings.scoring.pseudo_labels import (
-    PICTURE,
-    PROGRESS,
-    SUMMARY,
     generate_pseudo_labels,
     pseudo_labelled_target,
     self_training_target,
@@ -153,7 +151,7 @@ class Interrupted(Exception):
 def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, after):
     """Stopped at any image of either pass; no image is predicted again that is done."""
     whole = Toy(tmp_path / "whole").make()
-    toy, predict, calls = Toy(tmp_path / "cut"), pseudo_labels.predict, []
+    toy, predict, calls = Toy(tmp_path / "cut"), pseudo_label_making.predict, []
 
     def counting(*arguments, limit):
         if len(calls) == limit:
@@ -161,12 +159,12 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, after):
         calls.append(1)
         return predict(*arguments)
 
-    monkeypatch.setattr(pseudo_labels, "SAVE_EVERY", 1)
-    monkeypatch.setattr(pseudo_labels, "predict", lambda *a: counting(*a, limit=after))
+    monkeypatch.setattr(pseudo_label_making, "SAVE_EVERY", 1)
+    monkeypatch.setattr(pseudo_label_making, "predict", lambda *a: counting(*a, limit=after))
     with pytest.raises(Interrupted):
         toy.make()
     assert not toy.folder.has(SUMMARY)
-    monkeypatch.setattr(pseudo_labels, "predict", lambda *a: counting(*a, limit=100))
+    monkeypatch.setattr(pseudo_label_making, "predict", lambda *a: counting(*a, limit=100))
     assert toy.make() == whole
     assert len(calls) == 10
 

@@ -11,11 +11,13 @@ from datasets.loading.pairs import TARGET_STREAM
 from datasets.loading.sets import training_samples
 from datasets.pseudo_labels import pseudo_label_path
 from datasets.reading import check_scored, probabilities_path, read_pair
+from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.support.helpers import save
 from tests.support.labels import Toy
-from trainings.scoring import pseudo_labels
-from trainings.scoring.pseudo_labels import PROGRESS, SUMMARY, pseudo_labelled_target
+from trainings.scoring import pseudo_label_making, pseudo_labels
+from trainings.scoring.pseudo_label_folder import PICTURE, PROGRESS, SUMMARY
+from trainings.scoring.pseudo_labels import pseudo_labelled_target
 from utils.errors import UsageError, UserError
 from utils.losses import pseudo_label_loss, segmentation_loss
 from utils.transforms import Preparation, train_transform
@@ -54,7 +56,7 @@ def test_soft_labels_have_no_thresholds_and_a_picture(toy, capsys):
     toy.make(**SOFT)
     summary = toy.folder.read_json(SUMMARY)
     assert summary["soft"] == 3 and "classes" not in summary
-    assert min(Image.open(toy.folder.path / pseudo_labels.PICTURE).size) > 400
+    assert min(Image.open(toy.folder.path / PICTURE).size) > 400
     pseudo_labels._print_summary(toy.folder)
     assert "5 soft pseudo-labels of Cityscapes in" in capsys.readouterr().out
 
@@ -68,7 +70,7 @@ def test_a_training_says_that_ohem_leaves_soft_labels_as_they_are(toy):
 
 def test_soft_labels_go_on_where_they_stopped(tmp_path, monkeypatch):
     whole = Toy(tmp_path / "whole").make(**SOFT)
-    toy, predict, calls = Toy(tmp_path / "cut"), pseudo_labels.predict_soft, []
+    toy, predict, calls = Toy(tmp_path / "cut"), pseudo_label_making.predict_soft, []
 
     def counting(*arguments):
         if len(calls) == 2:
@@ -77,7 +79,7 @@ def test_soft_labels_go_on_where_they_stopped(tmp_path, monkeypatch):
         return predict(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pseudo_labels, "predict_soft", counting)
+        patch.setattr(pseudo_label_making, "predict_soft", counting)
         with pytest.raises(KeyboardInterrupt):
             toy.make(**SOFT)
     assert toy.folder.has(PROGRESS) and len(toy.labels()) == 2 * 2
@@ -193,7 +195,7 @@ def test_image_and_soft_label_move_together(toy, tmp_path):
         aug_method="HF-RS-R-RP",
         aug_probability=1.0,
     )
-    dataset = pseudo_labels.SampleDataset([first], transform, seed=(0,))
+    dataset = SampleDataset([first], transform, seed=(0,))
     beyond = 0
     for epoch in range(8):
         sample = dataset[epoch, 0]
