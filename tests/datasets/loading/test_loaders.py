@@ -22,7 +22,7 @@ from datasets.samples import SampleDataset
 from main import FlatSettings as Settings
 from tests.support.data import gta5_files
 from tests.support.helpers import label_ids, make_cityscapes, make_gta5, picture, save
-from trainings.application.predict import as_seen
+from trainings.application.segmenter import as_seen
 from utils.errors import UsageError, UserError
 from utils.transforms import Preparation, train_transform
 

@@ -20,8 +20,8 @@ from datasets.samples import SampleDataset
 from model.model_stages import BiSeNet
 from tests.support.data import cityscapes_files
 from tests.support.helpers import claim_size, label_ids, picture, run_main, save
-from trainings.application import predict
-from trainings.application.predict import KINDS, as_seen
+from trainings.application.predictions import KINDS
+from trainings.application.segmenter import Segmenter, as_seen
 from trainings.application.video import video_writer
 from utils.background import Background
 from utils.pictures.panels import overlay
@@ -221,7 +221,7 @@ def test_a_picture_keeps_its_proportions_and_covers_the_image_size(size, seen):
 def test_it_goes_on_where_it_stopped_and_does_nothing_twice(here, monkeypatch, capsys):
     for number in range(4):
         save(picture(number, SIZE), here / f"in/{number}.png")
-    folder, segment, calls = here / "out", predict.Segmenter.__call__, []
+    folder, segment, calls = here / "out", Segmenter.__call__, []
 
     def counting(self, *arguments):
         if len(calls) == 2:
@@ -229,12 +229,12 @@ def test_it_goes_on_where_it_stopped_and_does_nothing_twice(here, monkeypatch, c
         calls.append(1)
         return segment(self, *arguments)
 
-    monkeypatch.setattr(predict.Segmenter, "__call__", counting)
+    monkeypatch.setattr(Segmenter, "__call__", counting)
     assert command("--input", "in", "--output", "out") == 130
     assert "goes on from there" in capsys.readouterr().err
     done = names(folder)
     assert done <= {"0", "1"} and "finished" not in record(folder)
-    monkeypatch.setattr(predict.Segmenter, "__call__", segment)
+    monkeypatch.setattr(Segmenter, "__call__", segment)
     assert command("--input", "in", "--output", "out") == 0
     assert f"{4 - len(done)} images in" in capsys.readouterr().out
     assert names(folder) == {"0", "1", "2", "3"}
@@ -611,7 +611,7 @@ def test_a_stopped_video_leaves_nothing_half(here, monkeypatch):
     def stopped(self, *_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict.Segmenter, "__call__", stopped)
+    monkeypatch.setattr(Segmenter, "__call__", stopped)
     assert command("--input", "v.mp4", "--output", "out") == 130
     assert not list((here / "out").glob("*_pred_*")) and not list((here / "out").glob(".*.tmp"))
 
