@@ -8,7 +8,7 @@ import pytest
 import main
 from datasets.options import DataOptions
 from tests.support.helpers import make_cityscapes, make_gta5
-from trainings.application import benchmark
+from trainings.application import benchmark_speed
 from utils.cli.command_line import parse_settings
 from utils.cli.options import Options, flags_of
 
@@ -98,7 +98,7 @@ def reads(tmp_path_factory):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(benchmark, "SECONDS", 0.0)
+        patch.setattr(benchmark_speed, "SECONDS", 0.0)
         for action, *words in COMMANDS:
             found.setdefault(action, set()).update(read_by(action, *ROOTS, *words))
         for action, words in SCORED_ALONE.items():

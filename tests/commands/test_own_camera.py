@@ -21,7 +21,7 @@ from utils.disk.run_folder import LATEST, RunFolder
 pytest.importorskip("av")
 import av
 
-from trainings.application import benchmark
+from trainings.application import benchmark_speed
 from trainings.application.video import video_writer
 
 SIZE = (64, 96)
@@ -96,7 +96,7 @@ def test_the_network_predicts_a_video_is_exported_and_measured(here, monkeypatch
     words = ("--load_model_path", checkpoint, "--output", "network.pt2")
     assert command("export", *words, "--target", PHOTOS) == 0
     assert (here / "network.pt2").exists()
-    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
+    monkeypatch.setattr(benchmark_speed, "SECONDS", 0.0)
     words = ("--load_model_path", checkpoint, "--backends", "eager", "--precisions", "fp32")
     assert command("benchmark", *words) == 0
     (measured,) = json.loads((here / "runs/benchmark/benchmark.json").read_text())["inference"]

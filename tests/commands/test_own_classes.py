@@ -11,7 +11,7 @@ import main
 from datasets.pseudo_labels import ENDING
 from model.catalog import Design
 from tests.support.helpers import save
-from trainings.application import benchmark
+from trainings.application import benchmark_speed
 
 IDS, COLORS = [3, 40, 200, 7], [(10, 11, 12), (255, 0, 255), (70, 130, 180), (0, 255, 0)]
 NAMES = ["lawn", "kerb", "sky", "hedge"]
@@ -102,7 +102,7 @@ def test_pseudo_labels_and_pictures_are_of_the_classes(here):
 
 
 def test_the_benchmark_takes_the_classes_of_a_checkpoint(here, monkeypatch):
-    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
+    monkeypatch.setattr(benchmark_speed, "SECONDS", 0.0)
     words = ("--backends", "eager", "--precisions", "fp32", *TINY[:5])
     assert command("benchmark", "--load_model_path", BEST, *words) == 0
 

@@ -1,5 +1,5 @@
-"""Measure how fast this machine is: a network's latency by size, precision and backend, and the
-training speed of each method."""
+"""Measure how fast this machine is, and write tables: a network's latency by size, precision and
+backend, and the training speed of each method."""
 
 import copy
 import importlib
@@ -7,26 +7,29 @@ import importlib.metadata
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.loading.pairs import check_batch_size
-from model.deployment.deployed import Deployed, onnx_file
 from model.deployment.folding import folded
-from model.deployment.formats import ONNX_RUNTIME, OPENVINO, Row
-from model.deployment.quantised import Goal, class_map
-from model.deployment.runtimes import AS_IT_RUNS, Runtime, is_installed, require
-from model.network import WHITE, Network
+from model.deployment.runtimes import is_installed
+from model.network import Network
 from model.weights.loading import load_network
 from trainings.application.benchmark_report import report
+from trainings.application.benchmark_speed import (
+    RUNTIMES,
+    WARM_UP,
+    Forms,
+    Size,
+    latency,
+    precision_word,
+    training_speed,
+)
 from trainings.application.options import INT8, DeploymentOptions
-from trainings.engine.timing import timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
 from trainings.scoring.trained import as_trained
@@ -34,36 +37,17 @@ from utils.disk.machine import cpu_name, git_revision, machine, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
 from utils.text import dimensions
-from utils.upsampling import upsampled_max
 from utils.utils import (
-    DTYPES,
-    autocast,
     find_input,
-    float32_products,
     is_out_of_memory,
     progress,
     resolve_device,
-    resolve_precision,
     seed_everything,
     slow_precision,
 )
 
-WARM_UP, AT_LEAST, SECONDS, AT_MOST = 5, 20, 3.0, 1000
-"""Runs that are not counted; then counted ones, at least and, within the seconds, at most."""
-
-TRAINING_WARM_UP, TRAINING_AT_LEAST = 1, 3
-"""Training steps before the measurement, and the fewest that are measured."""
-
 CPU_BATCH = 2
 """The batch of the training steps on a CPU, which takes seconds for each image."""
-
-PERCENTILES = (50, 90, 99)
-
-RUNTIMES = {"onnxruntime": ONNX_RUNTIME, "openvino": OPENVINO}
-"""The backends that are not torch's own; both read the exported ONNX file."""
-
-CALIBRATED_ON = 4
-"""Random images that a network in 8 bits is calibrated on; its speed does not depend on them."""
 
 INCLUDED = {
     "inference": (
@@ -80,12 +64,6 @@ INCLUDED = {
     ),
     "FLOPs": "convolutions of one image, a multiply-add counted as 2 (torch.utils.flop_counter)",
 }
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
-
-COMPILE_MODE = "reduce-overhead"
-"""CUDA graphs on a GPU, which the launches of small kernels would hold up; nothing on a CPU."""
 
 
 class Measurement(NamedTuple):
@@ -185,13 +163,7 @@ def _sizes(settings: Settings) -> list[Size]:
 
 def _precisions(settings: Settings, device: torch.device) -> list[str]:
     named = DeploymentOptions.of(settings).precisions
-    return list(dict.fromkeys(named or ("fp32", _precision("auto", device))))
-
-
-def _precision(name: str, device: torch.device) -> str:
-    """Return a word of `--precision`, or the one that auto stands for on this device."""
-    dtype = resolve_precision(name, device)
-    return next(word for word in DTYPES if DTYPES[word] == dtype) if name == "auto" else name
+    return list(dict.fromkeys(named or ("fp32", precision_word("auto", device))))
 
 
 def _backends(settings: Settings) -> list[str]:
@@ -251,7 +223,7 @@ def _measurements(
                 "precision": precision,
                 "size": dimensions(size),
             },
-            partial(_latency, forms, backend, precision, size),
+            partial(latency, forms, backend, precision, size),
         )
         for size, backend, precision in chosen
     ]
@@ -259,124 +231,11 @@ def _measurements(
         Measurement(
             "training",
             {"network": settings.network, "method": e.action},
-            partial(_training_speed, e, settings, device),
+            partial(training_speed, e, settings, device),
         )
         for e in experiments
     ]
     return inference + training
-
-
-class Forms:
-    """A network as each backend runs it."""
-
-    def __init__(self, network: Network, device: torch.device):
-        self.device = device
-        self.network = network
-        copied = copy.deepcopy(network).to(device)
-        self.on_device = copied.to(memory_format=torch.channels_last)
-
-    @cached_property
-    def onnx(self) -> bytes:
-        return onnx_file(Deployed(self.network), {})
-
-    def call(self, backend: str, precision: str, size: Size) -> Callable[[], Any]:
-        """Return a function that computes the class map of one image.
-
-        Raise UserError where the backend cannot run here.
-        """
-        image = torch.randint(0, WHITE + 1, (1, 3, *size), dtype=torch.uint8)
-        if backend in RUNTIMES:
-            require(backend, *RUNTIMES[backend].packages)
-            return partial(
-                self._runtime(RUNTIMES[backend], precision, image.numpy()), image.numpy()
-            )
-        if precision == INT8:
-            raise UserError(
-                f"torch's own backends have no 8 bits here: take {' or '.join(RUNTIMES)}"
-            )
-        resolve_precision(precision, self.device)  # refuses here what this device cannot do
-        form = self._eager if backend == "eager" else self._compiled()
-        return partial(self._run, form, image.to(self.device), precision)
-
-    def _runtime(self, row: Row, precision: str, image: np.ndarray) -> Runtime:
-        parts = {".onnx": self.onnx}
-        if precision != INT8:
-            return row.run(parts, precision)
-        require(INT8, *row.for_8_bits)
-        assert row.in_8_bits
-        goal = Goal([image], [class_map(row.run(parts, "fp32")(image))], minimum=0)
-        images = [np.random.default_rng(i).permuted(image) for i in range(CALIBRATED_ON)]
-        return row.run(row.in_8_bits(self.onnx, images, goal).parts, AS_IT_RUNS)
-
-    def _eager(self, image: Tensor) -> Tensor:
-        """Compute the class map as validation does."""
-        return upsampled_max(self.on_device.main_logits(image)[0], image.shape[-2:])[1]
-
-    def _compiled(self) -> Callable[[Tensor], Tensor]:
-        torch.compiler.reset()  # each size and precision has a graph of its own
-        return torch.compile(Deployed(self.on_device), mode=COMPILE_MODE, dynamic=False)
-
-    @torch.inference_mode()
-    def _run(self, form: Callable[[Tensor], Tensor], image: Tensor, precision: str) -> Tensor:
-        with float32_products(precision), autocast(self.device, DTYPES[precision]):
-            return form(image)
-
-
-def _latency(forms: Forms, backend: str, precision: str, size: Size) -> dict[str, Any]:
-    """Return milliseconds, and images a second at the median."""
-    call = forms.call(backend, precision, size)
-    if backend == "compiled":
-        _compile(call)
-    seconds = _timed(call, forms.device, warm_up=WARM_UP, at_least=AT_LEAST)
-    milliseconds = 1e3 * np.asarray(seconds)
-    percentiles = np.percentile(milliseconds, PERCENTILES).tolist()
-    return {
-        "runs": len(seconds),
-        "min_ms": milliseconds.min().item(),
-        **{f"p{p}_ms": value for p, value in zip(PERCENTILES, percentiles, strict=True)},
-        "fps": 1e3 / np.median(milliseconds).item(),
-    }
-
-
-def _compile(call: Callable[[], Any]) -> None:
-    """Make the first run. Raise UserError where torch.compile does not work, such as for want of a
-    C++ compiler."""
-    try:
-        call()
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"torch.compile fails here: {str(error).strip().splitlines()[0]}"
-        ) from error
-
-
-def _timed(
-    call: Callable[[], Any], device: torch.device, *, warm_up: int, at_least: int
-) -> list[float]:
-    """Return the seconds of each run that is counted."""
-    return timed(call, device, at_least=at_least, at_most=AT_MOST, budget=SECONDS, warm_up=warm_up)
-
-
-def _training_speed(
-    experiment: Experiment, settings: Settings, device: torch.device
-) -> dict[str, Any]:
-    """Return the images of each domain a second at the median step, and the GPU's peak memory."""
-    call = training_step(experiment, settings, device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds = _timed(call, device, warm_up=TRAINING_WARM_UP, at_least=TRAINING_AT_LEAST)
-    step = np.median(seconds).item()
-    peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None
-    return {
-        "precision": _precision(settings.precision, device),
-        "size": dimensions(settings.image_size),
-        "batch_size": settings.batch_size,
-        "steps": len(seconds),
-        "step_ms": 1e3 * step,
-        "images_per_second": settings.batch_size / step,
-        "peak_memory_MB": peak,
-    }
 
 
 def _reason(error: Exception) -> str:

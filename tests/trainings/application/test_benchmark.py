@@ -16,7 +16,7 @@ from model.deployment.deployed import FIRST_TORCH_WITH_ONNX
 from model.deployment.folding import folded
 from model.model_stages import BiSeNet
 from tests.support.helpers import TINY
-from trainings.application import benchmark
+from trainings.application import benchmark, benchmark_speed
 from trainings.engine.timing import timed
 from utils import processes
 
@@ -29,9 +29,9 @@ TRAININGS = [
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
-    monkeypatch.setattr(benchmark, "AT_LEAST", 5)
-    monkeypatch.setattr(benchmark, "TRAINING_AT_LEAST", 1)
+    monkeypatch.setattr(benchmark_speed, "SECONDS", 0.0)
+    monkeypatch.setattr(benchmark_speed, "AT_LEAST", 5)
+    monkeypatch.setattr(benchmark_speed, "TRAINING_AT_LEAST", 1)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_defect_is_not_a_line(measured, monkeypatch):
     def broken(*arguments):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(benchmark, "upsampled_max", broken)
+    monkeypatch.setattr(benchmark_speed, "upsampled_max", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         measured("--backends", "eager")
 
