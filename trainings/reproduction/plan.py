@@ -22,6 +22,7 @@ from trainings.scoring.pseudo_label_folder import SUMMARY, label_folder, label_f
 from trainings.scoring.record import Kind, find_scores, scored_size
 from trainings.scoring.runs import CHECKPOINTS
 from utils.cli.common import PRESETS
+from utils.cli.flags import words_of
 from utils.cli.options import flags_of
 from utils.errors import UsageError, UserError
 from utils.notes import say_once
@@ -98,7 +99,7 @@ class Command(NamedTuple):
 
     def text(self) -> str:
         """Return the command as a user would type it."""
-        return shlex.join(["python", "main.py", *words(self.flags)])
+        return shlex.join(["python", "main.py", *words_of(self.flags)])
 
 
 def _is_trained(experiment: Experiment, settings: Settings) -> bool:
@@ -112,16 +113,6 @@ def _is_trained(experiment: Experiment, settings: Settings) -> bool:
 
 def _age(path: Path) -> float:
     return path.stat().st_mtime
-
-
-def words(flags: Mapping[str, Any]) -> list[str]:
-    """Return the command line that holds the flags."""
-    parts: list[str] = []
-    for name, value in flags.items():
-        if value is not None:
-            values = value if isinstance(value, tuple) else (value,)
-            parts += [f"--{name}", *map(str, values)]
-    return parts
 
 
 class PlannedStep(NamedTuple):

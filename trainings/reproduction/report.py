@@ -13,7 +13,7 @@ from trainings.reproduction.latex import latex_tables
 from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.page import Report, page
-from trainings.reproduction.plan import plan_folder, words
+from trainings.reproduction.plan import plan_folder
 from trainings.reproduction.steps import Step
 from trainings.reproduction.summary import summarise
 from trainings.reproduction.tables import (
@@ -24,6 +24,7 @@ from trainings.reproduction.tables import (
     picture_list,
     sources,
 )
+from utils.cli.flags import words_of
 from utils.disk.run_folder import RunFolder
 
 COMMANDS = "commands.txt"
@@ -89,7 +90,7 @@ def report_command(settings: Settings, folder: Path) -> str:
         given = {name: value for name, value in given.items() if name in places}
         given.setdefault("save_keyword", plan_folder(settings).name)
     runs = " ".join(["--runs", *_globs(given.pop("runs"), folder)]) if "runs" in given else ""
-    command = shlex.join(["python", "main.py", *words({"action": "report", **given})])
+    command = shlex.join(["python", "main.py", *words_of({"action": "report", **given})])
     return f"{command} {runs}".rstrip()
 
 
@@ -114,7 +115,7 @@ def record_command(settings: Settings) -> None:
         for name, value in settings.explicit().items()
         if name not in ("action", "verbose")
     }
-    command = shlex.join(["python", "main.py", *words({"action": settings.action, **typed})])
+    command = shlex.join(["python", "main.py", *words_of({"action": settings.action, **typed})])
     if command not in (known := recorded_commands(folder)):
         RunFolder(folder).write_text(COMMANDS, "\n".join([*known, command, ""]))
 

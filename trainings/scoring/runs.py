@@ -8,6 +8,7 @@ from typing import Any
 from datasets.options import FOLDER
 from model.catalog import RECORDED
 from trainings.options import Settings
+from utils.cli.flags import words_of
 from utils.disk.run_folder import BEST, EMA, LATEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
 from utils.notes import say_once
@@ -102,8 +103,8 @@ def _named_run(folder: Path, wanted: Mapping[str, Any], settings: Settings) -> P
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
-    shown = (name for name, value in settings.items() if value != USUAL.get(name))
-    return shlex.join(word for name in shown for word in _words(name, settings[name]))
+    shown = {name: value for name, value in settings.items() if value != USUAL.get(name)}
+    return shlex.join(words_of(shown))
 
 
 def command_flags(flags: Mapping[str, Any], settings: Settings) -> str:
@@ -111,16 +112,11 @@ def command_flags(flags: Mapping[str, Any], settings: Settings) -> str:
     data, runs and network depend."""
     given = settings.explicit()
     carried = {name: given[name] for name in CARRIED if name in given and name not in flags}
-    known = {name: value for name, value in {**flags, **carried}.items() if value is not None}
+    known = {**flags, **carried}
     for role in ("source", "target"):
         if known.get(role) == FOLDER and (root := known.pop(f"{role}_root", None)):
             known[role] = root
     return _flags(known)
-
-
-def _words(name: str, value: Any) -> list[str]:
-    values = value if isinstance(value, list | tuple) else [value]
-    return [f"--{name}", *map(str, values)]
 
 
 def unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:

@@ -123,6 +123,17 @@ class FlagParser(argparse.ArgumentParser):
         }
 
 
+def words_of(flags: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command line that stand for flags by name; None stands for no flag, a
+    list or tuple for several words."""
+    words: list[str] = []
+    for name, value in flags.items():
+        if value is not None:
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [f"--{name}", *map(str, values)]
+    return words
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """Return words that suggest the name that was meant; empty where none is near."""
     near = difflib.get_close_matches(word.lower().replace("-", "_"), _underscored(names), n=1)

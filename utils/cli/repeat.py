@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from utils.cli.flags import words_of
 from utils.cli.options import Options, flags_of
 
 OF_ONE_COMMAND = ("action", "config", "config_file", "overwrite", "debug")
@@ -26,12 +27,6 @@ def repeating_command(kind: type[Options], settings: Mapping[str, Any]) -> str:
     changed = {
         name: value
         for name, value in given.to_json().items()
-        if value is not None and value != usual[name] and name not in OF_ONE_COMMAND
+        if value != usual[name] and name not in OF_ONE_COMMAND
     }
-    words = [word for name, value in changed.items() for word in _words(name, value)]
-    return shlex.join(["python", "main.py", "--action", settings["action"], *words])
-
-
-def _words(name: str, value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return [f"--{name}", *map(str, values)]
+    return shlex.join(["python", "main.py", "--action", settings["action"], *words_of(changed)])
