@@ -24,16 +24,18 @@ def python(folder, *words):
 def test_a_method_is_one_file_and_an_entry_of_each_table(tmp_path):
     page = (ROOT / "docs" / "extend.md").read_text()
     section = page[page.index("## Adding a method") :]
-    method, experiment, action, step = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:4]
+    method, experiment, step, action = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:4]
     copy = tmp_path / "copy"
     for room in ROOMS:
         shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "trainings" / "train_MinEnt.py").write_text(method)
+    catalog = copy / "trainings" / "catalog.py"
+    table = re.split(rf"({re.escape(STEPS)}.*?(?=^\]$))", catalog.read_text(), flags=re.M | re.S)
+    before, steps, after = table
+    catalog.write_text(f"{before}{experiment}\n{steps}    {step.strip()},\n{after}")
     main = (ROOT / "main.py").read_text()
-    before, steps, after = re.split(rf"({re.escape(STEPS)}.*?(?=^\]$))", main, flags=re.M | re.S)
-    assert after.count(ACTIONS) == 1
-    after = after.replace(ACTIONS, f"{ACTIONS}{action}")
-    (copy / "main.py").write_text(f"{before}{experiment}\n{steps}    {step.strip()},\n{after}")
+    assert main.count(ACTIONS) == 1
+    (copy / "main.py").write_text(main.replace(ACTIONS, f"{ACTIONS}{action}"))
 
     make_gta5(tmp_path / "GTA5")
     make_cityscapes(tmp_path / "Cityscapes")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import main
 from tests.support.forked import quick_python
+from trainings import catalog
 from trainings.reproduction.steps import Work
 
 nbformat = pytest.importorskip("nbformat")
@@ -78,7 +78,7 @@ def test_no_augmentation_is_a_word_of_a_command_too():
 
 def test_every_step_runs_and_shows_its_pictures(cells, folder):
     scored = {path.parent.name for path in (folder / "runs").glob("*/scores.json")}
-    trainings = [len(s.values) or 1 for s in main.STEPS if Work.TRAIN in s.work]
+    trainings = [len(s.values) or 1 for s in catalog.STEPS if Work.TRAIN in s.work]
     assert len(scored) == sum(trainings) + len(["camera"])
     drawn = [name for name, cell in cells.items() if shown(cell, "image/png")]
     assert drawn == [

@@ -15,8 +15,9 @@ ALLOWED = {
     "utils": {"utils", "datasets.labels"},
     "trainings": {"trainings", "datasets", "model", "utils"},
 }
-FLOORS = ("scoring", "engine", "application", "reproduction")
-"""Packages of trainings, each of which imports from those before it and from the files beside."""
+FLOORS = ("scoring", "engine", "application", "reproduction", "catalog")
+"""Packages of trainings, and its table of experiments: each imports from those before it and from
+the files beside."""
 
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 

@@ -9,6 +9,7 @@ import numpy as np
 import main
 from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
+from trainings import catalog
 from utils.cli.command_line import parse_settings
 from utils.metrics import class_iou, mean_iou
 
@@ -41,7 +42,7 @@ def _line(step, value):
     return step.number, step.title_with(value) if step.flag else step.title, ""
 
 
-LINES = [_line(s, value) for s in main.STEPS if s.domain for value in s.values or (None,)]
+LINES = [_line(s, value) for s in catalog.STEPS if s.domain for value in s.values or (None,)]
 
 
 def markdown_rows(path, heading):

@@ -17,6 +17,7 @@ from model.catalog import NETWORKS
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests.support import distributed_worker
+from trainings import catalog
 from trainings.engine.loop import compile_parts
 from trainings.experiment import Experiment, network_to_train
 from trainings.train_ADA import ADA
@@ -45,7 +46,7 @@ BATCH = Batch(sample(1), sample(2))
 
 def distinct_methods():
     """One experiment for each method that an action trains."""
-    return list({e.method: e for e in vars(main).values() if isinstance(e, Experiment)}.values())
+    return list({e.method: e for e in vars(catalog).values() if isinstance(e, Experiment)}.values())
 
 
 def tiny(method, settings=SETTINGS):
@@ -269,7 +270,7 @@ def test_ssl_trains_on_where_no_pixel_has_a_pseudo_label():
 
 def test_a_method_reads_no_flag_of_another_method():
     """Else the same command with another value would answer that the run is finished."""
-    options = main.FOURIER.make_method(BiSeNet(base=8), SETTINGS).options
+    options = catalog.FOURIER.make_method(BiSeNet(base=8), SETTINGS).options
     assert (options.fda_beta, options.optimizer) == (0.05, "adam")
     for name in ("adv_weight", "ssl_round", "num_epochs"):
         assert not hasattr(options, name)
@@ -279,9 +280,9 @@ def test_a_result_depends_on_the_flags_of_a_teacher_only_where_there_is_one():
     """Else a flag that changes nothing makes another run."""
     words = ("--confidence", "0.9", "--teacher_decay", "0.9", "--mask_block", "16")
     for experiment, ratio, counting in (
-        (main.FOURIER, "0", set()),
-        (main.FOURIER, "0.5", {"confidence", "teacher_decay", "mask_block"}),
-        (main.MIXING, "0", {"confidence", "teacher_decay"}),
+        (catalog.FOURIER, "0", set()),
+        (catalog.FOURIER, "0.5", {"confidence", "teacher_decay", "mask_block"}),
+        (catalog.MIXING, "0", {"confidence", "teacher_decay"}),
     ):
         command = ("--action", experiment.action, *words, "--mask_ratio", ratio)
         settings = parse_settings(command, main.ACTIONS)

@@ -10,6 +10,7 @@ import main
 from tests.support.browser import CHROMIUM, Browser
 from tests.support.helpers import picture
 from tests.support.reports import write_reproduction
+from trainings import catalog
 from trainings.reproduction.figures import Shown, method_looks
 from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.page import Report, page
@@ -42,13 +43,13 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page") / "reproduce"
     write_reproduction(folder)
     settings = parse_settings(["--action", "report"], main.ACTIONS)
-    lines = planned_lines(folder, main.STEPS, settings)
+    lines = planned_lines(folder, catalog.STEPS, settings)
     shown = Shown("adamw", "two images", METHODS, [shown_image(number) for number in range(2)])
     return Report(
         name=f"demo {NASTY}",
         entries=summarise(lines),
         shown=[shown],
-        looks=method_looks(lines, main.STEPS),
+        looks=method_looks(lines, catalog.STEPS),
         warnings=[f"Warning: {NASTY}"],
         commands=["python main.py --action demo"],
         folder=folder,

@@ -6,6 +6,7 @@ import pytest
 
 import main
 from tests.support.helpers import TINY
+from trainings import catalog
 from trainings.engine import timing
 from trainings.reproduction import estimate
 from trainings.reproduction.demo import demo_steps, recipe
@@ -23,13 +24,13 @@ def parsed(*words):
 
 
 def plan(*words):
-    return make_plan(main.STEPS, parsed("--action", "reproduce", *words))
+    return make_plan(catalog.STEPS, parsed("--action", "reproduce", *words))
 
 
 def demo_plan(*words):
     settings = parsed("--action", "demo", *words)
     own = recipe(settings.explicit())
-    return make_plan(demo_steps(main.STEPS), settings, recipe=own)
+    return make_plan(demo_steps(catalog.STEPS), settings, recipe=own)
 
 
 def test_the_steps_are_the_users_in_their_order_for_each_config_and_seed():
@@ -217,7 +218,7 @@ def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypat
     steps = []
     monkeypatch.setattr(processes, "count", lambda: count)
     monkeypatch.setattr(timing, "train_step", lambda _, __, parts, ___: steps.append(parts))
-    estimate.step_seconds(main.FOURIER, parsed(*TINY_STEP, "--accumulate_steps", "3"))
+    estimate.step_seconds(catalog.FOURIER, parsed(*TINY_STEP, "--accumulate_steps", "3"))
     assert len(steps) == estimate.MOST_REPEATS
     shapes = {tuple(part.target.image.shape) for parts in steps for part in parts}
     assert shapes == {(images, 3, 64, 96)} and {len(parts) for parts in steps} == {3}
@@ -226,7 +227,7 @@ def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypat
 def test_a_batch_that_cannot_be_shared_is_refused_before_it_is_measured(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 3)
     with pytest.raises(UsageError, match="4 images cannot be shared equally by 3 processes"):
-        estimate.step_seconds(main.FOURIER, parsed(*TINY_STEP))
+        estimate.step_seconds(catalog.FOURIER, parsed(*TINY_STEP))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -256,5 +257,5 @@ def test_distillation_learns_from_the_soft_labels_of_the_mic_network_of_its_seed
         assert label.passes == (0, 1), "soft labels need no thresholds"
         assert label.settings.soft and label.made_from == (label.settings.load_model_path,)
         assert label.settings.pseudo_label_path == train.settings.pseudo_label_path == label.folder
-        assert train.trains is main.DISTILLATION and train.folder.name == "distill_adam_noaug"
+        assert train.trains is catalog.DISTILLATION and train.folder.name == "distill_adam_noaug"
         assert len(scores) == 3

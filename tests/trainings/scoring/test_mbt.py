@@ -8,6 +8,7 @@ import main
 from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_cityscapes
+from trainings import catalog
 from trainings.scoring.mbt import ensemble_folder, find_members
 from utils.disk.run_folder import BEST, SETTINGS, RunFolder
 from utils.errors import UsageError, UserError
@@ -24,7 +25,7 @@ def make_run(root, action, name, **changes):
 
 def members(root, ssl_round=0, **changes):
     settings = replace(SGD, save_model_path=root, **changes)
-    return find_members(main.FOURIER, main.SELF_TRAINING, ssl_round, settings)
+    return find_members(catalog.FOURIER, catalog.SELF_TRAINING, ssl_round, settings)
 
 
 def test_the_three_betas_whatever_they_were_augmented_with(tmp_path, capsys):
