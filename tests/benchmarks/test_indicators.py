@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.indicators import INDICATORS, MIOU, points_of, rank_correlation, ranks, table
-from utils.disk.run_folder import HISTORY_COLUMNS, RunFolder
+from utils.disk.run_files import HISTORY_COLUMNS
+from utils.disk.run_folder import RunFolder
 
 
 def test_equal_values_share_the_mean_of_their_ranks():

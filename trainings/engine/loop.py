@@ -239,13 +239,15 @@ class Training:
         if shares := self.data.drawn_classes(stop - self._steps_of_round(), stop):
             listed = ", ".join(f"{name} {in_percent(share, 1)}" for name, share in shares.items())
             print(f"classes drawn by rare class sampling, in %: {listed}", flush=True)
-            self.folder.scalars({f"drawn/{name}": share for name, share in shares.items()}, stop)
+            self.folder.board.scalars(
+                {f"drawn/{name}": share for name, share in shares.items()}, stop
+            )
 
     def _row(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Return the round's row of scalars, and the means of those that the method gave."""
         state, steps = self.state, self._steps_of_round()
         speed = steps * self.data.batch_size / state.seconds
-        self.folder.scalars({"images_per_second": speed}, state.step)
+        self.folder.board.scalars({"images_per_second": speed}, state.step)
         means = state.means(steps)
         row = {
             "epoch": state.epoch,
@@ -291,4 +293,4 @@ def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None
     scalars = {f"train/{name}": value for name, value in values.items()}
     if state.scaler.is_enabled():
         scalars["loss_scale"] = state.scaler.get_scale()
-    run.scalars({**scalars, "learning_rate": state.latest_rate}, state.step)
+    run.board.scalars({**scalars, "learning_rate": state.latest_rate}, state.step)

@@ -263,7 +263,7 @@ def _train(
         state, last = fit(method, data, validation, run, settings, device, on=on)
         conclude(run, state.step)
     finally:
-        run.close()
+        run.board.close()
     record = _record(experiment, settings, data, target, last)
     if target and selects:
         record |= scorer.target_scores(target.role, network, state.scored_average)

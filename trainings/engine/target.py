@@ -79,7 +79,7 @@ class TargetWatch:
         print(f"{_classes_in_words(of_classes, self.source_shares)}", flush=True)
         row = {f"target/{name.replace(' ', '_')}": value for name, value in found.items()}
         row |= {f"target_share/{name}": share for name, share in of_classes.items()}
-        run.scalars(row, state.step)
+        run.board.scalars(row, state.step)
         if run.writes:
             self._draw(scored, state, run)
         return row
@@ -125,7 +125,7 @@ class TargetWatch:
         title = f"{run.path.name}, epoch {state.epoch}: {self.on}"
         sheet = label_panel(rows, title=title, heading="prediction", classes=self.classes)
         run.save_picture(PICTURE, sheet)
-        run.show("target", sheet, state.step)
+        run.board.show("target", sheet, state.step)
 
 
 def label_shares(

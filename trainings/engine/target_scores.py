@@ -34,5 +34,5 @@ class TargetScores:
         scores = evaluate(shared, self.samples, self.settings, self.device).scores()
         print(f"mIoU on the target ({self.on}): {in_percent(scores['mIoU'])} %", flush=True)
         row = {column: scores[name] for name, column in COLUMNS.items()}
-        run.scalars(row, state.step)
+        run.board.scalars(row, state.step)
         return row

@@ -46,7 +46,7 @@ def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -
             for name, image in pictures.items()
         }
         sheet = side_by_side(arrays, title=f"{run.path.name}, epoch {state.epoch}: {on}")
-        run.show("training", sheet, state.step)
+        run.board.show("training", sheet, state.step)
 
 
 def compared(settings: Settings) -> tuple[str, ...]:
@@ -70,14 +70,14 @@ def introduce(run: RunFolder, settings: Settings, adaptation: Collection[str]) -
     table, *_ = hparams({**columns, **weights}, dict.fromkeys(METRICS))
     _, row, _ = hparams({**values, **weights}, {})
     for summary in (table, row):
-        run.describe(summary, 0)
+        run.board.describe(summary, 0)
 
 
 def conclude(run: RunFolder, step: int) -> None:
     """Say that the run has ended well."""
     *_, end = hparams({}, {})
     after = step + 1  # where this is all that a continued run writes, nothing before it is dropped
-    run.describe(end, after)
+    run.board.describe(end, after)
 
 
 def _shown(value: Any) -> Any:

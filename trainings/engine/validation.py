@@ -80,9 +80,9 @@ def record_validation(
     title, classes = f"{run.path.name}, epoch {epoch}: {validation.on}", evaluation.classes
     picture = panel(evaluation.rows, title=title, classes=classes)
     run.save_picture("validation.png", picture)
-    run.show("validation", picture, state.step)
+    run.board.show("validation", picture, state.step)
     summary = {f"val/{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
-    run.scalars(summary | class_curves(scores["class_IoU"]), state.step)
+    run.board.scalars(summary | class_curves(scores["class_IoU"]), state.step)
     return summary
 
 
@@ -101,5 +101,5 @@ def _record_average(
     if scores is None:
         return {}
     summary = {f"val/ema_{name}": scores[name] for name in ("pixel_accuracy", "mIoU")}
-    run.scalars(summary, state.step)
+    run.board.scalars(summary, state.step)
     return summary

@@ -499,8 +499,8 @@ def test_a_lock_needs_no_room_on_the_disk(tmp_path):
 def test_an_attempts_curves_take_the_place_of_a_killed_ones(tmp_path):
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
     run = RunFolder(tmp_path)
-    run.scalars({"a": 0.0}, 7)
-    run.close()
+    run.board.scalars({"a": 0.0}, 7)
+    run.board.close()
     (file,) = (tmp_path / "tensorboard").iterdir()
     events = loader.EventFileLoader(str(file)).Load()
     assert [event.step for event in events if event.HasField("session_log")] == [7]
@@ -511,20 +511,20 @@ def test_the_hook_of_failed_threads_is_replaced_only_while_events_are_written(tm
     importlib.reload(event_files)
     assert threading.excepthook is before
     run = RunFolder(tmp_path)
-    run.scalars({"a": 0.0}, 1)
+    run.board.scalars({"a": 0.0}, 1)
     assert threading.excepthook is not before
-    run.close()
+    run.board.close()
     assert threading.excepthook is before
 
 
 def test_a_lost_event_file_costs_a_warning(tmp_path, capsys):
     run = RunFolder(tmp_path / "run")
-    run.scalars({"a": 0.0}, 1)
+    run.board.scalars({"a": 0.0}, 1)
     (tmp_path / "run" / "tensorboard").rename(tmp_path / "gone")
     for step in range(2, 40):
-        run.scalars({"a": 0.0}, step)
-    run.show("b", np.zeros((8, 8, 3), np.uint8), 40)
-    run.close()
+        run.board.scalars({"a": 0.0}, step)
+    run.board.show("b", np.zeros((8, 8, 3), np.uint8), 40)
+    run.board.close()
     told = capsys.readouterr()
     assert told.out.count("warning:") == 1 and "run/tensorboard cannot be written (No" in told.out
     assert told.err == "" and not (tmp_path / "run" / "tensorboard").exists()
