@@ -233,7 +233,7 @@ def test_a_training_can_start_from_the_best_weights(here, monkeypatch):
 
 def test_killed_before_its_scores_were_written_it_writes_the_same(here, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_finish", kill)
+        patch.setattr(training, "finish", kill)
         with pytest.raises(Killed):
             run("unscored")
     assert run("unscored") == 0

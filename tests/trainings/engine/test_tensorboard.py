@@ -134,7 +134,7 @@ def test_runs_are_rows_of_one_table(here):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", [(Training, "save"), (training, "_record")])
+@pytest.mark.parametrize("place", [(Training, "save"), (training, "training_record")])
 def test_a_continued_run_has_no_entry_twice(here, monkeypatch, place):
     monkeypatch.chdir(here)
     name = f"continued_{place[1]}"
