@@ -3,13 +3,32 @@
 import dataclasses
 from pathlib import Path
 
+from utils.cli.checks import one_of, seed_range
+from utils.cli.common import PRESETS
 from utils.cli.options import ACTION, Options, flag
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReproductionOptions(Options, group=ACTION):
-    """Flags for the output of a reproduction, and for the runs that are reported."""
+    """What a reproduction runs and prints, and the runs that are reported."""
 
+    configs: tuple[str, ...] = flag(
+        (),
+        "reproduce, demo: presets to run the whole job with (default: that of --config; for "
+        "reproduce config1 config2 where neither it nor --optimizer is given)",
+        check=one_of(*PRESETS),
+        metavar="CONFIG",
+        affects_result=False,
+        decides=True,
+    )
+    seeds: tuple[int, ...] = flag(
+        (),
+        "reproduce, demo: seeds to run the whole job with (default: that of --seed)",
+        check=seed_range,
+        metavar="N",
+        affects_result=False,
+        decides=True,
+    )
     runs: tuple[Path, ...] = flag(
         (),
         "report: run folders typed by hand, such as checkpoints/*, whose tables are written into "

@@ -15,6 +15,7 @@ from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
 from trainings.options import Settings, SoftOptions
+from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.steps import AUGMENTATION, Step, Work, on_pair
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.mbt import BETAS, ensemble_stem
@@ -151,7 +152,7 @@ def make_plan(
         )
     table = on_pair(table, settings)
     flags = {**(recipe or {}), **explicit}
-    seeds = dict.fromkeys(settings.seeds or (settings.seed,))
+    seeds = dict.fromkeys(ReproductionOptions.of(settings).seeds or (settings.seed,))
     planners = [
         _Planner(table, settings, _beating(config, flags, explicit), config, seed)
         for seed in seeds
@@ -174,8 +175,8 @@ def _beating(config: str, flags: Mapping[str, Any], explicit: Mapping[str, Any])
 
 def _configs(settings: Settings, flags: Mapping[str, Any]) -> list[str]:
     """Return the presets to run, or the optimiser's name where `--optimizer` is given instead."""
-    if settings.configs:
-        return list(dict.fromkeys(settings.configs))
+    if configs := ReproductionOptions.of(settings).configs:
+        return list(dict.fromkeys(configs))
     if settings.config:
         return [settings.config]
     return [flags["optimizer"]] if "optimizer" in flags else list(PRESETS)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from utils.cli.checks import above, at_least, folder_name, one_of, seed_range
+from utils.cli.checks import above, at_least, folder_name, seed_range
 from utils.cli.options import ACTION, HARDWARE, RUN, TRAINING, Options, flag
 from utils.disk.files import REPOSITORY
 
@@ -38,23 +38,6 @@ class ActionOptions(Options, group=ACTION):
         metavar="FILE",
         affects_result=False,
         everywhere=True,
-    )
-    configs: tuple[str, ...] = flag(
-        (),
-        "reproduce, demo: presets to run the whole job with (default: that of --config; for "
-        "reproduce config1 config2 where neither it nor --optimizer is given)",
-        check=one_of(*PRESETS),
-        metavar="CONFIG",
-        affects_result=False,
-        decides=True,
-    )
-    seeds: tuple[int, ...] = flag(
-        (),
-        "reproduce, demo: seeds to run the whole job with (default: that of --seed)",
-        check=seed_range,
-        metavar="N",
-        affects_result=False,
-        decides=True,
     )
     dry_run: bool = flag(
         False,
