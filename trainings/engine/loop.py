@@ -267,7 +267,8 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Make one update. Return the terms, their sum and what the method observed, means over the
     parts and the processes, on the device, so that nothing of ours waits for it."""
-    torch.compiler.cudagraph_mark_step_begin()  # what compiled parts gave before is not read again
+    if parts[0].source.image.is_cuda:  # on a CPU it would load torch's compiler for nothing
+        torch.compiler.cudagraph_mark_step_begin()  # earlier outputs of compiled parts are not read
     *others, last = parts
     with processes.without_averaging(model):
         means = [_add_gradient(model, state, part, precision, len(parts)) for part in others]
