@@ -197,12 +197,12 @@ def _begun(connection: socket.socket) -> list[str]:
     if pid := os.fork():
         for end in ends:
             os.close(end)
-        connection.send(str(pid).encode())
         _, how = os.waitpid(pid, 0)
         connection.send(str(os.waitstatus_to_exitcode(how)).encode())
         os._exit(0)
-    connection.close()
     os.setsid()
+    connection.send(str(os.getpid()).encode())  # from here on its group can be signalled
+    connection.close()
     os.chdir(request["cwd"])
     for number, end in enumerate((os.open(os.devnull, os.O_RDONLY), *ends)):
         os.dup2(end, number)
