@@ -18,12 +18,14 @@ import numpy as np
 
 from model.deployment.deployed import IMAGE, openvino_files, openvino_model
 from model.deployment.runtimes import AS_IT_RUNS, Runtime, onnx_runtime, openvino
+from utils.errors import UserError
+from utils.text import in_percent
 
 Images = Sequence[np.ndarray]
 """Images, uint8 [1, 3, H, W] each; their sizes may differ."""
 
 MOST_IN_FLOAT = 10
-"""Layers that may go back to float: of about 45, the rest would gain little."""
+"""At most so many of about 45 layers go back to float; with more, 8 bits gain little."""
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 """OpenVINO's names of the layers that are counted; ONNX has one."""
@@ -34,7 +36,7 @@ class Goal(NamedTuple):
 
     Attributes:
         images: what both are compared on.
-        classes: for each image the float network's class map, uint8 [1, H, W].
+        classes: for each image the float network's class map, [1, H, W].
         minimum: the least agreement, 0 to 1.
     """
 
@@ -106,8 +108,13 @@ def openvino_in_8_bits(model: bytes, calibration: Iterable[np.ndarray], goal: Go
     names = {node.name: _layer_name(node) for node in _onnx_convolutions(model)}
     with _quiet():
         float_model = openvino_model(model)
-        # Within nncf both run as they will: the float model may lose classes to bfloat16, too.
+        # nncf lets OpenVINO choose the precision, so the float model may change classes, too.
         own = goal.agreement(openvino(model, AS_IT_RUNS))
+        if own < goal.minimum:
+            raise UserError(
+                f"--int8_min_agreement {goal.minimum:g} is out of reach on this CPU: OpenVINO's "
+                f"own float keeps the class of {in_percent(own)} % of the pixels: ask for less"
+            )
         quantised = nncf.quantize_with_accuracy_control(
             float_model,
             nncf.Dataset(calibration),

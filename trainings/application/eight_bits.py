@@ -36,7 +36,7 @@ COMPARED, EVERY = 100, 5
 """Without labels every fifth training image is kept for the comparison, at most so many."""
 
 AT_LEAST, AT_MOST, SECONDS, WARM_UP = 5, 30, 2.0, 3
-"""Runs whose time is measured, as in `benchmark`."""
+"""Runs that are timed: at least, at most, within the seconds; and runs before them."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,11 @@ def in_8_bits(
         f"8 bits: {kept} of {quantised.layers} convolutions; in float: "
         f"{first_few(quantised.in_float)}"
     )
+    if not kept:
+        raise UserError(
+            f"no convolution could stay in 8 bits at --int8_min_agreement {minimum:g}: ask for "
+            "less, or export without --int8"
+        )
     small = row.run(quantised.parts, AS_IT_RUNS)
     comparison = _compared(as_float, small, unseen, len(settings.class_table))
     print(_in_words(comparison, unseen))

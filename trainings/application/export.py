@@ -48,7 +48,7 @@ TOLERANCE = 1e-3
 """Largest difference of logits that counts as rounding, as a share of the largest logit."""
 
 PICTURES = 3
-"""That an export is compared on: one alone and a batch of two, at another size."""
+"""Pictures that an export is compared on: one alone, and two as a batch of another size."""
 
 OTHER_SIZE = 0.625
 """Size of the second test batch as a share of the first picture's sides; the sides become odd."""
@@ -113,11 +113,12 @@ def export(settings: Settings) -> None:
     rejected = kept < options.int8_min_agreement
     _write(parts, path.with_stem(path.stem + REJECTED) if rejected else path, settings)
     if rejected:
+        older = f" ({path.name} is of an earlier export)" if path.exists() else ""
         raise UserError(
             f"in 8 bits only {in_percent(kept)} % of the pixels keep their class, "
             f"--int8_min_agreement asks for {in_percent(options.int8_min_agreement)} %: the file "
-            f"is kept as {path.stem}{REJECTED}{path.suffix} for you to look at; ask for less, or "
-            "export without --int8"
+            f"is kept as {path.stem}{REJECTED}{path.suffix} for you to look at{older}; ask for "
+            "less, or export without --int8"
         )
 
 
