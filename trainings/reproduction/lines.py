@@ -12,6 +12,7 @@ from trainings.reproduction.results import Row, Run, Scores, read_results, rows
 from trainings.reproduction.steps import Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind
+from trainings.scoring.runs import command_flags
 from trainings.val import scored_on
 from utils.errors import UserError
 
@@ -118,7 +119,8 @@ def planned_lines(folder: Path, steps: Sequence[Step], settings: Settings) -> li
     configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
     if not configs:
         raise UserError(
-            f"no run in {folder} is of a step of the tables: --action reproduce makes them"
+            f"no run in {folder} is of a step of the tables: "
+            f"{command_flags({'action': 'reproduce'}, settings)} makes them"
         )
     return [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
 

@@ -14,6 +14,7 @@ from trainings.options import Settings
 from trainings.reproduction.steps import Step, by_action, run_flags
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind, find_scores, scored_checkpoints
+from trainings.scoring.runs import command_flags
 from trainings.val import SUBSETS
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
@@ -211,7 +212,8 @@ def read_results(folder: Path, steps: Sequence[Step], settings: Settings) -> Res
             runs[key] = _usual(runs[key], read) if key in runs else read
     if not found:
         raise UserError(
-            f"no run in {folder}/<config>/seed<k>/: --action reproduce makes them; another folder "
+            f"no run in {folder}/<config>/seed<k>/: "
+            f"{command_flags({'action': 'reproduce'}, settings)} makes them; another folder "
             "is named by --save_model_path and --save_keyword"
         )
     return Results(folder, dict(sorted(found.items())))
