@@ -81,6 +81,12 @@ def test_predictions_have_the_ids_and_colours_of_the_table(here):
     assert (color == np.array(COLORS, np.uint8)[places]).all()
 
 
+def test_a_report_names_the_classes_of_the_table(here, capsys):
+    assert command("report", "--runs", "runs/own") == 0, capsys.readouterr().err
+    written = "".join(path.read_text() for path in (here / "runs").glob("**/results.*"))
+    assert all(name in written for name in NAMES) and "sidewalk" not in written
+
+
 def test_a_lonely_checkpoint_is_exported_with_its_classes(here):
     (here / "alone").mkdir()
     (here / "alone/best.pth").write_bytes((here / BEST).read_bytes())
