@@ -2,7 +2,7 @@
 
     python benchmarks/all.py
 
-It takes about 20 minutes on 2 CPU cores; nothing else should run at the same time. `precision.py`,
+It takes 12 to 20 minutes on 2 CPU cores; nothing else should run at the same time. `precision.py`,
 which measures the mIoU that a lower precision costs, takes longer and is left out.
 """
 

@@ -332,7 +332,7 @@ def _curve(bench: Bench, kind: str, name: str) -> list[Row]:
 
 
 def demo(bench: Bench) -> Iterator[Attempt]:
-    """Run the README's second command as it is, or smaller in a trial."""
+    """Run the README's demo as it is, or smaller in a trial."""
     small = ("--toy_train", "8", "--toy_val", "4", "--toy_size", "64", "128", "--num_epochs", "1")
     words = () if bench.args.device == "cuda" else (*small, "--base_width", "8")
     yield ("demo",), partial(_demo, bench, words)

@@ -27,7 +27,8 @@ IMAGE = "image"
 
 SMALLEST_SIDE = 64
 EXAMPLE_SHAPE = (2, 3, 96, 160)
-"""Shape of the images that an export traces; no size may look fixed, as 0 and 1 do."""
+"""Shape of the images that an export traces. torch takes sizes of 0 and 1 as fixed, so none is
+used."""
 
 ONNX_OPSET = 18
 FIRST_TORCH_WITH_ONNX = "2.7"

@@ -29,7 +29,7 @@ class Row(NamedTuple):
         run: the parts of a file and a precision -> the runtime. Raises UserError where it does not
             compute in that precision.
         in_8_bits: an ONNX file, images to calibrate on and a goal -> the network in 8 bits.
-        for_8_bits: the packages that this needs beside the others.
+        for_8_bits: further packages that `in_8_bits` needs.
     """
 
     title: str
@@ -41,7 +41,10 @@ class Row(NamedTuple):
 
 def _on_onnx_runtime(parts: Parts, precision: str) -> Runtime:
     if precision not in ("fp32", AS_IT_RUNS):
-        raise UserError("the exported file computes in fp32 there")
+        raise UserError(
+            f"ONNX Runtime computes the exported file in fp32, not in {precision}: name fp32 or "
+            "int8"
+        )
     return onnx_runtime(parts[".onnx"])
 
 

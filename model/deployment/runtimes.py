@@ -17,7 +17,7 @@ Runtime = Callable[[np.ndarray], np.ndarray]
 """Images, uint8 [N, 3, H, W] -> what the network gives."""
 
 AS_IT_RUNS = "as it runs"
-"""A precision: what the runtime takes by itself, the fastest that CPU and file allow."""
+"""The precision that the runtime chooses: the fastest that CPU and file allow."""
 
 OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", AS_IT_RUNS: None}
 
@@ -55,7 +55,7 @@ def openvino(model: bytes, precision: str, weights: bytes = b"") -> Runtime:
     package = importlib.import_module("openvino")
     core = package.Core()
     if precision not in OPENVINO_TYPES:
-        raise UserError(f"OpenVINO does not compute in {precision}")
+        raise UserError(f"OpenVINO does not compute in {precision}: name fp32, bf16, fp16 or int8")
     wanted = OPENVINO_TYPES[precision]
     options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
     if wanted:
@@ -63,7 +63,7 @@ def openvino(model: bytes, precision: str, weights: bytes = b"") -> Runtime:
     compiled = core.compile_model(core.read_model(model, weights), "CPU", options)
     used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if wanted and used != wanted:
-        raise UserError(f"OpenVINO does not compute in {precision} on this CPU")
+        raise UserError(f"OpenVINO does not compute in {precision} on this CPU: name fp32")
     return lambda images: compiled(images)[0]
 
 

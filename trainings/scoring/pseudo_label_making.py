@@ -112,10 +112,8 @@ class Making:
 
     def run(self, ensemble: Ensemble, settings: Settings) -> None:
         device = resolve_device(settings.device)
-        if self.soft:
-            self._save(
-                ConfidenceHistogram(len(self.classes)), 0
-            )  # what is made here, for a later attempt
+        if self.soft:  # a later attempt must find out what is made here
+            self._save(ConfidenceHistogram(len(self.classes)), 0)
         else:
             self._count(ensemble, settings, device)
         self._write(ensemble, settings, device)

@@ -119,7 +119,7 @@ def test_every_runtime_is_measured(measured):
     assert record["versions"]["openvino"]
     why = {(row["backend"], row["precision"]): row["why"] for row in record["not_measured"]}
     assert "fp16 needs a CUDA GPU" in why["eager", "fp16"]
-    assert why["onnxruntime", "fp16"] == "the exported file computes in fp32 there"
+    assert why["onnxruntime", "fp16"].endswith("in fp32, not in fp16: name fp32 or int8")
     assert "take onnxruntime or openvino" in why["eager", "int8"]
     assert len(rows) + len(why) == 9
 
