@@ -13,7 +13,7 @@ from tqdm import tqdm
 from datasets.labels import LABEL_ID_TO_TRAIN_ID, colorize
 from datasets.toy_city.looks import CAMERA_STRENGTH
 from datasets.toy_city.scenes import Scene, draw_scene
-from utils.disk.files import remove_unfinished, written_whole
+from utils.disk.files import json_object, remove_unfinished, written_whole
 from utils.disk.lock import locked
 from utils.errors import UserError, check_is_file, naming
 
@@ -141,11 +141,8 @@ def read_marker(marker: Path) -> dict:
     """Return what a marker says of its city. Raise UserError where it is not readable."""
     check_is_file(marker)
     try:
-        content = json.loads(marker.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("it holds no names with values")
-        return content
-    except (OSError, ValueError, RecursionError) as error:
+        return json_object(marker)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{marker} is not readable ({error}): delete this file if the data are not Toy City's, "
             "else delete the city or choose another --toy_root"

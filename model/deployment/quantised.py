@@ -32,7 +32,7 @@ CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 class Goal(NamedTuple):
-    """What a network in 8 bits must keep of the classes that the float network gives.
+    """The share of the float network's classes that a network in 8 bits must keep.
 
     Attributes:
         images: what both are compared on.

@@ -23,8 +23,11 @@ from utils.text import in_gigabytes
 from utils.utils import arithmetic, file_digest, find_input, resolve_device
 
 CHECKPOINT_COPIES = 14
-"""Of the weights: the latest, the one before it and the one being written hold them with up to two
-moments and an average each, the best and the average lie alone, too."""
+"""How many times the size of the weights a run needs on the disk.
+
+A checkpoint to continue from holds the weights, up to two moments of the optimiser and an average:
+four times. There are three of them: the latest, the one before it, and the one being written. The
+best weights and the average each have a file of their own."""
 
 
 def run_inputs(

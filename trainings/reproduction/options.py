@@ -10,7 +10,7 @@ from utils.cli.options import ACTION, Options, flag
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReproductionOptions(Options, group=ACTION):
-    """What a reproduction runs and prints, and the runs that are reported."""
+    """Flags of `reproduce`, `demo` and `report`."""
 
     configs: tuple[str, ...] = flag(
         (),

@@ -12,7 +12,7 @@ OUT_OF_MEMORY = (
 )
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = "interrupted; the same command, without --overwrite, goes on from there"
-"""Said of an action that can go on."""
+"""Sentence after Ctrl-C in an action that a second command continues."""
 
 
 def refused(error: Exception) -> str | None:

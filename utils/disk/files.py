@@ -1,10 +1,12 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -48,3 +50,15 @@ def remove_unfinished(candidates: Iterable[Path]) -> None:
     for path in candidates:
         if TEMPORARY.fullmatch(path.name):
             path.unlink()
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the names and values of a JSON file. Raise ValueError where it holds none, or OSError
+    where it cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(value, dict):
+        raise ValueError("it holds no names with values")
+    return value

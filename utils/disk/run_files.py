@@ -19,7 +19,7 @@ from PIL import Image
 
 from utils import processes
 from utils.disk.checkpoint import NewerFormatError, check_version, read_checkpoint, versioned
-from utils.disk.files import written_whole
+from utils.disk.files import json_object, written_whole
 from utils.errors import UserError, check_is_file
 
 LATEST, PREVIOUS, BEST, EMA, SCORES, SETTINGS, HISTORY = (
@@ -69,11 +69,8 @@ class RunFiles:
         path = self.path / name
         check_is_file(path)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(value, dict):
-                raise ValueError("it holds no names with values")
-            return value
-        except (OSError, ValueError, RecursionError) as error:
+            return json_object(path)
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}): bring it back, or start afresh with --overwrite"
             ) from error
