@@ -1,6 +1,7 @@
 """Orderly stops: a signal is heard at once and obeyed where nothing is lost."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -32,6 +33,31 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _SignalStack(ctypes.Structure):
+    """Linux' `stack_t`: where a thread handles signals."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Give this thread its stack for signals back after the block.
+
+    OpenVINO's plugin for CPUs sets another one and releases it; if a thread of its own does the
+    latter, the old one is not set again, and the next signal, such as Ctrl-C, ends the process in a
+    segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 class Stopped(KeyboardInterrupt):

@@ -19,6 +19,7 @@ import numpy as np
 from model.deployment.deployed import IMAGE, openvino_files, openvino_model
 from model.deployment.runtimes import AS_IT_RUNS, Runtime, onnx_runtime, openvino
 from utils.errors import UserError
+from utils.signals import signal_stack_kept
 from utils.text import in_percent
 
 Images = Sequence[np.ndarray]
@@ -106,7 +107,7 @@ def openvino_in_8_bits(model: bytes, calibration: Iterable[np.ndarray], goal: Go
     """
     nncf = importlib.import_module("nncf")
     names = {node.name: _layer_name(node) for node in _onnx_convolutions(model)}
-    with _quiet():
+    with _quiet(), signal_stack_kept():
         float_model = openvino_model(model)
         # nncf lets OpenVINO choose the precision, so the float model may change classes, too.
         own = goal.agreement(openvino(model, AS_IT_RUNS))

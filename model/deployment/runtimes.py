@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from utils.errors import UserError
+from utils.signals import signal_stack_kept
 
 Runtime = Callable[[np.ndarray], np.ndarray]
 """Images, uint8 [N, 3, H, W] -> what the network gives."""
@@ -60,7 +61,8 @@ def openvino(model: bytes, precision: str, weights: bytes = b"") -> Runtime:
     options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
     if wanted:
         options["INFERENCE_PRECISION_HINT"] = wanted
-    compiled = core.compile_model(core.read_model(model, weights), "CPU", options)
+    with signal_stack_kept():
+        compiled = core.compile_model(core.read_model(model, weights), "CPU", options)
     used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if wanted and used != wanted:
         raise UserError(f"OpenVINO does not compute in {precision} on this CPU: name fp32")

@@ -1,5 +1,10 @@
 """A network in 8 bits is the float network to whoever runs it, but for some classes of pixels."""
 
+import gc
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +120,18 @@ def test_openvino_keeps_input_output_and_metadata(plain):
     assert (image.any_name, classes.any_name) == ("image", "classes")
     assert str(image.partial_shape) == "[?,3,?,?]" and str(classes.partial_shape) == "[?,?,?]"
     assert model.get_rt_info(["model_info", "class_names"]).astype(str) == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS)
+def test_a_signal_is_heard_after_quantising(row, difficult):
+    """OpenVINO left a stack for signals that was gone: the next Ctrl-C ended in a segfault."""
+    quantised(row, difficult, 0.9)
+    gc.collect()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(10)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
