@@ -14,6 +14,7 @@ from model.deployment.deployed import FIRST_TORCH_WITH_ONNX, Deployed, onnx_file
 from model.deployment.formats import ONNX_RUNTIME, OPENVINO
 from model.deployment.quantised import Goal, class_map
 from model.deployment.runtimes import AS_IT_RUNS
+from utils.errors import UserError
 
 ROWS = [pytest.param(row, id=row.title) for row in (ONNX_RUNTIME, OPENVINO)]
 SIZES = ((64, 96), (101, 77))
@@ -99,6 +100,17 @@ def test_the_layer_that_8_bits_ruin_goes_back_to_float(row, difficult):
     everything, goal, run = quantised(row, difficult, 0.0)
     assert "third" not in everything.in_float
     assert goal.agreement(run) < 0.9
+
+
+@pytest.mark.slow
+def test_a_goal_beyond_openvinos_own_float_is_refused(plain):
+    """Else nncf turns every layer back to float, and the file has nothing in 8 bits."""
+    for package in (*OPENVINO.packages, *OPENVINO.for_8_bits):
+        pytest.importorskip(package)
+    images = [*images_of(3)]
+    other = [np.full((1, *SIZES[0]), 9)] * len(images)  # a class that the network never gives
+    with pytest.raises(UserError, match=r"--int8_min_agreement 0.5 is out of reach on this CPU"):
+        OPENVINO.in_8_bits(plain, [*images_of(8)], Goal(images, other, 0.5))
 
 
 @pytest.mark.slow
