@@ -1,9 +1,10 @@
 """The domain discriminator of adversarial adaptation (Tsai et al., CVPR 2018, "AdaptSegNet")."""
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
+
+from model.depthwise import HalvingDepthwise
 
 SOURCE, TARGET = 0.0, 1.0
 """Labels of a patch in the discriminator's binary cross-entropy."""
@@ -11,6 +12,7 @@ SOURCE, TARGET = 0.0, 1.0
 WIDTHS = (1, 2, 4, 8)
 """Channels after the first four convolutions, in units of `base`."""
 
+KERNEL = 4
 LEAK = 0.2
 
 
@@ -40,13 +42,13 @@ class Discriminator(nn.Module):
         return self.layers(probabilities)
 
 
-def _halve(channels_in: int, channels_out: int, **options: Any) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, **options)
+def _halve(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, KERNEL, stride=2, padding=1)
 
 
 def _halve_separably(channels_in: int, channels_out: int) -> nn.Sequential:
     """Return a depthwise convolution, then a pointwise one, whose bias serves both."""
-    depthwise = _halve(channels_in, channels_in, groups=channels_in, bias=False)
+    depthwise = HalvingDepthwise(channels_in, KERNEL)
     return nn.Sequential(depthwise, nn.Conv2d(channels_in, channels_out, 1))
 
 

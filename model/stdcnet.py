@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn.grad import conv2d_weight
+
+from model.depthwise import HalvingDepthwise
 
 BACKBONES = {"stdc1": (2, 2, 2), "stdc2": (4, 5, 3)}
 """Blocks in the stages at strides 8, 16 and 32: STDCNet813 and STDCNet1446."""
@@ -73,44 +74,6 @@ class CatBlock(nn.Module):
 
 def _depthwise(channels: int) -> nn.Sequential:
     return nn.Sequential(HalvingDepthwise(channels), nn.BatchNorm2d(channels))
-
-
-class HalvingDepthwise(nn.Conv2d):
-    """Depthwise 3x3 convolution at stride 2; in bfloat16 on a CPU with a gradient of its own."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, 2, padding=1, groups=channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        plain = self.bias is not None or not x.requires_grad  # a folded norm leaves a bias
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not plain:
-            dtype = torch.get_autocast_dtype("cpu")
-            return DepthwiseWithFastGradient.apply(x.to(dtype), self.weight.to(dtype))
-        return super().forward(x)
-
-
-class DepthwiseWithFastGradient(Function):
-    """A depthwise 3x3 convolution at stride 2 of x [N, C, H, W] by weights [C, 1, 3, 3].
-
-    Its gradient for x is the upstream gradient, spread out with zeros to the size of x, convolved
-    at stride 1. That is what a strided convolution's backward computes, but oneDNN has a fast path
-    for it in bfloat16.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, stride=2, padding=1, groups=len(weight))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        spread = torch.zeros_like(x)
-        spread[:, :, ::2, ::2] = upstream
-        slope = F.conv2d(spread, weight.flip(-1, -2), padding=1, groups=len(weight))
-        shape, groups = weight.shape, len(weight)
-        return slope, conv2d_weight(x, shape, upstream, stride=2, padding=1, groups=groups)
 
 
 class HalvingPool(nn.AvgPool2d):
