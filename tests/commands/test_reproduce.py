@@ -42,7 +42,7 @@ REAL, SYNTHETIC = "Toy City, real look", "Toy City, synthetic look"
 WRITTEN = (
     *("results.html", "results.md", "results.csv", "results.tex"),
     *("differences.csv", "class_iou.csv"),
-    *(f"{name}_{c}.png" for name in ("class_iou", "predictions") for c in CONFIGS),
+    *(f"{name}_{c}.png" for name in ("class_iou", "overview", "predictions") for c in CONFIGS),
     *(f"class_iou_{c}.svg" for c in CONFIGS),
 )
 
@@ -354,7 +354,7 @@ def test_the_report_is_rebuilt_from_the_run_folders_alone(here, tmp_path, capsys
     capsys.readouterr()
     (copy / "predictions_config1.png").unlink()
     assert report("--cityscapes_root", "nowhere", folder=copy.parent) == 0
-    assert "predictions_config1.png is not drawn, everything else is: --cityscapes_root" in (
+    assert "predictions of config1 are not drawn, everything else is: --cityscapes_root" in (
         capsys.readouterr().out
     )
     assert (copy / "results.csv").read_bytes() == (runs / "results.csv").read_bytes()

@@ -25,6 +25,7 @@ from trainings.reproduction.lines import (
 )
 from trainings.reproduction.results import Row, Run
 from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
+from trainings.reproduction.summary import Entry
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import scored_checkpoints
@@ -170,6 +171,13 @@ def _curve(run: Run, column: str) -> Curve:
 # ------------------------------------------------------------------------ the sheet of predictions
 
 
+class Pair(NamedTuple):
+    """Places of two methods that are compared."""
+
+    left: int
+    right: int
+
+
 class Shown(NamedTuple):
     """Predictions of all methods of a config's first seed on the same images, by the last epoch."""
 
@@ -178,6 +186,20 @@ class Shown(NamedTuple):
     methods: list[str]
     rows: list[ComparisonRow]
     classes: ClassTable = CITYSCAPES
+
+    def compared_first(self, entries: Iterable[Entry]) -> Pair:
+        """Return the places of source-only and of the best method that adapts, by the entries of
+        the config: what a reader is to see first."""
+        scored = {one.line.row.name: one for one in entries if one.line.config == self.config}
+        own = {place: scored[name] for place, name in enumerate(self.methods) if name in scored}
+        baselines = (place for place, entry in own.items() if entry.line.row.is_baseline)
+        means = {place: e.miou.mean for place, e in own.items() if e.miou and e.adapts}
+        best = max(means, key=means.__getitem__, default=len(self.methods) - 1)
+        return Pair(left=next(baselines, 0), right=best)
+
+    def rows_of_sheet(self) -> list[ComparisonRow]:
+        """Return some of the images, spread over all."""
+        return self.rows[:: max(1, math.ceil(len(self.rows) / SHEET_ROWS))]
 
 
 def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Shown]:
@@ -194,7 +216,7 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
             samples = validation_samples(Role.TARGET, chosen)
             several = _loaded(predictors, chosen)
         except UserError as error:
-            print(f"predictions_{config}.png is not drawn, everything else is: {error}")
+            print(f"predictions of {config} are not drawn, everything else is: {error}")
             continue
         places = dict.fromkeys(spread(len(samples), SHOWN_IMAGES), "")
         data = f"{data_set(Role.TARGET, chosen)}, {len(samples)} validation images"
@@ -205,12 +227,25 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
 
 
 def draw_sheet(out: RunFolder, shown: Shown) -> str:
-    """Write some of the images as a sheet, and return its name."""
-    every = max(1, math.ceil(len(shown.rows) / SHEET_ROWS))
+    """Write some of the images as every method sees them, and return the file's name."""
     title = f"{shown.title}: {SIDE_BY_SIDE}"
     name = f"predictions_{file_name(shown.config)}.png"
-    rows = shown.rows[::every]
-    out.save_picture(name, comparison(rows, shown.methods, title=title, classes=shown.classes))
+    picture = comparison(shown.rows_of_sheet(), shown.methods, title=title, classes=shown.classes)
+    out.save_picture(name, picture)
+    return name
+
+
+def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> str:
+    """Write the same images as source-only and the best method that adapts see them, small enough
+    for a screen, and return the file's name."""
+    pair = shown.compared_first(entries)
+    rows = [
+        row._replace(predictions=[row.predictions[place] for place in pair])
+        for row in shown.rows_of_sheet()
+    ]
+    methods = [shown.methods[place] for place in pair]
+    name = f"overview_{file_name(shown.config)}.png"
+    out.save_picture(name, comparison(rows, methods, title=shown.title, classes=shown.classes))
     return name
 
 

@@ -8,7 +8,13 @@ from trainings.options import Settings
 from trainings.reproduction.by_hand import lines_by_hand
 from trainings.reproduction.conditions import odd_means, odd_scores, unscored
 from trainings.reproduction.csv_files import csv_files
-from trainings.reproduction.figures import draw_charts, draw_sheet, method_looks, predicted_images
+from trainings.reproduction.figures import (
+    draw_charts,
+    draw_overview,
+    draw_sheet,
+    method_looks,
+    predicted_images,
+)
 from trainings.reproduction.latex import latex_tables
 from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.options import ReproductionOptions
@@ -55,7 +61,8 @@ def write_report(steps: Sequence[Step], settings: Settings) -> str:
     of_methods = method_looks(lines, steps)
     pictures = draw_charts(out, lines, of_methods)
     shown = [*predicted_images(lines, settings)]
-    pictures += [draw_sheet(out, of_config) for of_config in shown]
+    for of_config in shown:
+        pictures += [draw_overview(out, of_config, entries), draw_sheet(out, of_config)]
     warnings = [
         f"Warning: {sentence}" for sentence in odd_scores(lines, folder, by_hand=bool(runs))
     ]

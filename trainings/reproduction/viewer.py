@@ -34,7 +34,7 @@ def viewer(
                 "title": shown.title,
                 "methods": [{"name": name, "color": looks[name].color} for name in shown.methods],
                 "images": [_shown_image(row, shown.classes) for row in shown.rows],
-                **_chosen_first(shown, [e for e in entries if e.line.config == shown.config]),
+                **shown.compared_first(entries)._asdict(),
             }
             for shown in several
         ],
@@ -45,23 +45,6 @@ def _legend(several: Sequence[Shown]) -> list[dict[str, str]]:
     """Return name and colour of every class of the pictures."""
     pairs = ((name, color) for one in several for name, color in one.classes.legend().items())
     return [{"name": name, "color": _hex(color)} for name, color in dict.fromkeys(pairs)]
-
-
-def _chosen_first(shown: Shown, entries: Sequence[Entry]) -> dict[str, int]:
-    """Return the places of source-only and of the best method that adapts, to be shown first."""
-    scored = {entry.line.row.name: entry for entry in entries if entry.line.row.on_target}
-    places = {name: place for place, name in enumerate(shown.methods) if name in scored}
-    baselines = [place for name, place in places.items() if scored[name].line.row.is_baseline]
-    means = {
-        place: entry.miou.mean
-        for name, place in places.items()
-        if (entry := scored[name]).miou and entry.adapts
-    }
-    left = baselines[0] if baselines else 0
-    return {
-        "left": left,
-        "right": max(means, key=means.__getitem__, default=len(shown.methods) - 1),
-    }
 
 
 def _shown_image(row: ComparisonRow, classes: ClassTable) -> dict[str, Any]:

@@ -5,19 +5,23 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import main
+from datasets.labels import PALETTE
 from tests.support.browser import CHROMIUM, Browser
 from tests.support.helpers import picture
 from tests.support.reports import write_reproduction
 from trainings import catalog
-from trainings.reproduction.figures import Shown, method_looks
+from trainings.reproduction.figures import Shown, draw_overview, method_looks
 from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.page_charts import ticks
 from trainings.reproduction.summary import summarise
 from utils.cli.command_line import parse_settings
+from utils.disk.run_folder import RunFolder
 from utils.pictures.panels import ComparisonRow
+from utils.pictures.sheet import EDGE, GAP
 
 METHODS = ["Source-only", "ADA", "FDA 0.05"]
 NASTY = "<script>alert('1')</script>&\"'"
@@ -77,6 +81,22 @@ class Texts(HTMLParser):
     def handle_data(self, data):
         if self._inside[-1:] not in (["script"], ["style"]):
             self.texts.append(data)
+
+
+def test_the_overview_shows_image_truth_source_only_and_the_best_method(report, tmp_path):
+    (shown,) = report.shown
+    mious = {one.line.row.name: one.miou.mean for one in report.entries if one.miou}
+    best = max(METHODS[1:], key=mious.__getitem__)
+    picture = tmp_path / draw_overview(RunFolder(tmp_path), shown, report.entries)
+    with Image.open(picture) as sheet:
+        drawn = np.array(sheet)
+    maps = [shown.rows[0].predictions[METHODS.index(name)] for name in ("Source-only", best)]
+    width = (drawn.shape[1] - 2 * EDGE + GAP) // 4  # image, truth and two methods
+    middle = np.flatnonzero((drawn[:, EDGE + width + 5] == PALETTE[0]).all(-1))[20]
+    for column, train_ids in enumerate([shown.rows[0].truth, *maps], start=1):
+        for x, at in ((5, 0), (width - GAP - 5, -1)):
+            found = drawn[middle, EDGE + column * width + x]
+            assert found.tolist() == PALETTE[train_ids[20, at]].tolist()
 
 
 def test_values_are_escaped(html):
