@@ -34,7 +34,7 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {"optimizer", "config", "configs"} & set(explicit)
     length = {} if "num_steps" in explicit else {"num_epochs": 15}
     validation = {} if "validation_steps" in explicit else {"validation_step": 15}
-    optimizer = {} if chosen else {"optimizer": "adamw", "learning_rate": 2e-3}
+    optimizer = {} if chosen else {"optimizer": "adamw", "learning_rate": 8e-3}
     return {
         **optimizer,
         **_roots(toy_root),

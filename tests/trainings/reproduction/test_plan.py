@@ -109,7 +109,7 @@ def test_the_recipe_is_the_demos_only_with_its_own_optimiser():
         settings = demo_plan(*words)[0].commands[0].settings
         return settings.optimizer, settings.learning_rate
 
-    assert trained() == ("adamw", 2e-3)
+    assert trained() == ("adamw", 8e-3)
     for words in (("--optimizer", "sgd"), ("--config", "config2"), ("--configs", "config2")):
         assert trained(*words) == ("sgd", 0.01)
     assert trained("--learning_rate", "0.1") == ("adamw", 0.1)
