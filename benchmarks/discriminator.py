@@ -15,13 +15,15 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model.discriminator import KINDS, Discriminator
+from utils.utils import autocast
 
 CLASSES = 19
 
 
-def step(net: Discriminator, maps: Tensor) -> None:
+def step(net: Discriminator, maps: Tensor, precision: torch.dtype) -> None:
     net.zero_grad()
-    net(maps).mean().backward()
+    with autocast(maps.device, precision):
+        net(maps.to(precision)).float().mean().backward()
 
 
 def main() -> None:
@@ -33,14 +35,17 @@ def main() -> None:
     parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
     args = parser.parse_args()
     torch.manual_seed(0)
-    maps = torch.randn(args.batch, CLASSES, *args.size, device=args.device).softmax(1)
+    maps = torch.randn(args.batch, *args.size, CLASSES, device=args.device).softmax(-1)
+    maps = maps.permute(0, 3, 1, 2)  # channels last, as `upsampled_softmax` returns them
     nets = {kind: Discriminator(CLASSES, kind).to(args.device) for kind in KINDS}
-    steps = {kind: partial(step, net, maps) for kind, net in nets.items()}
     print(machine(args.device))
     sizes = {kind: sum(p.numel() for p in net.parameters()) for kind, net in nets.items()}
     counts = ", ".join(f"{kind} {count:,}" for kind, count in sizes.items())
     shape = "x".join(map(str, maps.shape))
-    report(f"{shape}, float32; parameters: {counts}", steps, args.rounds, args.device)
+    print(f"parameters: {counts}")
+    for precision in (torch.float32, torch.bfloat16):
+        steps = {kind: partial(step, net, maps, precision) for kind, net in nets.items()}
+        report(f"{shape}, {str(precision).removeprefix('torch.')}", steps, args.rounds, args.device)
 
 
 if __name__ == "__main__":
