@@ -14,7 +14,10 @@ from utils.cli.options import flags_of
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "main.py").exists())
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
-OTHER_PROGRAMS = r"torchrun .*?main\.py|docker run --\S+|tensorboard --logdir|pytest .*|ruff .*"
+OTHER_PROGRAMS = (
+    r"torchrun .*?main\.py|docker run --\S+|tensorboard --logdir|pytest .*|ruff .*|"
+    r"python benchmarks/[^`\n]*"
+)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
