@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,8 +9,10 @@ from model.depthwise import DepthwiseWithFastGradient, HalvingDepthwise
 KERNELS = (3, 4)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("size", [(8, 12), (9, 12), (8, 13), (2, 5)])
+@pytest.mark.parametrize(
+    ("size", "kernel"),
+    [*itertools.product([(8, 12), (9, 12), (8, 13), (2, 5)], KERNELS), ((1, 5), 3)],
+)
 def test_the_depthwise_gradient_is_that_of_the_convolution(size, kernel):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 6, *size, generator=generator, dtype=torch.float64, requires_grad=True)
