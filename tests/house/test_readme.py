@@ -62,9 +62,11 @@ def test_every_flag_exists(page):
 
 
 @each_page
-def test_every_benchmark_exists(page):
-    for script in re.findall(r"python (benchmarks/\w+\.py)", page.read_text()):
-        assert (ROOT / script).exists(), script
+def test_every_benchmark_exists_and_takes_its_flags(page):
+    for script, words in re.findall(r"python (benchmarks/\w+\.py)([^`\n]*)", page.read_text()):
+        code = (ROOT / script).read_text()
+        for flag in re.findall(r"--\w+", words):
+            assert f'"{flag}"' in code, (script, flag)
 
 
 @each_page
