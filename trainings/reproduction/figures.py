@@ -1,4 +1,4 @@
-"""Figures of a report: charts of the scores and the training curves, the sheet of predictions."""
+"""Figures of a report: charts of the scores and the training curves, sheets of predictions."""
 
 import math
 import re
@@ -168,11 +168,11 @@ def _curve(run: Run, column: str) -> Curve:
     return [point for point in points if math.isfinite(point[1])]
 
 
-# ------------------------------------------------------------------------ the sheet of predictions
+# ------------------------------------------------------------------------ sheets of predictions
 
 
 class Pair(NamedTuple):
-    """Places of two methods that are compared."""
+    """Places of two methods among `Shown.methods`, to be compared."""
 
     left: int
     right: int
@@ -190,7 +190,8 @@ class Shown(NamedTuple):
     def compared_first(self, entries: Iterable[Entry]) -> Pair:
         """Return the places of source-only and of the best method that adapts, by the entries of
         the config: what a reader is to see first."""
-        scored = {one.line.row.name: one for one in entries if one.line.config == self.config}
+        of_config = (one for one in entries if one.line.config == self.config)
+        scored = {one.line.row.name: one for one in of_config if one.line.row.on_target}
         own = {place: scored[name] for place, name in enumerate(self.methods) if name in scored}
         baselines = (place for place, entry in own.items() if entry.line.row.is_baseline)
         means = {place: e.miou.mean for place, e in own.items() if e.miou and e.adapts}
@@ -235,10 +236,12 @@ def draw_sheet(out: RunFolder, shown: Shown) -> str:
     return name
 
 
-def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> str:
+def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> list[str]:
     """Write the same images as source-only and the best method that adapts see them, small enough
-    for a screen, and return the file's name."""
+    for a screen. Return the file's name, or nothing where there are no two methods to compare."""
     pair = shown.compared_first(entries)
+    if pair.left == pair.right:
+        return []
     rows = [
         row._replace(predictions=[row.predictions[place] for place in pair])
         for row in shown.rows_of_sheet()
@@ -246,7 +249,7 @@ def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> str
     methods = [shown.methods[place] for place in pair]
     name = f"overview_{file_name(shown.config)}.png"
     out.save_picture(name, comparison(rows, methods, title=shown.title, classes=shown.classes))
-    return name
+    return [name]
 
 
 def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:

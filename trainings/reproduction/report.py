@@ -62,7 +62,7 @@ def write_report(steps: Sequence[Step], settings: Settings) -> str:
     pictures = draw_charts(out, lines, of_methods)
     shown = [*predicted_images(lines, settings)]
     for of_config in shown:
-        pictures += [draw_overview(out, of_config, entries), draw_sheet(out, of_config)]
+        pictures += [*draw_overview(out, of_config, entries), draw_sheet(out, of_config)]
     warnings = [
         f"Warning: {sentence}" for sentence in odd_scores(lines, folder, by_hand=bool(runs))
     ]

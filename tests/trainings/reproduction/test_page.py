@@ -87,8 +87,8 @@ def test_the_overview_shows_image_truth_source_only_and_the_best_method(report, 
     (shown,) = report.shown
     mious = {one.line.row.name: one.miou.mean for one in report.entries if one.miou}
     best = max(METHODS[1:], key=mious.__getitem__)
-    picture = tmp_path / draw_overview(RunFolder(tmp_path), shown, report.entries)
-    with Image.open(picture) as sheet:
+    (name,) = draw_overview(RunFolder(tmp_path), shown, report.entries)
+    with Image.open(tmp_path / name) as sheet:
         drawn = np.array(sheet)
     maps = [shown.rows[0].predictions[METHODS.index(name)] for name in ("Source-only", best)]
     width = (drawn.shape[1] - 2 * EDGE + GAP) // 4  # image, truth and two methods
@@ -97,6 +97,22 @@ def test_the_overview_shows_image_truth_source_only_and_the_best_method(report, 
         for x, at in ((5, 0), (width - GAP - 5, -1)):
             found = drawn[low, EDGE + column * width + x]
             assert found.tolist() == PALETTE[train_ids[52, at]].tolist()
+
+
+def test_a_score_on_the_source_does_not_stand_for_source_only_on_the_target(report):
+    (shown,) = report.shown
+    shown = shown._replace(methods=METHODS[::-1])
+    source_last = sorted(report.entries, key=lambda one: not one.line.row.on_target)
+    assert not source_last[-1].line.row.on_target
+    assert shown.compared_first(source_last).left == METHODS[::-1].index("Source-only")
+
+
+def test_one_method_alone_has_no_overview(report, tmp_path):
+    (shown,) = report.shown
+    rows = [row._replace(predictions=row.predictions[:1]) for row in shown.rows]
+    alone = shown._replace(methods=METHODS[:1], rows=rows)
+    assert draw_overview(RunFolder(tmp_path), alone, report.entries) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_values_are_escaped(html):
