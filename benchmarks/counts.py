@@ -41,8 +41,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from datasets.samples import Batch
 from main import FlatSettings as Settings
 from model.catalog import Design
-from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
+from trainings.engine.step import train_step
 from utils import losses, upsampling
 from utils.text import markdown
 
@@ -222,7 +222,7 @@ def _counted_step(state: TrainState, batch: Batch) -> Count:
     here = [*state.method.parameters(), *state.method.buffers(), batch, momenta]
     with count, patch.object(Tensor, "backward", lambda loss: count.backward(loss)):
         count.hold([one for one in tree_leaves(here) if isinstance(one, Tensor)])
-        train_step(state.method, state, [batch], torch.bfloat16)
+        train_step(state, [batch], torch.bfloat16)
     return count
 
 

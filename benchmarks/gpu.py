@@ -44,8 +44,8 @@ from datasets.loading.sets import training_samples
 from datasets.samples import Batch
 from datasets.toy_city import make_toy_city
 from main import FlatSettings as Settings
-from trainings.engine.loop import compile_parts, train_step
 from trainings.engine.state import TrainState
+from trainings.engine.step import compile_parts, train_step
 from trainings.experiment import new_network, unlabelled_target
 from trainings.method import Method
 from utils.cli.common import PRECISIONS
@@ -232,7 +232,7 @@ def _speed(bench: Bench, kind: str, form: str) -> list[Row]:
     if form == COMPILED:
         compile_parts(state.method)
     with float32_products(name):
-        step = partial(train_step, state.method, state, [batch], precision)
+        step = partial(train_step, state, [batch], precision)
         _repeat(step, WARM_UP, args.device)
         if args.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -269,7 +269,7 @@ def _profile(bench: Bench, kind: str) -> list[Row]:
     args, on_gpu = bench.args, bench.args.device == "cuda"
     precision = resolve_precision("auto", bench.device)
     state = bench.state(kind, precision, bench.settings())
-    step = partial(train_step, state.method, state, [bench.batch()], precision)
+    step = partial(train_step, state, [bench.batch()], precision)
     _repeat(step, WARM_UP, args.device)
     wall = 1e3 * _repeat(step, args.steps, args.device)
     with torch.profiler.profile(
@@ -322,7 +322,7 @@ def _curve(bench: Bench, kind: str, name: str) -> list[Row]:
         workers = bench.args.workers[0]
         batches = training_batches(data, 0, steps, num_workers=workers, device=bench.device)
         with float32_products(name):
-            steps_made = [train_step(state.method, state, [one], precision) for one in batches]
+            steps_made = [train_step(state, [one], precision) for one in batches]
         last.append(torch.stack([terms["loss"] for terms in steps_made[-LAST:]]).mean().item())
     spread = f"{statistics.stdev(last):.3f}" if len(last) > 1 else ""
     return [(f"{statistics.mean(last):.3f}", spread)]

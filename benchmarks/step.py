@@ -31,6 +31,7 @@ from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
 from model.catalog import Design
 from model.network import Network
+from trainings.engine.step import add_gradient
 from trainings.method import Method
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
@@ -133,9 +134,7 @@ PLAIN = {
 
 
 def ours(method: Method, batch: Batch, precision: torch.dtype) -> None:
-    with autocast(batch.source.image.device, precision):
-        losses = method(batch)
-    sum(losses.values()).backward()
+    add_gradient(method, batch, precision)
 
 
 def floor(method: Method, batch: Batch, precision: torch.dtype) -> None:

@@ -15,8 +15,8 @@ class MovingAverage(nn.Module):
     """m <- decay m + (1 - decay) w, for weights and the statistics of norms; first m <- w.
 
     A method that owns one as a child module need only call `update` in its `after_step`: saving,
-    resuming and moving to the device follow from that. The copy has no gradient, so that neither
-    an optimiser nor DistributedDataParallel touches it.
+    resuming and moving to the device follow from that. The copy has no gradient, so that no
+    optimiser touches it, and processes do not exchange it.
 
     Unlike torch's `AveragedModel` it leaves the counters of norms alone, and an update never waits
     for the device.

@@ -7,6 +7,7 @@ teacher's, see trainings/teacher.py. A ratio of 0 adds nothing.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -54,13 +55,15 @@ class MaskedConsistency(nn.Module):
         if options.mask_ratio:
             self.teacher = Teacher(network, options.teacher_decay)
 
-    def forward(self, network: Network, image: Tensor, generator: torch.Generator) -> Losses:
-        """Return the term of target images, uint8 [N, 3, H, W]; none at a ratio of 0."""
+    def forward(
+        self, network: Network, image: Tensor, generator: torch.Generator
+    ) -> Iterator[Losses]:
+        """Yield the term of target images, uint8 [N, 3, H, W]; none at a ratio of 0."""
         if self.teacher is None:
-            return {}
+            return
         pseudo = self.teacher.pseudo_labels(image, self.options.confidence)
         self.observed = pseudo.observed(network.classes)
-        return masked_term(network, image, pseudo, self.options, generator)
+        yield from masked_term(network, image, pseudo, self.options, generator)
 
     def after_step(self, network: Network) -> None:
         """Move the teacher, if there is one."""
@@ -74,13 +77,13 @@ def masked_term(
     pseudo: PseudoLabels,
     options: MaskOptions,
     generator: torch.Generator,
-) -> Losses:
-    """Return L_mask of target images, uint8 [N, 3, H, W], by its name; none at a ratio of 0."""
+) -> Iterator[Losses]:
+    """Yield L_mask of target images, uint8 [N, 3, H, W], by its name; none at a ratio of 0."""
     if not options.mask_ratio:
-        return {}
+        return
     heads = network.heads(masked_images(network, image, options, generator))
     loss = segmentation_loss(heads, pseudo.label, head_weights=network.head_weights)
-    return {"seg_masked": pseudo.weight * loss}
+    yield {"seg_masked": pseudo.weight * loss}
 
 
 def masked_images(

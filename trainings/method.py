@@ -1,6 +1,6 @@
-"""A training method: a module whose `forward` returns its weighted loss terms by name."""
+"""A training method: a module whose `forward` yields its weighted loss terms by name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -45,9 +45,13 @@ class Method(nn.Module):
         self.network, self.options = network, options
         self.observed: dict[str, Tensor] = {}
 
-    def forward(self, batch: Batch) -> Losses:
-        """Return the loss terms of one batch on the method's device; images uint8, labels train
-        ids."""
+    def forward(self, batch: Batch) -> Iterator[Losses]:
+        """Yield the loss terms of one batch on the method's device; images uint8, labels train ids.
+
+        The loop takes the gradient of what is yielded, and frees its graph, before it asks for
+        more. Terms that share a pass of the network are therefore yielded together, and those of
+        another pass apart, which keeps one pass in memory at a time.
+        """
         raise NotImplementedError
 
     def on_source(self, image: Tensor, label: Tensor) -> tuple[tuple[Tensor, ...], Losses]:

@@ -6,18 +6,17 @@ L_D = 1/2 BCE(D(P_s), source) + 1/2 BCE(D(P_t), target)            with phi fixe
 
 With `--mask_ratio` L has the term of trainings/masked.py, too.
 
-One backward of the sum gives the gradients of the paper's four: the fooling term calls D with
-detached parameters, D's own terms see detached maps. D(P_t) is computed for each of the two, as its
-two gradients differ upstream: one graph of D could serve both only by two backward passes of its
-own inside a Function. That saved 2 to 4 % of a step on a CPU, but under torch.compile each of those
-passes would compute the gradients of maps and weights alike.
+The fooling term calls D with detached parameters, D's own terms see detached maps. D(P_t) is
+computed for each of the two, as its two gradients differ upstream: one graph of D could serve both
+only by two backward passes of its own inside a Function. That saved 2 to 4 % of a step on a CPU,
+but under torch.compile each of those passes would compute the gradients of maps and weights alike.
 
 Under float16 autocast w_adv joins the fooling term's gradient at phi's weights alone: see
 utils/gradients.py.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,34 +65,32 @@ class ADA(Method):
         self.discriminator = Discriminator(network.num_classes, options.discriminator)
         self.masked = MaskedConsistency(network, options)
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch) -> Iterator[Losses]:
         source, target = batch
         heads, terms = self.on_source(source.image, source.label)
-        size = source.image.shape[-2:]
-        p_source = upsampled_softmax(heads[0].detach(), size)
+        yield terms
+        logits_source = heads[0].detach()
         weight = self.options.adv_weight
         lift = lift_of(weight, target.image.device)
         logits_target = call_with_scaled_weight_gradients(
             self.network, "main_logits", target.image, 1 / lift
         )
+        size = source.image.shape[-2:]
         p_target = upsampled_softmax(logits_target, size)
-
         fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         fooled = functional_call(self.discriminator, fixed, (p_target,))
-        d_source = self.discriminator(p_source)
+        yield {"adv_target": weight * scale_gradient(_domain_loss(fooled, SOURCE), lift)}
+
+        d_source = self.discriminator(upsampled_softmax(logits_source, size))
+        yield {"disc_source": 0.5 * _domain_loss(d_source, SOURCE)}
         d_target = self.discriminator(p_target.detach())
-        masked = self.masked(self.network, target.image, batch.generator)
+        yield {"disc_target": 0.5 * _domain_loss(d_target, TARGET)}
+
+        yield from self.masked(self.network, target.image, batch.generator)
         self.observed = {
             "disc_accuracy_source": (d_source < 0).float().mean(),
             "disc_accuracy_target": (d_target > 0).float().mean(),
             **self.masked.observed,
-        }
-        return {
-            **terms,
-            "adv_target": weight * scale_gradient(_domain_loss(fooled, SOURCE), lift),
-            "disc_source": 0.5 * _domain_loss(d_source, SOURCE),
-            "disc_target": 0.5 * _domain_loss(d_target, TARGET),
-            **masked,
         }
 
     def after_step(self) -> None:

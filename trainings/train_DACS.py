@@ -11,7 +11,7 @@ pseudo-labels the hardest pixels are the wrong ones.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -56,11 +56,12 @@ class DACS(Method):
         super().__init__(network, options)
         self.teacher = Teacher(network, options.teacher_decay)
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch) -> Iterator[Losses]:
         source, target = batch
         self.pseudo = pseudo = self.teacher.pseudo_labels(target.image, self.options.confidence)
-        mixed = self._mixed(batch, pseudo)
         _, terms = self.on_source(source.image, source.label)
+        yield terms
+        mixed = self._mixed(batch, pseudo)
         mixed_heads = self.network.heads(mixed.image)
         mixed_loss = segmentation_loss(
             mixed_heads,
@@ -70,11 +71,8 @@ class DACS(Method):
         )
         agreement = self.teacher.agreement(mixed_heads[0], pseudo, mixed.pasted)
         self.observed = {**pseudo.observed(self.network.classes), "agreement": agreement}
-        return {
-            **terms,
-            "seg_mixed": self.options.mix_weight * mixed_loss,
-            **masked_term(self.network, target.image, pseudo, self.options, batch.generator),
-        }
+        yield {"seg_mixed": self.options.mix_weight * mixed_loss}
+        yield from masked_term(self.network, target.image, pseudo, self.options, batch.generator)
 
     def _mixed(self, batch: Batch, pseudo: PseudoLabels) -> Mixed:
         """Mix the batch, and change the colours and sharpness of the mixed images."""

@@ -7,6 +7,7 @@ With `--mask_ratio` L has the term of trainings/masked.py, too.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -56,15 +57,16 @@ class FDA(Method):
         super().__init__(network, options)
         self.masked = MaskedConsistency(network, options)
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch) -> Iterator[Losses]:
         source, target = batch
         options = self.options
         stylised = fourier_transfer(source.image, target.image, options.fda_beta)
         _, terms = self.on_source(stylised, source.label)
+        yield terms
         entropy = robust_entropy(self.network.main_logits(target.image), options.ent_eta)
-        masked = self.masked(self.network, target.image, batch.generator)
+        yield {"ent_target": options.ent_weight * entropy}
+        yield from self.masked(self.network, target.image, batch.generator)
         self.observed = self.masked.observed
-        return {**terms, "ent_target": options.ent_weight * entropy, **masked}
 
     def after_step(self) -> None:
         self.masked.after_step(self.network)

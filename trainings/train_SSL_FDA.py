@@ -9,6 +9,7 @@ With `--mask_ratio` L has the term of trainings/masked.py, too.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -52,17 +53,15 @@ class SSLFDA(Method):
         super().__init__(network, options)
         self.masked = MaskedConsistency(network, options)
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch) -> Iterator[Losses]:
         source, target = batch
         options = self.options
         stylised = fourier_transfer(source.image, target.image, options.fda_beta)
         _, terms = self.on_source(stylised, source.label)
+        yield terms
         target_heads = self.network.heads(target.image)
         entropy = robust_entropy(target_heads[0], options.ent_eta)
-        masked = self.masked(self.network, target.image, batch.generator)
-        self.observed = self.masked.observed
-        return {
-            **terms,
+        yield {
             "seg_target": pseudo_label_loss(
                 target_heads,
                 target.label,
@@ -70,8 +69,9 @@ class SSLFDA(Method):
                 ohem=options.ohem,
             ),
             "ent_target": options.ent_weight * entropy,
-            **masked,
         }
+        yield from self.masked(self.network, target.image, batch.generator)
+        self.observed = self.masked.observed
 
     def after_step(self) -> None:
         self.masked.after_step(self.network)

@@ -8,6 +8,7 @@ the same labels with the source in the target's style and an entropy term.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -35,16 +36,17 @@ class Distillation(Method):
     Options = DistillOptions
     options: DistillOptions
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch) -> Iterator[Losses]:
         source, target = batch
         _, terms = self.on_source(source.image, source.label)
+        yield terms
         taught = pseudo_label_loss(
             self.network.heads(target.image),
             target.label,
             head_weights=self.network.head_weights,
             ohem=self.options.ohem,
         )
-        return {**terms, "seg_target": self.options.distill_weight * taught}
+        yield {"seg_target": self.options.distill_weight * taught}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         _, target = batch

@@ -3,6 +3,8 @@
 L = sum over the three heads of CE(phi_head(x_s), y_s)
 """
 
+from collections.abc import Iterator
+
 from datasets.samples import Batch
 from trainings.method import Losses, Method
 
@@ -10,6 +12,6 @@ from trainings.method import Losses, Method
 class Supervised(Method):
     """The method of the equation above."""
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch) -> Iterator[Losses]:
         _, terms = self.on_source(batch.source.image, batch.source.label)
-        return terms
+        yield terms

@@ -5,7 +5,6 @@ Without torchrun, or with one process, all of it is that of a single process and
 
 import contextlib
 import datetime
-import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
-from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UsageError
 
@@ -181,29 +179,25 @@ def first_ahead() -> Iterator[None]:
         wait_for_all()
 
 
-def with_first_buffers(module: Module) -> Module:
-    """Return the module with the first process's buffers in all: rounding may differ between
-    devices."""
+def with_first_state(module: Module) -> Module:
+    """Return the module with the first process's weights and buffers in all: rounding may differ
+    between devices."""
     if count() > 1:
-        for buffer in module.buffers():
-            dist.broadcast(buffer, 0)
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), 0)
     return module
 
 
-def averaging(module: nn.Module) -> nn.Module:
-    """Return the module, whose backward pass leaves the mean of all processes' gradients; its
-    forward pass leaves buffers as they are (see utils/shared_norm.py)."""
+def average_gradients(module: nn.Module) -> None:
+    """Replace the gradients of all weights that train by their means over the processes."""
     if count() == 1:
-        return module
-    known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options: dict[str, Any] = {"gradient_as_bucket_view": True, name: False}
-    return DistributedDataParallel(module, **options)
-
-
-def without_averaging(module: nn.Module) -> contextlib.AbstractContextManager:
-    """Let the backward passes of a module of `averaging` only add to the gradients inside the
-    block."""
-    if isinstance(module, DistributedDataParallel):
-        return module.no_sync()
-    return contextlib.nullcontext()
+        return
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    for weight in weights:
+        if weight.grad is None:  # in this process; all have to send as much
+            weight.grad = torch.zeros_like(weight)
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    means = total(torch.cat([gradient.flatten() for gradient in gradients]) / count())
+    parts = means.split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, parts, strict=True):
+        gradient.copy_(mean.view(gradient.shape))

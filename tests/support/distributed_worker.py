@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.loading.pairs import TrainingData
@@ -22,8 +20,8 @@ from model.catalog import Design
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests.support.methods import Taught
-from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
+from trainings.engine.step import train_step
 from trainings.method import Method
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
@@ -59,10 +57,10 @@ def train(
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     state = TrainState(method, settings, steps_per_epoch=STEPS, scale_loss=False)
-    model = processes.averaging(method)
+    processes.with_first_state(method)
     for step in range(STEPS):
         parts = own_parts(global_batch(step, ignored), passes)
-        scalars = train_step(model, state, parts, torch.float32)
+        scalars = train_step(state, parts, torch.float32)
     return {**weights(method, state), "scalars": {n: s.item() for n, s in scalars.items()}}
 
 
@@ -88,7 +86,7 @@ def adversarial_gradient(discriminator: str, passes: int, precision: torch.dtype
     state = Recorded(method, settings, steps_per_epoch=STEPS, scale_loss=False)
     batch = global_batch(0, ignored=False)
     batch.source.label.fill_(IGNORE)
-    train_step(processes.averaging(method), state, own_parts(batch, passes), precision)
+    train_step(state, own_parts(batch, passes), precision)
     return state.gradient
 
 
@@ -106,12 +104,11 @@ def _teaching(steps: range, saved: dict[str, Any] | None) -> dict[str, Any]:
     state = TrainState(method, TEACHING, steps_per_epoch=STEPS, scale_loss=False)
     if saved:
         state.load_state_dict(saved)
-    model = processes.averaging(method)
     for step in steps:
         seed = 10 * step + processes.rank()
         (own,) = own_parts(global_batch(step, ignored=True), 1)
         batch = Batch(own.source, own.target, torch.Generator().manual_seed(seed))
-        train_step(model, state, [batch], torch.float32)
+        train_step(state, [batch], torch.float32)
     return state.state_dict()
 
 
@@ -125,27 +122,16 @@ def with_teacher() -> DACS:
 
 
 def teach() -> dict[str, Any]:
-    """The names of the parameters whose gradients two processes average, each one's teacher, and
-    the share of confident pixels that each one weighs the first batch by."""
+    """Each process's teacher, and the share of confident pixels that each one weighs the first
+    batch by."""
     method, settings = with_teacher(), TEACHING
     state = TrainState(method, settings, steps_per_epoch=STEPS, scale_loss=False)
-    model = processes.averaging(method)
-    names = {p.data_ptr(): name for name, p in method.named_parameters()}
-    averaged: set[str] = set()
-
-    def average(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-        averaged.update(names[p.data_ptr()] for p in bucket.parameters())
-        return allreduce_hook(None, bucket)
-
-    model.register_comm_hook(None, average)
     shares = []
     for step in range(STEPS):
-        train_step(model, state, own_parts(global_batch(step, ignored=True), 1), torch.float32)
+        train_step(state, own_parts(global_batch(step, ignored=True), 1), torch.float32)
         shares.append(method.pseudo.weight)
     return {
         "q": torch.stack(processes.gathered(shares[0])),
-        "averaged": sorted(averaged),
-        "trained": sorted(name for name, p in method.named_parameters() if p.requires_grad),
         "teachers": processes.gathered(method.teacher.state_dict()),
     }
 
@@ -160,16 +146,25 @@ def normalise(*, compiled: bool = False, dtype: torch.dtype = torch.float64) -> 
     first, second = (nn.Conv2d(*widths, 3, dtype=dtype) for widths in ((3, 8), (8, 4)))
     layers = nn.Sequential(first, norms[0], nn.ReLU(inplace=True), second, norms[1])
     layers = synchronised(layers).to(memory_format=torch.channels_last)
-    model = processes.averaging(layers)
     if compiled:
         layers.compile(backend="aot_eager", fullgraph=True)
     for _ in range(2):
         images = torch.randn(BATCH, 3, 9, 11, dtype=torch.float64) + 20
         first_own = processes.rank() * (BATCH // processes.count())
         own = images[first_own:][: BATCH // processes.count()].to(dtype)
-        (model(own).sin() * torch.arange(1, 5)[:, None, None]).mean().backward()
+        (layers(own).sin() * torch.arange(1, 5)[:, None, None]).mean().backward()
+    processes.average_gradients(layers)
     gradients = {f"gradient of {name}": p.grad for name, p in layers.named_parameters()}
     return {**gradients, **dict(layers.named_buffers())}
+
+
+def averaged() -> Tensor:
+    """The averaged gradient of two weights that only the first process, and none, has used."""
+    layer = nn.Linear(1, 1)
+    if processes.is_first():
+        layer.weight.sum().backward()
+    processes.average_gradients(layer)
+    return torch.cat([p.grad.flatten() for p in layer.parameters() if p.grad is not None])
 
 
 def weights(method: Method, state: TrainState) -> dict[str, Any]:
@@ -213,6 +208,7 @@ def main(result: Path) -> None:
         found["norms"] = normalise()
         found["compiled norms"] = normalise(compiled=True)
         found["float32 norms"] = normalise(dtype=torch.float32)
+        found["averaged"] = torch.stack(processes.gathered(averaged()))
         data = TrainingData(range(8), batch_size=8, seed=3, passes=2)
         own = [torch.rand(3, generator=one) for one in itertools.islice(data.generators(5), 4)]
         found["draws"] = processes.gathered(torch.stack(own))

@@ -17,8 +17,8 @@ from main import FlatSettings as Settings
 from model.model_stages import BiSeNet
 from tests.support import distributed_worker
 from tests.support.distributed_worker import global_batch, own_parts
-from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
+from trainings.engine.step import train_step
 from trainings.train_DACS import DACS
 from utils import processes
 from utils.shared_norm import synchronised
@@ -45,8 +45,7 @@ def started(
     method = synchronised(method)
     scale_loss = precision == torch.float16
     state = TrainState(method, settings, steps_per_epoch=1000, scale_loss=scale_loss)
-    model = processes.averaging(method)
-    return state, lambda parts: train_step(model, state, parts, precision)
+    return state, lambda parts: train_step(state, parts, precision)
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

@@ -1,5 +1,6 @@
 """Methods that only tests train."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,11 @@ from trainings.method import Losses, Method
 from trainings.options import MethodOptions
 from trainings.train_DACS import DACS
 from utils.losses import segmentation_loss
+
+
+def all_terms(method: Method, batch: Batch) -> Losses:
+    """Every term of a method, with its graph."""
+    return {name: term for terms in method(batch) for name, term in terms.items()}
 
 
 class Killed(Exception):
@@ -26,14 +32,14 @@ class Killable(Method):
     passes: ClassVar[int] = 0
     """Forward passes made by this process."""
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch) -> Iterator[Losses]:
         cls = type(self)
         if cls.passes == cls.killed_in:
             raise Killed
         cls.passes += 1
-        return self.losses(batch)
+        yield from self.losses(batch)
 
-    def losses(self, batch: Batch) -> Losses:
+    def losses(self, batch: Batch) -> Iterator[Losses]:
         raise NotImplementedError
 
 
@@ -46,14 +52,12 @@ class Taught(Killable):
         super().__init__(network, options)
         self.teacher = MovingAverage(network, decay=0.75, batch_statistics=True)
 
-    def losses(self, batch: Batch) -> Losses:
+    def losses(self, batch: Batch) -> Iterator[Losses]:
         source, target = batch
         taught = self.teacher.module.main_logits(target.image)
         difference = self.network.main_logits(target.image) - taught
-        return {
-            "seg_source": segmentation_loss(self.network.heads(source.image), source.label),
-            "taught_target": difference.square().mean(),
-        }
+        yield {"taught_target": difference.square().mean()}
+        yield {"seg_source": segmentation_loss(self.network.heads(source.image), source.label)}
 
     def after_step(self) -> None:
         assert not torch.is_grad_enabled()
@@ -63,14 +67,14 @@ class Taught(Killable):
 class Drawing(Killable):
     """L = CE(phi(x_s + n), y_s), with n noise of the batch's generator, up to 9 grey levels."""
 
-    def losses(self, batch: Batch) -> Losses:
+    def losses(self, batch: Batch) -> Iterator[Losses]:
         image = batch.source.image.float()
         noisy = image + torch.randint(0, 10, image.shape, generator=batch.generator)
-        return {"seg_source": segmentation_loss(self.network.heads(noisy), batch.source.label)}
+        yield {"seg_source": segmentation_loss(self.network.heads(noisy), batch.source.label)}
 
 
 class KillableDACS(Killable, DACS):
     """DACS, and a test may kill it."""
 
-    def losses(self, batch: Batch) -> Losses:
-        return DACS.forward(self, batch)
+    def losses(self, batch: Batch) -> Iterator[Losses]:
+        yield from DACS.forward(self, batch)

@@ -15,9 +15,10 @@ from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
 from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
+from tests.support.methods import all_terms
 from trainings.engine.health import Health
-from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
+from trainings.engine.step import train_step
 from trainings.options import OPTIMIZERS
 from trainings.scoring.pseudo_label_making import predict
 from trainings.train_ADA import ADA
@@ -62,7 +63,7 @@ def test_the_losses_of_a_method_stay_on_the_gpu(method, ohem, precision, gpu):
     settings = Settings(optimizer="adam", fda_beta=0.05, ohem=ohem, mask_ratio=0.7 * ohem)
     made = method(BiSeNet(base=8), settings).train()
     with autocast(gpu, precision):
-        losses = made(Batch(sample(), sample()))
+        losses = all_terms(made, Batch(sample(), sample()))
     for name, value in {**losses, **made.observed}.items():
         assert (value.device.type, value.dtype, value.ndim) == ("cuda", torch.float32, 0), name
 
@@ -139,7 +140,7 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
     health = Health(state)
     parts = [Batch(sample(), sample())] * 2
     with Watch():
-        terms = train_step(made, state, parts, torch.float16)
+        terms = train_step(state, parts, torch.float16)
         health.note(terms, parts)
         state.add(terms)
     kept = [*state.sums.values(), health.first_bad, *state.scored_average.module.parameters()]

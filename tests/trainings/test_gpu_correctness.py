@@ -15,8 +15,9 @@ from tests.support import forked, gpu_worker
 from tests.support.distributed_worker import OTHER, global_batch
 from tests.support.gpu_worker import METHODS
 from tests.support.helpers import TINY, run_main
+from tests.support.methods import all_terms
 from tests.support.runs import OFTEN, ROOTS, TORCHRUN, fda_command, make_toy, signalled
-from trainings.engine.loop import compile_parts
+from trainings.engine.step import compile_parts
 from trainings.options import OPTIMIZERS
 from trainings.train_simple import Supervised
 from utils.disk.run_folder import LATEST
@@ -59,7 +60,7 @@ def gradients(kind: str, device: torch.device, name: str, *, statistics: str) ->
     while terms:
         method.zero_grad()
         with autocast(device, PRECISIONS[name]):
-            losses = method(batch)
+            losses = all_terms(method, batch)
         terms = [name for name in losses if name not in found]
         if terms:
             (scale * losses[terms[0]]).backward()

@@ -17,8 +17,9 @@ from model.catalog import NETWORKS
 from model.discriminator import KINDS
 from model.model_stages import BiSeNet
 from tests.support import distributed_worker
+from tests.support.methods import all_terms
 from trainings import catalog
-from trainings.engine.loop import compile_parts
+from trainings.engine.step import add_gradient, compile_parts
 from trainings.experiment import Experiment, network_to_train
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
@@ -29,7 +30,6 @@ from utils.cli.command_line import parse_settings
 from utils.fda import fourier_transfer
 from utils.losses import robust_entropy, segmentation_loss
 from utils.upsampling import upsampled_softmax
-from utils.utils import autocast
 
 SETTINGS = Settings(optimizer="adam", adv_weight=0.5, fda_beta=0.05)
 
@@ -64,7 +64,7 @@ def test_every_method_trains_every_network_with_and_without_detail_guidance(expe
         torch.manual_seed(0)
         settings = Settings(network=network, base_width=8, detail_guidance=guided)
         method = experiment.make_method(network_to_train(settings), settings).train()
-        losses = method(BATCH)
+        losses = all_terms(method, BATCH)
         assert all(term.isfinite() for term in losses.values())
         assert ("detail_source" in losses) == guided
         sum(losses.values()).backward()
@@ -88,21 +88,21 @@ def test_the_detail_that_is_shown_leaves_the_training_alone():
 
 def test_the_heads_count_as_the_network_weighs_them(monkeypatch):
     method = tiny(Supervised)
-    whole = method(BATCH)["seg_source"]
+    whole = all_terms(method, BATCH)["seg_source"]
     monkeypatch.setattr(type(method.network), "head_weights", (1.0, 0.0, 0.0))
     main_head = segmentation_loss(method.network.heads(BATCH.source.image)[:1], BATCH.source.label)
-    assert torch.equal(method(BATCH)["seg_source"], main_head) and main_head < whole
+    assert torch.equal(all_terms(method, BATCH)["seg_source"], main_head) and main_head < whole
 
 
 def gradients(module):
     return {name: None if p.grad is None else p.grad for name, p in module.named_parameters()}
 
 
-def test_ada_one_backward_equals_the_classic_four_to_the_bit():
+def test_adas_gradients_equal_the_classic_four_to_the_bit():
     """Tsai et al.: segmentation and fooling with D frozen, then D on detached maps, twice."""
     ours = tiny(ADA)
     classic = copy.deepcopy(ours)
-    sum(ours(BATCH).values()).backward()
+    add_gradient(ours, BATCH, torch.float32)
 
     network, discriminator = classic.network, classic.discriminator
     size = BATCH.source.image.shape[-2:]
@@ -140,9 +140,7 @@ def test_ada_in_float16_keeps_the_gradient_that_fools_the_discriminator(kind):
     for precision in (torch.float32, torch.float16):
         torch.manual_seed(0)
         method = ADA(BiSeNet(base=16), settings).to(memory_format=torch.channels_last).train()
-        with autocast(target.image.device, precision):
-            losses = method(batch)
-        (scale * sum(losses.values())).backward()
+        add_gradient(method, batch, precision, lambda loss: (scale * loss).backward())
         found.append(torch.cat([p.grad.flatten() for p in method.network.parameters()]))
     exact, ours = found
     assert torch.cosine_similarity(ours, exact, dim=0) > 0.9
@@ -156,7 +154,7 @@ def crowd(seed: int) -> Sample:
 
 
 def parts_with_gradient(method, term):
-    losses = method(BATCH)
+    losses = all_terms(method, BATCH)
     method.zero_grad()
     losses[term].backward()
     return {
@@ -191,17 +189,17 @@ def with_discriminator_that_says(value: float) -> ADA:
 
 def test_ada_the_discriminators_label_of_the_target_is_1():
     """A D that says "target" (large logits) errs on the source alone, and is not fooled."""
-    losses = with_discriminator_that_says(20.0)(BATCH)
+    losses = all_terms(with_discriminator_that_says(20.0), BATCH)
     assert losses["disc_target"] < 1e-6 and losses["disc_source"] > 9
     assert losses["adv_target"].item() == pytest.approx(0.5 * 20.0, rel=1e-4)
-    losses = with_discriminator_that_says(-20.0)(BATCH)
+    losses = all_terms(with_discriminator_that_says(-20.0), BATCH)
     assert losses["disc_source"] < 1e-6 and losses["disc_target"] > 9
     assert losses["adv_target"] < 1e-6
 
 
 def test_ada_accuracy_is_the_share_of_patches_told_right():
     method = with_discriminator_that_says(1.0)
-    method(BATCH)
+    all_terms(method, BATCH)
     assert {name: value.item() for name, value in method.observed.items()} == {
         "disc_accuracy_source": 0.0,
         "disc_accuracy_target": 1.0,
@@ -236,7 +234,7 @@ def test_ada_a_collapsed_discriminator_is_diagnosed():
 def test_fda_trains_on_the_source_in_the_targets_style_and_the_targets_entropy():
     method = tiny(FDA)
     twin = copy.deepcopy(method).network
-    losses = method(BATCH)
+    losses = all_terms(method, BATCH)
     stylised = fourier_transfer(BATCH.source.image, BATCH.target.image, 0.05)
     expected = segmentation_loss(twin.heads(stylised), BATCH.source.label)
     entropy = 0.005 * robust_entropy(twin.main_logits(BATCH.target.image), 2.0)
@@ -247,8 +245,8 @@ def test_fda_trains_on_the_source_in_the_targets_style_and_the_targets_entropy()
 def test_ssl_adds_the_pseudo_labels_loss():
     method = tiny(SSLFDA)
     twin = copy.deepcopy(method).network
-    losses = method(BATCH)
-    fda = tiny(FDA)(BATCH)
+    losses = all_terms(method, BATCH)
+    fda = all_terms(tiny(FDA), BATCH)
     assert torch.equal(losses["seg_source"], fda["seg_source"])
     stylised = fourier_transfer(BATCH.source.image, BATCH.target.image, 0.05)
     twin.heads(stylised)  # the norms' running statistics play no part in training
@@ -260,7 +258,7 @@ def test_ssl_adds_the_pseudo_labels_loss():
 def test_ssl_trains_on_where_no_pixel_has_a_pseudo_label():
     target = BATCH.target._replace(label=torch.full_like(BATCH.target.label, IGNORE))
     method = tiny(SSLFDA)
-    losses = method(Batch(BATCH.source, target))
+    losses = all_terms(method, Batch(BATCH.source, target))
     assert losses["seg_target"] == 0
     sum(losses.values()).backward()
     found = gradients(method)
@@ -301,7 +299,7 @@ def test_ohem_reaches_every_segmentation_term(method):
         made = tiny(method, settings)
         for head in (made.network.conv_out, made.network.conv_out16, made.network.conv_out32):
             head.conv_out.weight.data *= 100
-        return made(BATCH)
+        return all_terms(made, BATCH)
 
     plain, hard = losses(False), losses(True)
     assert all(hard[name] > plain[name] for name in plain if name.startswith("seg"))
@@ -309,9 +307,9 @@ def test_ohem_reaches_every_segmentation_term(method):
 
 @pytest.mark.parametrize("method", [ADA, FDA, SSLFDA, DACS])
 def test_every_term_is_float32_and_alike_under_bf16_autocast(method):
-    exact = tiny(method)(BATCH)
+    exact = all_terms(tiny(method), BATCH)
     with torch.autocast("cpu", torch.bfloat16):
-        reduced = tiny(method)(BATCH)
+        reduced = all_terms(tiny(method), BATCH)
     sum(reduced.values()).backward()
     for name, term in reduced.items():
         assert term.dtype == torch.float32 and term.ndim == 0

@@ -2,19 +2,17 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from datasets.loading.batches import training_batches
 from datasets.loading.pairs import TrainingData
 from datasets.samples import Batch
-from model.average import MovingAverage
 from trainings.engine.health import Health, Waits, fetched
 from trainings.engine.state import TrainState
+from trainings.engine.step import compile_parts, train_step
 from trainings.engine.tensorboard import show_pictures
 from trainings.engine.validation import Validation, measure
 from trainings.method import Method
@@ -27,10 +25,8 @@ from utils.signals import Stop, Stopped
 from utils.text import in_percent
 from utils.utils import (
     arithmetic,
-    autocast,
     progress,
     resolve_precision,
-    shapes_that_repeat,
 )
 
 
@@ -80,9 +76,9 @@ def fit(
     method.train()
     if settings.compile:
         compile_parts(method)
-    model = processes.averaging(method)
+    processes.with_first_state(method)
     with Stop() as stop:
-        training = Training(model, state, data, run, settings, precision, stop, on)
+        training = Training(state, data, run, settings, precision, stop, on)
         try:
             evaluation = training.run(batches, validation)
         except Stopped:
@@ -90,24 +86,6 @@ def fit(
             print(f"stopped after step {state.step} of {state.total_steps}", flush=True)
             raise
     return state, evaluation or validation.scorer.score(method.network)
-
-
-def compile_parts(method: Method) -> None:
-    """Compile the parts of the method's networks in place, when they are first called: its own and
-    those of every average in it, however deep.
-
-    Losses, style transfer and their loops over bands stay as they are: they hold nothing to fuse
-    that they have not fused by hand. On a GPU the kernels of a part are launched together, as a
-    CUDA graph, so that the GPU does not wait for the host.
-    """
-    # DistributedDataParallel reads gradients while a graph's memory may be written again.
-    alone = next(method.parameters()).is_cuda and processes.count() == 1
-    mode = "reduce-overhead" if alone else None
-    averages = [one for one in method.modules() if isinstance(one, MovingAverage)]
-    own = [child for child in method.children() if not set(averages) & set(child.modules())]
-    for network in (*own, *(average.module for average in averages)):
-        for part in network.children():
-            part.compile(mode=mode)
 
 
 def _load(state: TrainState, saved: Mapping[str, Any], run: RunFolder) -> None:
@@ -123,15 +101,10 @@ def _load(state: TrainState, saved: Mapping[str, Any], run: RunFolder) -> None:
 
 
 class Training:
-    """A run under way: the state, and when it was saved.
-
-    Attributes:
-        model: the method as it is called; with several processes it averages their gradients.
-    """
+    """A run under way: the state, and when it was saved."""
 
     def __init__(
         self,
-        model: nn.Module,
         state: TrainState,
         data: TrainingData,
         run: RunFolder,
@@ -140,7 +113,7 @@ class Training:
         stop: Stop,
         on: str,
     ):
-        self.model, self.state, self.data, self.on = model, state, data, on
+        self.state, self.data, self.on = state, data, on
         self.folder, self.settings = run, settings
         self.precision, self.stop = precision, stop
         device = next(state.method.parameters()).device
@@ -191,7 +164,7 @@ class Training:
         with progress(None, title, total=images, unit="image", initial=done) as bar:
             while state.steps_left:
                 parts = self._next(batches)
-                terms = train_step(self.model, state, parts, self.precision)
+                terms = train_step(state, parts, self.precision)
                 self.health.note(terms, parts)
                 state.add(terms)
                 state.seconds = time.perf_counter() - start
@@ -259,35 +232,6 @@ class Training:
             "images_per_second": speed,
         }
         return row, means
-
-
-@shapes_that_repeat()
-def train_step(
-    model: nn.Module, state: TrainState, parts: Sequence[Batch], precision: torch.dtype
-) -> dict[str, Tensor]:
-    """Make one update. Return the terms, their sum and what the method observed, means over the
-    parts and the processes, on the device, so that nothing of ours waits for it."""
-    if parts[0].source.image.is_cuda:  # on a CPU it would load torch's compiler for nothing
-        torch.compiler.cudagraph_mark_step_begin()  # earlier outputs of compiled parts are not read
-    *others, last = parts
-    with processes.without_averaging(model):
-        means = [_add_gradient(model, state, part, precision, len(parts)) for part in others]
-    means.append(_add_gradient(model, state, last, precision, len(parts)))
-    state.update()
-    summed = {name: reduce(torch.add, [mean[name] for mean in means]) for name in means[0]}
-    return processes.means(summed)
-
-
-def _add_gradient(
-    model: nn.Module, state: TrainState, batch: Batch, precision: torch.dtype, parts: int
-) -> dict[str, Tensor]:
-    """Add a part's share of the gradient, and return its share of the step's scalars."""
-    with autocast(batch.source.image.device, precision):
-        losses = model(batch)
-    total = reduce(torch.add, losses.values())
-    state.backward(total / parts)
-    scalars = {"loss": total, **losses, **state.method.observed}
-    return {name: scalar.detach() / parts for name, scalar in scalars.items()}
 
 
 def _log(values: Mapping[str, float], state: TrainState, run: RunFolder) -> None:

@@ -49,13 +49,13 @@ class Scorer:
         a validation split."""
         if self.samples is None:
             return None
-        shared = processes.with_first_buffers(network)
+        shared = processes.with_first_state(network)
         return evaluate(shared, self.samples, self.settings, self.device)
 
     def with_training_statistics(self, average: MovingAverage) -> Network:
         """Return the averaged network with statistics of the source's training images."""
         return with_statistics_of(
-            processes.with_first_buffers(average.module),
+            processes.with_first_state(average.module),
             self._source_images,
             self.settings,
             self.device,

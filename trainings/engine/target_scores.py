@@ -30,7 +30,7 @@ class TargetScores:
         self, network: Network, average: Network | None, state: TrainState, run: RunFolder
     ) -> dict[str, float]:
         """Print the scores, and return them for the round's row."""
-        shared = processes.with_first_buffers(network)
+        shared = processes.with_first_state(network)
         scores = evaluate(shared, self.samples, self.settings, self.device).scores()
         print(f"mIoU on the target ({self.on}): {in_percent(scores['mIoU'])} %", flush=True)
         row = {column: scores[name] for name, column in COLUMNS.items()}

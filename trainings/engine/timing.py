@@ -9,8 +9,8 @@ import torch
 
 from datasets.samples import Batch, Sample
 from model.network import WHITE
-from trainings.engine.loop import train_step
 from trainings.engine.state import TrainState
+from trainings.engine.step import train_step
 from trainings.experiment import Experiment, network_to_train
 from trainings.options import Settings
 from utils import processes
@@ -68,7 +68,7 @@ def training_step(
     images = settings.batch_size // processes.count()
     target = random_sample(images, settings, device) if experiment.target else None
     batch = Batch(random_sample(images, settings, device), target)
-    return partial(train_step, method, state, [batch] * passes, precision)
+    return partial(train_step, state, [batch] * passes, precision)
 
 
 def random_sample(images: int, settings: Settings, device: torch.device) -> Sample:

@@ -53,7 +53,7 @@ def reestimate_statistics(
                     network.heads_and_detail(batch.image)  # every head has norms
             bar.update(len(batch.name))
     for network in networks:  # rounding may differ from one process's device to another's
-        processes.with_first_buffers(network)
+        processes.with_first_state(network)
 
 
 def shuffled(count: int) -> list[int]:

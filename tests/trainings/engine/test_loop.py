@@ -66,9 +66,9 @@ def disturbed(monkeypatch, name, disturb, *more, **options):
     """The exit code of a run in which `disturb` is called before each step with the state."""
     step = loop.train_step
 
-    def with_disturbance(model, state, parts, precision):
+    def with_disturbance(state, parts, precision):
         after = disturb(state)
-        terms = step(model, state, parts, precision)
+        terms = step(state, parts, precision)
         return after(state, terms) if after else terms
 
     with monkeypatch.context() as patch:
@@ -197,9 +197,7 @@ def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys
     )
     step = loop.train_step
     with monkeypatch.context() as patch:
-        patch.setattr(
-            loop, "train_step", lambda m, s, *p: kill() if s.step == 5 else step(m, s, *p)
-        )
+        patch.setattr(loop, "train_step", lambda s, *p: kill() if s.step == 5 else step(s, *p))
         with pytest.raises(Killed):
             train_for("killed_round", *length)
     assert saved(here, "killed_round")["step"] == 4

@@ -158,13 +158,13 @@ def test_every_process_takes_the_statistics_of_the_first(tmp_path, monkeypatch):
     """To score one network, not one each that is equal up to rounding."""
     shared = []
 
-    def with_first_buffers(network):
+    def with_first_state(network):
         shared.append(network)
         for name, buffer in network.named_buffers():
             if "running" in name:
                 buffer.fill_(7)  # as the first process has it
 
-    monkeypatch.setattr(processes, "with_first_buffers", with_first_buffers)
+    monkeypatch.setattr(processes, "with_first_state", with_first_state)
     now = settings(make_cityscapes(tmp_path, train=2))
     samples = unlabelled_samples(Role.TARGET, now)
     adapted = with_statistics_of(BiSeNet(base=8), samples, now, CPU)
