@@ -237,8 +237,8 @@ def draw_sheet(out: RunFolder, shown: Shown) -> str:
 
 
 def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> list[str]:
-    """Write the same images as source-only and the best method that adapts see them, small enough
-    for a screen. Return the file's name, or nothing where there are no two methods to compare."""
+    """Write the same images as source-only and the best method that adapts see them, and their
+    truth, small enough for a screen. Return the file's name, or nothing where there are no two methods to compare."""
     pair = shown.compared_first(entries)
     if pair.left == pair.right:
         return []
@@ -248,7 +248,8 @@ def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> lis
     ]
     methods = [shown.methods[place] for place in pair]
     name = f"overview_{file_name(shown.config)}.png"
-    out.save_picture(name, comparison(rows, methods, title=shown.title, classes=shown.classes))
+    sheet = comparison(rows, methods, title=shown.title, truth_last=True, classes=shown.classes)
+    out.save_picture(name, sheet)
     return [name]
 
 

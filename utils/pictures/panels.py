@@ -199,17 +199,21 @@ def comparison(
     title: str,
     width: int = 256,
     columns_per_line: int = 5,
+    truth_last: bool = False,
     classes: ClassTable = CITYSCAPES,
 ) -> np.ndarray:
     """Return image, truth and every method's prediction under the method's title and the mIoU of
-    this image, for each row.
+    this image, for each row; with `truth_last` the truth stands after the predictions.
 
     If no row has a pixel with a truth, the images have no labels: there is no column of truths, and
     predictions are shown whole. A row of more than `columns_per_line` pictures takes several lines,
     filled evenly.
     """
     labelled = any((row.truth != IGNORE).any() for row in rows)
-    headings = ("image", *(["truth"] if labelled else []), *titles)
+    truth_at = len(titles) + 1 if truth_last else 1
+    headings = ["image", *titles]
+    if labelled:
+        headings.insert(truth_at, "truth")
     columns = even_columns(len(headings), columns_per_line)
     sheet = Sheet(title, columns=columns, column_width=width)
     for row in rows:
@@ -217,8 +221,10 @@ def comparison(
         sheet.caption(row.name, row.note)
         image, *maps = _scaled(width, row.image, row.truth, *row.predictions)
         if labelled:
-            pictures = _colored(classes, image, *maps)
-            notes = ["", "", *map(_mean_iou, row.ious)]
+            image, truth, *maps = _colored(classes, image, *maps)
+            pictures, notes = [image, *maps], ["", *map(_mean_iou, row.ious)]
+            pictures.insert(truth_at, truth)
+            notes.insert(truth_at, "")
         else:
             pictures = [image, *map(classes.colorize, maps[1:])]
             notes = [""] * len(headings)

@@ -83,7 +83,7 @@ class Texts(HTMLParser):
             self.texts.append(data)
 
 
-def test_the_overview_shows_image_truth_source_only_and_the_best_method(report, tmp_path):
+def test_the_overview_shows_image_source_only_the_best_method_and_truth(report, tmp_path):
     (shown,) = report.shown
     mious = {one.line.row.name: one.miou.mean for one in report.entries if one.miou}
     best = max(METHODS[1:], key=mious.__getitem__)
@@ -91,9 +91,9 @@ def test_the_overview_shows_image_truth_source_only_and_the_best_method(report, 
     with Image.open(tmp_path / name) as sheet:
         drawn = np.array(sheet)
     maps = [shown.rows[0].predictions[METHODS.index(name)] for name in ("Source-only", best)]
-    width = (drawn.shape[1] - 2 * EDGE + GAP) // 4  # image, truth and two methods
+    width = (drawn.shape[1] - 2 * EDGE + GAP) // 4  # image, two methods and truth
     low = np.flatnonzero((drawn[:, EDGE + width + 5] == PALETTE[0]).all(-1))[130]
-    for column, train_ids in enumerate([shown.rows[0].truth, *maps], start=1):
+    for column, train_ids in enumerate([*maps, shown.rows[0].truth], start=1):
         for x, at in ((5, 0), (width - GAP - 5, -1)):
             found = drawn[low, EDGE + column * width + x]
             assert found.tolist() == PALETTE[train_ids[52, at]].tolist()
