@@ -47,16 +47,15 @@ class Sheet:
         _write(draw, (x, y), note, TEXT, EDGE + self.inside - x, MUTED)
 
     def headings(self, texts: Sequence[str], notes: Sequence[str] = ()) -> None:
-        """Add one text per column, and a note at the right end of each that has one and room."""
-        draw = self._block(SMALL + 2 * GAP)
+        """Add one text per column, and behind each the note that it has, where there is room."""
+        draw, width = self._block(SMALL + 2 * GAP), self.column_width
         for column, text in enumerate(texts):
-            left, width = self._left(column), self.column_width
-            note = notes[column] if notes else ""
-            taken = math.ceil(_font(SMALL).getlength(note)) + GAP
-            if note and taken <= width / 2:
-                _write(draw, (left + width, GAP // 2), note, SMALL, width, MUTED, anchor="ra")
-                width -= taken
-            _write(draw, (left, GAP // 2), text, SMALL, width)
+            left, note = self._left(column), notes[column] if notes else ""
+            taken = math.ceil(_font(SMALL).getlength(note)) + 2 * GAP if note else 0
+            if taken > width / 2:
+                note, taken = "", 0
+            end = _write(draw, (left, GAP // 2), text, SMALL, width - taken)
+            _write(draw, (end + 2 * GAP, GAP // 2), note, SMALL, taken, MUTED)
 
     def pictures(self, pictures: Sequence[np.ndarray]) -> None:
         """Add one picture per column, RGB uint8 [H, column width, 3]."""
