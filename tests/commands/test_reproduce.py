@@ -282,7 +282,7 @@ def test_every_chart_names_its_data(copied):
     assert f"config1: mIoU and IoU per class on {REAL}, 3 validation images, last epoch" in bars
     on_target, on_source, loss = curves.split("config1: ")[1:]
     assert loss.startswith(
-        f"training loss on {REAL} and {SYNTHETIC} (terms differ between methods: do not compare "
+        f"training loss on {REAL}, and {SYNTHETIC} (terms differ between methods: do not compare "
         "heights) Supervised on the target Source-only Source-only, C-S-HF ADA FDA 0.01 "
     )
     assert on_target.startswith(

@@ -238,7 +238,8 @@ def draw_sheet(out: RunFolder, shown: Shown) -> str:
 
 def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> list[str]:
     """Write the same images as source-only and the best method that adapts see them, and their
-    truth, small enough for a screen. Return the file's name, or nothing where there are no two methods to compare."""
+    truth, small enough for a screen. Return the file's name, or nothing where there are no two
+    methods to compare."""
     pair = shown.compared_first(entries)
     if pair.left == pair.right:
         return []

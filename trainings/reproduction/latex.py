@@ -19,8 +19,10 @@ SPECIAL = {
 
 
 def latex_tables(entries: Sequence[Entry], commands: Sequence[str]) -> str:
-    """Return a `table` for each config; a comment in it names the commands that repeat it."""
-    comment = "".join(f"% {line}\n" for command in commands for line in command.splitlines())
+    """Return a `table` for each config, under comments that name the package it needs and the
+    commands that repeat it."""
+    lines = [r"\usepackage{booktabs}", *(line for one in commands for line in one.splitlines())]
+    comment = "".join(f"% {line}\n" for line in lines)
     return comment + "\n".join(
         _table(config, [entry for entry in entries if entry.line.config == config])
         for config in by_config(entry.line for entry in entries)

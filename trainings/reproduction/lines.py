@@ -195,8 +195,10 @@ def source_data(lines: Sequence[Line]) -> str:
 
 
 def listed(texts: Iterable[str | None]) -> str:
-    """Return the texts that are not empty, each once, joined by "and"."""
-    return " and ".join(dict.fromkeys(filter(None, texts)))
+    """Return the texts that are not empty, each once, joined by "and", as one reads texts that
+    have commas and texts that have none."""
+    found = [*dict.fromkeys(filter(None, texts))]
+    return (", and " if any("," in text for text in found) else " and ").join(found)
 
 
 def _mean(shares: Sequence[float | None]) -> float | None:

@@ -8,8 +8,8 @@ from typing import Any
 from utils.pictures.charts import LineChart
 from utils.pictures.looks import Look
 
-WIDTH, HEIGHT = 560, 280
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 34
+WIDTH, HEIGHT = 560, 288
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 42
 """Room around the plot for the axes."""
 
 TICKS = 5

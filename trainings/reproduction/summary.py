@@ -131,14 +131,14 @@ def _against_free(entries: Sequence[Entry], methods: Sequence[Entry]) -> list[st
     if free is None:
         return []
     what = f"source-only with target statistics ({free.text()}), which costs nothing"
-    for kind, how in ((WITH_FREE, "as trained,"), (BOTH_ADAPTED, "with target statistics, too,")):
+    for kind, how in ((WITH_FREE, "as trained"), (BOTH_ADAPTED, "with target statistics")):
         found = [(entry.comparisons[kind], entry) for entry in methods if kind in entry.comparisons]
         if found and found[0][0].images < FEWEST_IMAGES:
             return [f"{found[0][0].images} images are too few to compare with {what}."]
         winners = [one for one in found if one[0].clear and one[0].value > 0]
         if winners:
             difference, entry = max(winners, key=lambda one: one[0].value)
-            return [f"{entry.name}, {how} beats {what}, by {points(difference)[1:]} points."]
+            return [f"{entry.name} {how} beats {what}, by {points(difference)[1:]} points."]
     return [f"No method is shown to beat {what}."]
 
 

@@ -42,8 +42,8 @@ NOTE = (
 )
 SEEDS_NOTE = "Mean ± standard deviation over the seeds."
 KINDS_NOTE = (
-    "The best epoch is chosen on the split that the training validates on: of source-only that is "
-    "the source's own, of all others the target's with its labels, so that this column flatters "
+    "The best epoch is chosen on the split that a training validates on: the source's for "
+    "source-only, the target's, with its labels, for all others. So this column flatters "
     "adaptation."
 )
 AVERAGE_NOTE = (
@@ -168,7 +168,7 @@ def difference_table(entries: Sequence[Entry], commands: Sequence[str]) -> str:
     ahead = [entry for entry in compared if entry.adapts and _is_ahead(entry)]
     methods = [entry for entry in compared if entry.adapts]
     sentence = (
-        f"{len(ahead)} of {len(methods)} methods are, as trained, clearly over source-only with "
+        f"As trained, {len(ahead)} of {len(methods)} methods are clearly over source-only with "
         "target statistics."
     )
     heading = f"## Differences to source-only: {target_data([e.line for e in entries])}\n"
@@ -240,7 +240,7 @@ def _never_found(scored: Sequence[Sequence[float | None]], classes: Sequence[str
     }
     never = [name for name, found in shares.items() if found and max(found) < 0.0005]
     if not never:
-        return "Every class that is there is found by one method or more."
+        return "Every class that occurs is found by at least one method."
     return f"No method finds {', '.join(never)}."
 
 
