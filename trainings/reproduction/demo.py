@@ -33,7 +33,7 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
     image_size = explicit.get("image_size", explicit.get("toy_size", ToyOptions.toy_size))
     chosen = {"optimizer", "config", "configs"} & set(explicit)
     length = {} if "num_steps" in explicit else {"num_epochs": 15}
-    validation = {} if "validation_steps" in explicit else {"validation_step": 15}
+    validation = {} if "validation_steps" in explicit else {"validation_step": 5}
     optimizer = {} if chosen else {"optimizer": "adamw", "learning_rate": 8e-3}
     return {
         **optimizer,

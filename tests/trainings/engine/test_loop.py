@@ -184,6 +184,16 @@ def test_a_length_in_steps_is_the_same_training(here):
     assert history(here, "steps") == history(here, "whole") == [("1", "4"), ("2", "8")]
 
 
+def test_validations_are_scored_on_the_target_and_change_no_weight(here):
+    assert run("validated_often", "--score_target", "True") == 0
+    assert run("validated_once", "--validation_step", "2") == 0
+    often, once = saved(here, "validated_often"), saved(here, "validated_once")
+    assert [row["target/mIoU"] >= 0 for row in often["history"]] == [True, True]
+    assert [row.get("val/mIoU") is not None for row in once["history"]] == [False, True]
+    for part in ("method", "optimizers"):
+        assert_same(often[part], once[part])
+
+
 @pytest.mark.slow
 def test_rounds_in_steps_validate_save_and_go_on_alike(here, monkeypatch, capsys):
     """Rounds have 3 steps in a training of an epoch and three quarters, killed in the second
