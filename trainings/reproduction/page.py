@@ -287,7 +287,7 @@ def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
         "config": line.config,
         "look": report.looks[line.row.name],
         "seed": seed,
-        "miou": "not scored" if miou is None else f"{100 * miou:.1f} mIoU{where}",
+        "miou": "not scored" if miou is None else f"mIoU {100 * miou:.1f} %{where}",
         "command": repeating_command(report.settings_type, run.settings),
         "folder": relative(run.folder, report.folder),
         "conditions": {name: text for name, text in _conditions(run, record).items() if text},
@@ -304,7 +304,7 @@ def _conditions(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
         "Network": f"{network}, at {dimensions(of['image_size'])}",
         "Trained with": f"{optimizer}, {length(of)}",
         "Augmentation": of["aug_method"] or "none",
-        "Weights at first": Path(of["pretrain_path"]).name if of["pretrain_path"] else "random",
+        "Initial weights": Path(of["pretrain_path"]).name if of["pretrain_path"] else "random",
     }
     if not record:
         return found | {"State": "" if run.is_ensemble else "not finished"}

@@ -283,7 +283,7 @@ def recipe(lines: Sequence[Line]) -> str:
         length(of),
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"discriminator {of['discriminator']}",
-        f"weights at first: {_name(of['pretrain_path']) or 'random'}",
+        f"initial weights: {_name(of['pretrain_path']) or 'random'}",
         *(["OHEM"] if of["ohem"] else []),
     ]
     for record in (run.record for run in runs):

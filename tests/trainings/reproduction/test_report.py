@@ -282,7 +282,7 @@ def test_scores_of_an_unlabelled_target_are_said_to_be_of_the_source(tmp_path):
     for shown in (text, page):
         assert "No method is ranked: my dashcam has no labels" in shown
         assert "highest mIoU" not in shown
-    assert f"No method finds {CLASS_NAMES[-2]}." in text and "mIoU on the source" in page
+    assert f"No method finds {CLASS_NAMES[-2]}." in text and "% on the source" in page
     assert [row[0] for row in rows(text, "# report")[1:]] == [
         "ADA, on the source",
         "DACS, on the source",
