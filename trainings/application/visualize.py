@@ -37,6 +37,10 @@ SIDE_BY_SIDE = "the same images, side by side"
 LONGEST_NAME = 100
 """Characters of a file's name that say which checkpoints it shows; more become a digest."""
 
+WIDE, USUAL = 336, 256
+"""Width in pixels of a picture on a sheet of one or two predictors, whose names then fit, and of
+more."""
+
 SPREAD = 4
 """How many images without labels are drawn beside the fixed and the random one."""
 
@@ -89,7 +93,7 @@ def visualize(
         places: dict[int, str] = {}
         for kind, of_kind in chosen.items():
             for image in of_kind[:1]:
-                places.setdefault(image, kind)
+                places[image] = ", ".join(filter(None, (places.get(image), kind)))
         statistics, (evaluation, *_) = settings.bn_statistics, evaluations
         record = scoring_record(Role.TARGET, settings, evaluation, statistics)
         scores = [evaluation.scores() for evaluation in evaluations]
@@ -150,7 +154,7 @@ def _compare(
         places,
         samples,
         settings,
-        title=f"{SIDE_BY_SIDE}, with mIoU on {scored_on(validation)}",
+        title=f"{SIDE_BY_SIDE}, with mIoU on {scored_on(validation)} and on each image",
     )
     folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
     name = f"comparison{_compared(loaded.predictors[0], settings)}"
@@ -275,6 +279,7 @@ def comparison_sheet(
         rows,
         titles,
         title=title + _in_title(predictors[0], settings),
+        width=WIDE if len(titles) <= 2 else USUAL,
         classes=settings.class_table,
     )
 

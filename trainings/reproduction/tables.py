@@ -51,13 +51,14 @@ AVERAGE_NOTE = (
     "the last epoch."
 )
 DIFFERENCE_NOTE = (
-    "mIoU points over source-only (as trained, for its own row with target statistics) in the same "
-    "column, and the 95 % interval of a paired bootstrap: "
-    f"{DRAWS} draws of as many validation images with replacement and, of several seeds, of one "
-    "less than there are, both methods on the same draw. Bold: the interval leaves 0 out, and "
-    "there are ten images or more. With one seed it tells what other images would change and not "
-    "what another seed would; with two or three it is still somewhat too narrow. Without an "
-    "interval: the counts of each image are not known."
+    "Points of mIoU over source-only in the same column, unless the heading names another "
+    "baseline; source-only with target statistics is compared with source-only as trained. "
+    f"Brackets: the 95 % interval of a paired bootstrap. Each of its {DRAWS} draws takes as many "
+    "validation images as there are, with replacement, and of several seeds one fewer than there "
+    "are; both methods are scored on the same draw. Bold: the interval leaves 0 out, and there are "
+    "ten images or more. With one seed the interval tells what other images would change, not what "
+    "another seed would; with two or three it is still somewhat too narrow. Without an interval: "
+    "the counts of each image are not known."
 )
 ORIGINS_NOTE = """
 Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
