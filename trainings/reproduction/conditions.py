@@ -118,11 +118,12 @@ def unscored(lines: Sequence[Line], folder: Path) -> list[str]:
         for run in line.runs.values():
             scores = run.scores(Role.TARGET)
             if run.validates_on is Role.SOURCE and LAST not in scores:
-                how = "at its best epoch only" if scores else "not yet"
+                best = "is scored on the target at its best epoch only"
                 sentences.append(
-                    f"{line.row.name} ({relative(run.folder, folder)}) is scored on the target "
-                    f"{how}, and the tables lead with the last epoch: score it with "
-                    f"--select last, as in `{_scoring_command(run)}`"
+                    f"{line.row.name} ({relative(run.folder, folder)}) "
+                    f"{best if scores else 'has no score on the target yet'}, and the tables lead "
+                    "with the last epoch: score it with --select last, as in "
+                    f"`{_scoring_command(run)}`"
                 )
     return sentences
 

@@ -138,28 +138,29 @@ def _miou_curves(
     """Return the mIoU over time by title, by the data of the validation: in words, and its
     fingerprint. Source-only has a curve on the source, and one on the target where it was scored.
 
-    A training that has not ended has no record of its data. It is taken to have the data of an
-    ended training with the same validation folder.
+    A training that has not ended has no record of its data, nor has one on the source alone of the
+    target. The data are taken to be those of an ended training that validates on the same folder.
     """
     runs = [run for several in trained.values() for run in several]
     known = {run.validation_folder: run.record["validation"] for run in runs if run.record}
     found: dict[tuple[str, str], dict[str, list[Curve]]] = {}
 
-    def add(validation: Mapping[str, Any], name: str, curve: Curve) -> None:
-        data = scored_on(validation), validation.get("fingerprint", "")
+    def add(
+        validation: Mapping[str, Any] | None, folder: tuple[str, str], name: str, curve: Curve
+    ) -> None:
+        if validation := validation or known.get(folder):
+            data = scored_on(validation), validation.get("fingerprint", "")
+        else:
+            data = f"{folder[0]}, where no training has ended yet", folder[1]
         found.setdefault(data, {}).setdefault(name, []).append(curve)
 
     for name, several in trained.items():
         for run in several:
-            folder, curve = run.validation_folder, _curve(run, "val/mIoU")
-            if validation := run.record.get("validation") or known.get(folder):
-                add(validation, name, curve)
-            else:
-                data = f"{folder[0]}, where no training has ended yet", folder[1]
-                found.setdefault(data, {}).setdefault(name, []).append(curve)
-            on_target = _curve(run, COLUMNS["mIoU"])
-            if on_target and (scores := run.scores(Role.TARGET)):
-                add(next(iter(scores.values())).validation, name, on_target)
+            own = run.record.get("validation")
+            add(own, run.validation_folder, name, _curve(run, "val/mIoU"))
+            if on_target := _curve(run, COLUMNS["mIoU"]):
+                scored = next(iter(run.scores(Role.TARGET).values()), None)
+                add(scored and scored.validation, run.data_folder(Role.TARGET), name, on_target)
     return found
 
 

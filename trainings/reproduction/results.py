@@ -158,7 +158,10 @@ class Run:
     @property
     def validation_folder(self) -> tuple[str, str]:
         """Folder of the data set that a training validates on, and the share that splits it."""
-        role = self.validates_on
+        return self.data_folder(self.validates_on)
+
+    def data_folder(self, role: Role) -> tuple[str, str]:
+        """Return the folder of a data set, and the share that splits it."""
         row = ROWS[self.settings[role.value]]
         root = self.settings[f"{role.value}_root"] or self.settings.get(row.root_flag, row.title)
         split = self.settings["gta5_val_fraction"] if role is Role.SOURCE else ""

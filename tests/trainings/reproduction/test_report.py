@@ -338,6 +338,19 @@ def test_trainings_on_any_data_set_are_source_only_and_supervised(tmp_path, caps
     assert "passed over" not in capsys.readouterr().out
 
 
+def test_source_only_has_a_curve_on_the_target_before_it_is_scored_there(by_hand):
+    for path in by_hand.glob("simple_gta5_0/validation_*"):
+        path.unlink()
+    (by_hand / "simple_gta5_0" / "history.csv").write_text(
+        "epoch,loss,train_seconds,val/mIoU,target/mIoU\n1,3.5,1.0,0.4,0.1\n2,2.5,1.0,0.5,0.2\n"
+    )
+    assert report(by_hand, "--runs", *by_hand.glob("*_0")) == 0
+    page = (by_hand / "report" / "results.html").read_text()
+    on_target = rf"<figcaption>[^<]*mIoU on {re.escape(TARGET)}.*?</figure>"
+    (chart,) = re.findall(on_target, page, re.DOTALL)
+    assert "<span>Source-only</span><b>20.0 %</b>" in chart
+
+
 def test_a_source_only_run_without_its_last_epoch_on_the_target_names_the_command(by_hand):
     for path in by_hand.glob("simple_gta5_0/validation_*_latest_*"):
         path.unlink()
