@@ -217,7 +217,7 @@ def test_a_teacher_is_scored_as_often_as_the_network():
 def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypatch, count, images):
     steps = []
     monkeypatch.setattr(processes, "count", lambda: count)
-    monkeypatch.setattr(timing, "train_step", lambda _, __, parts, ___: steps.append(parts))
+    monkeypatch.setattr(timing, "train_step", lambda _, parts, __: steps.append(parts))
     estimate.step_seconds(catalog.FOURIER, parsed(*TINY_STEP, "--accumulate_steps", "3"))
     assert len(steps) == estimate.MOST_REPEATS
     shapes = {tuple(part.target.image.shape) for parts in steps for part in parts}
