@@ -99,6 +99,13 @@ def test_every_class_that_is_there_has_a_curve(here):
     assert class_curves({"road": 0.5, "train": math.nan}) == {"val_IoU/road": 0.5}
 
 
+def test_the_picture_of_a_validation_is_that_of_the_run_folder(here):
+    *_, last = board(here, "whole").Images("validation")
+    shown = np.array(Image.open(io.BytesIO(last.encoded_image_string)))
+    assert (last.height, last.width) == shown.shape[:2]
+    assert np.array_equal(shown, np.array(Image.open(here / "runs/whole/validation.png")))
+
+
 def test_the_stylised_image_lies_beside_its_source_and_target(here):
     images = board(here, "whole").Images("training")
     assert [image.step for image in images] == [2, 4], "after epochs 1, 2, 4, ..."
