@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import operator
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -183,7 +184,14 @@ def _raising(loader: DataLoader) -> Iterator[Any]:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+    except BaseException as error:
+        # The workers end at once. Kept in the traceback of an error, they would end as garbage, and
+        # torch would wait five seconds for each.
+        for one in (error, error.__cause__):
+            traceback.clear_frames(one.__traceback__ if one else None)
+        raise
     finally:
+        del batches
         _handle_deaths(before or signal.SIG_DFL)
 
 

@@ -193,7 +193,8 @@ def test_averaged_weights_are_scored_and_saved_beside_the_trained_ones(here, cap
 def test_a_collapsed_discriminator_is_warned_about_once(here, monkeypatch, capsys):
     monkeypatch.setattr(loop, "train_step", collapsed(loop.train_step))
     words = ("--action", "train_ada", "--num_epochs", "3", "--save_model_path", "runs", *ROOTS)
-    assert main.main([*words, *TINY, "--save_keyword", "collapsed"]) == 0
+    light = ("--discriminator", "light", "--save_keyword", "collapsed")
+    assert main.main([*words, *TINY, *light]) == 0
     assert capsys.readouterr().out.count("warning: the discriminator has collapsed") == 1
 
 

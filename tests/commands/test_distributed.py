@@ -17,7 +17,7 @@ import main
 from datasets.loading.pairs import TrainingData
 from model.discriminator import KINDS
 from tests.support import distributed_worker, forked
-from tests.support.forked import MAIN
+from tests.support.forked import MAIN, quick_python
 from tests.support.helpers import TINY
 from tests.support.methods import all_terms
 from tests.support.runs import ROOTS, TORCHRUN, make_toy, two_started
@@ -181,7 +181,8 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     make_toy(folder, train=9, val=5)
     (folder / "toy" / "GTA5" / "images" / "._00001.png").touch()
-    done = forked.run(*TORCHRUN, MAIN, *command("train_fda", "--fda_beta", "0.05"), cwd=folder)
+    words = ("--no-python", quick_python(), MAIN, *command("train_fda", "--fda_beta", "0.05"))
+    done = forked.run(*TORCHRUN, *words, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "4 images (2 processes x 2)" in done.stdout
     assert done.stdout.count("mIoU last") == 1

@@ -17,8 +17,11 @@ pytest.importorskip("ipykernel")
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "colab.ipynb"
-TINY = f"""
-REPOSITORY, TENSORBOARD = {str(ROOT)!r}, False
+TINY = """
+import sys
+
+sys.executable = {python!r}  # `!python` is then one that starts at once
+REPOSITORY, TENSORBOARD = {root!r}, False
 EPOCHS, BATCH_SIZE, WORKERS = 1, 2, 0
 SIZES = "--image_size 64 96 --source_resize 64 96 --base_width 8 --precision fp32 --device cpu"
 TOY = "--toy_train 4 --toy_val 3 --toy_size 64 96"
@@ -36,9 +39,8 @@ def executed(cells, folder):
     """Execute the cells at tiny settings; return them by their ids, with outputs."""
     book = notebook()
     new = nbformat.v4.new_code_cell
-    # Once the set-up has put its Python into PATH, `!python` is one that starts at once.
-    quick = f"os.environ['PATH'] = '{quick_python().parent}:' + os.environ['PATH']"
-    after = {"settings": new(TINY, id="tiny"), "setup": new(quick, id="quick")}
+    tiny = new(TINY.format(python=str(quick_python()), root=str(ROOT)), id="tiny")
+    after = {"settings": tiny}
     book.cells = copy.deepcopy([c for cell in cells for c in (cell, after.get(cell.id)) if c])
     resources = {"metadata": {"path": str(folder)}}
     nbclient.NotebookClient(book, timeout=SECONDS, resources=resources).execute()

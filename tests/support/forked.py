@@ -31,8 +31,12 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
-IMPORTED = ("torch._dynamo", "torch.utils.tensorboard", "torchvision.transforms.v2", "PIL.Image")
-"""Modules of others that a training imports before its first step."""
+IMPORTED = (
+    *("torch._dynamo", "torch.utils.tensorboard", "torchvision.transforms.v2", "matplotlib.figure"),
+    *("torch.utils.flop_counter", "tensorboard.plugins.hparams.api_pb2", "numpy.ma", "av"),
+    *(f"PIL.{kind}ImagePlugin" for kind in ("Bmp", "Gif", "Jpeg", "Png", "Ppm")),
+)
+"""Modules of others that a training or a report imports."""
 
 ADDRESS = "FORKED"
 """Environment variable with the path of the server's socket."""
@@ -173,12 +177,15 @@ def _serve(listener: socket.socket, alive: int) -> list[str]:
     del sys.path[0]  # the folder of this file
     for name in IMPORTED:
         importlib.import_module(name)
+    folder = Path(listener.getsockname()).parent
+    if sys.dont_write_bytecode:  # else every command would compile the whole program
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(folder / "compiled")
     gc.freeze()  # else a collection would copy every page of the server's memory
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no keeper is waited for
     while True:
         ready, _, _ = select.select([listener, alive], [], [])
         if alive in ready:
-            shutil.rmtree(Path(listener.getsockname()).parent)
+            shutil.rmtree(folder)
             os._exit(0)
         connection, _ = listener.accept()
         if os.fork() == 0:

@@ -60,7 +60,7 @@ def test_every_range_contains_the_identity(code):
     image, label = pair((24, 40))
     make, least = AUGMENTATIONS[code].make, 255.0
     transform = v2.RandomApply([make()], p=1.0) if make else augment(code, 1.0, (24, 40))
-    for seed in range(400):
+    for seed in range(200):
         torch.manual_seed(seed)
         new_image, _ = transform(image, label)
         least = min(least, (new_image.int() - image.int()).abs().float().mean().item())

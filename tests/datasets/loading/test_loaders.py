@@ -1,4 +1,5 @@
 import itertools
+import multiprocessing
 import os
 import signal
 import time
@@ -124,6 +125,7 @@ def test_a_broken_file_is_one_sentence_also_from_a_worker(data, workers):
     with pytest.raises(UserError, match="cannot be read as a picture") as caught:
         list(training_batches(data, 0, 6, num_workers=workers, device=CPU))
     assert "Traceback" not in str(caught.value)
+    assert not multiprocessing.active_children()
 
 
 def test_the_callers_handler_of_dead_children_is_back_after_the_last_batch():
@@ -260,6 +262,7 @@ class Full:
 def test_too_little_shared_memory_is_a_sentence_with_both_remedies(way):
     with pytest.raises(UserError, match=r"--shm-size 8g.*--num_workers 0"):
         list(each_item(Full(way), num_workers=1))
+    assert not multiprocessing.active_children()
 
 
 @pytest.fixture

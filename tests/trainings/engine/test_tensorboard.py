@@ -83,7 +83,8 @@ def test_the_loss_is_scaled_under_float16_alone_which_has_a_curve(
     monkeypatch.chdir(here)
     monkeypatch.setattr(loop, "resolve_precision", lambda *_: precision)  # a CPU has no fp16
     name = f"in_{precision}"
-    assert train(name, "--num_epochs", "1", action="train_simple_gta5") == 0
+    words = ("--num_epochs", "1", "--image_size", "64", "64")  # a CPU is slow in float16
+    assert train(name, *words, action="train_simple_gta5") == 0
     curve = curves(board(here, name)).get("loss_scale", [])
     assert [step for step, _ in curve] == ([1, 2] if scaled else [])
     assert all(scale >= 2**10 for _, scale in curve)
@@ -96,6 +97,13 @@ def test_every_class_that_is_there_has_a_curve(here):
     assert [step for step, _ in of["val_IoU/road"]] == [2, 4, 6]
     assert {"val/mIoU", "train/seg_source", "train/ent_target", "learning_rate"} <= set(of)
     assert class_curves({"road": 0.5, "train": math.nan}) == {"val_IoU/road": 0.5}
+
+
+def test_the_picture_of_a_validation_is_that_of_the_run_folder(here):
+    *_, last = board(here, "whole").Images("validation")
+    shown = np.array(Image.open(io.BytesIO(last.encoded_image_string)))
+    assert (last.height, last.width) == shown.shape[:2]
+    assert np.array_equal(shown, np.array(Image.open(here / "runs/whole/validation.png")))
 
 
 def test_the_stylised_image_lies_beside_its_source_and_target(here):

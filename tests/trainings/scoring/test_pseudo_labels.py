@@ -87,6 +87,12 @@ def toy(tmp_path):
     return Toy(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The labels that are made in one go."""
+    return Toy(tmp_path_factory.mktemp("whole")).make()
+
+
 def expected_labels(toy):
     """The method once more, on all pixels of the split in memory."""
     with torch.inference_mode():
@@ -112,13 +118,13 @@ def expected_labels(toy):
 
 def test_labels_are_what_the_ensemble_is_sure_of(toy):
     toy.make()
-    differing = 0
+    differing, expected = 0, expected_labels(toy)
     for files in toy.samples.files:
         path = pseudo_label_path(toy.folder.path, "train", files)
         assert path == toy.folder.path / f"train/aachen/{files.name}_pseudo_labelTrainIds.png"
         label = torch.from_numpy(np.array(Image.open(path)))
         assert label.shape == (64, 96) and label.dtype == torch.uint8
-        differing += (label != expected_labels(toy)[files.name]).sum().item()
+        differing += (label != expected[files.name]).sum().item()
     assert differing <= 5  # pixels on the edge of a bin
     summary = toy.folder.read_json(SUMMARY)
     assert list(summary["classes"]) == list(CLASS_NAMES)
@@ -136,11 +142,10 @@ def test_a_label_belongs_to_its_image_whatever_the_order(toy, tmp_path):
     assert other.make() == first and len(first) == 5
 
 
-def test_batch_size_and_workers_change_nothing(tmp_path):
-    one = Toy(tmp_path / "one").make()
+def test_batch_size_and_workers_change_nothing(tmp_path, whole):
     two = Toy(tmp_path / "two", batch_size=3)
     object.__setattr__(two.settings, "num_workers", 2)
-    assert two.make() == one
+    assert two.make() == whole
 
 
 class Interrupted(Exception):
@@ -148,9 +153,8 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("after", [1, 4, 6, 9])
-def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, after):
+def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, whole, after):
     """Stopped at any image of either pass; no image is predicted again that is done."""
-    whole = Toy(tmp_path / "whole").make()
     toy, predict, calls = Toy(tmp_path / "cut"), pseudo_label_making.predict, []
 
     def counting(*arguments, limit):
