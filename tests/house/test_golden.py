@@ -90,7 +90,8 @@ CONTINUED = (
 DEMO = (
     *("--action", "demo", "--toy_train", "8", "--toy_val", "4", "--toy_size", "64", "128"),
     *("--num_epochs", "2", "--precision", "fp32", "--num_workers", "0", "--device", "cpu"),
-    *("--base_width", "8", "--learning_rate", "0.002", "--save_model_path", "runs"),
+    *("--base_width", "8", "--learning_rate", "0.002", "--ohem", "False"),
+    *("--save_model_path", "runs"),
 )
 
 

@@ -44,6 +44,7 @@ def recipe(explicit: Mapping[str, Any]) -> dict[str, Any]:
         "batch_size": 4,
         **length,
         **validation,
+        "ohem": True,
         "discriminator": "light",
         "select": "last",
     }
