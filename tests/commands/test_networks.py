@@ -42,10 +42,10 @@ def command(action, *words):
 def test_a_stopped_run_continues_to_the_same_weights(here, monkeypatch):
     step = loop.train_step
 
-    def stopped(model, state, parts, precision):
+    def stopped(state, parts, precision):
         if state.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(model, state, parts, precision)
+        return step(state, parts, precision)
 
     words = ("train_fda", *NETWORK, *TINY, "--save_keyword", "stopped")
     with monkeypatch.context() as patch:

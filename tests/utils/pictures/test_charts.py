@@ -4,13 +4,14 @@ import itertools
 import re
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+import main
 from datasets.labels import CLASS_NAMES
-from tests.support import forked
 from tests.support.helpers import chart_texts
 from utils.pictures.charts import HeatMap, LineChart, cell_text, chart_files
 from utils.pictures.looks import COLORS, looks
@@ -152,7 +153,8 @@ print(*(hashlib.sha256(content).hexdigest() for content in files.values()))
 @pytest.mark.slow
 def test_commands_start_without_matplotlib():
     code = "import main, sys; sys.exit('matplotlib' in sys.modules)"
-    assert forked.run("-c", code, cwd=forked.MAIN.parent).returncode == 0
+    command = [sys.executable, "-c", code]  # what the quick Python has imported is no test
+    assert subprocess.run(command, cwd=Path(main.__file__).parent).returncode == 0
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone():
