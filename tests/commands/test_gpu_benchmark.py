@@ -37,9 +37,8 @@ def readme(tmp_path):
     return path
 
 
-def test_the_tables_are_filled_and_the_rest_stays(gpu, readme, monkeypatch):
+def test_the_tables_are_filled_and_the_rest_stays(gpu, readme):
     """A form that fails says why, and costs no other row."""
-    monkeypatch.setattr(gpu, "WARM_UP", 1)
     parts = ("speed", "loaders", "curves")
     before = readme.read_text()
     gpu.main([*TINY, "--out", str(readme), "--parts", *parts])
