@@ -15,7 +15,6 @@ import main
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY, chart_texts
 from tests.support.reports import ADAPTED, KINDS_TABLE, LINES, markdown_rows
-from trainings.reproduction import estimate
 from trainings.reproduction.estimate import data_sizes, duration, epochs_made, toy_sizes
 from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.reproduce import carry_out
@@ -90,14 +89,6 @@ def train_a_second_epoch(folder):
     for path in folder.glob("config1/seed*/*/history.csv"):
         head, *_, last = path.read_text().splitlines()
         path.write_text("\n".join([head, last, f"2,{last.partition(',')[2]}", ""]))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def measured_once():
-    """An estimate measures each method once; what it finds is not looked at."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimate, "MOST_REPEATS", 1)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import main
 from tests.support.helpers import make_cityscapes, make_gta5
 from tests.support.reports import KINDS_TABLE, LINES, markdown_rows
-from trainings.reproduction import estimate
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 LOSSES, SCORES = GOLDEN / "losses.json", GOLDEN / "scores.json"
@@ -212,10 +211,8 @@ def demo_scores() -> dict[str, float]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch, inside(folder):
-        patch.setattr(estimate, "MOST_REPEATS", 1)  # the estimate is not looked at
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            return Demo(folder, demo_scores(), printed.getvalue())
+    with inside(folder), contextlib.redirect_stdout(io.StringIO()) as printed:
+        return Demo(folder, demo_scores(), printed.getvalue())
 
 
 @pytest.mark.slow
