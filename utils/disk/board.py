@@ -1,15 +1,13 @@
 """Draw a run's curves and pictures in TensorBoard."""
 
 import contextlib
-import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from utils.disk.run_files import HISTORY, PNG_LEVEL
+from utils.disk.run_files import HISTORY
 from utils.event_files import Summary, SummaryWriter, event_writer
 
 
@@ -33,21 +31,10 @@ class Board:
 
     def show(self, tag: str, picture: np.ndarray, step: int) -> None:
         """Show a picture, RGB uint8 [H, W, 3], in TensorBoard."""
-        if not self.writes:
-            return
-        encoded = io.BytesIO()
-        Image.fromarray(picture).save(encoded, "PNG", compress_level=PNG_LEVEL)
-        height, width, channels = picture.shape
-        image = Summary.Image(
-            height=height,
-            width=width,
-            colorspace=channels,
-            encoded_image_string=encoded.getvalue(),
-        )
-        self.describe(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        self._draw(step, lambda board: board.add_image(tag, picture, step, dataformats="HWC"))
 
     def describe(self, summary: Summary, step: int) -> None:
-        """Write a summary, such as a picture, or the table of runs for a plugin of TensorBoard."""
+        """Write a summary for a plugin of TensorBoard, such as the table of runs."""
         self._draw(
             step,
             lambda board: board.file_writer.add_summary(summary, step),  # type: ignore[attr-defined]  # torch types it as None
