@@ -189,12 +189,13 @@ def with_first_state(module: Module) -> Module:
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Replace the gradients of all weights that train by their means over the processes."""
+    """Replace the gradients of all weights that train by their means over the processes. A weight
+    without a gradient in one of them counts there as one with a gradient of 0."""
     if count() == 1:
         return
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     for weight in weights:
-        if weight.grad is None:  # in this process; all have to send as much
+        if weight.grad is None:  # every process has to send as much as the others
             weight.grad = torch.zeros_like(weight)
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     means = total(torch.cat([gradient.flatten() for gradient in gradients]) / count())

@@ -23,11 +23,7 @@ from utils.disk.run_folder import LATEST, RunFolder
 from utils.errors import UserError
 from utils.signals import Stop, Stopped
 from utils.text import in_percent
-from utils.utils import (
-    arithmetic,
-    progress,
-    resolve_precision,
-)
+from utils.utils import arithmetic, progress, resolve_precision
 
 
 def fit(

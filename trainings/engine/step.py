@@ -1,4 +1,5 @@
-"""One update: the gradient of a method's loss terms, group by group, and the step that follows."""
+"""One update: the gradient of a method's loss terms, group by group, and the step that follows; the
+parts that are compiled for it."""
 
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -22,7 +23,7 @@ def compile_parts(method: Method) -> None:
     that they have not fused by hand. On a GPU the kernels of a part are launched together, as a
     CUDA graph, so that the GPU does not wait for the host.
     """
-    # Norms of several processes exchange sums in the middle of a part.
+    # Norms of several processes exchange sums inside a part: untried in a CUDA graph.
     alone = next(method.parameters()).is_cuda and processes.count() == 1
     mode = "reduce-overhead" if alone else None
     averages = [one for one in method.modules() if isinstance(one, MovingAverage)]
@@ -62,20 +63,22 @@ def add_gradient(
 ) -> Losses:
     """Add a batch's gradient to those that are there, and return its terms without their graphs.
 
-    Each group of terms goes backward, by `backward` of its sum, before the next is computed, so
-    that one graph at a time is in memory.
+    `backward` takes the gradient of the sum of a group before the next group is computed, so that
+    one graph at a time is in memory.
     """
     groups = method(batch)
 
-    def next_terms() -> Losses:
+    def next_terms() -> Losses | None:
         # Autocast keeps its casts of the weights, with their graphs, until it ends.
         with autocast(batch.source.image.device, precision):
-            terms = next(groups, Losses())
+            terms = next(groups, None)
+        if terms is None:
+            return None
         if terms:
             backward(reduce(torch.add, terms.values()))
         return {name: term.detach() for name, term in terms.items()}
 
     found = Losses()
-    while terms := next_terms():
+    while (terms := next_terms()) is not None:
         found |= terms
     return found
