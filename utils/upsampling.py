@@ -19,6 +19,9 @@ from torch.autograd.function import once_differentiable
 BAND_BYTES = 2**22
 """Bytes of enlarged logits at a time, which stay in the cores' caches."""
 
+BAND_ROWS = 48
+"""Rows of them at a time, at most: a taller band's weights are mostly zeros."""
+
 
 def in_bands(scores: Tensor) -> bool:
     """Return whether scores are enlarged band by band: the one choice between a CPU's form and a
@@ -48,7 +51,7 @@ def bands(wide: Tensor, height: int) -> Iterator[tuple[slice, slice, Tensor]]:
     at = torch.arange(height, device=wide.device, dtype=torch.float64) * scale
     distance = (at[:, None] - torch.arange(rows, device=wide.device)).abs()
     weights = (1 - distance).clamp(min=0).float()
-    band = max(1, BAND_BYTES // (classes * width * wide.element_size()))
+    band = max(1, min(BAND_ROWS, BAND_BYTES // (classes * width * wide.element_size())))
     for top in range(0, height, band):
         bottom = min(height, top + band)
         first, last = math.floor(top * scale), math.ceil((bottom - 1) * scale)
