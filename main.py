@@ -52,8 +52,15 @@ from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 
 
 def run_action(settings: Settings) -> None:
-    """Run the action that the settings name."""
-    ACTIONS[settings.action].run(settings)
+    """Run the action that the settings name, in this process as it is or in a new one."""
+    # torch repeats it for every loader; --num_workers is the user's to choose.
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
+    # PIL warns of large pictures in every thread; those that are too large are an error anyway.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    if settings.deterministic:
+        ask_for_determinism()
+    with float32_products(settings.precision):
+        ACTIONS[settings.action].run(settings)
 
 
 ACTIONS: dict[str, Action] = {
@@ -256,21 +263,14 @@ def main(argv: Sequence[str]) -> int:
     settings = parse_settings(argv, ACTIONS)
     action = ACTIONS[settings.action]
     Outlet.may_close = action.goes_on(settings)
-    # torch repeats it for every loader; --num_workers is the user's to choose.
-    warnings.filterwarnings("ignore", message="This DataLoader will create")
-    # PIL warns of large pictures in every thread; those that are too large are an error anyway.
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-    if settings.deterministic:
-        ask_for_determinism()
     try:
         if settings.classes:
             settings = replace(settings, class_table=read_classes(settings.classes))
-        with float32_products(settings.precision):
-            if not action.alone:
-                with processes.together(settings.device):
-                    action.run(settings)
-            elif processes.started_rank() == 0:
-                action.run(settings)
+        if not action.alone:
+            with processes.together(settings.device):
+                run_action(settings)
+        elif processes.started_rank() == 0:
+            run_action(settings)
     except UserError as error:
         if settings.debug:
             traceback.print_exc()

@@ -38,6 +38,6 @@ PAIR = ("source", "target", "source_root", "target_root")
 """Flags that the help of an action on both domains shows after the flags made for it."""
 
 REPRODUCTION_FLAGS = (
-    *("configs", "seeds", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
+    *("configs", "seeds", "jobs", "dry_run", "verbose", "aug_method", "num_epochs", "num_steps"),
     "save_keyword",
 )

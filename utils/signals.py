@@ -68,7 +68,7 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, signum: int):
-        super().__init__()
+        super().__init__(signum)
         self.signum = signum
 
 

@@ -132,3 +132,33 @@ def test_the_death_of_a_worker_is_an_error_and_no_hang(here):
     rest, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert b"a process that loads data has died" in rest and b"Traceback" not in rest
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux' list of children")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
+def test_steps_side_by_side_end_with_their_command_and_go_on_with_it(tmp_path, signum):
+    words = (
+        *("--action", "demo", "--jobs", "2", "--toy_train", "8", "--toy_val", "2"),
+        *("--toy_size", "64", "96", "--num_epochs", "2", "--base_width", "8"),
+        *("--num_workers", "0", "--save_model_path", "runs"),
+    )
+    process, printed = started(tmp_path, *words), b""
+    while b"/14  " not in printed:
+        some = os.read(process.stdout.fileno(), 4096)
+        assert some, printed.decode()
+        printed += some
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    os.killpg(process.pid, signum)
+    rest, _ = process.communicate(timeout=120)
+    text = (printed + rest).decode()
+    if signum == signal.SIGINT:
+        assert process.returncode == 130 and "goes on from there" in text, text
+    assert "Traceback" not in text
+    until = time.monotonic() + 60
+    while any(Path("/proc", pid).exists() for pid in children):
+        assert time.monotonic() < until, "a process has outlived its command"
+        time.sleep(0.1)
+    again = run_main(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "finished before" in again.stdout and "14/14" in again.stdout

@@ -15,9 +15,9 @@ import main
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY, chart_texts
 from tests.support.reports import ADAPTED, KINDS_TABLE, LINES, markdown_rows
+from trainings.reproduction.carry_out import one_by_one
 from trainings.reproduction.estimate import data_sizes, duration, epochs_made, toy_sizes
 from trainings.reproduction.plan import PlannedStep
-from trainings.reproduction.reproduce import carry_out
 from trainings.reproduction.results import KINDS
 from trainings.scoring import record
 from trainings.scoring.record import find_scores
@@ -669,6 +669,37 @@ def test_as_many_other_images_are_named_too(copied, capsys):
     assert "no difference is formed" in text
 
 
+def test_steps_side_by_side_find_the_same(here, tmp_path, capsys):
+    words = ("--configs", "config1", "--save_keyword", "both")
+    assert reproduce(*words, "--jobs", "2") == 0
+    printed = capsys.readouterr().out
+    assert "17 steps in runs/both, 0 finished" in printed and ", 2 at a time" in printed
+    lines = [line for line in printed.splitlines() if re.match(r" *\d+/17 ", line)]
+    assert len(lines) == STEPS and all("finished before" not in line for line in lines)
+
+    def scores(name):
+        rows = table(here / "runs" / name / "results.csv")
+        own = [row for row in rows if row["Config"] == "config1"]
+        return [{n: text for n, text in row.items() if "time" not in n} for row in own]
+
+    assert scores("both") == scores("reproduce")
+    assert reproduce(*words, "--jobs", "2") == 0
+    assert capsys.readouterr().out.count("finished before") == STEPS
+
+
+def test_a_step_that_fails_beside_others_says_where_to_read_on(copied, capsys):
+    for path in copied.glob("seed0/dacs_adam_noaug/*"):
+        if path.is_file() and path.name != "settings.json":
+            path.unlink()
+    (copied / "seed0/dacs_adam_noaug/latest.pth").write_bytes(b"no checkpoint")
+    where = ("--save_model_path", str(copied.parent.parent), "--configs", "config1")
+    assert reproduce(*where, "--jobs", "2") == 1
+    printed = capsys.readouterr()
+    assert "15/17 failed; what it has printed is in" in printed.out
+    assert "dacs_adam_noaug/log.txt" in printed.out
+    assert "latest.pth" in printed.err and "Traceback" not in printed.err
+
+
 def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--base_width", "8"]
@@ -708,5 +739,5 @@ def test_a_step_is_done_again_once_what_it_was_made_from_is_newer():
         for number, one in enumerate((training, scoring))
     ]
     for _ in range(2):
-        carry_out(plan, lambda run: run(), "reproduce", verbose=True)
+        one_by_one(plan, lambda run: run(), "reproduce", verbose=True)
     assert ran == ["train", "score"]

@@ -1,9 +1,10 @@
 """Estimate the time of a plan, by the epochs that its folders record, or else by measuring."""
 
+import contextlib
 import math
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from trainings.engine.scorer import STATISTICS_IMAGES
 from trainings.engine.timing import random_sample, timed, training_step
 from trainings.experiment import Experiment, new_network
 from trainings.options import Settings
+from trainings.reproduction.order import chains, needs
 from trainings.reproduction.plan import Command, PlannedStep
 from trainings.val import PANEL_ROWS
 from utils import processes
@@ -92,10 +94,14 @@ def toy_sizes(settings: Settings) -> DataSizes:
 
 
 class Estimator:
-    """Seconds that commands will take; each method is measured once, and only where needed."""
+    """Seconds that commands will take; each method is measured once, and only where needed.
 
-    def __init__(self, plan: Sequence[PlannedStep], sizes: DataSizes):
-        self.sizes = sizes
+    Args:
+        jobs: how many steps run at a time and share the machine.
+    """
+
+    def __init__(self, plan: Sequence[PlannedStep], sizes: DataSizes, jobs: int = 1):
+        self.sizes, self.jobs = sizes, jobs
         self._known: dict[str, float] = {}
         self._image_seconds: float | None = None
         self._scoring_seconds: float | None = None
@@ -109,7 +115,8 @@ class Estimator:
 
     def seconds(self, step: PlannedStep) -> float:
         """Return the seconds that are left of a step."""
-        return sum(self._of_command(c, step.folder) for c in step.commands if not c.is_done())
+        with _threads(max(1, torch.get_num_threads() // self.jobs)):
+            return sum(self._of_command(c, step.folder) for c in step.commands if not c.is_done())
 
     def _of_command(self, command: Command, folder: Path) -> float:
         sizes, passes = self.sizes, command.passes
@@ -119,7 +126,7 @@ class Estimator:
         if not command.trains:
             return images * self._image(settings) + scorings * self._scoring(settings)
         epoch = own.seconds / own.epochs if own.epochs else self._epoch(command.trains, settings)
-        length = Length.of(settings, max(1, self._steps_per_epoch(command.trains, settings)))
+        length = self._length(command.trains, settings)
         done = 0 if settings.overwrite else min(own.epochs, length.epochs)
         left = length.epochs - done
         validations = length.validations_from(round(done * length.steps_per_epoch))
@@ -134,6 +141,16 @@ class Estimator:
             images += validations * sizes.target_validation
         scorings += validations + 1  # the network that training starts from is loaded as well
         return left * epoch + images * self._image(settings) + scorings * self._scoring(settings)
+
+    def epochs_left(self, step: PlannedStep) -> float:
+        """Return the epochs of its training that a step has not made yet."""
+        made = epochs_made(step.folder).epochs
+        trainings = ((command.trains, command.settings) for command in step.commands)
+        whole = sum(self._length(one, settings).epochs for one, settings in trainings if one)
+        return max(0, whole - made)
+
+    def _length(self, experiment: Experiment, settings: Settings) -> Length:
+        return Length.of(settings, max(1, self._steps_per_epoch(experiment, settings)))
 
     def _epoch(self, experiment: Experiment, settings: Settings) -> float:
         if experiment.action not in self._known:
@@ -218,6 +235,17 @@ def scoring_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
         return _measured(score, torch.device("cpu"))
 
 
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let torch use as many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _measured(call: Callable[[], Any], device: torch.device) -> float:
     """Return the median seconds of a call."""
     at_least = 1 if processes.count() == 1 else MOST_REPEATS
@@ -228,19 +256,17 @@ def _measured(call: Callable[[], Any], device: torch.device) -> float:
 def plan_in_words(
     plan: Sequence[PlannedStep],
     done: Sequence[bool],
-    sizes: DataSizes,
+    estimator: Estimator,
     folder: Path,
     *,
     as_table: bool,
 ) -> str:
     """Return the number of steps and the time of all that is left; with `as_table` below a table of
     the steps and their times."""
-    estimator = Estimator(plan, sizes)
     rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]
-    total = 0.0
-    for step, is_done in zip(plan, done, strict=True):
-        seconds = 0 if is_done else estimator.seconds(step)
-        total += seconds
+    left = [0 if d else estimator.seconds(step) for step, d in zip(plan, done, strict=True)]
+    total = max(sum(left) / estimator.jobs, *chains(needs(plan), left))
+    for step, is_done, seconds in zip(plan, done, left, strict=True):
         place = step.folder.relative_to(folder).as_posix()
         time_left = "finished" if is_done else f"about {duration(seconds)}"
         rows.append((step.number, step.title, step.config, str(step.seed), place, time_left))
@@ -248,7 +274,8 @@ def plan_in_words(
     steps = f"{table}{len(plan)} steps in {folder}"
     if all(done):
         return f"{steps}, all finished.{note and chr(10)}"
-    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest.{note}"
+    at_a_time = f", {estimator.jobs} at a time" if estimator.jobs > 1 else ""
+    return f"{steps}, {sum(done)} finished; about {duration(total)} for the rest{at_a_time}.{note}"
 
 
 def duration(seconds: float) -> str:

@@ -3,9 +3,12 @@
 import dataclasses
 from pathlib import Path
 
-from utils.cli.checks import one_of, seed_range
+from utils.cli.checks import at_least, one_of, seed_range
 from utils.cli.common import PRESETS
 from utils.cli.options import ACTION, Options, flag
+
+MOST_JOBS = 4
+"""Steps at a time of a demo that names no other number: each takes half a gigabyte of memory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,9 +40,23 @@ class ReproductionOptions(Options, group=ACTION):
         affects_result=False,
         decides=True,
     )
+    jobs: int | None = flag(
+        None,
+        "reproduce, demo: steps at a time, each in a process with its part of the cores, and on "
+        "one of the GPUs (default: 1; for demo without a GPU one for each core, up to "
+        f"{MOST_JOBS})",
+        check=at_least(1),
+        affects_result=False,
+        decides=True,
+    )
     verbose: bool = flag(
         False,
         "reproduce, demo: print all that the steps print, which otherwise goes into log.txt in "
-        "each run's folder",
+        "each run's folder, step by step",
         affects_result=False,
     )
+
+    def inconsistency(self) -> str | None:
+        if self.verbose and self.jobs not in (None, 1):
+            return "argument --verbose: it prints one step at a time; leave it or --jobs out"
+        return super().inconsistency()

@@ -14,7 +14,7 @@ from datasets.data_set import Role
 from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
-from trainings.options import Settings, SoftOptions
+from trainings.options import PseudoLabelOptions, Settings, SoftOptions
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.steps import AUGMENTATION, Step, Work, on_pair
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -39,8 +39,8 @@ PLANS_OWN = (
 """Flags that the plan sets for each step; a user cannot give them."""
 
 NOT_PASSED_ON = {
-    *("action", "config", "configs", "seed", "seeds", "dry_run", "verbose", "save_model_path"),
-    *("save_keyword", "aug_method"),
+    *("action", "config", "configs", "seed", "seeds", "jobs", "dry_run", "verbose"),
+    *("save_model_path", "save_keyword", "aug_method"),
     *(field.name for field in flags_of(ToyOptions)),
 }
 """Flags of the whole reproduction, which the plan does not pass on to its steps."""
@@ -57,8 +57,9 @@ class Passes(NamedTuple):
 class Command(NamedTuple):
     """One command: its flags, the settings they mean, and the folder it fills.
 
-    `trains` is its experiment, if it is a training. Any other command uses the checkpoints
-    `made_from`: it makes scores of the kinds `scores`, or pseudo-labels where there are none.
+    `trains` is its experiment, if it is a training. Any other command makes scores of the kinds
+    `scores`, or pseudo-labels where there are none. `made_from` are the files of other commands
+    that it uses: checkpoints, or the record of the pseudo-labels that it learns from.
     """
 
     flags: Mapping[str, Any]
@@ -248,7 +249,10 @@ class _Planner:
         if work is Work.TRAIN:
             watched = {"score_target": True} if experiment.validation is Role.SOURCE else {}
             chosen = {**changes, **watched}
-            yield self._command(experiment.action, chosen, folder, trains=experiment)
+            labels = self._labels_read(experiment, chosen)
+            yield self._command(
+                experiment.action, chosen, folder, trains=experiment, made_from=labels
+            )
         elif work is Work.SCORE and experiment.validation is Role.TARGET:
             for select, statistics in SCORED:
                 chosen = {"validation_only": True, "select": select, "bn_statistics": statistics}
@@ -272,6 +276,12 @@ class _Planner:
             yield self._soft_labels(step.teacher)
         else:
             yield from self._of_members(step, work)
+
+    def _labels_read(self, experiment: Experiment, changes: Mapping[str, Any]) -> tuple[Path, ...]:
+        """Return the record of the pseudo-labels that an experiment learns from, if it does."""
+        if not issubclass(experiment.method.Options, PseudoLabelOptions):
+            return ()
+        return (label_folder(self.settings(**changes)) / SUMMARY,)
 
     def _soft_labels(self, teacher: Experiment) -> Command:
         """Return the command by which the last network of a training labels the target."""
