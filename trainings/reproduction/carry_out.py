@@ -112,7 +112,8 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     numbers = context.SimpleQueue()
     for number in range(jobs):
         numbers.put(number)
-    pool = ProcessPoolExecutor(jobs, context, _begin, (numbers, jobs))
+    usual = multiprocessing.get_start_method()
+    pool = ProcessPoolExecutor(jobs, context, _begin, (numbers, jobs, usual))
     try:
         with Stop() as stop, stop.immediately():
             yield pool
@@ -128,8 +129,9 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     pool.shutdown()
 
 
-def _begin(numbers: "multiprocessing.SimpleQueue[int]", jobs: int) -> None:
+def _begin(numbers: "multiprocessing.SimpleQueue[int]", jobs: int, start_method: str) -> None:
     """Prepare a process of the pool: its share of the machine, its signals, its silence."""
+    multiprocessing.set_start_method(start_method, force=True)  # else its loaders import torch anew
     os.setpgrp()  # Ctrl-C goes to the main process alone, which ends this one
     threading.Thread(target=_end_with_main_process, daemon=True).start()
     with Path(os.devnull).open("w") as nothing:

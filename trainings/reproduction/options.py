@@ -8,7 +8,7 @@ from utils.cli.common import PRESETS
 from utils.cli.options import ACTION, Options, flag
 
 MOST_JOBS = 4
-"""Steps at a time of a demo that names no other number: each takes half a gigabyte of memory."""
+"""Steps at a time of a demo that names no other number; each takes almost a gigabyte of memory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
