@@ -4,7 +4,7 @@ from datasets.data_set import Role
 from trainings.experiment import Experiment, unlabelled_target
 from trainings.options import PseudoLabelOptions, Settings
 from trainings.reproduction.steps import Step, Work, users_steps
-from trainings.scoring.pseudo_labels import pseudo_labelled_target, self_training_target
+from trainings.scoring.pseudo_labelled import pseudo_labelled_target, self_training_target
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
 from trainings.train_distill import Distillation

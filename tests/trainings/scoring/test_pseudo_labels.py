@@ -20,11 +20,8 @@ from tests.support.helpers import picture, save
 from tests.support.labels import Toy
 from trainings.scoring import pseudo_label_making, pseudo_labels
 from trainings.scoring.pseudo_label_folder import PICTURE, PROGRESS, SUMMARY
-from trainings.scoring.pseudo_labels import (
-    generate_pseudo_labels,
-    pseudo_labelled_target,
-    self_training_target,
-)
+from trainings.scoring.pseudo_labelled import pseudo_labelled_target, self_training_target
+from trainings.scoring.pseudo_labels import generate_pseudo_labels
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from utils.cli.command_line import parse_settings
 from utils.disk.run_folder import RunFolder

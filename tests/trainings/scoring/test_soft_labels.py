@@ -17,7 +17,7 @@ from tests.support.helpers import save
 from tests.support.labels import Toy
 from trainings.scoring import pseudo_label_making, pseudo_labels
 from trainings.scoring.pseudo_label_folder import PICTURE, PROGRESS, SUMMARY
-from trainings.scoring.pseudo_labels import pseudo_labelled_target
+from trainings.scoring.pseudo_labelled import pseudo_labelled_target
 from utils.errors import UsageError, UserError
 from utils.losses import pseudo_label_loss, segmentation_loss
 from utils.transforms import Preparation, train_transform
