@@ -84,12 +84,12 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def share_machine(number: int, count: int) -> None:
+def share_machine(number: int, count: int, device: str) -> None:
     """Leave this process its part of the cores that as many processes share as `count`, and one of
-    the GPUs, if there are any."""
+    the GPUs, if `--device` takes any."""
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     os.environ["LOCAL_WORLD_SIZE"] = str(count)  # as torchrun says it, for `usable_cores`
-    if torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
 
 

@@ -128,15 +128,15 @@ def test_the_death_of_a_worker_is_an_error_and_no_hang(here):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while not (workers := children.read_text().split()):
         time.sleep(0.1)
-    os.kill(int(workers[0]), signal.SIGKILL)
+    os.kill(int(workers[-1]), signal.SIGKILL)  # the newest
     rest, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert b"a process that loads data has died" in rest and b"Traceback" not in rest
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux' list of children")
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
-def test_steps_side_by_side_end_with_their_command_and_go_on_with_it(tmp_path, signum):
+@pytest.mark.parametrize("ending", ["interrupted", "killed", "one of them killed"])
+def test_steps_side_by_side_end_with_their_command_and_go_on_with_it(tmp_path, ending):
     words = (
         *("--action", "demo", "--jobs", "2", "--toy_train", "8", "--toy_val", "2"),
         *("--toy_size", "64", "96", "--num_epochs", "2", "--base_width", "8"),
@@ -148,17 +148,27 @@ def test_steps_side_by_side_end_with_their_command_and_go_on_with_it(tmp_path, s
         assert some, printed.decode()
         printed += some
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) >= 2
-    os.killpg(process.pid, signum)
+    workers = [n for n in children if b"spawn_main" in Path("/proc", n, "cmdline").read_bytes()]
+    assert len(workers) == 2
+    time.sleep(0.5)  # until both are at work
+    if ending == "one of them killed":
+        os.kill(int(workers[0]), signal.SIGKILL)
+    else:
+        os.killpg(process.pid, signal.SIGINT if ending == "interrupted" else signal.SIGKILL)
     rest, _ = process.communicate(timeout=120)
     text = (printed + rest).decode()
-    if signum == signal.SIGINT:
-        assert process.returncode == 130 and "goes on from there" in text, text
-    assert "Traceback" not in text
+    code, said = {
+        "interrupted": (130, "goes on from there"),
+        "killed": (-signal.SIGKILL, ""),
+        "one of them killed": (1, "was ended from outside"),
+    }[ending]
+    assert process.returncode == code and said in text and "Traceback" not in text, text
+    assert "leaked" not in text
     until = time.monotonic() + 60
-    while any(Path("/proc", pid).exists() for pid in children):
+    while any(Path("/proc", number).exists() for number in workers):
         assert time.monotonic() < until, "a process has outlived its command"
         time.sleep(0.1)
-    again = run_main(*words, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "finished before" in again.stdout and "14/14" in again.stdout
+    if ending == "interrupted":
+        again = run_main(*words, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert "finished before" in again.stdout and "14/14" in again.stdout

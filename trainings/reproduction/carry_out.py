@@ -3,33 +3,38 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
+
+import torch
 
 from trainings.options import Settings
-from trainings.reproduction.estimate import Estimator, duration
+from trainings.reproduction.estimate import Estimator, duration, epochs_made
 from trainings.reproduction.order import chains, needs
 from trainings.reproduction.outcome import outcome
 from trainings.reproduction.plan import PlannedStep
 from utils import processes
 from utils.cli.log_file import LOG, logged
 from utils.errors import UserError
-from utils.signals import Stop
+from utils.signals import SIGNALS, Stop, held_back
 from utils.utils import progress
 
 Runner = Callable[[Settings], None]
 """Runs the command that settings mean, as `main.py` would."""
 
 BAR_SECONDS = 1.0
-"""Between two looks at how far the steps side by side have come."""
+"""The main process looks this often at how far the steps side by side have come."""
 
 ENDED = (
-    "{place} failed: its process was ended from outside, perhaps because memory ran out; the same "
+    "the process of this step was ended from outside, perhaps because memory ran out: the same "
     "command goes on from there, with a smaller --jobs where memory is short"
 )
 
@@ -49,27 +54,27 @@ def one_by_one(
             passed = f"{action} {place}, after {duration(time.perf_counter() - start)}"
             finished = " is finished" if is_done else ""
             print(f"\n{passed}: {_name(step, plan)}{finished}", flush=True)
+            for command in step.commands:
+                if not command.is_done():
+                    print(command.text(), flush=True)
+                    run(command.settings)
+            continue
         began = time.perf_counter()
-        for command in () if is_done else step.commands:
-            if verbose and not command.is_done():
-                print(command.text(), flush=True)
-                run(command.settings)
-        if not verbose:
-            with _told(place, step):
-                if not is_done:
-                    _carry_out(step, run, bar=f"{place} ")
-            _print_outcome(number, plan, None if is_done else time.perf_counter() - began)
+        with _told(place, step):
+            _carry_out(step, run, bar=f"{place} ")
+        _print_outcome(number, plan, None if is_done else time.perf_counter() - began)
     processes.wait_for_all()
 
 
 def side_by_side(
-    plan: Sequence[PlannedStep], run: Runner, action: str, jobs: int, estimator: Estimator
+    plan: Sequence[PlannedStep], run: Runner, action: str, estimator: Estimator
 ) -> None:
-    """Do the same with as many processes as `jobs`, each of which carries out one step at a time.
+    """Do the same with `estimator.jobs` steps at a time, each in a process of its own.
 
-    A step begins once the steps that it needs are done: of the earliest seed and config one that
-    can begin, first the one on which the longest chain of others waits. What the steps find does
-    not depend on `jobs`, but for rounding, where the number of threads of each is another one.
+    A step begins once the steps that it needs are done. Where several can begin, seeds and configs
+    keep their order; within one of them the step that begins the longest chain goes first. Results
+    depend on the number of jobs only by rounding, as a process with more threads adds in another
+    order.
     """
     needed = needs(plan)
     chain = chains(needed, [estimator.seconds(step) for step in plan])
@@ -79,64 +84,155 @@ def side_by_side(
         return trials.index((plan[number].seed, plan[number].config)), -chain[number]
 
     waiting, done = set(range(len(plan))), set[int]()
-    running: dict[Future, tuple[int, float]] = {}
-    left = sum(map(estimator.epochs_left, plan))
-    bar = progress(None, action, total=round(left), unit="epoch", smoothing=0, miniters=0)
-    with bar, _workers(jobs) as pool:
-        while waiting or running:
+    left = [estimator.epochs_left(step) for step in plan]
+    before = [estimator.epochs(step) - own for step, own in zip(plan, left, strict=True)]
+    torch.cuda.empty_cache()  # what the estimate took is the steps' now
+    jobs = min(estimator.jobs, len(plan))
+    bar = progress(None, action, total=round(sum(left)), unit="epoch", smoothing=0, miniters=0)
+    with bar, _Workers(jobs, plan[0].commands[0].settings.device) as workers:
+        while waiting or workers.steps:
             ready = [number for number in waiting if needed[number] <= done]
-            for number in sorted(ready, key=urgency)[: jobs - len(running)]:
+            for number in sorted(ready, key=urgency):
+                if len(workers.steps) == jobs:
+                    break
                 waiting.remove(number)
                 if plan[number].is_done():
                     done.add(number)
+                    bar.clear()
                     _print_outcome(number, plan, None)
                 else:
-                    future = pool.submit(_carry_out, plan[number], run)
-                    running[future] = number, time.perf_counter()
-            finished, _ = wait(running, BAR_SECONDS, FIRST_COMPLETED)
-            bar.update(round(left - sum(map(estimator.epochs_left, plan))) - bar.n)
-            for future in finished:
-                number, began = running.pop(future)
+                    workers.start(number, plan[number], run)
+            for number, seconds, error in workers.ended(BAR_SECONDS):
                 bar.clear()
                 with _told(_place(number, plan), plan[number]):
-                    future.result()
+                    if error:
+                        raise error
                 done.add(number)
-                _print_outcome(number, plan, time.perf_counter() - began)
+                _print_outcome(number, plan, seconds)
+            so_far = [(n, epochs_made(plan[n].folder).epochs - before[n]) for n in workers.steps]
+            made = sum(left[n] for n in done) + sum(min(left[n], epochs) for n, epochs in so_far)
+            bar.update(round(made) - bar.n)
 
 
-@contextlib.contextmanager
-def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes among which this machine's cores and GPUs are shared; whatever ends
-    the block early ends their trainings after the update that they are at."""
-    context = multiprocessing.get_context("spawn")
-    numbers = context.SimpleQueue()
-    for number in range(jobs):
-        numbers.put(number)
-    usual = multiprocessing.get_start_method()
-    pool = ProcessPoolExecutor(jobs, context, _begin, (numbers, jobs, usual))
-    try:
-        with Stop() as stop, stop.immediately():
-            yield pool
-    except BaseException:
-        for child in multiprocessing.active_children():
-            child.terminate()
+class _Worker(NamedTuple):
+    """A process that carries out steps: its share of the machine, and the line to it."""
+
+    process: BaseProcess
+    share: int
+    line: Connection
+
+
+class _Workers:
+    """The processes of steps side by side, each of which is started when it is first needed.
+
+    Whatever ends this context early stops them in order: trainings save what they have. A second
+    signal ends them at once.
+
+    Attributes:
+        steps: the numbers of the steps that run, each with its process and the time of its start.
+    """
+
+    def __init__(self, jobs: int, device: str):
+        self._jobs, self._device, self._stop = jobs, device, Stop()
+        self._idle: list[_Worker] = []
+        self.steps: dict[int, tuple[_Worker, float]] = {}
+
+    def __enter__(self) -> "_Workers":
+        self._stop.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._stop.__exit__(None, None, None)
+        workers = [*self._idle, *(worker for worker, _ in self.steps.values())]
+        for worker in workers:
+            worker.line.close()
+            if kind:
+                worker.process.terminate()
         try:
-            pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:  # once more to leave at once
-            for child in multiprocessing.active_children():
-                child.kill()
-        raise
-    pool.shutdown()
+            for worker in workers:
+                worker.process.join()
+        except KeyboardInterrupt:
+            for worker in workers:
+                worker.process.kill()
+            raise
+
+    def start(self, number: int, step: PlannedStep, run: Runner) -> None:
+        """Let a process carry out a step."""
+        alive = [worker for worker in self._idle if worker.process.is_alive()]
+        worker = alive.pop() if alive else self._new_worker()
+        self._idle = alive
+        worker.line.send((step, run))
+        self.steps[number] = worker, time.perf_counter()
+
+    def _new_worker(self) -> _Worker:
+        taken = [worker for worker, _ in self.steps.values()]
+        share = min(set(range(self._jobs)) - {worker.share for worker in taken})
+        context = multiprocessing.get_context("spawn")
+        line, end = context.Pipe()
+        usual = multiprocessing.get_start_method()
+        process = context.Process(target=_serve, args=(end, share, self._jobs, self._device, usual))
+        with held_back():  # until the process has handlers of its own
+            process.start()
+        end.close()
+        return _Worker(process, share, line)
+
+    def ended(self, seconds: float) -> Iterator[tuple[int, float, BaseException | None]]:
+        """Yield the steps that end in so many seconds: number, time taken, and what went wrong."""
+        self._stop.check()
+        answered = wait([worker.line for worker, _ in self.steps.values()], seconds)
+        for number, (worker, began) in list(self.steps.items()):
+            if worker.line in answered:
+                try:
+                    error = worker.line.recv()
+                except (EOFError, OSError):
+                    error = UserError(ENDED)
+                del self.steps[number]
+                self._idle.append(worker)
+                yield number, time.perf_counter() - began, error
+        self._stop.check()
 
 
-def _begin(numbers: "multiprocessing.SimpleQueue[int]", jobs: int, start_method: str) -> None:
-    """Prepare a process of the pool: its share of the machine, its signals, its silence."""
-    multiprocessing.set_start_method(start_method, force=True)  # else its loaders import torch anew
-    os.setpgrp()  # Ctrl-C goes to the main process alone, which ends this one
+def _serve(line: Connection, share: int, jobs: int, device: str, start_method: str) -> None:
+    """Carry out the steps that come, with this process's share of the machine; answer each with
+    what went wrong."""
+    os.setpgrp()  # Ctrl-C goes to the main process alone, which stops this one
     threading.Thread(target=_end_with_main_process, daemon=True).start()
-    with Path(os.devnull).open("w") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    processes.share_machine(numbers.get(), jobs)
+    multiprocessing.set_start_method(start_method, force=True)  # of loaders
+    processes.share_machine(share, jobs, device)
+    with (
+        contextlib.suppress(KeyboardInterrupt, EOFError, OSError),
+        Stop() as stop,
+        stop.immediately(),
+    ):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        while True:
+            step, run = line.recv()
+            line.send(_problem(step, run))
+
+
+def _problem(step: PlannedStep, run: Runner) -> Exception | None:
+    """Carry out a step; return what went wrong, in a form that can be sent."""
+    try:
+        _print_into(step.folder / LOG)
+        _carry_out(step, run)
+    except UserError as error:
+        return error
+    except Exception as error:
+        traceback.print_exc()
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            return RuntimeError(f"{type(error).__name__}: {error}")
+        return error
+    return None
+
+
+def _print_into(log: Path) -> None:
+    """Send all that this process prints to the end of a file, also what its libraries print."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
 
 
 def _end_with_main_process() -> None:
@@ -146,7 +242,7 @@ def _end_with_main_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _carry_out(step: PlannedStep, run: Runner, bar: str | None = None) -> None:
+def _carry_out(step: PlannedStep, run: Runner, bar: str = "") -> None:
     """Run the commands of a step that are left, into its log."""
     for command in step.commands:
         if not command.is_done():
@@ -159,8 +255,6 @@ def _told(place: str, step: PlannedStep) -> Iterator[None]:
     """Say where to read on if the block fails."""
     try:
         yield
-    except BrokenProcessPool as error:
-        raise UserError(ENDED.format(place=place)) from error
     except Exception:
         print(f"{place} failed; what it has printed is in {step.folder / LOG}", flush=True)
         raise

@@ -42,9 +42,9 @@ MOST_REPEATS, MOST_SECONDS = 4, 5.0
 Several processes do not look at the seconds."""
 
 NOTE = (
-    "Times: from the epochs already made in these folders, else from a few steps of the method on "
-    "random images on this device. Loading networks, drawing pictures and starting workers are "
-    "counted; reading the data is not."
+    "Times: from the epochs already made in these folders (with the --jobs of then), else from a "
+    "few steps of the method on random images on this device. Loading networks, drawing pictures "
+    "and starting workers are counted; reading the data is not."
 )
 
 
@@ -142,12 +142,15 @@ class Estimator:
         scorings += validations + 1  # the network that training starts from is loaded as well
         return left * epoch + images * self._image(settings) + scorings * self._scoring(settings)
 
-    def epochs_left(self, step: PlannedStep) -> float:
-        """Return the epochs of its training that a step has not made yet."""
-        made = epochs_made(step.folder).epochs
+    def epochs(self, step: PlannedStep) -> float:
+        """Return the epochs of a step's training; 0 where it has none."""
         trainings = ((command.trains, command.settings) for command in step.commands)
-        whole = sum(self._length(one, settings).epochs for one, settings in trainings if one)
-        return max(0, whole - made)
+        return sum(self._length(one, settings).epochs for one, settings in trainings if one)
+
+    def epochs_left(self, step: PlannedStep) -> float:
+        """Return the epochs of its training that a step has still to make."""
+        made = 0 if step.commands[0].settings.overwrite else epochs_made(step.folder).epochs
+        return max(0, self.epochs(step) - made)
 
     def _length(self, experiment: Experiment, settings: Settings) -> Length:
         return Length.of(settings, max(1, self._steps_per_epoch(experiment, settings)))
@@ -237,7 +240,7 @@ def scoring_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
 
 @contextlib.contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """Let torch use as many threads inside the block."""
+    """Let torch use this number of threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

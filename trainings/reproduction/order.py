@@ -20,7 +20,7 @@ def needs(plan: Sequence[PlannedStep]) -> list[set[int]]:
 
 def chains(needed: Sequence[set[int]], seconds: Sequence[float]) -> list[float]:
     """Return for each step the seconds from its start to the end of the last step that waits for
-    it, were there a process for every step."""
+    it, if no step ever waits for a free process."""
     chain = list(seconds)
     for number in reversed(range(len(chain))):  # a step needs earlier ones alone
         for earlier in needed[number]:

@@ -120,7 +120,7 @@ def record_command(settings: Settings) -> None:
     typed = {
         name: value
         for name, value in settings.explicit().items()
-        if name not in ("action", "verbose")
+        if name not in ("action", "jobs", "verbose")
     }
     command = shlex.join(["python", "main.py", *words_of({"action": settings.action, **typed})])
     if command not in (known := recorded_commands(folder)):

@@ -25,9 +25,9 @@ from utils.utils import resolve_device
 def reproduce(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
     """Print the plan, run what is not finished, and write the report."""
     plan = make_plan(with_labels(steps, settings), settings)
-    prepared = _prepared(plan, data_sizes(settings), settings)
+    estimator = _estimated(plan, data_sizes(settings), settings)
     if not settings.dry_run:
-        _make(plan, steps, run, settings, prepared)
+        _make(plan, steps, run, settings, estimator)
 
 
 def demo(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
@@ -35,11 +35,10 @@ def demo(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
     refuse_other_data(settings)
     plan = make_plan(demo_steps(steps), settings, recipe=recipe(settings.explicit()))
     if settings.dry_run:
-        _prepared(plan, toy_sizes(settings), settings)
+        _estimated(plan, toy_sizes(settings), settings)
         return
     make_toy_data(settings)
-    prepared = _prepared(plan, data_sizes(settings), settings)
-    _make(plan, steps, run, settings, prepared)
+    _make(plan, steps, run, settings, _estimated(plan, data_sizes(settings), settings))
 
 
 def report(steps: Sequence[Step], settings: Settings) -> None:
@@ -47,16 +46,13 @@ def report(steps: Sequence[Step], settings: Settings) -> None:
     print(f"\n{write_report(steps, settings)}", flush=True)
 
 
-def _prepared(
-    plan: Sequence[PlannedStep], sizes: DataSizes, settings: Settings
-) -> tuple[Estimator, int]:
-    """Print the plan with its times; return their estimator, and how many steps run at a time."""
-    jobs, done = _jobs(settings), [step.is_done() for step in plan]
+def _estimated(plan: Sequence[PlannedStep], sizes: DataSizes, settings: Settings) -> Estimator:
+    """Print the plan with its times; return their estimator."""
+    estimator, done = Estimator(plan, sizes, _jobs(settings)), [step.is_done() for step in plan]
     as_table = settings.dry_run or ReproductionOptions.of(settings).verbose
     folder = plan_folder(settings)
-    estimator = Estimator(plan, sizes, jobs)
     print(f"\n{plan_in_words(plan, done, estimator, folder, as_table=as_table)}", flush=True)
-    return estimator, jobs
+    return estimator
 
 
 def _jobs(settings: Settings) -> int:
@@ -80,16 +76,15 @@ def _make(
     steps: Sequence[Step],
     run: Runner,
     settings: Settings,
-    prepared: tuple[Estimator, int],
+    estimator: Estimator,
 ) -> None:
     """Run the commands that are left, and write the report."""
     verbose, folder = ReproductionOptions.of(settings).verbose, plan_folder(settings)
-    estimator, jobs = prepared
     record_command(settings)
-    if jobs == 1:
+    if estimator.jobs == 1:
         one_by_one(plan, run, settings.action, verbose=verbose)
     else:
-        side_by_side(plan, run, settings.action, jobs, estimator)
+        side_by_side(plan, run, settings.action, estimator)
     if verbose:
         report(steps, settings)
     else:

@@ -38,12 +38,12 @@ class OneLine:
 
 
 @contextlib.contextmanager
-def logged(path: Path, heading: str, *, bar: str | None = "") -> Iterator[None]:
+def logged(path: Path, heading: str, *, bar: str = "") -> Iterator[None]:
     """Send standard output inside the block to the end of a log file, below a heading.
 
     So does standard error, unless it is a terminal: there a progress bar stays on one line, begins
-    with `bar`, and vanishes at the end; with None it goes to the file, too. Of several processes
-    the first one writes. Raise UserError where the file cannot be written.
+    with `bar`, and vanishes at the end. Of several processes the first one writes. Raise UserError
+    where the file cannot be written.
     """
     if not processes.is_first():
         yield
@@ -58,12 +58,12 @@ def logged(path: Path, heading: str, *, bar: str | None = "") -> Iterator[None]:
         ) from error
     with log:
         log.write(f"\n$ {heading}\n")
-        on_terminal = bar is not None and sys.stderr.isatty()
-        bars = OneLine(sys.stderr, bar or "") if on_terminal else log
+        terminal = sys.stderr.isatty()
+        bars = OneLine(sys.stderr, bar) if terminal else log
         sys.stdout.flush()
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(bars):
             try:
                 yield
             finally:
-                if on_terminal:
+                if terminal:
                     bars.write("\n")
