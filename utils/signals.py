@@ -73,7 +73,12 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether a signal has asked to stop, while this context lasts; a second one ends at once."""
+    """Whether a signal has asked to stop, while this context lasts; a second one ends at once.
+
+    One that comes too late for the last `check` raises Stopped at the end of the context: otherwise
+    the trainings after this one would begin. Several processes, which agree on when to stop, leave
+    it at that.
+    """
 
     def __init__(self) -> None:
         self.requested: int | None = None
@@ -92,6 +97,8 @@ class Stop:
         if sys.unraisablehook == self._report_all_but_loaders:
             traceback.clear_frames(trace)  # deletes half-made loaders while the hook is in place
             sys.unraisablehook = self._report
+        if kind is None and processes.count() == 1:
+            self.check()
 
     def _report_all_but_loaders(self, unraisable: Any) -> None:
         """Report what could not be raised, but for loaders that a stop has left half made."""

@@ -24,7 +24,7 @@ from trainings.reproduction.plan import PlannedStep
 from utils import processes
 from utils.cli.log_file import LOG, logged
 from utils.errors import UserError
-from utils.signals import SIGNALS, Stop, held_back
+from utils.signals import SIGNALS, Stop, Stopped, held_back
 from utils.utils import progress
 
 Runner = Callable[[Settings], None]
@@ -142,7 +142,7 @@ class _Workers:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        self._stop.__exit__(None, None, None)
+        self._stop.__exit__(kind or Stopped, None, None)  # raises nothing
         workers = [*self._idle, *(worker for worker, _ in self.steps.values())]
         for worker in workers:
             worker.line.close()
@@ -256,7 +256,9 @@ def _told(place: str, step: PlannedStep) -> Iterator[None]:
     try:
         yield
     except Exception:
-        print(f"{place} failed; what it has printed is in {step.folder / LOG}", flush=True)
+        log = step.folder / LOG
+        read_on = f"; what it has printed is in {log}" if log.is_file() else ""
+        print(f"{place} failed{read_on}", flush=True)
         raise
 
 

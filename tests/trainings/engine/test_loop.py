@@ -27,7 +27,7 @@ from trainings.engine import run as training
 from trainings.engine.health import Health, Waits
 from utils.disk.run_folder import BEST, LATEST, PREVIOUS, SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
-from utils.signals import Stop, held_back, ignore_interrupts
+from utils.signals import Stop, Stopped, held_back, ignore_interrupts
 
 STEPS = 4
 """Of an epoch."""
@@ -110,6 +110,11 @@ def test_a_signal_in_a_step_stops_after_it_and_the_run_goes_on_alike(
             k: v for k, v in other.items() if k not in TIMES
         }
     assert_same(content(here / name), content(here / "whole"))
+
+
+def test_a_signal_after_the_last_step_stops_what_would_follow():
+    with pytest.raises(Stopped), Stop():
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_ctrl_c_does_not_reach_a_worker_that_has_just_been_forked():
