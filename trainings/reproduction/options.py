@@ -52,7 +52,7 @@ class ReproductionOptions(Options, group=ACTION):
     verbose: bool = flag(
         False,
         "reproduce, demo: print all that the steps print, which otherwise goes into log.txt in "
-        "each run's folder, step by step",
+        "each run's folder; one step at a time",
         affects_result=False,
     )
 
