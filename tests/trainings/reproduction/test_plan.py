@@ -259,3 +259,18 @@ def test_distillation_learns_from_the_soft_labels_of_the_mic_network_of_its_seed
         assert label.settings.pseudo_label_path == train.settings.pseudo_label_path == label.folder
         assert train.trains is catalog.DISTILLATION and train.folder.name == "distill_adam_noaug"
         assert len(scores) == 3
+
+
+def test_details_are_printed_for_one_step_at_a_time(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--action", "demo", "--jobs", "2", "--verbose")
+    assert "argument --verbose: it prints one step at a time" in capsys.readouterr().err
+
+
+def test_processes_of_torchrun_work_on_one_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    assert main.main(["--action", "demo", "--dry_run", "--jobs", "2"]) == 2
+    assert "argument --jobs: under torchrun all processes work on one step" in (
+        capsys.readouterr().err
+    )
