@@ -52,7 +52,8 @@ from utils.utils import ask_for_determinism, float32_products, is_out_of_memory
 
 
 def run_action(settings: Settings) -> None:
-    """Run the action that the settings name, in this process as it is or in a new one."""
+    """Run the action that the settings name, with the warnings and the arithmetic that it needs, in
+    the main process or in that of a reproduction's step."""
     # torch repeats it for every loader; --num_workers is the user's to choose.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     # PIL warns of large pictures in every thread; those that are too large are an error anyway.
@@ -263,6 +264,8 @@ def main(argv: Sequence[str]) -> int:
     settings = parse_settings(argv, ACTIONS)
     action = ACTIONS[settings.action]
     Outlet.may_close = action.goes_on(settings)
+    if settings.deterministic:  # before the processes take their GPUs
+        ask_for_determinism()
     try:
         if settings.classes:
             settings = replace(settings, class_table=read_classes(settings.classes))
