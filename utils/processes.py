@@ -85,8 +85,8 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
 
 
 def share_machine(number: int, count: int, device: str) -> None:
-    """Leave this process its part of the cores that as many processes share as `count`, and one of
-    the GPUs, if `--device` takes any."""
+    """Take this process's part of the cores, which `count` processes share, and one of the GPUs
+    unless `device`, which is `--device`, is cpu. `number` is that of the process, from 0 on."""
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     os.environ["LOCAL_WORLD_SIZE"] = str(count)  # as torchrun says it, for `usable_cores`
     if device != "cpu" and torch.cuda.is_available():

@@ -68,16 +68,16 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, signum: int):
-        super().__init__(signum)
+        super().__init__()
         self.signum = signum
 
 
 class Stop:
     """Whether a signal has asked to stop, while this context lasts; a second one ends at once.
 
-    One that comes too late for the last `check` raises Stopped at the end of the context: otherwise
-    the trainings after this one would begin. Several processes, which agree on when to stop, leave
-    it at that.
+    A signal that comes too late for the last `check` raises Stopped at the end of the context:
+    otherwise the trainings after this one would begin. Under several processes it does not, because
+    they stop together or not at all.
     """
 
     def __init__(self) -> None:

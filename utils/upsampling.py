@@ -20,7 +20,7 @@ BAND_BYTES = 2**22
 """Bytes of enlarged logits at a time, which stay in the cores' caches."""
 
 BAND_ROWS = 48
-"""Most rows of a band: of the weights that mix a taller one, most are zeros."""
+"""Rows of a band, at most. Most weights that mix the rows of a taller band are zeros."""
 
 
 def in_bands(scores: Tensor) -> bool:

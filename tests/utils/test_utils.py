@@ -12,7 +12,7 @@ from tests.support.forked import MAIN
 from trainings.application.benchmark import benchmark
 from trainings.scoring.checkpoints import load_checkpoints
 from utils.errors import UsageError
-from utils.processes import usable_cores
+from utils.processes import share_machine, usable_cores
 from utils.utils import (
     arithmetic,
     ask_for_determinism,
@@ -259,3 +259,15 @@ def test_the_quota_of_a_container_counts(tmp_path, files, one_core):
         (tmp_path / name).write_text(text)
     cores = 1 if one_core else usable_cores(tmp_path / "none")
     assert usable_cores(tmp_path) == cores
+
+
+def test_processes_that_share_a_machine_divide_its_cores(monkeypatch):
+    cores = usable_cores()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        share_machine(1, 2, "cpu")
+        assert torch.get_num_threads() == 2 and usable_cores() == max(1, cores // 2)
+    finally:
+        torch.set_num_threads(threads)

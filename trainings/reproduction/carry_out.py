@@ -73,7 +73,7 @@ def side_by_side(
 
     A step begins once the steps that it needs are done. Where several can begin, seeds and configs
     keep their order; within one of them the step that begins the longest chain goes first. Results
-    depend on the number of jobs only by rounding, as a process with more threads adds in another
+    depend on the number of jobs by rounding alone: a process with more threads adds in another
     order.
     """
     needed = needs(plan)
@@ -177,7 +177,7 @@ class _Workers:
         return _Worker(process, share, line)
 
     def ended(self, seconds: float) -> Iterator[tuple[int, float, BaseException | None]]:
-        """Yield the steps that end in so many seconds: number, time taken, and what went wrong."""
+        """Yield the steps that end within these seconds: number, time taken, what went wrong."""
         self._stop.check()
         answered = wait([worker.line for worker, _ in self.steps.values()], seconds)
         for number, (worker, began) in list(self.steps.items()):

@@ -60,9 +60,9 @@ def _jobs(settings: Settings) -> int:
     processes work on one."""
     options = ReproductionOptions.of(settings)
     if options.jobs is None:
-        alone = settings.action != "demo" or options.verbose or processes.count() > 1
-        on_gpu = resolve_device(settings.device).type != "cpu"
-        return 1 if alone or on_gpu else min(processes.usable_cores(), MOST_JOBS)
+        several = settings.action == "demo" and not options.verbose and processes.count() == 1
+        on_cpu = resolve_device(settings.device).type == "cpu"
+        return min(processes.usable_cores(), MOST_JOBS) if several and on_cpu else 1
     if options.jobs > 1 and processes.count() > 1:
         raise UsageError(
             "argument --jobs: under torchrun all processes work on one step; leave out --jobs or "

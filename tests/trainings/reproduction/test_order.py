@@ -8,14 +8,11 @@ from utils.cli.command_line import parse_settings
 
 
 def plan(*words):
-    settings = parse_settings(
-        ("--action", "reproduce", "--config", "config1", *words), main.ACTIONS
-    )
-    return make_plan(catalog.STEPS, settings)
+    return make_plan(catalog.STEPS, parse_settings(("--action", "reproduce", *words), main.ACTIONS))
 
 
 def test_a_step_needs_those_whose_networks_and_labels_it_uses():
-    steps = plan()
+    steps = plan("--config", "config1")
     titles = [step.title for step in steps]
     needed = {t: {titles[n] for n in own} for t, own in zip(titles, needs(steps), strict=True)}
     fda, ssl = ([f"{kind} {beta}" for beta in (0.01, 0.05, 0.09)] for kind in ("FDA", "SSL-FDA"))
@@ -30,9 +27,11 @@ def test_a_step_needs_those_whose_networks_and_labels_it_uses():
 
 
 def test_steps_of_other_seeds_and_configs_need_nothing_of_one_another():
-    steps = plan("--seeds", "0", "1")
-    for step, own in zip(steps, needs(steps), strict=True):
-        assert {steps[number].seed for number in own} <= {step.seed}
+    steps = plan("--seeds", "0", "1", "--configs", "config1", "config2")
+    trials = [(step.seed, step.config) for step in steps]
+    assert len(set(trials)) == 4
+    for trial, own in zip(trials, needs(steps), strict=True):
+        assert {trials[number] for number in own} <= {trial}
 
 
 def test_a_chain_lasts_until_the_last_step_that_waits_for_it():
