@@ -10,6 +10,7 @@ from datasets.data_set import Role
 from datasets.labels import CLASS_TABLE, USUAL
 from trainings.experiment import Experiment
 from trainings.options import Settings
+from trainings.reproduction.commands import recorded_commands
 from trainings.reproduction.lines import Line, by_config, scored_on_target
 from trainings.reproduction.results import Key, Run, ensemble_record, read_json, row_of
 from trainings.reproduction.steps import Step, by_action, run_flags
@@ -142,11 +143,11 @@ def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) ->
     titles = {step.experiment.action: step.title for step in steps if not step.teacher}
     teaching = {step.experiment.action for step in steps if step.teacher}
     groups: dict[str, Group] = {}
-    passed_over = []
+    passed_over: list[Path] = []
     for path in dict.fromkeys(path.resolve() for path in paths):
         found = _read(path, experiments, command)
         if found is None:
-            passed_over.append(path.name)
+            passed_over.append(path)
             continue
         if found.action in teaching:
             (run,) = found.runs.values()
@@ -156,7 +157,13 @@ def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) ->
             if group.runs.setdefault(seed, run) is not run:
                 print(f"{run.folder} is left out: {group.runs[seed].folder} is the same run")
     if passed_over:
-        print(f"passed over, no finished runs: {', '.join(passed_over)}")
+        print(f"passed over, no finished runs: {', '.join(path.name for path in passed_over)}")
+    for path in passed_over:
+        if recorded_commands(path):
+            print(
+                f"{path.name} is a whole reproduction: its report is made by --action report "
+                f"--save_model_path {path.parent} --save_keyword {path.name}"
+            )
     return list(groups.values())
 
 
@@ -298,4 +305,4 @@ def _in_words(name: str, value: Any) -> str:
     if name == DATA:
         return str(value)
     shown = " ".join(map(str, value)) if isinstance(value, list) else value
-    return f"{name} {shown or 'none'}"
+    return f"{name} {'none' if shown in (None, '') else shown}"

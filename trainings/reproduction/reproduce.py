@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from trainings.options import Settings
 from trainings.reproduction.carry_out import Runner, one_by_one, side_by_side
+from trainings.reproduction.commands import record_command
 from trainings.reproduction.demo import demo_steps, make_toy_data, recipe, refuse_other_data
 from trainings.reproduction.estimate import (
     DataSizes,
@@ -14,7 +15,7 @@ from trainings.reproduction.estimate import (
 )
 from trainings.reproduction.options import MOST_JOBS, ReproductionOptions
 from trainings.reproduction.plan import PlannedStep, make_plan, plan_folder
-from trainings.reproduction.report import record_command, write_report
+from trainings.reproduction.report import write_report
 from trainings.reproduction.steps import Step, with_labels
 from utils import processes
 from utils.cli.log_file import LOG, logged

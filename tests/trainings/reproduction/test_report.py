@@ -169,6 +169,15 @@ def test_runs_typed_by_hand_get_the_tables_of_a_reproduction(by_hand, capsys):
     assert f"--runs {by_hand}/*`" in text_of(by_hand, "report")
 
 
+def test_among_runs_by_hand_a_reproduction_is_named_with_its_command(by_hand, capsys):
+    demo = by_hand / "demo"
+    demo.mkdir()
+    (demo / "commands.txt").write_text("python main.py --action demo\n")
+    assert report(by_hand, "--runs", *sorted(by_hand.iterdir())) == 0
+    command = f"--action report --save_model_path {by_hand} --save_keyword demo"
+    assert command in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_teacher_s_scores_are_in_the_table_of_all_scores(by_hand):
     heading = "## Best epoch and target statistics"
@@ -194,14 +203,17 @@ def test_a_teacher_s_scores_are_in_the_table_of_all_scores(by_hand):
 def test_seeds_are_pooled_and_other_settings_are_not(by_hand):
     words = ("train_ada", "--adv_weight", "0.01", "--seed", "0")
     write_run(by_hand / "heavy", *words, share=0.5, adapted=0.5)
+    words = ("train_ada", "--ohem", "--seed", "0")
+    write_run(by_hand / "hard", *words, share=0.5, adapted=0.5)
     assert report(by_hand, "--runs", *by_hand.glob("[ahs]*")) == 0
     found = {
         (row["Method"], row["Seed"])
         for row in csv_rows(by_hand / "report" / "results.csv")
         if "ADA" in row["Method"]
     }
-    usual, heavy = "ADA, adv_weight 0.001", "ADA, adv_weight 0.01"
-    assert found == {(usual, "0"), (usual, "1"), (heavy, "0")}
+    usual = "ADA, ohem False, adv_weight 0.001"
+    heavy, hard = usual.replace("0.001", "0.01"), usual.replace("False", "True")
+    assert found == {(usual, "0"), (usual, "1"), (heavy, "0"), (hard, "0")}
 
 
 def test_runs_of_different_classes_are_not_pooled(by_hand):
