@@ -115,10 +115,11 @@ def export(settings: Settings) -> None:
     if rejected:
         older = f" ({path.name} is of an earlier export)" if path.exists() else ""
         raise UserError(
-            f"in 8 bits only {in_percent(kept)} % of the pixels keep their class, "
-            f"--int8_min_agreement asks for {in_percent(options.int8_min_agreement)} %: the file "
-            f"is kept as {path.stem}{REJECTED}{path.suffix} for you to look at{older}; ask for "
-            "less, or export without --int8"
+            "in 8 bits, with the best choice of layers in float that was found, only "
+            f"{in_percent(kept)} % of the pixels keep their class, --int8_min_agreement asks "
+            f"for {in_percent(options.int8_min_agreement)} %: the file is kept as "
+            f"{path.stem}{REJECTED}{path.suffix} for you to look at{older}; ask for less, or "
+            "export without --int8"
         )
 
 
