@@ -10,12 +10,18 @@ from model.network import Network
 
 def folded(network: Network) -> Network:
     """Return a copy in evaluation mode that computes the same, but for rounding, without batch
-    norms."""
-    result = copy.deepcopy(network).eval()
-    for module in list(result.modules()):
+    norms; a network in evaluation mode that has none is returned itself."""
+    norms = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return fold(copy.deepcopy(network)) if norms or network.training else network
+
+
+def fold(network: Network) -> Network:
+    """Do the same to the network itself, and return it."""
+    network.eval()
+    for module in list(network.modules()):
         for convolution, norm in network.folding_pairs:
             if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
                 fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
                 setattr(module, convolution, fused)
                 setattr(module, norm, nn.Identity())
-    return result
+    return network

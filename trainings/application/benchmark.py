@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.loading.pairs import check_batch_size
-from model.deployment.folding import folded
+from model.deployment.folding import fold
 from model.deployment.runtimes import is_installed
 from model.network import Network
 from model.weights.loading import load_network
@@ -151,7 +151,7 @@ def _network(settings: Settings) -> Network:
     if settings.load_model_path:
         path = find_input(settings.load_model_path, "load_model_path")
         print(f"{path}: {load_network(network, path)}")
-    return folded(network)
+    return fold(network)
 
 
 def _sizes(settings: Settings) -> list[Size]:

@@ -18,7 +18,7 @@ from datasets.data_set import Role
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
 from datasets.options import ToyOptions
-from model.deployment.folding import folded
+from model.deployment.folding import fold
 from model.network import WHITE
 from model.weights.loading import load_network
 from trainings.engine.length import Length
@@ -230,7 +230,7 @@ def scoring_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
         def score() -> None:
             network = new_network(settings)
             load_network(network, run.path / BEST)
-            folded(network.eval())
+            fold(network)
             items = TensorDataset(torch.zeros(settings.workers))  # one for each worker
             list(each_item(items, num_workers=settings.workers))
             run.save_picture("validation.png", panel(rows, title=""))

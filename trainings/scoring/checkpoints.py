@@ -9,7 +9,7 @@ import torch
 from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples
 from datasets.reading import SampleFiles
-from model.deployment.folding import folded
+from model.deployment.folding import fold
 from model.network import Network
 from model.weights.loading import load_network
 from trainings.experiment import Experiment, new_network
@@ -110,4 +110,4 @@ def load_checkpoints(
     how = ", ".join([STATISTICS[settings.bn_statistics], *views_in_words(settings)])
     size = at_size(role, settings, seen) if doing else ""
     print(f"{doing}{size} with {how}".lstrip(), flush=True)
-    return [folded(network) for network in networks]
+    return [fold(network) for network in networks]

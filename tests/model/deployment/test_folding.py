@@ -1,8 +1,10 @@
+import pytest
 import torch
 from torch import nn
 
 from model.deployment.folding import folded
 from model.model_stages import BiSeNet
+from model.pp_liteseg import PPLiteSeg
 from utils import processes
 from utils.shared_norm import SharedBatchNorm2d, separated, synchronised
 
@@ -33,3 +35,16 @@ def test_norms_of_several_processes_become_those_of_one_with_all_they_have_learn
 
 def shared(network):
     return [n for n, m in network.named_modules() if isinstance(m, SharedBatchNorm2d)]
+
+
+@pytest.mark.parametrize("network", [BiSeNet, PPLiteSeg])
+def test_a_folded_network_is_folded_once_and_the_network_of_a_training_stays(network):
+    trained = network(base=8)
+    before = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+    once = folded(trained)
+    assert trained.training and not once.training
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in once.modules())
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(tensor, before.pop(name))
+    assert not before
+    assert folded(once) is once
