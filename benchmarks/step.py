@@ -4,7 +4,8 @@
 
 The plain form is how the methods are usually written: float32, NCHW, every head enlarged to full
 size before a library's cross-entropy; FDA with whole spectra; ADA with three evaluations of the
-discriminator and four backward passes; DACS class by class, with torchvision's jitter and blur.
+discriminator and four backward passes; DACS class by class, with torchvision's jitter and blur;
+OHEM, which is supervised training with `--ohem`, by sorting the losses of all pixels.
 Both forms make the same update, but for rounding and random numbers. The floor is the time that no
 loss can undercut: our networks' forward and backward passes alone, on images and maps that are
 ready.
@@ -12,6 +13,7 @@ ready.
 
 import argparse
 import dataclasses
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -45,9 +47,9 @@ SETTINGS = Settings(fda_beta=0.05)
 JITTER = ColorJitter(0.2, 0.2, 0.2, 0.2)
 METHODS = {
     **{"supervised": Supervised, "fda": FDA, "ada": ADA, "ssl_fda": SSLFDA},
-    **{"dacs": DACS, "mic": DACS},
+    **{"dacs": DACS, "mic": DACS, "ohem": Supervised},
 }
-OWN_FLAGS = {"mic": {"mask_ratio": 0.7}}
+OWN_FLAGS = {"mic": {"mask_ratio": 0.7}, "ohem": {"ohem": True}}
 """Flags that a method of the table is made of."""
 
 
@@ -62,6 +64,20 @@ def plain_segmentation(network: Network, images: Tensor, label: Tensor) -> tuple
 
 def plain_supervised(method: Supervised, batch: Batch) -> None:
     plain_segmentation(method.network, batch.source.image, batch.source.label)[0].backward()
+
+
+def plain_ohem(method: Supervised, batch: Batch) -> None:
+    image, label = batch.source.image, batch.source.label.long()
+    sum(map(partial(of_hard_pixels, label), method.network.heads(image))).backward()
+
+
+def of_hard_pixels(label: Tensor, logits: Tensor) -> Tensor:
+    up = enlarged(logits, label.shape[-2:])
+    losses = F.cross_entropy(up, label, ignore_index=IGNORE, reduction="none").flatten()
+    losses, _ = losses.sort(descending=True)
+    at_least, threshold = losses.numel() // 16, -math.log(0.7)
+    hard = losses[at_least] > threshold
+    return (losses[losses > threshold] if hard else losses[:at_least]).mean()
 
 
 def plain_fda(method: FDA, batch: Batch) -> None:
@@ -130,6 +146,7 @@ PLAIN = {
     "ssl_fda": plain_ssl_fda,
     "dacs": plain_dacs,
     "mic": plain_dacs,
+    "ohem": plain_ohem,
 }
 
 

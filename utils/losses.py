@@ -129,7 +129,7 @@ def banded_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tenso
 
 def library_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     """Compute `_weighted_cross_entropy` by torch's own kernels at full size."""
-    return (_losses(logits, label) * weight).sum()
+    return (library_losses(logits, label) * weight).sum()
 
 
 @functools.cache
@@ -146,17 +146,30 @@ def _fused(device: torch.device) -> ModuleType | None:
     return fused_cross_entropy
 
 
-def _losses(logits: Tensor, label: Tensor) -> Tensor:
+def library_losses(logits: Tensor, label: Tensor) -> Tensor:
     """Return the cross-entropy of every pixel, float32 [N, H, W], by torch's own kernels."""
     up = upsample(logits, label.shape[-2:])
     return F.cross_entropy(up, label.long(), reduction="none")
 
 
+@torch.no_grad()
+def banded_losses(logits: Tensor, label: Tensor) -> Tensor:
+    """Compute `library_losses` band by band of rows, without a gradient."""
+    wide = widen(logits, label.shape[-1])
+    losses = torch.empty(label.shape, device=logits.device)
+    parts = list(bands(wide, label.shape[-2]))
+    with torch.autocast(logits.device.type, enabled=False):
+        for rows, classes, result in zip(wide, label, losses, strict=True):
+            for inputs, outputs, mixing in parts:
+                _, _, result[outputs] = _of_band(mixing @ rows[:, inputs], classes[outputs].long())
+    return losses
+
+
+@torch.no_grad()
 def _hard(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     """Return the valid pixels with a loss above -ln 0.7, and at least the hardest N·H·W/16 of
     all."""
-    with torch.no_grad():
-        losses = _losses(logits, label) * valid
+    losses = (banded_losses if in_bands(logits) else library_losses)(logits, label) * valid
     at_least = max(1, int(losses.numel() * OHEM_MIN_SHARE))
     hardest = torch.topk(losses.flatten(), at_least, sorted=False).values
     return (losses >= hardest.min().clamp(max=OHEM_THRESHOLD)) & valid
@@ -177,16 +190,12 @@ class BandedCrossEntropy(Function):
         with torch.autocast(logits.device.type, enabled=False):
             for rows, classes, weights, grad in zip(logits, label, weight, gradient, strict=True):
                 for inputs, outputs, mixing in parts:
-                    truth, weights_here = classes[None, outputs].long(), weights[outputs]
-                    scores = mixing @ rows[:, inputs]
-                    scores -= scores.amax(0)
-                    of_truth = scores.gather(0, truth)[0]
-                    # One exponential serves the loss, log sum exp - score, and its gradient.
-                    slope = scores.exp_()
-                    sums = slope.sum(0)
-                    total += ((sums.log() - of_truth) * weights_here).sum()
+                    truth, weights_here = classes[outputs].long(), weights[outputs]
+                    # One exponential serves the loss and its gradient.
+                    slope, sums, losses = _of_band(mixing @ rows[:, inputs], truth)
+                    total += (losses * weights_here).sum()
                     slope *= weights_here / sums
-                    slope.scatter_add_(0, truth, -weights_here[None])
+                    slope.scatter_add_(0, truth[None], -weights_here[None])
                     grad[:, inputs] += mixing.mT @ slope
         ctx.save_for_backward(gradient)
         return total
@@ -196,6 +205,15 @@ class BandedCrossEntropy(Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return upstream * gradient, None, None
+
+
+def _of_band(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return e^(score - largest score) of each class [C, H, W], in place of the scores, the sums of
+    these over the classes, and the cross-entropy of the true classes [H, W]."""
+    scores -= scores.amax(0)
+    of_truth = scores.gather(0, truth[None])[0]
+    sums = scores.exp_().sum(0)
+    return scores, sums, sums.log() - of_truth
 
 
 def robust_entropy(logits: Tensor, eta: float) -> Tensor:

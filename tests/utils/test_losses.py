@@ -53,15 +53,18 @@ def ohem_by_sorting(logits, label):
     return kept.mean()
 
 
-@pytest.mark.parametrize("confidence", [1.0, 8.0])
-def test_ohem_keeps_the_hard_pixels(confidence):
-    _, label = heads_and_label()
-    label[:, :5] = 3
+@pytest.mark.parametrize("confidence", [3.0, 8.0])
+@pytest.mark.parametrize("size", [(32, 64), (9, 16)])
+def test_ohem_keeps_the_hard_pixels(confidence, size):
     generator = torch.Generator().manual_seed(1)
+    label = torch.randint(0, 19, (2, 4, 8), generator=generator, dtype=torch.uint8)
+    label = label.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
     truth = F.one_hot(label.long(), 19).permute(0, 3, 1, 2).float()
-    logits = confidence * truth + torch.randn(2, 19, 32, 64, generator=generator)
+    noise = torch.randn(2, 19, *size, generator=generator)
+    logits = confidence * F.interpolate(truth, size) + noise
+    up = F.interpolate(logits.double(), label.shape[-2:], mode="bilinear", align_corners=True)
     ours = segmentation_loss([logits], label, ohem=True)
-    assert ours.item() == pytest.approx(ohem_by_sorting(logits, label).item(), rel=1e-4)
+    assert ours.item() == pytest.approx(ohem_by_sorting(up, label).item(), rel=1e-4)
     assert ours > segmentation_loss([logits], label)
 
 
