@@ -26,6 +26,10 @@ SHARED_MEMORY = ("unable to allocate shared memory", "unable to write to file </
 
 ENLARGE = "enlarge it (docker run --shm-size 8g; Docker gives 64 MB) or use --num_workers 0"
 
+SENTENCES = (UserError, OSError)
+"""Errors that the main process puts into a sentence. A worker hands them over as they are, because
+torch would wrap them in the worker's traceback."""
+
 LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
 """Errors of fetching the memory of a batch after the worker that made it is gone."""
 
@@ -108,7 +112,7 @@ def _scaled(
 def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
     """Yield the items of a dataset in order, as they are, made by workers."""
     loader = DataLoader(
-        dataset,
+        _Guarded(dataset),
         batch_size=None,
         num_workers=_enough(num_workers, dataset),
         collate_fn=_as_it_is,
@@ -133,15 +137,18 @@ def _moved(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
 
 
 class _Guarded(Dataset):
-    """Hands over a UserError instead of raising it: a worker would wrap it in its traceback."""
+    """Hands over an error of `SENTENCES` instead of raising it."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
 
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset promises none
+
     def __getitem__(self, key: Any) -> Any:
         try:
             return self.dataset[key]
-        except UserError as error:
+        except SENTENCES as error:
             return error
 
 
@@ -150,7 +157,7 @@ class _GuardedCollate:
         self.collate = collate
 
     def __call__(self, items: Sequence) -> Any:
-        errors = [item for item in items if isinstance(item, UserError)]
+        errors = [item for item in items if isinstance(item, SENTENCES)]
         return errors[0] if errors else self.collate(items)
 
 
@@ -181,7 +188,7 @@ def _raising(loader: DataLoader) -> Iterator[Any]:
     _handle_deaths(signal.SIG_DFL)
     try:
         while (batch := _next(batches)) is not None:
-            if isinstance(batch, UserError):
+            if isinstance(batch, SENTENCES):
                 raise batch
             yield batch
     except BaseException as error:
