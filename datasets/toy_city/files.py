@@ -2,15 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from datasets.labels import LABEL_ID_TO_TRAIN_ID, colorize
+from datasets.loading.batches import each_item
 from datasets.toy_city.looks import CAMERA_STRENGTH
 from datasets.toy_city.scenes import Scene, draw_scene
 from utils.disk.files import json_object, remove_unfinished, written_whole
@@ -34,6 +36,33 @@ FRAME_NUMBER = 19  # the annotated frame of each Cityscapes sequence
 Pictures = dict[Path, Image.Image]
 
 
+class _Drawn(NamedTuple):
+    """A scene to draw: its place in a stream of random numbers, its look, and the function that
+    makes its pictures."""
+
+    stream: int
+    number: int
+    look: str
+    pictures: Callable[[Scene, int], Pictures]
+
+
+class _Drawing(Dataset):
+    """Scenes that are drawn and saved where they are read; only their places are handed over."""
+
+    def __init__(self, root: Path, scenes: Sequence[_Drawn], size: tuple[int, int], seed: int):
+        self.root, self.scenes, self.size, self.seed = root, scenes, size, seed
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, place: int) -> int:
+        stream, number, look, pictures = self.scenes[place]
+        scene = draw_scene((self.seed, stream, number), self.size, look)
+        for path, picture in pictures(scene, number).items():
+            save_picture(self.root / path, picture)
+        return place
+
+
 def make_toy_city(
     root: Path,
     *,
@@ -41,12 +70,14 @@ def make_toy_city(
     val: int,
     size: tuple[int, int],
     seed: int,
+    workers: int = 0,
     progress: Callable[..., Iterable] = tqdm,
 ) -> None:
     """Write a game-look GTA5 and a camera-look Cityscapes under `root`, unless they are there.
 
     GTA5 gets a quarter more than `train` scenes, since a fifth of all will be its validation split.
-    A second process that makes the same city waits for the first one.
+    A second process that makes the same city waits for the first one. `workers` processes draw it;
+    with 0 this one does.
     """
     asked: dict[str, Any] = {
         "format": FORMAT_VERSION,
@@ -60,27 +91,27 @@ def make_toy_city(
         root.mkdir(parents=True, exist_ok=True)
         with locked(root / LOCK, wait=True):
             if not is_complete(root, asked):  # nor has another process made it meanwhile
-                _make(root, asked, progress)
+                _make(root, asked, workers, progress)
                 return
     print(f"{root} holds this Toy City already")
 
 
-def _make(root: Path, asked: dict, progress: Callable[..., Iterable]) -> None:
+def _make(root: Path, asked: dict, workers: int, progress: Callable[..., Iterable]) -> None:
     train, val, size, seed = (asked[name] for name in ("train", "val", "size", "seed"))
     for name in (GTA5, CITYSCAPES):
         remove_unfinished((root / name).rglob(".*.tmp"))
     save_marker(root, asked | {"complete": False})
     for name in (GTA5, CITYSCAPES):
         save_marker(root / name, {"about": ABOUT.format(name)} | asked)
-    jobs = [
-        *((SOURCE_STREAM, i, "game", gta5_pictures) for i in range(train + math.ceil(train / 4))),
-        *((TRAIN_STREAM, i, "camera", partial(city_pictures, "train")) for i in range(train)),
-        *((VAL_STREAM, i, "camera", partial(city_pictures, "val")) for i in range(val)),
+    of_source = train + math.ceil(train / 4)
+    scenes = [
+        *(_Drawn(SOURCE_STREAM, i, "game", gta5_pictures) for i in range(of_source)),
+        *(_Drawn(TRAIN_STREAM, i, "camera", partial(city_pictures, "train")) for i in range(train)),
+        *(_Drawn(VAL_STREAM, i, "camera", partial(city_pictures, "val")) for i in range(val)),
     ]
-    for stream, index, look, pictures in progress(jobs, "Toy City", unit="scene"):
-        scene = draw_scene((seed, stream, index), tuple(size), look)
-        for path, picture in pictures(scene, index).items():
-            save_picture(root / path, picture)
+    drawing = each_item(_Drawing(root, scenes, tuple(size), seed), num_workers=workers)
+    for _ in progress(drawing, "Toy City", total=len(scenes), unit="scene"):
+        pass
     save_marker(root, asked | {"complete": True})
 
 

@@ -80,6 +80,7 @@ def make_toy_data(settings: Settings) -> None:
             val=toy.toy_val,
             size=toy.toy_size,
             seed=settings.seed,
+            workers=settings.workers,
             progress=progress,
         )
     processes.wait_for_all()

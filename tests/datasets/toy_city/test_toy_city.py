@@ -40,6 +40,11 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in paths}
 
 
+def test_several_processes_draw_the_same_city(made, tmp_path):
+    make(tmp_path / "city", workers=2)
+    assert contents(tmp_path / "city") == contents(made)
+
+
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_seed_gives_one_scene_and_another_seed_another(look):
     first, again, other = (draw_scene(seed, SIZE, look) for seed in ((1, 2), (1, 2), (1, 3)))
