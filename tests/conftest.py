@@ -15,6 +15,8 @@ import tempfile
 import pytest
 import torch
 
+from utils import processes
+
 # Before anything reads it: the tests' caches must not pile up in a contributor's home.
 folder = tempfile.mkdtemp(prefix="stdc_adaptation_tests_")
 os.environ["XDG_CACHE_HOME"] = folder
@@ -37,6 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # pytest-xdist would begin with the files of most tests; those of the fewest take the longest.
     config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_auto_num_workers() -> int:
+    """Let `-n auto` start a process more than there are cores: tests wait for disks, and for the
+    processes that they start."""
+    return processes.usable_cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

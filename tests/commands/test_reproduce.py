@@ -15,9 +15,10 @@ import main
 from datasets.labels import CLASS_NAMES
 from tests.support.helpers import TINY, chart_texts
 from tests.support.reports import ADAPTED, KINDS_TABLE, LINES, markdown_rows
-from trainings.reproduction.carry_out import one_by_one
-from trainings.reproduction.estimate import data_sizes, duration, epochs_made, toy_sizes
-from trainings.reproduction.plan import PlannedStep
+from trainings import catalog
+from trainings.reproduction.carry_out import one_by_one, side_by_side
+from trainings.reproduction.estimate import Estimator, data_sizes, duration, epochs_made, toy_sizes
+from trainings.reproduction.plan import PlannedStep, make_plan
 from trainings.reproduction.results import KINDS
 from trainings.scoring import record
 from trainings.scoring.record import find_scores
@@ -68,6 +69,10 @@ def last_scores(folder, identity):
             record = json.loads((folder / row["Scores"]).read_text())
             return record.get("last", record)
     raise LookupError(identity)
+
+
+def scores_in(path):
+    return json.loads(path.read_text())
 
 
 def contents(folder):
@@ -669,22 +674,25 @@ def test_as_many_other_images_are_named_too(copied, capsys):
     assert "no difference is formed" in text
 
 
-def test_steps_side_by_side_find_the_same(here, tmp_path, capsys):
-    words = ("--configs", "config1", "--save_keyword", "both")
-    assert reproduce(*words, "--jobs", "2") == 0
-    printed = capsys.readouterr().out
-    assert "17 steps in runs/both, 0 finished" in printed and ", 2 at a time" in printed
-    lines = [line for line in printed.splitlines() if re.match(r" *\d+/17 ", line)]
-    assert len(lines) == STEPS and all("finished before" not in line for line in lines)
-
-    def scores(name):
-        rows = table(here / "runs" / name / "results.csv")
-        own = [row for row in rows if row["Config"] == "config1"]
-        return [{n: text for n, text in row.items() if "time" not in n} for row in own]
-
-    assert scores("both") == scores("reproduce")
-    assert reproduce(*words, "--jobs", "2") == 0
-    assert capsys.readouterr().out.count("finished before") == STEPS
+def test_steps_side_by_side_find_the_same(here, capsys):
+    words = [*WHOLE, "--action", "reproduce", "--configs", "config1", "--save_keyword", "both"]
+    settings = parse_settings(words, main.ACTIONS)
+    plan = make_plan(catalog.STEPS, settings)[:3]  # the third scores what the second has trained
+    for times in (1, 2):
+        estimator = Estimator(plan, data_sizes(settings), jobs=2)
+        side_by_side(plan, main.run_action, "reproduce", estimator)
+        printed = capsys.readouterr().out
+        lines = [line for line in printed.splitlines() if re.match(r"[123]/3 ", line)]
+        assert len(lines) == 3
+        assert all(("finished before" in line) == (times == 2) for line in lines)
+    runs = here / "runs"
+    for one in (runs / "both").rglob("scores.json"):
+        other = runs / "reproduce" / one.relative_to(runs / "both")
+        assert all(scores_in(one)[kind] == scores_in(other)[kind] for kind in ("last", "best"))
+    counts = [path.relative_to(runs / "both") for path in (runs / "both").rglob("*.npz")]
+    assert counts
+    for ours, theirs in ([np.load(runs / n / c) for n in ("both", "reproduce")] for c in counts):
+        assert all((ours[name] == theirs[name]).all() for name in theirs.files)
 
 
 def test_a_step_that_fails_beside_others_says_where_to_read_on(copied, capsys):
