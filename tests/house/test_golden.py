@@ -175,6 +175,7 @@ def scores_of_old_run() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_an_old_run_is_continued_scored_and_reported(data, capsys):
     expected = json.loads(SCORES.read_text())["old_run"]
     with inside(data):

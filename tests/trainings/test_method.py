@@ -60,6 +60,7 @@ def killed_and_continued(method, name, monkeypatch):
     assert train(name) == 0
 
 
+@pytest.mark.slow
 def test_a_method_with_a_teacher_goes_on_bit_for_bit(here, add, monkeypatch):
     add(Taught)
     assert train("whole") == 0

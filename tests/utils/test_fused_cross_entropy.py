@@ -53,6 +53,7 @@ def registers(ptx: str, capability: int, ptxas: str, folder: Path) -> int:
     return int(re.search(r"Used (\d+) registers", told).group(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "capability, ones",
     [

@@ -40,6 +40,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in paths}
 
 
+@pytest.mark.slow
 def test_several_processes_draw_the_same_city(made, tmp_path):
     make(tmp_path / "city", workers=2)
     assert contents(tmp_path / "city") == contents(made)
@@ -229,6 +230,7 @@ def test_an_interrupted_run_is_completed(made, tmp_path, monkeypatch):
     assert contents(tmp_path) == contents(made)
 
 
+@pytest.mark.slow
 def test_a_second_process_waits_for_the_first_one(made, tmp_path):
     other = multiprocessing.get_context("fork").Process(target=make, args=(tmp_path,))
 

@@ -134,6 +134,7 @@ def test_folders_of_one_name_are_told_apart(settings, tmp_path):
     assert titles == [str(tmp_path / "a/best.pth"), str(other / "best.pth")]
 
 
+@pytest.mark.slow
 def test_pictures_with_the_targets_statistics_have_names_of_their_own(settings):
     object.__setattr__(settings, "bn_statistics", "target")
     visualize.visualize(None, None, (), settings)

@@ -89,6 +89,7 @@ def sends(signum, *steps, times=1):
     return disturb
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step, signum", [(STEPS, signal.SIGINT), (STEPS + 2, signal.SIGTERM)])
 def test_a_signal_in_a_step_stops_after_it_and_the_run_goes_on_alike(
     here, monkeypatch, signum, step, capsys
@@ -189,6 +190,7 @@ def test_a_length_in_steps_is_the_same_training(here):
     assert history(here, "steps") == history(here, "whole") == [("1", "4"), ("2", "8")]
 
 
+@pytest.mark.slow
 def test_validations_are_scored_on_the_target_and_change_no_weight(here):
     assert run("validated_often", "--score_target", "True") == 0
     assert run("validated_once", "--validation_step", "2") == 0

@@ -66,6 +66,7 @@ def assert_statistics_of_source(checkpoint: Path) -> None:
         torch.testing.assert_close(saved[f"{name}.running_var"].double(), variance, **close)
 
 
+@pytest.mark.slow
 def test_an_average_has_statistics_of_its_own_weights_on_the_source(here):
     """Averaged statistics do not fit averaged weights: such a score was 13 points too low."""
     assert_statistics_of_source(here / "averaged" / EMA)

@@ -73,6 +73,7 @@ def columns(of):
     return row, table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "scaled"),
     [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)],

@@ -198,6 +198,7 @@ def test_what_a_step_takes_beside_its_images_is_estimated():
     assert ensemble > scored_once  # of three networks
 
 
+@pytest.mark.slow
 def test_a_teacher_is_scored_as_often_as_the_network():
     nothing = estimate.DataSizes(0, 0, 0, 0, label_size=(64, 96))
     words = ("--config", "config1", *TINY, "--num_epochs", "4", "--validation_step")

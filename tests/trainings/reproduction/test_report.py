@@ -155,6 +155,7 @@ def by_hand(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_runs_typed_by_hand_get_the_tables_of_a_reproduction(by_hand, capsys):
     assert report(by_hand, "--runs", *sorted(by_hand.iterdir())) == 0
     head, *body = rows(text_of(by_hand, "report"), "# report")

@@ -234,6 +234,7 @@ def test_a_disk_that_is_full_harms_no_checkpoint(tmp_path, monkeypatch):
     assert {path.name for path in run.path.iterdir()} == {SETTINGS, LATEST}
 
 
+@pytest.mark.slow
 def test_a_second_process_is_kept_out_and_the_lock_ends_with_its_owner(tmp_path):
     run = RunFolder(tmp_path / "run")
     holding = (
