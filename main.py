@@ -96,7 +96,7 @@ ACTIONS: dict[str, Action] = {
     "make_toy_data": Action(
         make_toy_data,
         "draw Toy City: labelled street scenes in the two real layouts",
-        flags=("toy_root", "toy_train", "toy_val", "toy_size", "seed"),
+        flags=("toy_root", "toy_train", "toy_val", "toy_size", "seed", "num_workers"),
         examples=("", "--toy_root data/toy --toy_train 500 --toy_size 256 512"),
         resumes=True,
     ),

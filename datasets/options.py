@@ -170,8 +170,9 @@ class DataOptions(Options, group=DATA):
     )
     num_workers: int | str = flag(
         AUTO,
-        "processes that load data; auto: one for each core that this process may use, at most 16, "
-        "and no more than there are batches; changes the speed only, never the result",
+        "processes that load data, or draw Toy City; auto: one for each core that this process may "
+        "use, at most 16, and no more than there are batches; changes the speed only, never the "
+        "result",
         check=workers,
         word=AUTO,
         affects_result=False,

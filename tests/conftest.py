@@ -15,8 +15,6 @@ import tempfile
 import pytest
 import torch
 
-from utils import processes
-
 # Before anything reads it: the tests' caches must not pile up in a contributor's home.
 folder = tempfile.mkdtemp(prefix="stdc_adaptation_tests_")
 os.environ["XDG_CACHE_HOME"] = folder
@@ -45,7 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Let `-n auto` start a process more than there are cores: tests wait for disks, and for the
     processes that they start."""
-    return processes.usable_cores() + 1
+    from utils.processes import usable_cores  # not before the cache folder is set
+
+    return usable_cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

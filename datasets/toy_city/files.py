@@ -36,7 +36,7 @@ FRAME_NUMBER = 19  # the annotated frame of each Cityscapes sequence
 Pictures = dict[Path, Image.Image]
 
 
-class _Drawn(NamedTuple):
+class _Job(NamedTuple):
     """A scene to draw: its place in a stream of random numbers, its look, and the function that
     makes its pictures."""
 
@@ -46,17 +46,18 @@ class _Drawn(NamedTuple):
     pictures: Callable[[Scene, int], Pictures]
 
 
-class _Drawing(Dataset):
-    """Scenes that are drawn and saved where they are read; only their places are handed over."""
+class _Jobs(Dataset):
+    """Scenes to draw: reading an item draws the scene, saves its pictures, and returns the item's
+    number alone."""
 
-    def __init__(self, root: Path, scenes: Sequence[_Drawn], size: tuple[int, int], seed: int):
-        self.root, self.scenes, self.size, self.seed = root, scenes, size, seed
+    def __init__(self, root: Path, jobs: Sequence[_Job], size: tuple[int, int], seed: int):
+        self.root, self.jobs, self.size, self.seed = root, jobs, size, seed
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return len(self.jobs)
 
     def __getitem__(self, place: int) -> int:
-        stream, number, look, pictures = self.scenes[place]
+        stream, number, look, pictures = self.jobs[place]
         scene = draw_scene((self.seed, stream, number), self.size, look)
         for path, picture in pictures(scene, number).items():
             save_picture(self.root / path, picture)
@@ -103,14 +104,14 @@ def _make(root: Path, asked: dict, workers: int, progress: Callable[..., Iterabl
     save_marker(root, asked | {"complete": False})
     for name in (GTA5, CITYSCAPES):
         save_marker(root / name, {"about": ABOUT.format(name)} | asked)
-    of_source = train + math.ceil(train / 4)
-    scenes = [
-        *(_Drawn(SOURCE_STREAM, i, "game", gta5_pictures) for i in range(of_source)),
-        *(_Drawn(TRAIN_STREAM, i, "camera", partial(city_pictures, "train")) for i in range(train)),
-        *(_Drawn(VAL_STREAM, i, "camera", partial(city_pictures, "val")) for i in range(val)),
+    source_scenes = train + math.ceil(train / 4)
+    jobs = [
+        *(_Job(SOURCE_STREAM, i, "game", gta5_pictures) for i in range(source_scenes)),
+        *(_Job(TRAIN_STREAM, i, "camera", partial(city_pictures, "train")) for i in range(train)),
+        *(_Job(VAL_STREAM, i, "camera", partial(city_pictures, "val")) for i in range(val)),
     ]
-    drawing = each_item(_Drawing(root, scenes, tuple(size), seed), num_workers=workers)
-    for _ in progress(drawing, "Toy City", total=len(scenes), unit="scene"):
+    drawn = each_item(_Jobs(root, jobs, tuple(size), seed), num_workers=workers)
+    for _ in progress(drawn, "Toy City", total=len(jobs), unit="scene"):
         pass
     save_marker(root, asked | {"complete": True})
 

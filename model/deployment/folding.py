@@ -9,14 +9,16 @@ from model.network import Network
 
 
 def folded(network: Network) -> Network:
-    """Return a copy in evaluation mode that computes the same, but for rounding, without batch
-    norms; a network in evaluation mode that has none is returned itself."""
+    """Return a folded copy; a network in evaluation mode without batch norms is returned itself."""
     norms = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     return fold(copy.deepcopy(network)) if norms or network.training else network
 
 
 def fold(network: Network) -> Network:
-    """Do the same to the network itself, and return it."""
+    """Merge each batch norm into its convolution, in place; return the network in evaluation mode.
+
+    Results change by rounding alone.
+    """
     network.eval()
     for module in list(network.modules()):
         for convolution, norm in network.folding_pairs:

@@ -10,7 +10,7 @@ from datasets.data_set import Role
 from datasets.labels import CLASS_TABLE, USUAL
 from trainings.experiment import Experiment
 from trainings.options import Settings
-from trainings.reproduction.commands import recorded_commands
+from trainings.reproduction.commands import command_for, recorded_commands
 from trainings.reproduction.lines import Line, by_config, scored_on_target
 from trainings.reproduction.results import Key, Run, ensemble_record, read_json, row_of
 from trainings.reproduction.steps import Step, by_action, run_flags
@@ -160,10 +160,7 @@ def _grouped(paths: Sequence[Path], steps: Sequence[Step], command: Settings) ->
         print(f"passed over, no finished runs: {', '.join(path.name for path in passed_over)}")
     for path in passed_over:
         if recorded_commands(path):
-            print(
-                f"{path.name} is a whole reproduction: its report is made by --action report "
-                f"--save_model_path {path.parent} --save_keyword {path.name}"
-            )
+            print(f"{path.name} is a whole reproduction; to make its report: {command_for(path)}")
     return list(groups.values())
 
 

@@ -26,6 +26,12 @@ def report_command(settings: Settings, folder: Path) -> str:
     return f"{command} {runs}".rstrip()
 
 
+def command_for(reproduction: Path) -> str:
+    """Return the command that makes the report of a reproduction in this folder."""
+    words = {"save_model_path": reproduction.parent, "save_keyword": reproduction.name}
+    return shlex.join(["python", "main.py", *words_of({"action": "report", **words})])
+
+
 def _globs(paths: Sequence[Path], report: Path) -> list[str]:
     """Return the paths as words, those that are all of a folder's but the report as FOLDER/*."""
     found: dict[Path, list[Path]] = {}

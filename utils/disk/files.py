@@ -49,7 +49,7 @@ def remove_unfinished(candidates: Iterable[Path]) -> None:
     """Remove those of the files that a killed process was writing with `written_whole`."""
     for path in candidates:
         if TEMPORARY.fullmatch(path.name):
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def json_object(path: Path) -> dict[str, Any]:

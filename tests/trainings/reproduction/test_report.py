@@ -175,7 +175,7 @@ def test_among_runs_by_hand_a_reproduction_is_named_with_its_command(by_hand, ca
     demo.mkdir()
     (demo / "commands.txt").write_text("python main.py --action demo\n")
     assert report(by_hand, "--runs", *sorted(by_hand.iterdir())) == 0
-    command = f"--action report --save_model_path {by_hand} --save_keyword demo"
+    command = f"python main.py --action report --save_model_path {by_hand} --save_keyword demo"
     assert command in capsys.readouterr().out
 
 
