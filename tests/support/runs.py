@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -65,15 +66,21 @@ def signalled(folder: Path, signum: signal.Signals, after: bytes, *words: str) -
     Returns its exit code and all that it printed.
     """
     process = started(folder, *words)
-    printed = b""
-    while after not in printed:
-        some = os.read(process.stdout.fileno(), 4096)
-        assert some, printed.decode()
-        printed += some
+    printed = read_until(re.escape(after), process)
     time.sleep(random.Random(after).uniform(0, 0.3))
     os.killpg(process.pid, signum)
     rest, _ = process.communicate(timeout=300)
     return process.returncode, (printed + rest).decode()
+
+
+def read_until(pattern: bytes, process: Command) -> bytes:
+    """Return what a command prints until that matches."""
+    printed = b""
+    while not re.search(pattern, printed):
+        some = os.read(process.stdout.fileno(), 4096)
+        assert some, printed.decode()
+        printed += some
+    return printed
 
 
 def content(run: Path) -> dict[str, object]:
