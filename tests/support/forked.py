@@ -176,7 +176,8 @@ def _serve(listener: socket.socket, alive: int) -> list[str]:
     """Fork a process for each request, and return the words of the command in it."""
     del sys.path[0]  # the folder of this file
     for name in IMPORTED:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # a test that needs it says so
+            importlib.import_module(name)
     folder = Path(listener.getsockname()).parent
     if sys.dont_write_bytecode:  # else every command would compile the whole program
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(folder / "compiled")
