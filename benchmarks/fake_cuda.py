@@ -39,7 +39,7 @@ def fake_cuda(capability: tuple[int, int] = (8, 0)) -> Iterator[torch.device]:
     with contextlib.ExitStack() as stack:
         stack.callback(library._destroy)
         library.impl("_fused_sgd_", lambda *_, **__: None)  # which torch has forgotten
-        for cached in (fda._waves, losses._fused):  # by device: no fake may meet a real one
+        for cached in (fda._waves, losses._usable_fused):  # by device: no fake may meet a real one
             cached.cache_clear()
             stack.callback(cached.cache_clear)
         amp = torch.cuda.amp.common

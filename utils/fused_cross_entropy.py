@@ -1,11 +1,11 @@
-"""One Triton kernel for CUDA that enlarges logits and computes their cross-entropy.
+"""Triton kernels for CUDA that enlarge logits and compute their cross-entropy.
 
-It stores nothing of full size. Each program enlarges one row of logits in width and keeps up to 32
-of its columns in registers. It loops over the output rows that this row is mixed into, mixes there
-with the row above or below, and adds up its own row's share of the gradient; the loss of an output
-pixel is added by the row above the pixel. Each output pixel is therefore computed twice, but each
-result is written by one program alone, without atomics, and has the same bits in every run. A
-second kernel reduces the gradient to the width of the logits.
+The first stores nothing of full size. Each program enlarges two neighbouring rows of logits in
+width and keeps up to 32 of their columns in registers. It loops over the output rows between them,
+mixes the two there, and adds up the loss and what these output rows contribute to the gradient of
+either row. Each result is written by one program alone, without atomics, and has the same bits in
+every run. The second kernel adds the two contributions to each row and reduces them to the width of
+the logits. For whoever chooses pixels by their loss, the first kernel stores that of each instead.
 
 Corners are aligned: output x lies at x * last / (outputs - 1) of the input, where last is the last
 input's index, or 0 for a single output. Integer arithmetic finds the input and the remainder.
@@ -26,9 +26,9 @@ MAX_CLASSES = 32
 COLUMNS = 32
 """Width of a program's tile; its height is the number of classes, up to a power of two."""
 
-WARPS = 4
-"""Warps whose threads share a tile. With 4, a thread keeps its part of the tile in at most 128
-registers on every GPU; 8 warps on 64 columns took 1.45 times as long on an H200."""
+WARPS = 2
+"""Warps whose threads share a tile, so that a thread keeps its part of the tile in registers on
+every GPU. On an H200, 4 warps took 1.17 times as long, and 8 took 1.88 times."""
 
 BLOCK = 256
 """Numbers of the narrowed gradient that a program writes."""
@@ -68,6 +68,17 @@ def fused_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor
     return _FusedCrossEntropy.apply(logits, label.contiguous(), weight.contiguous())
 
 
+@torch.no_grad()
+def fused_losses(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the cross-entropy of every pixel, float32 [N, H, W], without a gradient.
+
+    Args:
+        logits: as for `fused_cross_entropy`.
+        label: classes, integers 0 to C - 1 [N, H, W].
+    """
+    return _losses(logits, label.contiguous())
+
+
 class _FusedCrossEntropy(Function):
     """The forward pass computes the gradient too, so that only that of the logits is kept."""
 
@@ -84,23 +95,26 @@ class _FusedCrossEntropy(Function):
         return upstream * gradient, None, None
 
 
+@torch.library.custom_op("fused_cross_entropy::losses", mutates_args=())
+def _losses(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the cross-entropy of every pixel, float32 [N, H, W]."""
+    losses = _empty_losses(logits, label)
+    _run(logits, label, None, losses, None)
+    return losses
+
+
+@_losses.register_fake
+def _empty_losses(logits: Tensor, label: Tensor) -> Tensor:
+    return logits.new_empty(label.shape, dtype=torch.float32)
+
+
 @torch.library.custom_op("fused_cross_entropy::losses_and_gradient", mutates_args=())
 def _losses_and_gradient(logits: Tensor, label: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return each program's loss, float32 [N, h, tiles], and the gradient of the logits that are
-    enlarged in width, float32 [N, C, h, W]."""
+    enlarged in width, float32 [2, N, C, h, W]: what a row's program knows of the gradient of this
+    row, and of that of the row below."""
     losses, gradient = _empty_results(logits, label, weight)
-    count, classes, rows, columns = logits.shape
-    height, width = label.shape[-2:]
-    _cross_entropy_kernel[(losses.shape[-1], rows, count)](
-        *(logits, label, weight, losses, gradient),
-        *logits.stride(),
-        *(classes, rows, height, width),
-        *(_last(rows, height), _last(columns, width)),
-        CLASSES=triton.next_power_of_2(classes),
-        COLUMNS=COLUMNS,
-        NO_CLASS=NO_CLASS,
-        num_warps=WARPS,
-    )
+    _run(logits, label, weight, losses, gradient)
     return losses, gradient
 
 
@@ -109,25 +123,49 @@ def _empty_results(logits: Tensor, label: Tensor, weight: Tensor) -> tuple[Tenso
     count, classes, rows, _ = logits.shape
     width = label.shape[-1]
     losses = weight.new_empty(count, rows, triton.cdiv(width, COLUMNS))
-    return losses, weight.new_empty(count, classes, rows, width)
+    return losses, weight.new_empty(2, count, classes, rows, width)
+
+
+def _run(
+    logits: Tensor,
+    label: Tensor,
+    weight: Tensor | None,
+    losses: Tensor,
+    gradient: Tensor | None,
+) -> None:
+    """Fill in the losses and their gradient; without it the loss of each pixel."""
+    count, classes, rows, columns = logits.shape
+    height, width = label.shape[-2:]
+    _cross_entropy_kernel[(triton.cdiv(width, COLUMNS), rows, count)](
+        *(logits, label, weight, losses, gradient),
+        *logits.stride(),
+        *(classes, rows, height, width),
+        *(_last(rows, height), _last(columns, width)),
+        OF_EACH_PIXEL=gradient is None,
+        CLASSES=triton.next_power_of_2(classes),
+        COLUMNS=COLUMNS,
+        NO_CLASS=NO_CLASS,
+        num_warps=WARPS,
+    )
 
 
 @torch.library.custom_op("fused_cross_entropy::narrowed", mutates_args=())
 def _narrowed(wide: Tensor, columns: int) -> Tensor:
-    """Return the gradient of logits [..., w], given that of the enlarged ones, float32 [..., W]."""
+    """Return the gradient of logits [N, C, h, w], given both parts of that of the logits that are
+    enlarged in width, float32 [2, N, C, h, W]."""
     narrow = _empty_narrow(wide, columns)
-    width = wide.shape[-1]
+    rows, width = wide.shape[-2:]
     last = _last(columns, width)
     reach = triton.cdiv(2 * (width - 1), last) if last else width  # outputs of an input, at most
     _narrowing_kernel[(triton.cdiv(narrow.numel(), BLOCK),)](
-        wide, narrow, narrow.numel(), columns, width, last, reach, BLOCK=BLOCK
+        wide, narrow, narrow.numel(), rows, columns, width, last, reach, BLOCK=BLOCK
     )
     return narrow
 
 
 @_narrowed.register_fake
 def _empty_narrow(wide: Tensor, columns: int) -> Tensor:
-    return wide.new_empty(*wide.shape[:-1], columns)
+    return wide.new_empty(*wide.shape[1:-1], columns)
 
 
 def _last(size: int, enlarged: int) -> int:
@@ -147,7 +185,16 @@ def _beyond(index, last, outputs):
     return index * (outputs - 1) // tl.maximum(last, 1) + 1
 
 
-@triton.jit(do_not_specialize=["class_stride"])  # so that a tile's layout suits its columns
+@triton.jit
+def _columns(tile, width, last_column, COLUMNS: tl.constexpr):
+    """Return a tile's output columns, which of them exist, and the columns of the logits that each
+    lies between, with the share of the right one."""
+    x, divisor = tile * COLUMNS + tl.arange(0, COLUMNS), tl.maximum(width - 1, 1)
+    left, right_share = x * last_column // divisor, (x * last_column % divisor) / divisor
+    return x, x < width, left, tl.minimum(left + 1, last_column), right_share
+
+
+@triton.jit
 def _cross_entropy_kernel(
     logits,
     label,
@@ -164,86 +211,94 @@ def _cross_entropy_kernel(
     width,
     last_row,
     last_column,
+    OF_EACH_PIXEL: tl.constexpr,
     CLASSES: tl.constexpr,
     COLUMNS: tl.constexpr,
     NO_CLASS: tl.constexpr,
 ):
     tile, row, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    index = tl.arange(0, CLASSES)
-    x = tile * COLUMNS + tl.arange(0, COLUMNS)
-    inside, divisor = x < width, tl.maximum(width - 1, 1)
-    left, right_share = x * last_column // divisor, (x * last_column % divisor) / divisor
-    right = tl.minimum(left + 1, last_column)
-
-    logits += image * image_stride + index[:, None] * class_stride
+    index, x = tl.arange(0, CLASSES), tile * COLUMNS + tl.arange(0, COLUMNS)
+    inside = x < width
     mask = (index < classes)[:, None] & inside[None, :]
-    pixels = image * height * width + x
-    label += pixels
-    weight += pixels
 
+    logits += image * image_stride
     own = _wide_row(
-        logits + row * row_stride, left, right, right_share, column_stride, mask, NO_CLASS
+        logits + row * row_stride,
+        *(class_stride, column_stride, classes, width, last_column),
+        *(CLASSES, COLUMNS, NO_CLASS),
     )
-    slope = tl.zeros((CLASSES, COLUMNS), tl.float32)
+    other = _wide_row(
+        logits + tl.minimum(row + 1, rows - 1) * row_stride,
+        *(class_stride, column_stride, classes, width, last_column),
+        *(CLASSES, COLUMNS, NO_CLASS),
+    )
+    own_slope = tl.zeros((CLASSES, COLUMNS), tl.float32)
+    other_slope = tl.zeros((CLASSES, COLUMNS), tl.float32)
     loss = tl.zeros((COLUMNS,), tl.float32)
     row_divisor = tl.maximum(height - 1, 1)
     first = _at(row, last_row, height)
-
-    above = tl.maximum(row - 1, 0)
-    other = _wide_row(
-        logits + above * row_stride, left, right, right_share, column_stride, mask, NO_CLASS
-    )
-    for y in range(_beyond(above, last_row, height), first):
-        share = (y * last_row - above * row_divisor) / row_divisor
-        _, part = _pixels(own, other, share, label + y * width, weight + y * width, inside, index)
-        slope += part
-
-    below = tl.minimum(row + 1, rows - 1)
-    other = _wide_row(
-        logits + below * row_stride, left, right, right_share, column_stride, mask, NO_CLASS
-    )
     for y in range(first, tl.where(row == last_row, height, _at(row + 1, last_row, height))):
+        pixels = image * height * width + y * width + x
+        truth = index[:, None] == tl.load(label + pixels, inside, 0).to(tl.int32)[None, :]
         share = 1 - (y * last_row - row * row_divisor) / row_divisor
-        losses_here, part = _pixels(
-            own, other, share, label + y * width, weight + y * width, inside, index
-        )
-        loss += losses_here
-        slope += part
-
-    tl.store(losses + (image * rows + row) * tl.num_programs(0) + tile, tl.sum(loss, 0))
-    gradient += ((image * classes + index[:, None]) * rows + row) * width + x[None, :]
-    tl.store(gradient, slope, mask)
-
-
-@triton.jit
-def _wide_row(row, left, right, right_share, stride, mask, NO_CLASS: tl.constexpr):
-    """Load a tile [CLASSES, COLUMNS] of one row of logits, enlarged in width."""
-    a = tl.load(row + left[None, :] * stride, mask, 0.0).to(tl.float32)
-    b = tl.load(row + right[None, :] * stride, mask, 0.0).to(tl.float32)
-    return tl.where(mask, a * (1 - right_share)[None, :] + b * right_share[None, :], NO_CLASS)
-
-
-@triton.jit
-def _pixels(own, other, share, label, weight, inside, index):
-    """Return a tile of one output row: the weighted losses, and their gradient for the row of
-    logits that is mixed in with this share; [COLUMNS] and [CLASSES, COLUMNS]."""
-    truth = index[:, None] == tl.load(label, inside, 0).to(tl.int32)[None, :]
-    weights = tl.load(weight, inside, 0.0)
-    scores = own * share + other * (1 - share)
-    scores -= tl.max(scores, 0)[None, :]
-    of_truth = tl.sum(tl.where(truth, scores, 0.0), 0)
-    exponentials = tl.exp(scores)
-    sums = tl.sum(exponentials, 0)
-    slope = exponentials * (weights * share / sums)[None, :]
-    slope -= tl.where(truth, (weights * share)[None, :], 0.0)
-    return weights * (tl.log(sums) - of_truth), slope
+        scores = own * share + other * (1 - share)
+        scores -= tl.max(scores, 0)[None, :]
+        of_truth = tl.sum(tl.where(truth, scores, 0.0), 0)
+        exponentials = tl.exp(scores)
+        sums = tl.sum(exponentials, 0)
+        losses_here = tl.log(sums) - of_truth
+        if OF_EACH_PIXEL:
+            tl.store(losses + pixels, losses_here, inside)
+        else:
+            weights = tl.load(weight + pixels, inside, 0.0)
+            loss += weights * losses_here
+            slope = exponentials * (weights / sums)[None, :]
+            slope -= tl.where(truth, weights[None, :], 0.0)
+            own_slope += share * slope
+            other_slope += (1 - share) * slope
+    if not OF_EACH_PIXEL:
+        tl.store(losses + (image * rows + row) * tl.num_programs(0) + tile, tl.sum(loss, 0))
+        gradient += ((image * classes + index[:, None]) * rows + row) * width + x[None, :]
+        tl.store(gradient, own_slope, mask)
+        below = tl.num_programs(2).to(tl.int64) * classes * rows * width
+        tl.store(gradient + below, other_slope, mask)
 
 
 @triton.jit
-def _narrowing_kernel(wide, narrow, size, columns, width, last, reach, BLOCK: tl.constexpr):
+def _wide_row(
+    row,
+    class_stride,
+    column_stride,
+    classes,
+    width,
+    last_column,
+    CLASSES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    NO_CLASS: tl.constexpr,
+):
+    """Load a tile [CLASSES, COLUMNS] of one row of logits, enlarged in width.
+
+    Loaded as a vector, so that every version of Triton gives the threads of a warp neighbouring
+    columns: sums over the classes of one column then cross few threads.
+    """
+    place = tl.arange(0, CLASSES * COLUMNS)
+    index, x = place // COLUMNS, tl.program_id(0) * COLUMNS + place % COLUMNS
+    mask, divisor = (index < classes) & (x < width), tl.maximum(width - 1, 1)
+    left, right_share = x * last_column // divisor, (x * last_column % divisor) / divisor
+    right = tl.minimum(left + 1, last_column)
+    row += index * class_stride
+    a = tl.load(row + left * column_stride, mask, 0.0).to(tl.float32)
+    b = tl.load(row + right * column_stride, mask, 0.0).to(tl.float32)
+    mixed = tl.where(mask, a * (1 - right_share) + b * right_share, NO_CLASS)
+    return tl.reshape(mixed, (CLASSES, COLUMNS))
+
+
+@triton.jit
+def _narrowing_kernel(wide, narrow, size, rows, columns, width, last, reach, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     row, column = place // columns, place % columns
-    wide += row.to(tl.int64) * width
+    of_row = wide + row.to(tl.int64) * width
+    of_row_below = of_row + (size // columns - 1).to(tl.int64) * width  # as the row above knows it
     first = tl.where(column > 0, _beyond(column - 1, last, width), 0)
     divisor = tl.maximum(width - 1, 1)
     total = tl.zeros((BLOCK,), tl.float32)
@@ -251,5 +306,7 @@ def _narrowing_kernel(wide, narrow, size, columns, width, last, reach, BLOCK: tl
         x = first + step
         distance = tl.abs(x * last - column * divisor)
         mixed_in = (place < size) & (x < width) & (distance < divisor)
-        total += (1 - distance / divisor) * tl.load(wide + x, mixed_in, 0.0)
+        slope = tl.load(of_row + x, mixed_in, 0.0)
+        slope += tl.load(of_row_below + x, mixed_in & (row % rows > 0), 0.0)
+        total += (1 - distance / divisor) * slope
     tl.store(narrow + place, total, place < size)

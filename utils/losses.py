@@ -116,10 +116,20 @@ def _weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Te
     """
     if in_bands(logits):
         return banded_cross_entropy(logits, label, weight)
-    fused = _fused(logits.device)
-    if fused and fused.takes(logits):
+    if fused := _fused(logits):
         return fused.fused_cross_entropy(logits, label, weight)
     return library_cross_entropy(logits, label, weight)
+
+
+@torch.no_grad()
+def _losses(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the cross-entropy of every pixel, float32 [N, H, W], in the form that suits the
+    device."""
+    if in_bands(logits):
+        return banded_losses(logits, label)
+    if fused := _fused(logits):
+        return fused.fused_losses(logits, label)
+    return library_losses(logits, label)
 
 
 def banded_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
@@ -132,8 +142,14 @@ def library_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tens
     return (library_losses(logits, label) * weight).sum()
 
 
+def _fused(logits: Tensor) -> ModuleType | None:
+    """Return `utils.fused_cross_entropy`; None where it cannot serve the logits."""
+    module = _usable_fused(logits.device)
+    return module if module and module.takes(logits) else None
+
+
 @functools.cache
-def _fused(device: torch.device) -> ModuleType | None:
+def _usable_fused(device: torch.device) -> ModuleType | None:
     """Return `utils.fused_cross_entropy`; None where Triton is missing or cannot serve the
     device."""
     try:
@@ -169,7 +185,7 @@ def banded_losses(logits: Tensor, label: Tensor) -> Tensor:
 def _hard(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     """Return the valid pixels with a loss above -ln 0.7, and at least the hardest N·H·W/16 of
     all."""
-    losses = (banded_losses if in_bands(logits) else library_losses)(logits, label) * valid
+    losses = _losses(logits, label) * valid
     at_least = max(1, int(losses.numel() * OHEM_MIN_SHARE))
     hardest = torch.topk(losses.flatten(), at_least, sorted=False).values
     return (losses >= hardest.min().clamp(max=OHEM_THRESHOLD)) & valid

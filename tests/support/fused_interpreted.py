@@ -15,7 +15,12 @@ from triton.runtime.errors import InterpreterError
 
 from datasets.labels import IGNORE
 from utils import fused_cross_entropy as fused
-from utils.losses import banded_cross_entropy, library_cross_entropy
+from utils.losses import (
+    banded_cross_entropy,
+    banded_losses,
+    library_cross_entropy,
+    library_losses,
+)
 
 
 @triton.jit
@@ -37,6 +42,8 @@ FORMS = {
     "library": library_cross_entropy,
     "fused": fused.fused_cross_entropy,
 }
+
+LOSSES = {"bands": banded_losses, "library": library_losses, "fused": fused.fused_losses}
 
 SIZES = [
     ((4, 8), (32, 64)),
@@ -62,11 +69,14 @@ def example(small, large, *, classes=5, count=1, dtype=torch.float32):
     return logits.requires_grad_(), label, weight
 
 
-def plain(logits, label, weight):
-    """Everything at full size, in float64."""
+def plain_losses(logits, label):
+    """Everything at full size, in float64; 0 where it is ignored."""
     up = F.interpolate(logits.double(), label.shape[-2:], mode="bilinear", align_corners=True)
-    losses = F.cross_entropy(up, label.long(), ignore_index=IGNORE, reduction="none")
-    return (losses * weight).sum()
+    return F.cross_entropy(up, label.long(), ignore_index=IGNORE, reduction="none")
+
+
+def plain(logits, label, weight):
+    return (plain_losses(logits, label) * weight).sum()
 
 
 def check(logits, label, weight, form="fused", rtol=1e-5):
@@ -84,6 +94,18 @@ def check(logits, label, weight, form="fused", rtol=1e-5):
 def test_every_form_equals_the_plain_one_in_float64(small, large, form):
     logits, label, weight = example(small, large)
     check(logits, label.masked_fill(label == IGNORE, 0), weight, form)
+
+
+@pytest.mark.parametrize("form", LOSSES)
+@pytest.mark.parametrize("small, large", SIZES)
+def test_the_loss_of_each_pixel_equals_the_plain_one_in_float64(small, large, form):
+    logits, label, _ = example(small, large, count=2)
+    label = label.masked_fill(label == IGNORE, 0)
+    for given in (logits, logits.to(memory_format=torch.channels_last)):
+        losses = LOSSES[form](given, label)
+        assert losses.dtype == torch.float32
+        expected = plain_losses(logits, label)
+        torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_labels_that_are_ignored_may_be_anything():
@@ -137,5 +159,6 @@ def test_fake_tensors_get_the_shapes_and_types_of_real_ones():
     logits, label, weight = (x.detach() for x in example((3, 5), (7, 83)))
     tests = ("test_schema", "test_faketensor")
     torch.library.opcheck(fused._losses_and_gradient, (logits, label, weight), test_utils=tests)
-    wide = torch.randn(2, 5, 3, 83)
+    wide = torch.randn(2, 2, 5, 3, 83)
+    torch.library.opcheck(fused._losses, (logits, label), test_utils=tests)
     torch.library.opcheck(fused._narrowed, (wide, 5), test_utils=tests)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from datasets.labels import IGNORE
-from utils.losses import segmentation_loss
+from utils.losses import OHEM_THRESHOLD, segmentation_loss
 
 triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from tests.support.fused_interpreted import example, plain  # noqa: E402
+from tests.support.fused_interpreted import example, plain, plain_losses  # noqa: E402
 from utils import fused_cross_entropy as fused  # noqa: E402
 
 INTERPRETED = Path(__file__).parents[1] / "support" / "fused_interpreted.py"
@@ -57,7 +57,7 @@ def registers(ptx: str, capability: int, ptxas: str, folder: Path) -> int:
 @pytest.mark.parametrize(
     "capability, ones",
     [
-        (75, ()),
+        (75, ("class_stride",)),
         (80, ("column_stride",)),
         (90, ("last_row", "last_column", "last")),
         (90, ("rows", "columns", "height", "width", "column_stride")),
@@ -69,6 +69,7 @@ def test_the_kernels_compile_without_a_gpu_and_stay_in_registers(
     """Triton compiles arguments that are 1 as constants."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     sizes = {"CLASSES": 32, "COLUMNS": fused.COLUMNS, "BLOCK": fused.BLOCK, "NO_CLASS": -1e30}
+    sizes["OF_EACH_PIXEL"] = False
     sizes |= dict.fromkeys(ones, 1)
     pointers = {"logits": "*fp16", "label": "*u8"}
     pointers |= dict.fromkeys(("weight", "losses", "gradient", "wide", "narrow"), "*fp32")
@@ -81,7 +82,7 @@ def test_the_kernels_compile_without_a_gpu_and_stay_in_registers(
         warps = fused.WARPS if kernel is fused._cross_entropy_kernel else 4  # Triton's own number
         target, options = GPUTarget("cuda", capability, 32), {"num_warps": warps}
         compiled = triton.compile(source, target=target, options=options)
-        assert registers(compiled.asm["ptx"], capability, ptxas, tmp_path) <= 128
+        assert registers(compiled.asm["ptx"], capability, ptxas, tmp_path) <= 168
         assert compiled.metadata.shared <= 16 * 1024
 
 
@@ -104,3 +105,28 @@ def test_a_gpu_finds_the_same_in_every_run_and_never_waits(dtype):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     rtol = 1e-4 if dtype == torch.float32 else 1e-2
     torch.testing.assert_close(results[0][1], wanted, rtol=rtol, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_gpu_chooses_hard_pixels_without_waiting_and_without_full_size_logits(dtype):
+    fused.try_out(torch.device("cuda"))
+    logits, label, _ = example((64, 128), (512, 1024), classes=19, count=4, dtype=dtype)
+    logits, label = logits.detach().cuda(), label.cuda()
+    losses = fused.fused_losses(logits, label.masked_fill(label == IGNORE, 0))
+    exact = plain_losses(logits, label).flatten()
+    counted = (label != IGNORE).flatten()
+    found = losses.double().flatten()[counted]
+    torch.testing.assert_close(found, exact[counted], rtol=1e-4, atol=1e-5)
+    hardest = exact.sort(descending=True).values[exact.numel() // 16 - 1]
+    hard = counted & (exact >= hardest.clamp(max=OHEM_THRESHOLD))
+    del losses, found
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.set_sync_debug_mode("error")
+    loss = segmentation_loss([logits], label, ohem=True)
+    torch.cuda.set_sync_debug_mode("default")
+    assert loss.item() == pytest.approx(exact[hard].mean().item(), rel=1e-4)
+    full_size = 4 * logits.shape[1] * label.numel()
+    assert torch.cuda.max_memory_allocated() - before < full_size
