@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from model.model_stages import BiSeNet
-from model.stdcnet import PoolWithUnpaddedGradient
+from model.stdcnet import PoolWithOwnGradient
 
 
 def parameters(module):
@@ -49,7 +49,7 @@ def test_the_pool_of_cuda_is_the_librarys_with_the_gradient_that_it_has_on_a_cpu
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 6, *size, generator=generator, dtype=torch.float64)
     x = x.contiguous(memory_format=layout).requires_grad_()
-    plain, ours = F.avg_pool2d(x, 3, 2, padding=1), PoolWithUnpaddedGradient.apply(x)
+    plain, ours = F.avg_pool2d(x, 3, 2, padding=1), PoolWithOwnGradient.apply(x)
     upstream = torch.randn(plain.shape, generator=generator, dtype=torch.float64)
     assert torch.equal(ours, plain)
     (slope,), (expected,) = (torch.autograd.grad(y, x, upstream) for y in (ours, plain))
