@@ -41,6 +41,10 @@ MOST_REPEATS, MOST_SECONDS = 4, 5.0
 """Of one measurement; the first repeat, which warms up, counts only where it is the only one.
 Several processes do not look at the seconds."""
 
+WARM_UP_ON_GPU = 2
+"""Repeats before the measurement on a GPU: in the first, kernels are compiled and algorithms are
+chosen, which takes hundreds of times as long as a step."""
+
 NOTE = (
     "Times: from the epochs already made in these folders (with the --jobs of then), else from a "
     "few steps of the method on random images on this device. Loading networks, drawing pictures "
@@ -252,7 +256,15 @@ def _threads(number: int) -> Iterator[None]:
 def _measured(call: Callable[[], Any], device: torch.device) -> float:
     """Return the median seconds of a call."""
     at_least = 1 if processes.count() == 1 else MOST_REPEATS
-    seconds = timed(call, device, at_least=at_least, at_most=MOST_REPEATS, budget=MOST_SECONDS)
+    warm_up = WARM_UP_ON_GPU if device.type == "cuda" else 0
+    seconds = timed(
+        call,
+        device,
+        at_least=at_least,
+        at_most=MOST_REPEATS,
+        budget=MOST_SECONDS,
+        warm_up=warm_up,
+    )
     return statistics.median(seconds[1:] or seconds)
 
 

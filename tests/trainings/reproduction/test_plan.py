@@ -1,6 +1,7 @@
 """The plan of a reproduction, without carrying it out."""
 
 import shlex
+import statistics
 
 import pytest
 
@@ -223,6 +224,16 @@ def test_a_step_is_estimated_by_each_process_on_its_share_of_the_batch(monkeypat
     assert len(steps) == estimate.MOST_REPEATS
     shapes = {tuple(part.target.image.shape) for parts in steps for part in parts}
     assert shapes == {(images, 3, 64, 96)} and {len(parts) for parts in steps} == {3}
+
+
+@pytest.mark.gpu
+def test_an_estimate_on_a_gpu_is_of_the_steps_after_the_first(gpu_device):
+    """The first one compiles kernels and chooses algorithms."""
+    settings = parsed(*TINY_STEP, "--device", str(gpu_device))
+    estimated = estimate.step_seconds(catalog.FOURIER, settings)
+    step = timing.training_step(catalog.FOURIER, settings, gpu_device)
+    later = timing.timed(step, gpu_device, at_least=5, at_most=5, budget=0, warm_up=3)
+    assert estimated < 5 * statistics.median(later)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_it_is_measured(monkeypatch):
