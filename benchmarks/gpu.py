@@ -66,6 +66,9 @@ AHEAD = 4
 """Batches of each worker that are not timed, and at least so many that are: a worker is always some
 batches ahead, and these would seem to take no time."""
 
+PARTS_OF_A_STEP = ("ours", "plain", "networks")
+"""Whose forward and backward passes are timed alone."""
+
 SHOWN = 8
 """Operators of a method in the table of a profile."""
 
@@ -226,10 +229,10 @@ def speed(bench: Bench) -> Iterator[Attempt]:
 
 
 def _speed(bench: Bench, kind: str, form: str) -> list[Row]:
-    name, args = form.partition(",")[0], bench.args
+    name, args, compiled = form.partition(",")[0], bench.args, form == COMPILED
     precision = resolve_precision(name, bench.device)
     state, batch = bench.state(kind, precision, bench.settings()), bench.batch()
-    if form == COMPILED:
+    if compiled:
         compile_parts(state.method)
     with float32_products(name):
         step = partial(train_step, state, [batch], precision)
@@ -237,16 +240,36 @@ def _speed(bench: Bench, kind: str, form: str) -> list[Row]:
         if args.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seconds = _repeat(step, args.steps, args.device)
-        peak = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}" if args.device == "cuda" else ""
-        parts = {"ours": ours, "plain": _plain(kind), "networks": floor}
+        peak = f"{_peak(compiled):.0f}" if args.device == "cuda" else ""
+        runs = {"ours": (_marked if compiled else ours, state.method)}
+        if compiled:
+            # The plain form and the networks alone hold several passes at a time, for which CUDA
+            # graphs are recorded anew.
+            as_written = bench.state(kind, precision, bench.settings()).method
+            runs["plain"] = (_plain(kind), as_written)
+        else:
+            runs |= {"plain": (_plain(kind), state.method), "networks": (floor, state.method)}
         calls = {
-            part: partial(forward_backward, run, state.method, batch, precision)
-            for part, run in parts.items()
+            part: partial(forward_backward, run, method, batch, precision)
+            for part, (run, method) in runs.items()
         }
         alone = medians(calls, max(1, args.steps // 4), args.device)
-    of = [f"{1e3 * alone[part]:.1f}" for part in parts]
+    of = [f"{1e3 * alone[part]:.1f}" if part in alone else "" for part in PARTS_OF_A_STEP]
     ratio = f"{alone['plain'] / alone['ours']:.2f}"
     return [(f"{args.batch / seconds:.1f}", f"{1e3 * seconds:.1f}", peak, *of, ratio)]
+
+
+def _marked(method: Method, batch: Batch, precision: torch.dtype) -> None:
+    """Run ours as a step of the loop does with compiled networks."""
+    torch.compiler.cudagraph_mark_step_begin()
+    ours(method, batch, precision)
+
+
+def _peak(compiled: bool) -> float:
+    """Return megabytes: the most that tensors held; where steps are CUDA graphs, which own their
+    memory, all that torch has taken."""
+    taken = torch.cuda.max_memory_reserved if compiled else torch.cuda.max_memory_allocated
+    return taken() / 1e6
 
 
 def _plain(kind: str) -> Callable:
@@ -260,15 +283,19 @@ def _plain(kind: str) -> Callable:
 
 
 def profile(bench: Bench) -> Iterator[Attempt]:
-    """List the operators that take most of the device's own time, in the precision of auto."""
-    for kind in bench.args.methods:
-        yield (kind,), partial(_profile, bench, kind)
+    """List the operators that take most of the device's own time, in the precision of auto, and
+    how long the device computes in a step of compiled networks."""
+    forms = ("auto", *(form for form in bench.args.forms if form == COMPILED))
+    for form, kind in itertools.product(forms, bench.args.methods):
+        yield (kind, form), partial(_profile, bench, kind, form)
 
 
-def _profile(bench: Bench, kind: str) -> list[Row]:
+def _profile(bench: Bench, kind: str, form: str) -> list[Row]:
     args, on_gpu = bench.args, bench.args.device == "cuda"
     precision = resolve_precision("auto", bench.device)
     state = bench.state(kind, precision, bench.settings())
+    if form == COMPILED:
+        compile_parts(state.method)
     step = partial(train_step, state, [bench.batch()], precision)
     _repeat(step, WARM_UP, args.device)
     wall = 1e3 * _repeat(step, args.steps, args.device)
@@ -277,12 +304,18 @@ def _profile(bench: Bench, kind: str) -> list[Row]:
     ) as profiler:
         _repeat(step, args.steps, args.device)
     time_of = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    # An event of the GPU repeats the time of the operator that launched it.
-    operators = [one for one in profiler.key_averages() if one.device_type == DeviceType.CPU]
-    spent = {one.key: getattr(one, time_of) / 1e3 / args.steps for one in operators}
-    busy = sum(spent.values())
-    largest = sorted(spent.items(), key=lambda item: -item[1])[:SHOWN]
+    events = [one for one in profiler.key_averages() if not one.is_user_annotation]
+
+    def milliseconds(device: DeviceType) -> dict[str, float]:
+        on_it = [one for one in events if one.device_type == device]
+        return {one.key: getattr(one, time_of) / 1e3 / args.steps for one in on_it}
+
+    # The kernels of a CUDA graph have no operator that launched them.
+    busy = sum(milliseconds(DeviceType.CUDA if on_gpu else DeviceType.CPU).values())
     total = ("all, and the step by the clock", f"{busy:.2f}", f"{wall:.2f}")
+    if form == COMPILED:
+        return [total]
+    largest = sorted(milliseconds(DeviceType.CPU).items(), key=lambda item: -item[1])[:SHOWN]
     return [total, *((name, f"{ms:.2f}", f"{100 * ms / busy:.0f} %") for name, ms in largest)]
 
 
@@ -358,7 +391,7 @@ PARTS = {
             *("ours, ms", "plain, ms", "networks alone, ms", "plain / ours"),
         ),
     ),
-    "profile": (profile, ("method", "operator", "ms a step", "share")),
+    "profile": (profile, ("method", "form", "operator", "ms a step", "share")),
     "loaders": (loaders, ("augmentation", "workers", "pairs/s")),
     "curves": (curves, ("method", "precision", "mean loss of the last steps", "± over seeds")),
     "demo": (demo, ("command", "s")),
