@@ -26,7 +26,8 @@ from datasets.loading.batches import WholeImages, batches_of
 from datasets.pseudo_labels import ENDING, pseudo_label_path
 from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import SampleDataset
-from model.ensemble import Ensemble
+from model.ensemble import mean_probabilities
+from model.network import Network
 from trainings.options import Settings
 from trainings.scoring.provenance import differences
 from trainings.scoring.pseudo_label_folder import (
@@ -110,13 +111,13 @@ class Making:
                 f"({differing}): make them afresh with --overwrite"
             )
 
-    def run(self, ensemble: Ensemble, settings: Settings) -> None:
+    def run(self, networks: Sequence[Network], settings: Settings) -> None:
         device = resolve_device(settings.device)
         if self.soft:  # a later attempt must find out what is made here
             self._save(ConfidenceHistogram(len(self.classes)), 0)
         else:
-            self._count(ensemble, settings, device)
-        self._write(ensemble, settings, device)
+            self._count(networks, settings, device)
+        self._write(networks, settings, device)
         processes.wait_for_all()
         if not self.folder.writes:
             return
@@ -124,14 +125,14 @@ class Making:
         self.folder.write_json(SUMMARY, self._summary(settings))
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
-    def _count(self, ensemble: Ensemble, settings: Settings, device: torch.device) -> None:
+    def _count(self, networks: Sequence[Network], settings: Settings, device: torch.device) -> None:
         start, count = self.counted, processes.count()
         rounds = (len(self.samples) - start) // count  # the last one may not be for everybody
         every = max(1, SAVE_EVERY // count)
         places = processes.share(range(start, len(self.samples)))
         new = ConfidenceHistogram(len(self.classes))
         for number, (_, classes, confidence) in enumerate(
-            self._predict("thresholds", predict, places, ensemble, settings, device), start=1
+            self._predict("thresholds", predict, places, networks, settings, device), start=1
         ):
             new.update(classes, confidence)
             if number % every == 0 and number <= rounds:
@@ -147,7 +148,7 @@ class Making:
         state = {"counted": self.counted, "counts": self.histogram.counts}
         self.folder.save_checkpoint(PROGRESS, {**state, "identity": self.identity})
 
-    def _write(self, ensemble: Ensemble, settings: Settings, device: torch.device) -> None:
+    def _write(self, networks: Sequence[Network], settings: Settings, device: torch.device) -> None:
         never = BINS + 1
         bins = [never if t is None else t for t in self.histogram.thresholds()]
         thresholds = torch.tensor(bins, device=device)
@@ -157,7 +158,7 @@ class Making:
             if not self._path(self.samples.files[place]).exists()
         ]
         form = predict_soft if self.soft else predict
-        predictions = self._predict("pseudo-labels", form, places, ensemble, settings, device)
+        predictions = self._predict("pseudo-labels", form, places, networks, settings, device)
         with Background(WRITERS) as writers:
             for place, ids, confidence in predictions:
                 path = self._path(self.samples.files[place])
@@ -206,9 +207,9 @@ class Making:
     def _predict(
         self,
         title: str,
-        form: Callable[[Ensemble, WholeImages, torch.dtype], tuple[Tensor, Tensor]],
+        form: Callable[[Sequence[Network], WholeImages, torch.dtype], tuple[Tensor, Tensor]],
         places: Sequence[int],
-        ensemble: Ensemble,
+        networks: Sequence[Network],
         settings: Settings,
         device: torch.device,
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -226,7 +227,7 @@ class Making:
             progress(batches, title, total=len(places), unit="image"),
             strict=True,
         ):
-            yield place, *form(ensemble, batch, resolve_precision(settings.precision, device))
+            yield place, *form(networks, batch, resolve_precision(settings.precision, device))
 
     def _summary(self, settings: Settings) -> dict[str, Any]:
         return {
@@ -259,28 +260,32 @@ def _truth(files: SampleFiles | None) -> np.ndarray | None:
 
 @torch.inference_mode()
 def predict(
-    ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
+    networks: Sequence[Network], batch: WholeImages, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the classes, uint8, and confidence bins, int64, both [H, W], of a batch of one
     image."""
-    with autocast(batch.image.device, precision):
-        probabilities = ensemble.probabilities(batch.image)
+    probabilities = _probabilities(networks, batch.image, precision)
     confidence, classes = upsampled_max(probabilities[0], batch.image.shape[-2:])
     return classes, confidence_bins(confidence)
 
 
 @torch.inference_mode()
 def predict_soft(
-    ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
+    networks: Sequence[Network], batch: WholeImages, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the best classes of a batch of one image and their probabilities times 255, most
     probable first, uint8 [H, W, SOFT_CLASSES]."""
-    with autocast(batch.image.device, precision):
-        probabilities = ensemble.probabilities(batch.image)
+    probabilities = _probabilities(networks, batch.image, precision)
     enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
     largest, classes = enlarged.topk(min(SOFT_CLASSES, len(enlarged)), dim=0)
     shares = (255 * largest).round()
     return classes.byte().permute(1, 2, 0), shares.byte().permute(1, 2, 0)
+
+
+def _probabilities(networks: Sequence[Network], image: Tensor, precision: torch.dtype) -> Tensor:
+    """Return the networks' mean class probabilities of images, [N, C, h, w]."""
+    with autocast(image.device, precision):
+        return mean_probabilities([network.main_logits(image) for network in networks])
 
 
 def _save_pictures(pictures: Mapping[Path, np.ndarray]) -> None:

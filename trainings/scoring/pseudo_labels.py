@@ -8,7 +8,6 @@ from datasets.catalog import fingerprint
 from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples
 from datasets.reading import SampleFiles
-from model.ensemble import Ensemble
 from trainings.experiment import Experiment
 from trainings.options import EnsembleOptions, Settings, SoftOptions
 from trainings.scoring.checkpoints import load_checkpoints
@@ -54,7 +53,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
             networks = load_checkpoints(
                 members, Role.TARGET, settings, doing="labelled", seen=samples.files
             )
-            making.run(Ensemble(networks), settings)
+            making.run(networks, settings)
             processes.wait_for_all()
     _print_summary(folder)
 

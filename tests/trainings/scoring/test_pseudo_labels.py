@@ -95,7 +95,7 @@ def expected_labels(toy):
     with torch.inference_mode():
         probabilities = [
             torch.nn.functional.interpolate(
-                toy.ensemble.probabilities(toy.samples[0, index].image[None]),
+                toy.probabilities(index),
                 (64, 96),
                 mode="bilinear",
                 align_corners=True,
@@ -233,7 +233,7 @@ def test_self_training_begins_with_round_1(toy):
 def test_two_processes_cannot_make_the_same_labels(toy, monkeypatch):
     member = toy.settings.save_model_path / "member.pth"
     member.parent.mkdir(exist_ok=True)
-    torch.save(toy.ensemble.networks[0].state_dict(), member)
+    torch.save(toy.networks[0].state_dict(), member)
     monkeypatch.setattr(pseudo_labels, "find_members", lambda *_: [member])
     monkeypatch.setattr(
         "utils.disk.run_folder.locked", lambda *_, **__: contextlib.nullcontext(False)
