@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from datasets.data_set import Role
-from datasets.labels import CITYSCAPES
 from datasets.loading.sets import unlabelled_samples
 from main import FlatSettings as Settings
 from model.ensemble import mean_probabilities
@@ -55,12 +54,12 @@ class Toy:
     def making(self, **identity):
         checkpoints = [{"path": "a/best.pth", "sha256": "0" * 64}]
         whole = {**IDENTITY, "checkpoints": checkpoints, **identity}
-        return Making(self.folder, self.samples, whole, CITYSCAPES)
+        return Making(self.folder, self.samples, whole, self.settings)
 
     def make(self, **identity):
         making = self.making(**identity)
         if not making.begin(overwrite=False):
-            making.run(self.networks, self.settings)
+            making.run(self.networks)
         return self.labels()
 
     def labels(self):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from datasets.catalog import data_set, has_labels, labelled
 from datasets.data_set import Role
-from datasets.labels import CITYSCAPES, IGNORE, ClassTable
+from datasets.labels import IGNORE
 from datasets.loading.batches import WholeImages, batches_of
 from datasets.pseudo_labels import ENDING, pseudo_label_path
 from datasets.reading import SampleFiles, probabilities_path, read_label
@@ -65,12 +65,14 @@ class Making:
         folder: RunFolder,
         samples: SampleDataset,
         identity: dict[str, Any],
-        classes: ClassTable = CITYSCAPES,
+        settings: Settings,
     ):
         self.folder, self.samples, self.identity = folder, samples, identity
+        self.settings, self.classes = settings, settings.class_table
+        self.device = resolve_device(settings.device)
+        self.precision = resolve_precision(settings.precision, self.device)
         self.soft = "soft" in identity
-        self.classes = classes
-        self.histogram = ConfidenceHistogram(len(classes))
+        self.histogram = ConfidenceHistogram(len(self.classes))
         self.counted = 0
 
     def begin(self, *, overwrite: bool) -> bool:
@@ -111,28 +113,27 @@ class Making:
                 f"({differing}): make them afresh with --overwrite"
             )
 
-    def run(self, networks: Sequence[Network], settings: Settings) -> None:
-        device = resolve_device(settings.device)
+    def run(self, networks: Sequence[Network]) -> None:
         if self.soft:  # a later attempt must find out what is made here
             self._save(ConfidenceHistogram(len(self.classes)), 0)
         else:
-            self._count(networks, settings, device)
-        self._write(networks, settings, device)
+            self._count(networks)
+        self._write(networks)
         processes.wait_for_all()
         if not self.folder.writes:
             return
-        self._draw(settings)
-        self.folder.write_json(SUMMARY, self._summary(settings))
+        self._draw()
+        self.folder.write_json(SUMMARY, self._summary())
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
-    def _count(self, networks: Sequence[Network], settings: Settings, device: torch.device) -> None:
+    def _count(self, networks: Sequence[Network]) -> None:
         start, count = self.counted, processes.count()
         rounds = (len(self.samples) - start) // count  # the last one may not be for everybody
         every = max(1, SAVE_EVERY // count)
         places = processes.share(range(start, len(self.samples)))
         new = ConfidenceHistogram(len(self.classes))
         for number, (_, classes, confidence) in enumerate(
-            self._predict("thresholds", predict, places, networks, settings, device), start=1
+            self._predict("thresholds", predict, places, networks), start=1
         ):
             new.update(classes, confidence)
             if number % every == 0 and number <= rounds:
@@ -148,32 +149,32 @@ class Making:
         state = {"counted": self.counted, "counts": self.histogram.counts}
         self.folder.save_checkpoint(PROGRESS, {**state, "identity": self.identity})
 
-    def _write(self, networks: Sequence[Network], settings: Settings, device: torch.device) -> None:
+    def _write(self, networks: Sequence[Network]) -> None:
         never = BINS + 1
         bins = [never if t is None else t for t in self.histogram.thresholds()]
-        thresholds = torch.tensor(bins, device=device)
+        thresholds = torch.tensor(bins, device=self.device)
         places = [
             place
             for place in processes.share(range(len(self.samples)))
             if not self._path(self.samples.files[place]).exists()
         ]
         form = predict_soft if self.soft else predict
-        predictions = self._predict("pseudo-labels", form, places, networks, settings, device)
+        predictions = self._predict("pseudo-labels", form, places, networks)
         with Background(WRITERS) as writers:
             for place, ids, confidence in predictions:
                 path = self._path(self.samples.files[place])
-                pictures = {path: ids}
                 if self.soft:  # the label last: where it is, the probabilities are, too
                     pictures = {probabilities_path(path): confidence, path: ids}
                 else:
-                    pictures[path] = torch.where(confidence >= thresholds[ids.long()], ids, IGNORE)
+                    kept = confidence >= thresholds[ids.long()]
+                    pictures = {path: torch.where(kept, ids, IGNORE)}
                 arrays = {path: picture.cpu().numpy() for path, picture in pictures.items()}
                 writers.submit(_save_pictures, arrays)
 
-    def _draw(self, settings: Settings) -> None:
+    def _draw(self) -> None:
         """Draw some labels beside their images, and beside the truth where there is one: how much
         of an image is labelled, and how much of that is right."""
-        truths = self._truths(settings)
+        truths = self._truths()
         rows = [
             (
                 self.samples.files[place].name,
@@ -183,16 +184,16 @@ class Making:
             )
             for place in spread(len(self.samples), PICTURED)
         ]
-        data = data_set(Role.TARGET, settings)
+        data = data_set(Role.TARGET, self.settings)
         title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"
         sheet = pseudo_label_panel(rows, title=title, classes=self.classes)
         print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
 
-    def _truths(self, settings: Settings) -> dict[str, SampleFiles]:
+    def _truths(self) -> dict[str, SampleFiles]:
         """Return the samples with labels of their own, by name; training never reads these."""
         with contextlib.suppress(UserError):
-            if has_labels(Role.TARGET, SPLIT, settings):
-                return {files.name: files for files in labelled(Role.TARGET, SPLIT, settings)}
+            if has_labels(Role.TARGET, SPLIT, self.settings):
+                return {files.name: files for files in labelled(Role.TARGET, SPLIT, self.settings)}
         return {}
 
     def _best_classes(self, files: SampleFiles) -> np.ndarray:
@@ -210,8 +211,6 @@ class Making:
         form: Callable[[Sequence[Network], WholeImages, torch.dtype], tuple[Tensor, Tensor]],
         places: Sequence[int],
         networks: Sequence[Network],
-        settings: Settings,
-        device: torch.device,
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the place of each sample, and the two results of `predict` or `predict_soft`."""
         if not places:
@@ -219,22 +218,19 @@ class Making:
         batches = batches_of(
             self.samples,
             [[place] for place in places],
-            num_workers=settings.workers,
-            device=device,
+            num_workers=self.settings.workers,
+            device=self.device,
         )
-        for place, batch in zip(
-            places,
-            progress(batches, title, total=len(places), unit="image"),
-            strict=True,
-        ):
-            yield place, *form(networks, batch, resolve_precision(settings.precision, device))
+        bar = progress(batches, title, total=len(places), unit="image")
+        for place, batch in zip(places, bar, strict=True):
+            yield place, *form(networks, batch, self.precision)
 
-    def _summary(self, settings: Settings) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         return {
             **self.identity,
-            "data_set": data_set(Role.TARGET, settings),
+            "data_set": data_set(Role.TARGET, self.settings),
             **({} if self.soft else {"classes": self._classes()}),
-            "settings": settings.to_json(),
+            "settings": self.settings.to_json(),
             "versions": versions(),
         }
 

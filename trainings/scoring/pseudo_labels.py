@@ -38,12 +38,8 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     folder = RunFolder(path)
-    making = Making(
-        folder,
-        samples,
-        _identity(members, samples.files, settings),
-        settings.class_table,
-    )
+    identity = _identity(members, samples.files, settings)
+    making = Making(folder, samples, identity, settings)
     with folder.alone(below=(SPLIT,)):
         finished = making.begin(overwrite=settings.overwrite)
         processes.wait_for_all()
@@ -53,7 +49,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
             networks = load_checkpoints(
                 members, Role.TARGET, settings, doing="labelled", seen=samples.files
             )
-            making.run(networks, settings)
+            making.run(networks)
             processes.wait_for_all()
     _print_summary(folder)
 
