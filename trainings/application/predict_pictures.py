@@ -17,8 +17,7 @@ from datasets.inputs import Picture
 from datasets.labels import CITYSCAPES, TRAIN_ID_TO_LABEL_ID, ClassTable
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
-from trainings.application.contact_sheet import MOST, Kept
-from trainings.application.contact_sheet import NAME as SHEET
+from trainings.application.contact_sheet import MOST, SHEET, Kept
 from trainings.application.predictions import Predictions, are_newer
 from trainings.application.segmenter import as_seen
 from utils.background import Background
