@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 
-from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled, name_of
+from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled
 from datasets.data_set import Role
 from datasets.labels import CLASS_TABLE
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
@@ -15,7 +15,6 @@ from trainings.engine.validation import Validation, Watch
 from trainings.experiment import Experiment
 from trainings.method import Method
 from trainings.options import Settings
-from trainings.val import scored_on
 from utils import processes
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
@@ -78,10 +77,7 @@ def make_validation(
     looking at a target that is not scored, or that a network of the source alone is asked to be
     scored on."""
     watch: Watch | None = None
-    role, on = experiment.scored_role(settings), ""
-    if role and scorer.samples:
-        counted = {"data_set": data_set(role, settings), "images": len(scorer.samples)}
-        on = scored_on({"domain": name_of(role, settings), **counted})
+    role = experiment.scored_role(settings)
     if target and (settings.watch_target or role is not target.role):
         watch = TargetWatch(
             unlabelled_samples(target.role, settings, whole=True),
@@ -92,7 +88,7 @@ def make_validation(
         )
     if scores_target(experiment, settings):
         watch = TargetScores(settings, scorer.device)
-    return Validation(scorer, on, selects=role is experiment.validation, watch=watch)
+    return Validation(scorer, selects=role is experiment.validation, watch=watch)
 
 
 def scores_target(experiment: Experiment, settings: Settings) -> bool:

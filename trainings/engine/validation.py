@@ -23,14 +23,12 @@ class Validation(NamedTuple):
 
     Attributes:
         scorer: scores networks on a validation split, if there is one with labels.
-        on: that split in words: the data set and the number of its images.
         selects: whether the round with the highest mIoU is kept. The split of the source selects
             nothing for a target.
         watch: what is done with a target whose labels are not scored.
     """
 
     scorer: Scorer
-    on: str = ""
     selects: bool = True
     watch: Watch | None = None
 
@@ -77,7 +75,7 @@ def record_validation(
         weights = network_content(state.method.network)
         run.save_checkpoint(BEST, {**weights, "scores": scores})
     state.last = scores
-    title, classes = f"{run.path.name}, epoch {epoch}: {validation.on}", evaluation.classes
+    title, classes = f"{run.path.name}, epoch {epoch}: {validation.scorer.on}", evaluation.classes
     picture = panel(evaluation.rows, title=title, classes=classes)
     run.save_picture("validation.png", picture)
     run.board.show("validation", picture, state.step)
