@@ -24,11 +24,12 @@ from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.mbt import ensemble_folder, ensemble_suffix
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
+from trainings.scoring.runs import run_and_file
 from trainings.scoring.trained import as_trained
 from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError
-from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel, label_panel
+from utils.pictures.panels import ComparisonRow, comparison, error_panel, label_panel
 from utils.spread import spread
 from utils.text import in_percent
 from utils.utils import resolve_device
@@ -196,7 +197,9 @@ def _draw_one(
     places = list(dict.fromkeys(place for places in chosen.values() for place in places))
     (evaluation,) = evaluate_some(loaded, places, samples, settings)
     rows = {
-        place: _noted(row, evaluation.image_accuracy[row.name])
+        place: row._replace(
+            note=f"{in_percent(evaluation.image_accuracy[row.name], 1)} % of the pixels right"
+        )
         for place, row in zip(places, evaluation.rows, strict=True)
     }
     path, suffix = place
@@ -232,7 +235,7 @@ def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
     if (own / SETTINGS).exists():
         return own, "" if checkpoint.name == BEST else f"_{checkpoint.stem}"
     folder = settings.save_model_path / settings.run_name("visualize")
-    return folder, f"_{own.name}_{checkpoint.stem}"
+    return folder, f"_{run_and_file(checkpoint)}"
 
 
 def _compared(first: Predictor, settings: Settings) -> str:
@@ -240,17 +243,13 @@ def _compared(first: Predictor, settings: Settings) -> str:
     It also names an unusual way of scoring, compared with the run of the first checkpoint."""
     ensemble = EnsembleOptions.of(settings).mbt_checkpoints
     named = (settings.load_model_path, *PictureOptions.of(settings).compare, *ensemble)
-    names = "_".join(f"{p.resolve().parent.name}_{p.stem}" for p in named if p)
+    names = "_".join(run_and_file(path) for path in named if path)
     if not names:
         names = "" if settings.select == "best" else settings.select
     elif len(names) > LONGEST_NAME:
         names = hashlib.sha256(names.encode()).hexdigest()[:12]
     suffix = scoring_suffix(Role.TARGET, settings, first.checkpoints[0])
     return f"{names and '_'}{names}{suffix}"
-
-
-def _noted(row: PanelRow, accuracy: float) -> PanelRow:
-    return row._replace(note=f"{in_percent(accuracy, 1)} % of the pixels right")
 
 
 def evaluate_some(

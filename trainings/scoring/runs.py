@@ -128,6 +128,11 @@ def unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
+def run_and_file(checkpoint: Path) -> str:
+    """Return a checkpoint as names of files tell it from others: by its run and its own name."""
+    return f"{checkpoint.resolve().parent.name}_{checkpoint.stem}"
+
+
 def selected(settings: Settings, folder: Path) -> str:
     """Return the file of the checkpoint that `--select` means in the folder of a run: of a run that
     keeps no best epoch it is the last one, unless the command asks for the best."""
