@@ -117,7 +117,7 @@ def _draw_unlabelled(
         _draw_one(loaded.only(number), chosen, samples, settings, place, scored=False)
     if len(targets) > 1:
         places = dict.fromkeys(everywhere, "")
-        sheet = comparison_sheet([loaded], places, samples, settings)
+        sheet = comparison_sheet(loaded, places, samples, settings)
         folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
         name = f"comparison{_compared(loaded.predictors[0], settings)}.png"
         print(f"side by side: {folder.save_picture(name, sheet)}")
@@ -151,7 +151,7 @@ def _compare(
         title = f"{predictor.title}, {in_percent(scores['mIoU'])} %"
         titled.append(predictor._replace(title=title))
     sheet = comparison_sheet(
-        [LoadedPredictors(titled, loaded.networks)],
+        LoadedPredictors(titled, loaded.networks),
         places,
         samples,
         settings,
@@ -262,7 +262,7 @@ def evaluate_some(
 
 
 def comparison_sheet(
-    several: Sequence[LoadedPredictors],
+    loaded: LoadedPredictors,
     places: Mapping[int, str],
     samples: SampleDataset,
     settings: Settings,
@@ -271,13 +271,11 @@ def comparison_sheet(
 ) -> np.ndarray:
     """Draw the image, its truth if there is one, and every predictor's prediction of the samples at
     these places, each with its note."""
-    rows = comparison_rows(several, places, samples, settings)
-    predictors = [predictor for one in several for predictor in one.predictors]
-    titles = [predictor.title for predictor in predictors]
+    titles = [predictor.title for predictor in loaded.predictors]
     return comparison(
-        rows,
+        comparison_rows([loaded], places, samples, settings),
         titles,
-        title=title + _in_title(predictors[0], settings),
+        title=title + _in_title(loaded.predictors[0], settings),
         width=WIDE if len(titles) <= 2 else USUAL,
         classes=settings.class_table,
     )
