@@ -95,9 +95,5 @@ def _output(checkpoints: Sequence[Path], path: Path, settings: Settings) -> Path
         return output
     runs = [c.resolve().parent.name if c.name == BEST else run_and_file(c) for c in checkpoints]
     name = settings.save_keyword or f"predictions_{'_'.join(runs)[:LONGEST_NAME]}"
-    return settings.save_model_path / name / (_is_one_file(path) or input_folder(path).name)
-
-
-def _is_one_file(path: Path) -> str:
-    """Return the name of an input that is one file, without its suffix; nothing for several."""
-    return "" if path.is_dir() or is_glob(path) else path.stem
+    are_several = path.is_dir() or is_glob(path)
+    return settings.save_model_path / name / (input_folder(path).name if are_several else path.stem)

@@ -76,7 +76,7 @@ class TargetWatch:
         print(f"target without labels ({self.on}), indicators, which are no scores:")
         print(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
         of_classes = dict(zip(self.classes.names, shares, strict=True))
-        print(f"{_classes_in_words(of_classes, self.source_shares)}", flush=True)
+        print(_classes_in_words(of_classes, self.source_shares), flush=True)
         row = {f"target/{name.replace(' ', '_')}": value for name, value in found.items()}
         row |= {f"target_share/{name}": share for name, share in of_classes.items()}
         run.board.scalars(row, state.step)

@@ -14,8 +14,9 @@ DIGEST_SHOWN = 12
 
 def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]:
     """Return all that predictions depend on beside their images."""
+    classes = settings.class_table.recorded()
     return {
-        **_other_classes(settings),
+        **({} if classes == USUAL else {CLASS_TABLE: classes}),
         "image_size": list(settings.image_size),
         "bn_statistics": settings.bn_statistics,
         "precision": arithmetic(settings.precision, resolve_device(settings.device)),
@@ -24,12 +25,6 @@ def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]
             for path in checkpoints
         ],
     }
-
-
-def _other_classes(settings: Settings) -> dict[str, str]:
-    """Return the classes, where they are not the usual ones."""
-    recorded = settings.class_table.recorded()
-    return {} if recorded == USUAL else {CLASS_TABLE: recorded}
 
 
 def comparable(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
