@@ -33,16 +33,13 @@ class Validation(NamedTuple):
     watch: Watch | None = None
 
 
-class Measured(NamedTuple):
-    """The scalars of a round's row, the evaluation of the network, and whether it is the best."""
+def measure(
+    validation: Validation, state: TrainState, run: RunFolder, stop: Stop
+) -> tuple[dict[str, float], Evaluation | None]:
+    """Measure the network as it is, print what is found, and save what it is found for.
 
-    row: dict[str, float]
-    evaluation: Evaluation | None
-    improved: bool
-
-
-def measure(validation: Validation, state: TrainState, run: RunFolder, stop: Stop) -> Measured:
-    """Measure the network as it is, print what is found, and save what it is found for."""
+    Return the scalars of the round's row, and the evaluation of the network.
+    """
     network, averaged, of_average = state.method.network, None, None
     row: dict[str, float] = {}
     with stop.immediately():
@@ -57,8 +54,7 @@ def measure(validation: Validation, state: TrainState, run: RunFolder, stop: Sto
     if validation.watch:
         with stop.immediately():
             row |= validation.watch(network, averaged, state, run)
-    improved = evaluation is not None and validation.selects and state.best is state.last
-    return Measured(row, evaluation, improved)
+    return row, evaluation
 
 
 def record_validation(
