@@ -77,8 +77,7 @@ def make_validation(
     looking at a target that is not scored, or that a network of the source alone is asked to be
     scored on."""
     watch: Watch | None = None
-    role = experiment.scored_role(settings)
-    if target and (settings.watch_target or role is not target.role):
+    if target and (settings.watch_target or scorer.role is not target.role):
         watch = TargetWatch(
             unlabelled_samples(target.role, settings, whole=True),
             source.files,
@@ -88,7 +87,7 @@ def make_validation(
         )
     if scores_target(experiment, settings):
         watch = TargetScores(settings, scorer.device)
-    return Validation(scorer, selects=role is experiment.validation, watch=watch)
+    return Validation(scorer, selects=scorer.role is experiment.validation, watch=watch)
 
 
 def scores_target(experiment: Experiment, settings: Settings) -> bool:
@@ -122,7 +121,7 @@ def announce(
     experiment: Experiment,
     data: TrainingData,
     target: TrainingFiles | None,
-    validated: int | None,
+    scorer: Scorer,
     method: Method,
     settings: Settings,
 ) -> None:
@@ -136,9 +135,8 @@ def announce(
     of_each = [images(len(data.source), "training", experiment.source)]
     if target and data.target is not None:
         of_each.append(images(len(data.target), "target", target.role))
-    role = experiment.scored_role(settings)
-    if role and validated:
-        of_each.append(images(validated, "validation", role))
+    if scorer.role and scorer.samples:
+        of_each.append(images(len(scorer.samples), "validation", scorer.role))
     sizes = (
         f"{name} {count / 1e6:.2f} M parameters"
         for name, part in method.named_children()

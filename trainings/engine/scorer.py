@@ -38,12 +38,14 @@ class Scorer:
         source: the role whose training images give averages their norm statistics.
 
     Attributes:
-        samples: the validation split; None without one.
-        on: that split in words, the data set and the number of its images; empty without one.
+        role: the role whose validation split is scored; None without one.
+        samples: that split; None without one.
+        on: the split in words, the data set and the number of its images; empty without one.
     """
 
     def __init__(self, scored: Role | None, source: Role, settings: Settings, device: torch.device):
-        self.source, self.settings, self.device = source, settings, device
+        self.role, self.source = scored, source
+        self.settings, self.device = settings, device
         self.samples, self.on = None, ""
         if scored:
             self.samples = validation_samples(scored, settings, often=True)
