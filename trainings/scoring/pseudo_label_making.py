@@ -175,15 +175,12 @@ class Making:
         """Draw some labels beside their images, and beside the truth where there is one: how much
         of an image is labelled, and how much of that is right."""
         truths = self._truths()
-        rows = [
-            (
-                self.samples.files[place].name,
-                self.samples[0, place].image.permute(1, 2, 0).numpy(),
-                self._best_classes(self.samples.files[place]),
-                _truth(truths.get(self.samples.files[place].name)),
-            )
-            for place in spread(len(self.samples), PICTURED)
-        ]
+        rows = []
+        for place in spread(len(self.samples), PICTURED):
+            files = self.samples.files[place]
+            image = self.samples[0, place].image.permute(1, 2, 0).numpy()
+            truth = _truth(truths.get(files.name))
+            rows.append((files.name, image, self._best_classes(files), truth))
         data = data_set(Role.TARGET, self.settings)
         title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"
         sheet = pseudo_label_panel(rows, title=title, classes=self.classes)
@@ -247,10 +244,8 @@ class Making:
 
 def _truth(files: SampleFiles | None) -> np.ndarray | None:
     """Return the train ids of a sample's own label, None where it has none that can be read."""
-    if files is None or files.label is None:
-        return None
     with contextlib.suppress(UserError):
-        return read_label(files.label, files.kind)
+        return read_label(files.label_path, files.kind) if files else None
     return None
 
 
