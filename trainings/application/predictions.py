@@ -21,7 +21,7 @@ from trainings.application.options import PredictionOptions
 from trainings.application.segmenter import Segmenter
 from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET
-from trainings.scoring.provenance import comparable, differences, made_with
+from trainings.scoring.provenance import differences, made_with
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
@@ -90,8 +90,7 @@ class Predictions:
             path.unlink(missing_ok=True)
 
     def _refuse_other(self, before: dict[str, Any]) -> None:
-        pair = (comparable(record, COMPARED) for record in (before, self.identity))
-        if differing := differences(*pair):
+        if differing := differences(before, self.identity, COMPARED):
             raise UsageError(
                 f"{self.folder.path} holds other predictions ({differing}): choose another "
                 "--output, or make them afresh with --overwrite"

@@ -36,13 +36,22 @@ def comparable(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any
     return {**{name: record.get(name) for name in names}, "checkpoints": digests}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return in words the entries in which two records differ; empty where they are equal."""
-    return "; ".join(
-        f"{name} was {before[name]}, is {value}"
-        for name, value in now.items()
-        if before[name] != value
-    )
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return in words in which of the named entries, and in which checkpoints, two records differ;
+    empty where they are equal."""
+    old, new = comparable(before, names), comparable(now, names)
+    words = [f"{name} was {old[name]}, is {new[name]}" for name in names if old[name] != new[name]]
+    if old["checkpoints"] != new["checkpoints"]:
+        made, making = _listed(before), _listed(now)
+        words.append(
+            f"{making}: changed since" if made == making else f"made with {made}, not {making}"
+        )
+    return "; ".join(words)
+
+
+def _listed(record: Mapping[str, Any]) -> str:
+    paths = (checkpoint["path"] for checkpoint in record.get("checkpoints", ()))
+    return ", ".join(paths) or "unknown checkpoints"
 
 
 def _portable(path: Path, root: Path) -> str:

@@ -35,7 +35,7 @@ from trainings.scoring.pseudo_label_folder import (
     PROGRESS,
     SPLIT,
     SUMMARY,
-    comparable_labels,
+    compared,
 )
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from utils import processes
@@ -106,11 +106,11 @@ class Making:
         if (before.get("soft") is not None) != self.soft:
             differing = "hard and soft labels differ"
         else:
-            differing = differences(comparable_labels(before), comparable_labels(self.identity))
+            differing = differences(before, self.identity, compared(self.identity))
         if differing:
             raise UsageError(
-                f"{self.folder.path} holds pseudo-labels of another making "
-                f"({differing}): make them afresh with --overwrite"
+                f"{self.folder.path} holds pseudo-labels of another making ({differing}): name "
+                "another folder with --pseudo_label_path, or replace them with --overwrite"
             )
 
     def run(self, networks: Sequence[Network]) -> None:
