@@ -24,7 +24,7 @@ from datasets.catalog import (
     unlabelled,
 )
 from datasets.check.alike import alike
-from datasets.check.files import Reader
+from datasets.check.files import read
 from datasets.check.findings import Files, Finding, Kind, Part, size_in_words
 from datasets.check.report import Report, tables
 from datasets.data_set import Role
@@ -88,7 +88,7 @@ def _read_all(settings: DataSettings) -> Report:
                 report.note(role, _unpartnered(found, role, split, settings))
                 report.note_once(role, _other_files(found))
                 files += _files(found, report.titles[role], split, role, settings)
-    readings = each_item(Reader(files), num_workers=settings.workers)
+    readings = each_item(read, files, num_workers=settings.workers)
     readings = progress(readings, "check", total=len(files), unit="sample")
     for one, reading in zip(files, readings, strict=True):
         report.add(one, reading)

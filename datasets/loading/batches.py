@@ -109,12 +109,15 @@ def _scaled(
         yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 
 
-def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
-    """Yield the items of a dataset in order, as they are, made by workers."""
+def each_item(
+    function: Callable[[Any], Any], items: Sequence[Any], *, num_workers: int
+) -> Iterator[Any]:
+    """Yield what a function makes of each item, in order; workers call it."""
     loader = DataLoader(
-        _Guarded(dataset),
+        _Guarded(function),
         batch_size=None,
-        num_workers=_enough(num_workers, dataset),
+        sampler=items,
+        num_workers=_enough(num_workers, items),
         collate_fn=_as_it_is,
         worker_init_fn=ignore_interrupts,
     )
@@ -137,17 +140,14 @@ def _moved(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
 
 
 class _Guarded(Dataset):
-    """Hands over an error of `SENTENCES` instead of raising it."""
+    """Calls a function with a key, and hands over an error of `SENTENCES` instead of raising it."""
 
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset promises none
+    def __init__(self, function: Callable[[Any], Any]):
+        self.function = function
 
     def __getitem__(self, key: Any) -> Any:
         try:
-            return self.dataset[key]
+            return self.function(key)
         except SENTENCES as error:
             return error
 
@@ -165,7 +165,7 @@ def _loader(
     dataset: Dataset, batches: Iterable, collate: Callable, workers: int, device: torch.device
 ) -> DataLoader:
     return DataLoader(
-        _Guarded(dataset),
+        _Guarded(dataset.__getitem__),
         batch_sampler=batches,
         collate_fn=_GuardedCollate(collate),
         num_workers=_enough(workers, batches),
