@@ -6,6 +6,7 @@ import operator
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -104,7 +105,7 @@ def _scaled(
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
     keys = [[(0, place) for place in batch] for batch in batches]
-    loader = _loader(samples, keys, _CollateScaled(scales), workers, device)
+    loader = _loader(samples, keys, partial(_collate_scaled, scales), workers, device)
     for images, labels, names in itertools.chain.from_iterable(_raising(loader)):
         yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 
@@ -152,13 +153,9 @@ class _Guarded(Dataset):
             return error
 
 
-class _GuardedCollate:
-    def __init__(self, collate: Callable[[Sequence], Any]):
-        self.collate = collate
-
-    def __call__(self, items: Sequence) -> Any:
-        errors = [item for item in items if isinstance(item, SENTENCES)]
-        return errors[0] if errors else self.collate(items)
+def _collate_guarded(collate: Callable[[Sequence], Any], items: Sequence) -> Any:
+    errors = [item for item in items if isinstance(item, SENTENCES)]
+    return errors[0] if errors else collate(items)
 
 
 def _loader(
@@ -167,7 +164,7 @@ def _loader(
     return DataLoader(
         _Guarded(dataset.__getitem__),
         batch_sampler=batches,
-        collate_fn=_GuardedCollate(collate),
+        collate_fn=partial(_collate_guarded, collate),
         num_workers=_enough(workers, batches),
         worker_init_fn=ignore_interrupts,
         pin_memory=device.type == "cuda",
@@ -235,21 +232,14 @@ def _collate_training(
     return default_collate(list(sources)), target
 
 
-class _CollateScaled:
-    """Batches of images of one size, in the samples' order, scaled where the samples are read."""
-
-    def __init__(self, scales: Sequence[float]):
-        self.scales = scales
-
-    def __call__(self, items: Sequence[Sample]) -> list[ScaledBatch]:
-        groups = itertools.groupby(items, key=lambda sample: sample.image.shape)
-        return [self._batch(*zip(*group, strict=True)) for _, group in groups]
-
-    def _batch(
-        self, images: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]
-    ) -> ScaledBatch:
-        stack = torch.stack(list(images))
-        height, width = stack.shape[-2:]
-        sizes = [(max(1, round(s * height)), max(1, round(s * width))) for s in self.scales]
+def _collate_scaled(scales: Sequence[float], items: Sequence[Sample]) -> list[ScaledBatch]:
+    """Return batches of images of one size, in the samples' order, scaled where the samples are
+    read."""
+    batches = []
+    for (_, height, width), group in itertools.groupby(items, key=lambda item: item.image.shape):
+        images, labels, names = zip(*group, strict=True)
+        stack = torch.stack(images)
+        sizes = [(max(1, round(s * height)), max(1, round(s * width))) for s in scales]
         scaled = [resize(size)(stack) for size in sizes] or [stack]
-        return ScaledBatch(scaled, list(labels), list(names))
+        batches.append(ScaledBatch(scaled, list(labels), list(names)))
+    return batches
