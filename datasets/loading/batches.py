@@ -35,14 +35,6 @@ LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
 """Errors of fetching the memory of a batch after the worker that made it is gone."""
 
 
-class WholeImages(NamedTuple):
-    """Images of one size, [N, 3, H, W]; labels [H, W] of their own sizes."""
-
-    image: Tensor
-    label: list[Tensor]
-    name: list[str]
-
-
 class ScaledBatch(NamedTuple):
     """Images of one size at several scales, [N, 3, h, w] each; labels [H, W] of their own sizes."""
 
@@ -75,11 +67,11 @@ def batches_of(
     *,
     num_workers: int,
     device: torch.device,
-) -> Iterator[WholeImages]:
-    """Yield the samples at these places, on the device; a batch ends where the images' size
-    changes."""
-    for (images,), labels, names in _scaled(samples, batches, (), num_workers, device):
-        yield WholeImages(images, labels, names)
+) -> Iterator[Tensor]:
+    """Yield the images of the samples at these places, [N, 3, H, W], on the device; a batch ends
+    where their size changes."""
+    for (images,), *_ in _scaled(samples, batches, (), num_workers, device):
+        yield images
 
 
 def scaled_batches(

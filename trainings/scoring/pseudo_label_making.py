@@ -22,7 +22,7 @@ from torch import Tensor
 from datasets.catalog import data_set, has_labels, labelled
 from datasets.data_set import Role
 from datasets.labels import CITYSCAPES, IGNORE, ClassTable
-from datasets.loading.batches import WholeImages, batches_of
+from datasets.loading.batches import batches_of
 from datasets.pseudo_labels import ENDING, pseudo_label_path
 from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import SampleDataset
@@ -206,7 +206,7 @@ class Making:
     def _predict(
         self,
         title: str,
-        form: Callable[[Ensemble, WholeImages, torch.dtype], tuple[Tensor, Tensor]],
+        form: Callable[[Ensemble, Tensor, torch.dtype], tuple[Tensor, Tensor]],
         places: Sequence[int],
         ensemble: Ensemble,
         settings: Settings,
@@ -221,12 +221,12 @@ class Making:
             num_workers=settings.workers,
             device=device,
         )
-        for place, batch in zip(
+        for place, images in zip(
             places,
             progress(batches, title, total=len(places), unit="image"),
             strict=True,
         ):
-            yield place, *form(ensemble, batch, resolve_precision(settings.precision, device))
+            yield place, *form(ensemble, images, resolve_precision(settings.precision, device))
 
     def _summary(self, settings: Settings) -> dict[str, Any]:
         return {
@@ -258,26 +258,24 @@ def _truth(files: SampleFiles | None) -> np.ndarray | None:
 
 
 @torch.inference_mode()
-def predict(
-    ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def predict(ensemble: Ensemble, images: Tensor, precision: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return the classes, uint8, and confidence bins, int64, both [H, W], of a batch of one
     image."""
-    with autocast(batch.image.device, precision):
-        probabilities = ensemble.probabilities(batch.image)
-    confidence, classes = upsampled_max(probabilities[0], batch.image.shape[-2:])
+    with autocast(images.device, precision):
+        probabilities = ensemble.probabilities(images)
+    confidence, classes = upsampled_max(probabilities[0], images.shape[-2:])
     return classes, confidence_bins(confidence)
 
 
 @torch.inference_mode()
 def predict_soft(
-    ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
+    ensemble: Ensemble, images: Tensor, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the best classes of a batch of one image and their probabilities times 255, most
     probable first, uint8 [H, W, SOFT_CLASSES]."""
-    with autocast(batch.image.device, precision):
-        probabilities = ensemble.probabilities(batch.image)
-    enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
+    with autocast(images.device, precision):
+        probabilities = ensemble.probabilities(images)
+    enlarged = upsample(probabilities, images.shape[-2:])[0]
     largest, classes = enlarged.topk(min(SOFT_CLASSES, len(enlarged)), dim=0)
     shares = (255 * largest).round()
     return classes.byte().permute(1, 2, 0), shares.byte().permute(1, 2, 0)

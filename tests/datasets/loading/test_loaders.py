@@ -314,8 +314,8 @@ def test_photos_of_other_proportions_give_statistics_and_pseudo_labels(photos):
     assert {cropped[0, index].image.shape for index in range(4)} == {(3, 64, 128)}
     whole = unlabelled_samples(Role.TARGET, photos, whole=True)
     assert whole[0, 0].image.shape == (3, 96, 128)
-    (batch,) = batches_of(cropped, [range(4)], num_workers=0, device=CPU)
-    assert batch.image.shape == (4, 3, 64, 128)
+    (images,) = batches_of(cropped, [range(4)], num_workers=0, device=CPU)
+    assert images.shape == (4, 3, 64, 128)
 
 
 def test_skipping_among_photos_of_several_proportions_does_without_a_cache(photos, capsys):
