@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.cli.action import Action, settings_type
-from utils.cli.options import flags_of, kind_of
+from utils.cli.options import GROUPS, flags_of, kind_of
 from utils.cli.terminal import RED, coloured
 
 PROGRAM = "main.py"
@@ -49,9 +49,9 @@ class FlagParser(argparse.ArgumentParser):
         self.kind = settings_type(actions)
         groups: dict[str, Any] = {}
         for field in flags_of(self.kind) if fields is None else fields:
-            topic, _, what = field.metadata["group"].partition(": ")
+            topic = field.metadata["group"]
             if topic not in groups:
-                groups[topic] = self.add_argument_group(topic, what or None)
+                groups[topic] = self.add_argument_group(topic, GROUPS[topic])
             groups[topic].add_argument(f"--{field.name}", **self._options(field))
 
     def settings(self, words: Sequence[str]) -> dict[str, Any]:

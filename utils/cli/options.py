@@ -13,24 +13,25 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-ACTION = "action: what to do"
-DATA = "data: folders, sizes, augmentation, loading"
-TOY_CITY = "toy: Toy City, the built-in data"
-NETWORK = "network: its size, and the weights it starts from"
-TRAINING = "training: epochs, batches, optimiser, seed"
-ADAPTATION = "adaptation: ADA, FDA and self-training"
-SCORING = "scoring: which checkpoint, which statistics, which pictures"
-PREDICTION = "prediction: your own images and videos"
-DEPLOYMENT = "deployment: export and benchmark"
-RUN = "run: the run on disk"
-HARDWARE = "hardware: device and precision"
-"""Groups of flags: the word that `--help` knows each by, and what it is about."""
+ACTION, RUN, HARDWARE = "action", "run", "hardware"
+DATA, TOY_CITY, NETWORK, TRAINING = "data", "toy", "network", "training"
+ADAPTATION, SCORING, PREDICTION, DEPLOYMENT = "adaptation", "scoring", "prediction", "deployment"
 
-GROUPS = (
-    *(ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, PREDICTION, DEPLOYMENT),
-    *(RUN, HARDWARE),
-)
-"""The groups in the order in which users see them."""
+GROUPS = {
+    ACTION: "what to do",
+    DATA: "folders, sizes, augmentation, loading",
+    TOY_CITY: "Toy City, the built-in data",
+    NETWORK: "its size, and the weights it starts from",
+    TRAINING: "epochs, batches, optimiser, seed",
+    ADAPTATION: "ADA, FDA and self-training",
+    SCORING: "which checkpoint, which statistics, which pictures",
+    PREDICTION: "your own images and videos",
+    DEPLOYMENT: "export and benchmark",
+    RUN: "the run on disk",
+    HARDWARE: "device and precision",
+}
+"""Groups of flags in the order in which users see them: the word that `--help` knows each by, and
+what it is about."""
 
 
 SomeOptions = TypeVar("SomeOptions", bound="Options")
@@ -221,7 +222,8 @@ def _cached(function: SomeFunction) -> SomeFunction:
 def flags_of(kind: type[Options]) -> tuple[dataclasses.Field, ...]:
     """Return the fields of the dataclass that are flags, by group in the users' order."""
     fields = (field for field in dataclasses.fields(kind) if field.metadata)
-    return tuple(sorted(fields, key=lambda field: GROUPS.index(field.metadata["group"])))
+    order = [*GROUPS]
+    return tuple(sorted(fields, key=lambda field: order.index(field.metadata["group"])))
 
 
 def replacements(kind: type[Options]) -> dict[str, str]:
