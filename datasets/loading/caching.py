@@ -3,9 +3,8 @@
 import functools
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +93,8 @@ def attach_cache(
         if any(store.missing() for store in stores):
             if not build:
                 return
-            with _alone(settings.cache_dir):
+            settings.cache_dir.mkdir(parents=True, exist_ok=True)
+            with locked(settings.cache_dir / "lock", wait=True):
                 _name_older_stores(settings.cache_dir, stores)
                 if not _build(samples, preparation, stores, settings):
                     return
@@ -135,14 +135,6 @@ class _PseudoLabels:
     def read(self, place: int) -> np.ndarray:
         """Return a label, uint8 [h, w] or [2 k, h, w]. Raise UserError where it cannot be read."""
         return read_label(self.files[place].label_path, self.files[place].kind)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process build in a folder while others wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", wait=True):
-        yield
 
 
 def _name_older_stores(folder: Path, stores: Sequence[PictureStore]) -> None:
