@@ -61,6 +61,15 @@ class Unsplit:
 
     def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         """See `Layout`. Raise UserError, too, where a split would be empty."""
+        if bad := self._without_bad(root).bad:
+            say_once(f"{self.title}: {bad} known bad pairs left out")
+        return self._samples(root, split, settings)
+
+    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
+        samples = self._samples(root, split, settings)
+        return [one._replace(label=None) for one in samples]
+
+    def _samples(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         found = self._without_bad(root)
         for sentence in found.left_out:
             say_once(sentence)
@@ -71,9 +80,6 @@ class Unsplit:
             for name in names
         ]
 
-    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
-        return [one._replace(label=None) for one in self.labelled(root, split, settings)]
-
     def label_format(self, label: Path) -> LabelFormat:
         return self.format
 
@@ -83,16 +89,13 @@ class Unsplit:
     def no_images(self, folder: Path, split: str) -> str:
         return f"{folder} holds no images of the {split} split: put them there"
 
-    def left_out(self, root: Path) -> int:
-        return sum(map(self._is_bad, self._listing(root).images))
-
     def _without_bad(self, root: Path) -> Found:
         found = self._listing(root)
         images, labels = (
             {name: path for name, path in paths.items() if not self._is_bad(name)}
             for paths in (found.images, found.labels)
         )
-        return found._replace(images=images, labels=labels)
+        return found._replace(images=images, labels=labels, bad=len(found.images) - len(images))
 
     def _is_bad(self, stem: str) -> bool:
         return stem.isdecimal() and int(stem) in self.bad
@@ -260,9 +263,6 @@ class Split:
                 f"rename them, for example to {first.stem}{self.ending}{first.suffix}"
             )
         return f"{folder} holds no *{self.ending}.png or .jpg files: {self._remedy(split)}"
-
-    def left_out(self, root: Path) -> int:
-        return 0
 
     def _check_images(self, found: Found, split: str) -> None:
         if not found.images:

@@ -18,6 +18,7 @@ class Found(NamedTuple):
         doubled: pairs of files that have the same name and role, such as `1.png` and `1.jpg`; the
             first of each is among the images or labels.
         left_out: sentences that say which files are not taken.
+        bad: number of pairs that are left out because they are known to be bad.
     """
 
     images: Mapping[str, Path]
@@ -26,6 +27,7 @@ class Found(NamedTuple):
     label_folder: Path
     doubled: Sequence[tuple[Path, Path]] = ()
     left_out: Sequence[str] = ()
+    bad: int = 0
 
 
 def listing(folder: Path, *, deep: bool) -> Listing:

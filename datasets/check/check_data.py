@@ -87,6 +87,8 @@ def _read_all(settings: DataSettings) -> Report:
                 )
                 report.note(role, _unpartnered(found, role, split, settings))
                 report.note_once(role, _other_files(found))
+                if found.bad:
+                    report.left_out[report.titles[role]] = found.bad
                 files += _files(found, report.titles[role], split, role, settings)
     readings = each_item(read, files, num_workers=settings.workers)
     readings = progress(readings, "check", total=len(files), unit="sample")
@@ -100,10 +102,6 @@ def _read_all(settings: DataSettings) -> Report:
         if not report.has_problem(role):
             with report.noting(Kind.REFUSED, role), said_in_a_report():
                 _ask_training(role, settings)
-        with contextlib.suppress(UserError):  # it is said already that there is no such folder
-            layout, root = row_of(role, settings).layout, root_of(role, settings)
-            if count := layout.left_out(root):
-                report.left_out[report.titles[role]] = count
     return report
 
 
