@@ -136,12 +136,9 @@ def words_of(flags: Mapping[str, Any]) -> list[str]:
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """Return words that suggest the name that was meant; empty where none is near."""
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), _underscored(names), n=1)
-    return f"; did you mean {_underscored(names)[near[0]]}?" if near else ""
-
-
-def _underscored(names: Iterable[str]) -> dict[str, str]:
-    return {name.lower().replace("-", "_"): name for name in names}
+    known = {name.lower().replace("-", "_"): name for name in names}
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=1)
+    return f"; did you mean {known[near[0]]}?" if near else ""
 
 
 def _help(field: dataclasses.Field) -> str:
