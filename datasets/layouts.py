@@ -232,11 +232,8 @@ class Split:
         existing_folder(found.label_folder, self._label_remedy(split))
         self._check_images(found, split)
         check_partners(found)
-        return [
-            one._replace(label=label, kind=self.label_format(label))
-            for one in _samples(found)
-            for label in [found.labels[one.place]]
-        ]
+        samples = [one._replace(label=found.labels[one.place]) for one in _samples(found)]
+        return [one._replace(kind=self.label_format(one.label_path)) for one in samples]
 
     def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         found = self._found(root, self.branches(root, False), split, labels=False)
@@ -272,16 +269,11 @@ class Split:
         self, root: Path, branches: Sequence[Branch], split: str, *, labels: bool = True
     ) -> Found:
         several = [self._in_branch(root, branch, split, labels=labels) for branch in branches]
-        if len(several) == 1:
-            return several[0]
-        first = several[0]
-        return Found(
-            {name: path for one in several for name, path in one.images.items()},
-            {name: path for one in several for name, path in one.labels.items()},
-            first.image_folder,
-            first.label_folder,
-            [pair for one in several for pair in one.doubled],
-            [sentence for one in several for sentence in one.left_out],
+        return several[0]._replace(
+            images={name: path for one in several for name, path in one.images.items()},
+            labels={name: path for one in several for name, path in one.labels.items()},
+            doubled=[pair for one in several for pair in one.doubled],
+            left_out=[sentence for one in several for sentence in one.left_out],
         )
 
     def _in_branch(self, root: Path, branch: Branch, split: str, *, labels: bool) -> Found:
@@ -297,7 +289,7 @@ class Split:
         for ending in self.formats:
             of_ending, doubled_labels = by_name(listed.paths, label_folder, ending, branch.prefix)
             partners |= of_ending
-            doubled = [*doubled, *doubled_labels]
+            doubled += doubled_labels
         left_out = [*found.left_out, *not_taken(listed)]
         return found._replace(labels=partners, doubled=doubled, left_out=left_out)
 
