@@ -55,12 +55,16 @@ class FlagParser(argparse.ArgumentParser):
             groups[topic].add_argument(f"--{field.name}", **self._options(field))
 
     def settings(self, words: Sequence[str]) -> dict[str, Any]:
-        """Return the settings that the words name, by name; leave through `error` where one is
-        wrong."""
+        """Return the settings that the words name, by name, lists as tuples; leave through `error`
+        where one is wrong."""
         known, unknown = self.parse_known_args(words)
         if unknown and "help" not in known:
             self.error(self._unknown(unknown[0]))
-        return vars(known)
+        return {
+            # An empty word has become the default of a list, which is empty.
+            name: tuple(one for one in value if one != ()) if isinstance(value, list) else value
+            for name, value in vars(known).items()
+        }
 
     def described(self, field: dataclasses.Field) -> tuple[str, str]:
         """Return a flag with the values that it takes, and its help."""
@@ -119,7 +123,6 @@ class FlagParser(argparse.ArgumentParser):
             "type": _checked(elements[0], field),
             "nargs": nargs if several else None,
             "metavar": field.metadata["metavar"] or {int: "N", float: "X"}.get(kind),
-            "action": _StoreTuple if several else "store",
         }
 
 
@@ -200,15 +203,3 @@ def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
         return value
 
     return parse
-
-
-class _StoreTuple(argparse.Action):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        # An empty word has become the default of a list, which is empty.
-        setattr(namespace, self.dest, tuple(value for value in values if value != ()))

@@ -80,22 +80,7 @@ def flag(
         decides: it says what to do, or on which files. An action that ignored it would do another
             job, so it is refused instead.
     """
-    metadata = {
-        "help": help,
-        "choices": choices,
-        "check": check,
-        "metavar": metavar,
-        "word": word,
-        "follows": follows,
-        "only_with": only_with,
-        "replaces": replaces,
-        "in_name": in_name,
-        "affects_result": affects_result,
-        "may_be_empty": may_be_empty,
-        "everywhere": everywhere,
-        "decides": decides,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={**locals()})  # all parameters, by name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
