@@ -13,7 +13,7 @@ from typing import Any
 
 from utils.cli.action import Action, settings_type
 from utils.cli.options import GROUPS, flags_of, kind_of
-from utils.cli.terminal import RED, coloured
+from utils.cli.terminal import error_word
 
 PROGRAM = "main.py"
 USAGE = f"{PROGRAM} --action ACTION [--flag value ...]"
@@ -89,8 +89,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> typing.NoReturn:
         self.print_usage(sys.stderr)
-        error = coloured("error:", RED, sys.stderr)
-        self.exit(2, f"{PROGRAM}: {error} {self.place and f'{self.place}: '}{message}\n")
+        self.exit(2, f"{PROGRAM}: {error_word()} {self.place and f'{self.place}: '}{message}\n")
 
     def _unknown(self, word: str) -> str:
         flag = word.partition("=")[0]
