@@ -5,6 +5,7 @@ be known is a note. Counts, findings and class frequencies are printed and writt
 """
 
 import contextlib
+import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,6 @@ from datasets.reading import nothing_scored
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
-from utils.notes import said_in_a_report
 from utils.utils import progress
 
 NAME = "check_data"
@@ -100,7 +100,8 @@ def _read_all(settings: DataSettings) -> Report:
         if role is Role.TARGET and report.contents:
             report.note(role, [_without_labels(report.contents, settings)])
         if not report.has_problem(role):
-            with report.noting(Kind.REFUSED, role), said_in_a_report():
+            # The report has the notes of a training already.
+            with report.noting(Kind.REFUSED, role), contextlib.redirect_stderr(io.StringIO()):
                 _ask_training(role, settings)
     return report
 
