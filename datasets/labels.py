@@ -15,13 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
 
 class LabelClass(NamedTuple):
     """A class of Cityscapes: its name, its id in label files, and its colour."""
 
     name: str
     label_id: int
-    color: tuple[int, int, int]
+    color: Color
 
 
 CLASSES = (
@@ -100,9 +103,6 @@ def table_of(train_id_of: Mapping[int, int]) -> np.ndarray:
     table = np.full(256, IGNORE, np.uint8)
     table[list(train_id_of)] = list(train_id_of.values())
     return table
-
-
-Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

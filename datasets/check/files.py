@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.cache import PNG_END
 from datasets.check.alike import content_of
 from datasets.check.findings import Files, Finding, Kind, Reading
 from datasets.labels import IGNORE
@@ -19,8 +20,7 @@ from datasets.reading import (
 from utils.errors import UserError
 from utils.utils import file_digest
 
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-"""First and last bytes of every whole PNG; it ends with type and checksum of an empty chunk."""
+PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def read(files: Files) -> Reading:
