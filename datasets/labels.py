@@ -154,9 +154,7 @@ class ClassTable:
 
     @property
     def own_ids(self) -> LabelFormat:
-        """Format of the user's own labels: train ids of Cityscapes, or the table's ids."""
-        if self == CITYSCAPES:
-            return TRAIN_IDS
+        """Format of the user's own labels: the table's ids."""
         values = tuple(sorted({*self.ids, *self.ignored, IGNORE}))
         train_ids = table_of({value: train_id for train_id, value in enumerate(self.ids)})
         remedy = "give each value a row in the file of --classes, named ignored if it is no class"
