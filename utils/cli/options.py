@@ -170,11 +170,14 @@ def joined(kinds: tuple[type[Options], ...]) -> Any:
     known: dict[str, dataclasses.Field] = {}
     for field in (field for kind in kinds for field in dataclasses.fields(kind)):
         assert known.setdefault(field.name, field) is field, f"two flags are called {field.name}"
-    bases = [kind for kind in kinds if not any(_is_below(other, kind) for other in kinds)]
+    bases = [
+        kind
+        for kind in kinds
+        if not any(issubclass(other, kind) for other in kinds if other is not kind)
+    ]
 
     def reduce(settings: Options) -> tuple[Any, ...]:  # pickle finds no class made here by its name
-        values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-        return _made, (kinds, values)
+        return _made, (kinds, vars(settings))
 
     # A dataclass lists the fields of its last base first.
     return dataclasses.make_dataclass(
@@ -189,10 +192,6 @@ def joined(kinds: tuple[type[Options], ...]) -> Any:
 
 def _made(kinds: tuple[type[Options], ...], values: Mapping[str, Any]) -> Options:
     return joined(kinds)(**values)
-
-
-def _is_below(one: type[Options], other: type[Options]) -> bool:
-    return one is not other and issubclass(one, other)
 
 
 def _cached(function: SomeFunction) -> SomeFunction:
