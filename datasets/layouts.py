@@ -229,7 +229,9 @@ class Split:
                 "name another data set with --source"
             )
         found = self._found(root, self.branches(root, True), split)
-        existing_folder(found.label_folder, self._label_remedy(split))
+        use = "supervised training" if split == "train" else "scoring"
+        remedy = f"unpack the labels of the {split} split of {self.title} there, which {use} needs"
+        existing_folder(found.label_folder, remedy)
         self._check_images(found, split)
         check_partners(found)
         samples = [one._replace(label=found.labels[one.place]) for one in _samples(found)]
@@ -295,10 +297,6 @@ class Split:
 
     def _remedy(self, split: str) -> str:
         return f"unpack the {split} split of {self.title} there"
-
-    def _label_remedy(self, split: str) -> str:
-        use = "supervised training" if split == "train" else "scoring"
-        return f"unpack the labels of the {split} split of {self.title} there, which {use} needs"
 
 
 def fixed(*branches: Branch) -> Callable[[Path, bool], Sequence[Branch]]:
