@@ -21,7 +21,6 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.labels import IGNORE, NUM_CLASSES
-from datasets.loading.batches import WholeImages
 from model.catalog import Design
 from model.deployment.folding import folded
 from model.network import Network
@@ -73,7 +72,6 @@ def main() -> None:
         0, NUM_CLASSES, (2, *args.label_size), dtype=torch.uint8, device=args.device
     )
     logits = plain[0].main_logits(image).detach()
-    sample = WholeImages(image, [label], [""])
     shape, large = ("x".join(map(str, size)) for size in (args.size, args.label_size))
 
     compare = partial(report, rounds=args.rounds, device=args.device)
@@ -106,7 +104,7 @@ def main() -> None:
             f"pseudo-label of one {shape} image by three networks",
             {
                 "plain": partial(plain_pseudo_label, plain, image),
-                "ours": partial(predict, ours, sample, precision),
+                "ours": partial(predict, ours, image, precision),
                 "floor: ours, the networks alone": lambda: [
                     network_alone([network], image, precision) for network in ours
                 ],

@@ -118,9 +118,6 @@ class Folder:
             f"needed at least: {remedy}"
         )
 
-    def left_out(self, root: Path) -> int:
-        return 0
-
 
 def _places(root: Path, split: str) -> Places:
     """Return where the files of the folder lie. Raise UserError where it has the layout of another

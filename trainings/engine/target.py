@@ -98,10 +98,10 @@ class TargetWatch:
             num_workers=self.settings.workers,
             device=self.device,
         )
-        for batch in progress(batches, "target", total=len(own), unit="image"):
+        for images in progress(batches, "target", total=len(own), unit="image"):
             with autocast(self.device, self.precision):
-                logits = network.main_logits(batch.image)
-                beside = None if average is None else average.main_logits(batch.image)
+                logits = network.main_logits(images)
+                beside = None if average is None else average.main_logits(images)
             sums += _sums(logits.float(), beside)
         pixels, confidence, entropy, agreed, *counts = processes.total(sums).tolist()
         shares = [count / pixels for count in counts]

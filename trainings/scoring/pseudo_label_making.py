@@ -22,7 +22,7 @@ from torch import Tensor
 from datasets.catalog import data_set, has_labels, labelled
 from datasets.data_set import Role
 from datasets.labels import IGNORE
-from datasets.loading.batches import WholeImages, batches_of
+from datasets.loading.batches import batches_of
 from datasets.pseudo_labels import ENDING, pseudo_label_path
 from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import SampleDataset
@@ -205,7 +205,7 @@ class Making:
     def _predict(
         self,
         title: str,
-        form: Callable[[Sequence[Network], WholeImages, torch.dtype], tuple[Tensor, Tensor]],
+        form: Callable[[Sequence[Network], Tensor, torch.dtype], tuple[Tensor, Tensor]],
         places: Sequence[int],
         networks: Sequence[Network],
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -219,8 +219,8 @@ class Making:
             device=self.device,
         )
         bar = progress(batches, title, total=len(places), unit="image")
-        for place, batch in zip(places, bar, strict=True):
-            yield place, *form(networks, batch, self.precision)
+        for place, images in zip(places, bar, strict=True):
+            yield place, *form(networks, images, self.precision)
 
     def _summary(self) -> dict[str, Any]:
         return {
@@ -251,23 +251,23 @@ def _truth(files: SampleFiles | None) -> np.ndarray | None:
 
 @torch.inference_mode()
 def predict(
-    networks: Sequence[Network], batch: WholeImages, precision: torch.dtype
+    networks: Sequence[Network], images: Tensor, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the classes, uint8, and confidence bins, int64, both [H, W], of a batch of one
     image."""
-    probabilities = _probabilities(networks, batch.image, precision)
-    confidence, classes = upsampled_max(probabilities[0], batch.image.shape[-2:])
+    probabilities = _probabilities(networks, images, precision)
+    confidence, classes = upsampled_max(probabilities[0], images.shape[-2:])
     return classes, confidence_bins(confidence)
 
 
 @torch.inference_mode()
 def predict_soft(
-    networks: Sequence[Network], batch: WholeImages, precision: torch.dtype
+    networks: Sequence[Network], images: Tensor, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the best classes of a batch of one image and their probabilities times 255, most
     probable first, uint8 [H, W, SOFT_CLASSES]."""
-    probabilities = _probabilities(networks, batch.image, precision)
-    enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
+    probabilities = _probabilities(networks, images, precision)
+    enlarged = upsample(probabilities, images.shape[-2:])[0]
     largest, classes = enlarged.topk(min(SOFT_CLASSES, len(enlarged)), dim=0)
     shares = (255 * largest).round()
     return classes.byte().permute(1, 2, 0), shares.byte().permute(1, 2, 0)

@@ -5,7 +5,7 @@ import math
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from utils.pictures.looks import Look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase
-    from matplotlib.patches import Rectangle
 
 MUTED, GRID, ABSENT_CELL = "#5f5f5f", "#e4e4e4", "#f4f4f4"
 SHADES = "Blues"
@@ -94,14 +93,16 @@ class HeatMap(NamedTuple):
 
     def draw(self, figure: "FigureBase", looks: Looks) -> None:
         """Draw a cell per series and category, shaded from 0 to the largest value."""
+        from matplotlib.patches import Rectangle  # late, as in `chart_files`
+
         axes = figure.subplots()
         values = np.array([*self.percents.values()])
         top = max(np.nanmax(values), 1e-9)
         axes.imshow(values, cmap=SHADES, vmin=0, vmax=1.15 * top, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             if np.isnan(value):
-                hatched = {"hatch": "////", "facecolor": ABSENT_CELL, "linewidth": 0}
-                axes.add_patch(_rectangle((column - 0.5, row - 0.5), 1, 1, **hatched))
+                corner = (column - 0.5, row - 0.5)
+                axes.add_patch(Rectangle(corner, 1, 1, hatch="////", fc=ABSENT_CELL, linewidth=0))
             color = "white" if value > DARK_SHADE * top else "black"
             text = axes.text(column, row, cell_text(value), ha="center", va="center")
             text.set(color=color, fontsize=NUMBER_SIZE)
@@ -112,8 +113,8 @@ class HeatMap(NamedTuple):
         axes.set_yticks(range(len(values)), self.names)
         axes.tick_params(axis="y", labelsize=LEGEND_SIZE, labelcolor="black", pad=8)
         for row, name in enumerate(self.names):
-            style = {"color": looks[name].ink, "clip_on": False, "linewidth": 0}
-            axes.add_patch(_rectangle((-0.68, row - 0.3), 0.09, 0.6, **style))
+            mark = Rectangle((-0.68, row - 0.3), 0.09, 0.6, color=looks[name].ink, linewidth=0)
+            axes.add_patch(mark).set_clip_on(False)
         for place in range(1, max(values.shape)):
             axes.axhline(place - 0.5, color="white", linewidth=1)
             axes.axvline(place - 0.5, color="white", linewidth=3 if place == 1 else 1)
@@ -227,14 +228,6 @@ def chart_files(charts: Sequence[HeatMap | LineChart], looks: Looks) -> dict[str
                 alignment="left",
             )
         return {".png": _encoded(figure, "png"), ".svg": _encoded(figure, "svg", Date=None)}
-
-
-def _rectangle(
-    place: tuple[float, float], width: float, height: float, **style: Any
-) -> "Rectangle":
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(place, width, height, **style)
 
 
 def _legend_columns(names: Sequence[str]) -> int:
