@@ -30,7 +30,7 @@ CANDIDATES_SHOWN = 3
 
 CARRIED = (
     *("save_model_path", "source", "target", "source_root", "target_root", "frame_step"),
-    *("gta5_root", "cityscapes_root", "classes", "image_size", *RECORDED),
+    *("gta5_root", "cityscapes_root", "classes", "aug_method", "image_size", *RECORDED),
 )
 """Flags of a command that the command which it advises needs, too."""
 
