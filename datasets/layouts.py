@@ -106,7 +106,7 @@ class Unsplit:
             f"name its folder with {self.flags}"
         )
         images, labels = (
-            existing_folder(root / at, remedy) for at in (self.images_at, self.labels_at)
+            existing_folder(root, at, remedy) for at in (self.images_at, self.labels_at)
         )
         return listed_anew(images, labels)
 
@@ -231,7 +231,7 @@ class Split:
         found = self._found(root, self.branches(root, True), split)
         use = "supervised training" if split == "train" else "scoring"
         remedy = f"unpack the labels of the {split} split of {self.title} there, which {use} needs"
-        existing_folder(found.label_folder, remedy)
+        existing_folder(found.label_folder, "", remedy)
         self._check_images(found, split)
         check_partners(found)
         samples = [one._replace(label=found.labels[one.place]) for one in _samples(found)]
@@ -279,7 +279,7 @@ class Split:
         )
 
     def _in_branch(self, root: Path, branch: Branch, split: str, *, labels: bool) -> Found:
-        folder = existing_folder(root / branch.images.format(split=split), self._remedy(split))
+        folder = existing_folder(root, branch.images.format(split=split), self._remedy(split))
         label_folder = root / branch.labels.format(split=split)
         listed = listing(folder, deep=True)
         images, doubled = by_name(listed.paths, folder, self.ending, branch.prefix)

@@ -315,3 +315,14 @@ def test_a_video_that_cannot_be_read_is_left_out_of_a_folder_and_said(tmp_path, 
     assert [one.name for one in files] == ["0", "1", "2"]
     said = "".join(capsys.readouterr())
     assert "left out: " in said and "IMG_1.MOV cannot be read as a video" in said
+
+
+def test_a_root_one_level_too_high_is_told_the_right_one(tmp_path):
+    make_gta5(tmp_path / "GTA5")
+    make_cityscapes(tmp_path / "Cityscapes")
+    with pytest.raises(UserError, match=r"images is not a folder: name .*GTA5, which has it"):
+        gta5_files(tmp_path, "train", 0.2)
+    with pytest.raises(
+        UserError, match=r"holds neither .*: name .*Cityscapes, which has it, instead"
+    ):
+        cityscapes_images(tmp_path, "train")
