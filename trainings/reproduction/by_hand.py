@@ -12,7 +12,7 @@ from trainings.experiment import Experiment
 from trainings.options import Settings
 from trainings.reproduction.commands import command_for, recorded_commands
 from trainings.reproduction.lines import Line, by_config, scored_on_target
-from trainings.reproduction.results import Key, Run, ensemble_record, read_json, row_of
+from trainings.reproduction.results import Run, ensemble_record, read_json
 from trainings.reproduction.steps import Step, by_action, run_flags
 from trainings.reproduction.teachers import teacher_title
 from trainings.scoring.record import OLDER_DOMAIN, scored_checkpoints
@@ -32,7 +32,7 @@ class Group(NamedTuple):
 
     Attributes:
         action: of the trainings; that of the ensemble's members for an ensemble.
-        ensemble_round: as in `Key`.
+        ensemble_round: of self-training, for an ensemble.
         settings: what their results depend on.
         runs: by seed.
         domain: what they are scored on: the source where the target that they adapt to has no
@@ -88,7 +88,7 @@ def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Setting
 def _without_target(lines: list[Line]) -> list[Line]:
     """Return the lines of a config without those on a target that has no labels."""
     if any(line.unlabelled_target for line in lines) and not scored_on_target(lines):
-        return [line for line in lines if not line.row.on_target]
+        return [line for line in lines if not line.on_target]
     return lines
 
 
@@ -272,12 +272,9 @@ def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line
             *(w for w in words if not w.startswith(AUGMENTATION)),
         ]
     title = ", ".join([_title(step, group), *words])
-    flags = tuple((name, str(value)) for name, value in group.settings.items())
-    key = Key(group.action, flags, group.ensemble_round)
-    row = row_of(step, title, beta, key)
-    if group.domain is Role.SOURCE:
-        row = row._replace(domain=Role.SOURCE)
-    return Line(row, config, dict(sorted(group.runs.items())))
+    assert step.domain
+    domain = Role.SOURCE if group.domain is Role.SOURCE else step.domain
+    return Line(step, title, beta, config, dict(sorted(group.runs.items())), domain)
 
 
 def _title(step: Step, group: Group) -> str:

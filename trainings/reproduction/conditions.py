@@ -12,7 +12,6 @@ from datasets.data_set import Role
 from trainings.options import Settings
 from trainings.reproduction.lines import LAST, Line
 from trainings.reproduction.results import Run, Scores
-from trainings.scoring.batch_norm import TRAINING
 from trainings.val import different_classes
 from utils.disk.run_folder import SCORES
 from utils.text import dimensions
@@ -113,14 +112,14 @@ def unscored(lines: Sequence[Line], folder: Path) -> list[str]:
     target, with the command that scores it."""
     sentences = []
     for line in lines:
-        if not line.row.on_target or line.row.statistics != TRAINING:
+        if not line.on_target or line.is_free:
             continue
         for run in line.runs.values():
             scores = run.scores(Role.TARGET)
             if run.validates_on is Role.SOURCE and LAST not in scores:
                 best = "is scored on the target at its best epoch only"
                 sentences.append(
-                    f"{line.row.name} ({relative(run.folder, folder)}) "
+                    f"{line.series} ({relative(run.folder, folder)}) "
                     f"{best if scores else 'has no score on the target yet'}, and the tables lead "
                     "with the last epoch: score it with --select last, as in "
                     f"`{_scoring_command(run)}`"
@@ -163,8 +162,8 @@ def _scored(lines: Sequence[Line]) -> dict[tuple[str, str], list[Scores]]:
     found: dict[tuple[str, str], list[Scores]] = {}
     for line in lines:
         for run in line.runs.values():
-            scored = found.setdefault((line.config, run.title(line.row.domain)), [])
-            scored += run.scores(line.row.domain).values()
+            scored = found.setdefault((line.config, run.title(line.domain)), [])
+            scored += run.scores(line.domain).values()
     return found
 
 

@@ -3,12 +3,13 @@
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from trainings.options import Settings
-from trainings.reproduction.results import Row, Run, Scores, read_results, rows
+from trainings.reproduction.differences import Difference
+from trainings.reproduction.results import Run, Scores, read_results, rows
 from trainings.reproduction.steps import Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind
@@ -28,40 +29,142 @@ AVERAGE_HEADINGS = {
 """Kinds of scores of averaged weights: a teacher's, or the average of `--ema_decay`."""
 
 
-class Line(NamedTuple):
-    """A row of the tables for one config, with its runs by seed."""
+class Compared(NamedTuple):
+    """Which scores of a method are compared with which of source-only."""
 
-    row: Row
+    method: Kind
+    source_only: Kind
+
+
+AS_TRAINED, BEST_EPOCH = Compared(LAST, LAST), Compared(BEST, BEST)
+BOTH_ADAPTED, WITH_FREE = Compared(ADAPTED, ADAPTED), Compared(LAST, ADAPTED)
+
+COMPARED: Mapping[Compared, str] = {
+    AS_TRAINED: "mIoU",
+    BEST_EPOCH: "mIoU, best epoch",
+    BOTH_ADAPTED: "mIoU, both with target statistics",
+    WITH_FREE: "mIoU as trained, over source-only with target statistics",
+}
+"""The comparisons, and the headings of their columns."""
+
+
+class Spread(NamedTuple):
+    """A mean over seeds, and the standard deviation of two or more."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread | None":
+        """Return the spread of values, None where there are none."""
+        if not values:
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.mean(values), deviation)
+
+    def text(self) -> str:
+        mean = f"{self.mean:.1f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation:.1f}"
+
+
+class Line(NamedTuple):
+    """A row of the tables: a step for one config, with its runs.
+
+    Attributes:
+        method: the step's title, with what tells its lines apart beside the beta.
+        runs: by seed.
+        domain: the data set of its scores.
+        comparisons: with source-only of its config; none for lines that are not compared.
+    """
+
+    step: Step
+    method: str
+    beta: float | None
     config: str
     runs: Mapping[int, Run]
+    domain: Role
+    comparisons: Mapping[Compared, Difference] = {}
+
+    @property
+    def on_target(self) -> bool:
+        """Whether its scores are of the target."""
+        return self.domain is Role.TARGET
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.step.ensemble_round is not None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is source-only with the target's statistics: it has no other scores."""
+        return self.step.statistics == TARGET
+
+    @property
+    def has_target_labels(self) -> bool:
+        """Whether it is trained on the target's labels."""
+        return self.step.experiment.source is Role.TARGET
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it is a method that is to beat source-only: trained without target labels."""
+        is_reference = self.step.baseline or self.is_free or self.has_target_labels
+        return self.on_target and not is_reference
 
     @property
     def title(self) -> str:
-        """Return the method in words."""
-        return self.row.title if self.row.on_target else f"{self.row.title}, on the source"
+        """The method, and the data set of its scores where it is the source."""
+        return self.method if self.on_target else f"{self.method}, on the source"
+
+    @property
+    def name(self) -> str:
+        """The title with the beta."""
+        return f"{self.title} {self.beta_text}".strip()
+
+    @property
+    def series(self) -> str:
+        """The method with the beta, which is its name in pictures."""
+        return f"{self.method} {self.beta_text}".strip()
 
     @property
     def unlabelled_target(self) -> str:
         """Return the data set that the runs adapt to without any scores on it; else empty."""
-        if self.row.on_target:
+        if self.on_target:
             return ""
         return listed(
             run.record.get("training", {}).get("target_data_set") for run in self.runs.values()
         )
 
     @property
-    def beta(self) -> str:
-        return "" if self.row.beta is None else f"{self.row.beta:g}"
+    def beta_text(self) -> str:
+        return "" if self.beta is None else f"{self.beta:g}"
 
     @property
     def identity(self) -> tuple[str, ...]:
-        return self.row.number, self.title, self.config, self.beta
+        return self.step.number, self.title, self.config, self.beta_text
+
+    def kind(self, column: Kind) -> Kind:
+        """Return the kind of this line's scores in a column of the tables."""
+        select, statistics = column
+        return select, TARGET if self.is_free else statistics
 
     def scores(self, column: Kind) -> dict[int, Scores]:
         """Return the scores of a column by seed, without the seeds that lack them."""
-        kind = self.row.kind(column)
-        found = ((seed, run.scores(self.row.domain)) for seed, run in self.runs.items())
+        kind = self.kind(column)
+        found = ((seed, run.scores(self.domain)) for seed, run in self.runs.items())
         return {seed: scores[kind] for seed, scores in found if kind in scores}
+
+    def accuracy(self, column: Kind = LAST) -> Spread | None:
+        """Return the pixel accuracy in %."""
+        return _in_percent(scores.accuracy for scores in self.scores(column).values())
+
+    def miou(self, column: Kind = LAST) -> Spread | None:
+        """Return the mIoU in %."""
+        return _in_percent(scores.miou for scores in self.scores(column).values())
+
+    def epoch_seconds(self) -> Spread | None:
+        """Return the seconds of an epoch; None for an ensemble, which is not trained."""
+        records = [] if self.is_ensemble else [run.record for run in self.runs.values()]
+        return Spread.of([record["mean_epoch_seconds"] for record in records if record])
 
     def data(self, column: Kind) -> str:
         """Return in words what a column's scores were computed on: a data set and its images."""
@@ -115,14 +218,26 @@ def planned_lines(folder: Path, steps: Sequence[Step], settings: Settings) -> li
     A config is in the tables if one of its runs is of a row. Raise UserError where none is.
     """
     results = read_results(folder, steps, settings)
-    of_rows = rows(results, steps)
-    configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
-    if not configs:
+    lines = [
+        _planned_line(step, value, config, of_config.get(key, {}))
+        for step, value, key in rows(results, steps)
+        for config, of_config in results.items()
+    ]
+    shown = {line.config for line in lines if line.runs}
+    if not shown:
         raise UserError(
             f"no run in {folder} is of a step of the tables: "
             f"{command_flags({'action': 'reproduce'}, settings)} makes them"
         )
-    return [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
+    return [line for line in lines if line.config in shown]
+
+
+def _planned_line(step: Step, value: Any, config: str, runs: Mapping[int, Run]) -> Line:
+    """Return the line of a step with a value of its flag."""
+    assert step.domain
+    beta = value if step.flag == "fda_beta" else None
+    method = step.title_with(value) if step.flag and beta is None else step.title
+    return Line(step, method, beta, config, runs, step.domain)
 
 
 def by_config(lines: Iterable[Line]) -> dict[str, list[Line]]:
@@ -166,13 +281,13 @@ def data_of(lines: Sequence[Line]) -> str:
 
 def scored_on_target(lines: Sequence[Line]) -> list[Line]:
     """Return the lines that have scores on the target."""
-    on_target = (line for line in lines if line.row.on_target)
+    on_target = (line for line in lines if line.on_target)
     return [line for line in on_target if any(line.scores(kind) for kind in HEADINGS)]
 
 
 def shown_lines(lines: Sequence[Line]) -> list[Line]:
     """Return the lines on the target, or those on the source where the target has no labels."""
-    on_target = [line for line in lines if line.row.on_target]
+    on_target = [line for line in lines if line.on_target]
     return on_target or [line for line in lines if line.scores(LAST)]
 
 
@@ -191,7 +306,7 @@ def own_split(lines: Sequence[Line]) -> str:
 
 def source_data(lines: Sequence[Line]) -> str:
     """Return in words what the scores on the source are of; empty where there are none."""
-    return listed(line.data(LAST) for line in lines if not line.row.on_target)
+    return listed(line.data(LAST) for line in lines if not line.on_target)
 
 
 def listed(texts: Iterable[str | None]) -> str:
@@ -199,6 +314,10 @@ def listed(texts: Iterable[str | None]) -> str:
     have commas and texts that have none."""
     found = [*dict.fromkeys(filter(None, texts))]
     return (", and " if any("," in text for text in found) else " and ").join(found)
+
+
+def _in_percent(shares: Iterable[float | None]) -> Spread | None:
+    return Spread.of([100 * share for share in shares if share is not None])
 
 
 def _mean(shares: Sequence[float | None]) -> float | None:

@@ -47,39 +47,6 @@ class Key(NamedTuple):
     ensemble_round: int | None = None
 
 
-class Row(NamedTuple):
-    """A line of the tables: a step and its run; `domain` is the data set of its scores. A row of
-    TARGET statistics has no other scores. A baseline is what the others are compared with."""
-
-    number: str
-    title: str
-    beta: float | None
-    key: Key
-    domain: Role
-    statistics: str
-    is_baseline: bool = False
-    has_target_labels: bool = False
-
-    @property
-    def on_target(self) -> bool:
-        """Whether its scores are of the target."""
-        return self.domain is Role.TARGET
-
-    @property
-    def is_ensemble(self) -> bool:
-        return self.key.ensemble_round is not None
-
-    def kind(self, column: Kind) -> Kind:
-        """Return the kind of this row's scores in a column of the tables."""
-        select, statistics = column
-        return select, TARGET if self.statistics == TARGET else statistics
-
-    @property
-    def name(self) -> str:
-        """The title with the beta, for pictures."""
-        return self.title if self.beta is None else f"{self.title} {self.beta:g}"
-
-
 class Scores(NamedTuple):
     """Scores of a checkpoint or an ensemble, 0 to 1 or None where undefined; their file, its record
     of the validation, and the mIoU of subsets of the classes by their titles."""
@@ -155,11 +122,6 @@ class Run:
             if record.get(name)
         }
 
-    @property
-    def validation_folder(self) -> tuple[str, str]:
-        """Folder of the data set that a training validates on, and the share that splits it."""
-        return self.data_folder(self.validates_on)
-
     def data_folder(self, role: Role) -> tuple[str, str]:
         """Return the folder of a data set, and the share that splits it."""
         row = ROWS[self.settings[role.value]]
@@ -178,48 +140,31 @@ class Run:
         return RunFolder(self.folder).read_history()
 
 
-Trial = tuple[str, int]
-"""A config and a seed."""
-
-
-class Results(NamedTuple):
-    """The runs that were found: those of each config and seed by their key."""
-
-    folder: Path
-    runs: Mapping[Trial, Mapping[Key, Run]]
-
-    @property
-    def configs(self) -> list[str]:
-        """Return the configs of all runs, each once."""
-        return list(dict.fromkeys(config for config, _ in self.runs))
-
-    def of(self, row: Row, config: str) -> dict[int, Run]:
-        """Return the run of a row for each seed that has one."""
-        return {
-            seed: runs[row.key]
-            for (name, seed), runs in self.runs.items()
-            if name == config and row.key in runs
-        }
+Results = Mapping[str, Mapping[Key, Mapping[int, Run]]]
+"""The runs that were found, by config, key and seed."""
 
 
 def read_results(folder: Path, steps: Sequence[Step], settings: Settings) -> Results:
     """Return the runs of the steps under a folder, with the flags that the settings have.
 
     Raise UserError where there are none."""
-    found: dict[Trial, dict[Key, Run]] = {}
+    found: dict[str, dict[Key, dict[int, Run]]] = {}
     for run in sorted(folder.glob(RUNS)):
         if entry := _read_run(run, steps, settings):
             key, read = entry
-            trial = read.settings["config"] or read.settings["optimizer"], read.settings["seed"]
-            runs = found.setdefault(trial, {})
-            runs[key] = _usual(runs[key], read) if key in runs else read
+            config = read.settings["config"] or read.settings["optimizer"]
+            runs, seed = found.setdefault(config, {}).setdefault(key, {}), read.settings["seed"]
+            runs[seed] = _usual(runs[seed], read) if seed in runs else read
     if not found:
         raise UserError(
             f"no run in {folder}/<config>/seed<k>/: "
             f"{command_flags({'action': 'reproduce'}, settings)} makes them; another folder "
             "is named by --save_model_path and --save_keyword"
         )
-    return Results(folder, dict(sorted(found.items())))
+    return {
+        config: {key: dict(sorted(runs.items())) for key, runs in found[config].items()}
+        for config in sorted(found)
+    }
 
 
 def _usual(one: Run, other: Run) -> Run:
@@ -258,17 +203,17 @@ def ensemble_record(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def rows(results: Results, steps: Sequence[Step]) -> list[Row]:
-    """Return the lines of the tables in the order of the steps.
+def rows(results: Results, steps: Sequence[Step]) -> list[tuple[Step, Any, Key]]:
+    """Return step, value of its flag and key of the lines of the tables, in the order of the steps.
 
     A step without a run has a line all the same. A step whose values are `found` has a line for
     each value that was trained; the ensemble of a single one has none.
     """
-    keys = {key for runs in results.runs.values() for key in runs}
+    keys = {key for of_config in results.values() for key in of_config}
     others = keys - {_key(steps, step) for step in steps if not step.found}
-    lines: list[Row] = []
+    lines: list[tuple[Step, Any, Key]] = []
     for step in (step for step in steps if step.domain):
-        single = [line.key.action for line in lines].count(step.experiment.action) == 1
+        single = [key.action for _, _, key in lines].count(step.experiment.action) == 1
         if step.ensemble_round is not None and single and _key(steps, step) not in keys:
             continue
         values: Sequence[Any] = step.values or (None,)
@@ -276,20 +221,8 @@ def rows(results: Results, steps: Sequence[Step]) -> list[Row]:
             own = [key for key in others if key.action == step.experiment.action]
             trained = sorted({dict(key.flags)[step.flag] for key in own})
             values = [value for value in trained if _key(steps, step, value) in own] or values
-        for value in values:
-            beta = value if step.flag == "fda_beta" else None
-            title = step.title_with(value) if step.flag and beta is None else step.title
-            key = _key(steps, step, value)
-            lines.append(row_of(step, title, beta, key))
+        lines += [(step, value, _key(steps, step, value)) for value in values]
     return lines
-
-
-def row_of(step: Step, title: str, beta: float | None, key: Key) -> Row:
-    """Return the row of a step under a title, for the runs of a key."""
-    assert step.domain
-    labelled = step.experiment.source is Role.TARGET
-    of_step = step.domain, step.statistics, step.baseline, labelled
-    return Row(step.number, title, beta, key, *of_step)
 
 
 def _key(steps: Sequence[Step], step: Step, value: Any = None) -> Key:

@@ -5,14 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainings.reproduction.comparisons import HEADINGS as COMPARED
-from trainings.reproduction.comparisons import WITH_FREE
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import DRAWS, Difference
 from trainings.reproduction.lines import (
+    ADAPTED,
+    AS_TRAINED,
     AVERAGE,
+    BOTH_ADAPTED,
+    COMPARED,
     LAST,
+    WITH_FREE,
+    Compared,
     Line,
+    Spread,
     all_runs,
     by_config,
     class_names,
@@ -23,7 +28,7 @@ from trainings.reproduction.lines import (
     subset_titles,
     target_data,
 )
-from trainings.reproduction.summary import Entry, Spread, interval, points, reading
+from trainings.reproduction.summary import interval, points, reading
 from utils.text import markdown
 
 MISSING = "–"
@@ -69,19 +74,17 @@ every image. `results.csv` names the file of each number.
 
 
 def main_tables(
-    name: str, entries: Sequence[Entry], warnings: Sequence[str], commands: Sequence[str]
+    name: str, lines: Sequence[Line], warnings: Sequence[str], commands: Sequence[str]
 ) -> str:
     """Return the main table of each config, and under them what in them cannot be compared."""
-    lines = [entry.line for entry in entries]
     configs = by_config(lines)
     title = f"# {name}: {data_of(lines)}\n"
     parts = [title]
     for config, own in configs.items():
-        of_config = [entry for entry in entries if entry.line.config == config]
         if len(configs) > 1:
             parts.append(f"## {config}: {target_data(own)}\n")
-        rows = [MAIN, *(main_row(entry) for entry in of_config)]
-        parts += [f"{' '.join(reading(of_config))}\n", markdown(rows, numbers=range(1, len(MAIN)))]
+        rows = [MAIN, *map(main_row, own)]
+        parts += [f"{' '.join(reading(own))}\n", markdown(rows, numbers=range(1, len(MAIN)))]
     parts += [f"{''.join(f'- {warning}.{chr(10)}' for warning in warnings)}"] if warnings else []
     several = any(len(line.runs) > 1 for line in lines)
     notes = [NOTE]
@@ -90,22 +93,23 @@ def main_tables(
     return "\n".join([*parts, f"{' '.join(notes)}\n", repeat(commands)])
 
 
-def main_row(entry: Entry, unclear: str = "", clear: str = "*") -> tuple[str, ...]:
+def main_row(line: Line, unclear: str = "", clear: str = "*") -> tuple[str, ...]:
     """Return the cells of a line of the main table; a difference ends with the mark of its kind."""
 
-    def difference(one: Difference | None) -> str:
+    def difference(compared: Compared) -> str:
+        one = line.comparisons.get(compared)
         return "" if one is None else f"{points(one)}{clear if one.clear else unclear}"
 
-    adapted = "" if entry.is_free else cell(entry.adapted)
-    over = difference(entry.over_adapted)
+    adapted = "" if line.is_free else cell(line.miou(ADAPTED))
+    over = difference(BOTH_ADAPTED)
     return (
-        entry.line.title,
-        entry.line.beta,
-        cell(entry.accuracy),
-        cell(entry.miou),
-        difference(entry.over_source_only),
+        line.title,
+        line.beta_text,
+        cell(line.accuracy()),
+        cell(line.miou()),
+        difference(AS_TRAINED),
         f"{adapted} ({over})" if over else adapted,
-        "" if entry.line.row.is_ensemble else cell(entry.seconds),
+        "" if line.is_ensemble else cell(line.epoch_seconds()),
     )
 
 
@@ -125,12 +129,7 @@ def kinds_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     titles = [f"{name} %{end}" for end in kinds.values() for name in ("Accuracy", "mIoU")]
     body = []
     for line in lines:
-        scores = [line.scores(kind).values() for kind in kinds]
-        spreads = [
-            Spread.of([None if share is None else 100 * share for share in shares])
-            for of_kind in scores
-            for shares in ([s.accuracy for s in of_kind], [s.miou for s in of_kind])
-        ]
+        spreads = (spread for k in kinds for spread in (line.accuracy(k), line.miou(k)))
         body.append((*line.identity, *map(cell, spreads)))
     sentence = _best_epoch_sentence(lines)
     heading = f"## Best epoch and target statistics: {target_data(lines)}\n"
@@ -156,23 +155,23 @@ def _best_epoch_sentence(lines: Sequence[Line]) -> str:
     return f"The best epoch scores up to {most:.1f} points more than the last one."
 
 
-def difference_table(entries: Sequence[Entry], commands: Sequence[str]) -> str:
+def difference_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     """Return the differences to source-only with their intervals; empty where there are none."""
-    compared = [entry for entry in entries if entry.comparisons]
+    compared = [line for line in lines if line.comparisons]
     if not compared:
         return ""
     head = (*IDENTITY, *COMPARED.values())
     body = [
-        (*entry.line.identity, *(difference_cell(entry.comparisons.get(k)) for k in COMPARED))
-        for entry in compared
+        (*line.identity, *(difference_cell(line.comparisons.get(k)) for k in COMPARED))
+        for line in compared
     ]
-    ahead = [entry for entry in compared if entry.adapts and _is_ahead(entry)]
-    methods = [entry for entry in compared if entry.adapts]
+    methods = [line for line in compared if line.adapts]
+    ahead = [line for line in methods if _is_ahead(line)]
     sentence = (
         f"As trained, {len(ahead)} of {len(methods)} methods are clearly over source-only with "
         "target statistics."
     )
-    heading = f"## Differences to source-only: {target_data([e.line for e in entries])}\n"
+    heading = f"## Differences to source-only: {target_data(lines)}\n"
     return "\n".join(
         [
             heading,
@@ -184,8 +183,8 @@ def difference_table(entries: Sequence[Entry], commands: Sequence[str]) -> str:
     )
 
 
-def _is_ahead(entry: Entry) -> bool:
-    difference = entry.comparisons.get(WITH_FREE)
+def _is_ahead(line: Line) -> bool:
+    difference = line.comparisons.get(WITH_FREE)
     return difference is not None and difference.clear and difference.value > 0
 
 
