@@ -1,11 +1,10 @@
 """Collect the conditions of scores beside the network, and find scores that do not compare."""
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datasets.catalog import ROWS
 from datasets.data_set import Role
@@ -13,6 +12,7 @@ from trainings.options import Settings
 from trainings.reproduction.lines import LAST, Line
 from trainings.reproduction.results import Run, Scores
 from trainings.val import different_classes
+from utils.cli.flags import command_line
 from utils.disk.run_folder import SCORES
 from utils.text import dimensions
 
@@ -130,17 +130,21 @@ def unscored(lines: Sequence[Line], folder: Path) -> list[str]:
 def _scoring_command(run: Run) -> str:
     """Return the command that scores the last epoch of a run of the source alone on the target."""
     general = run.settings["action"] == "train_source"
-    words = ["--action", "val_transfer" if general else "val_gta5_transfer", "--select", "last"]
-    words += ["--save_model_path", str(run.folder.parent), "--save_keyword", run.folder.name]
+    flags: dict[str, Any] = {
+        "action": "val_transfer" if general else "val_gta5_transfer",
+        "select": "last",
+        "save_model_path": run.folder.parent,
+        "save_keyword": run.folder.name,
+    }
     if general:
         title = run.title(Role.TARGET)
         targets = [name for name, row in ROWS.items() if row.title == title]
-        words += ["--source", run.settings["source"], *(["--target", *targets] if targets else [])]
+        flags |= {"source": run.settings["source"], "target": targets or None}
     for name in ("source_root", "gta5_root", "cityscapes_root"):
         value = run.settings.get(name)
         if value and value != str(getattr(Settings, name)):
-            words += [f"--{name}", str(value)]
-    return shlex.join(["python", "main.py", *words])
+            flags[name] = value
+    return command_line(flags)
 
 
 def odd_means(lines: Sequence[Line]) -> list[str]:

@@ -4,7 +4,6 @@
 the ones before it made.
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from trainings.scoring.pseudo_label_folder import SUMMARY, label_folder, label_f
 from trainings.scoring.record import Kind, find_scores, scored_size
 from trainings.scoring.runs import CHECKPOINTS
 from utils.cli.common import PRESETS
-from utils.cli.flags import words_of
+from utils.cli.flags import command_line
 from utils.cli.options import flags_of
 from utils.errors import UsageError, UserError
 from utils.notes import say_once
@@ -101,7 +100,7 @@ class Command(NamedTuple):
 
     def text(self) -> str:
         """Return the command as a user would type it."""
-        return shlex.join(["python", "main.py", *words_of(self.flags)])
+        return command_line(self.flags)
 
 
 def _is_trained(experiment: Experiment, settings: Settings) -> bool:
