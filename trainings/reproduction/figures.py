@@ -83,7 +83,7 @@ def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[HeatMap]:
     classes, subsets = class_names(lines), subset_titles(lines)
     of_data: dict[str, dict[str, list[float | None]]] = {}
     for line in lines:
-        means = line.iou_means(LAST, classes) + line.subset_means(LAST, subsets)
+        means = line.iou_means(LAST, classes, subsets)
         of_data.setdefault(line.data(LAST), {})[line.series] = means
     return [
         HeatMap(

@@ -170,17 +170,17 @@ class Line(NamedTuple):
         """Return in words what a column's scores were computed on: a data set and its images."""
         return listed(scored_on(scores.validation) for scores in self.scores(column).values())
 
-    def subset_means(self, column: Kind, titles: Sequence[str]) -> list[float | None]:
-        """Return the mIoU of these subsets of classes, 0 to 1: means over the seeds."""
+    def iou_means(
+        self, column: Kind, classes: Sequence[str], subsets: Sequence[str] = ()
+    ) -> list[float | None]:
+        """Return the mIoU, the IoU of the classes of these names, and the mIoU of the subsets of
+        these titles, 0 to 1: means over the seeds that have them."""
         of_seeds = self.scores(column).values()
-        return [_mean([scores.subsets.get(title) for scores in of_seeds]) for title in titles]
-
-    def iou_means(self, column: Kind, classes: Sequence[str]) -> list[float | None]:
-        """Return mIoU and IoU of the classes of these names, 0 to 1: means over the seeds that have
-        the class."""
-        of_seeds = self.scores(column).values()
-        of_classes = [_mean([s.class_iou.get(name) for s in of_seeds]) for name in classes]
-        return [_mean([scores.miou for scores in of_seeds]), *of_classes]
+        return [
+            _mean([scores.miou for scores in of_seeds]),
+            *(_mean([scores.class_iou.get(name) for scores in of_seeds]) for name in classes),
+            *(_mean([scores.subsets.get(title) for scores in of_seeds]) for title in subsets),
+        ]
 
 
 def columns(lines: Sequence[Line]) -> dict[Kind, str]:

@@ -230,13 +230,10 @@ def _class_tables(config: str, lines: Sequence[Line], report: Report) -> list[Co
     tables, classes, subsets = [], class_names(report.lines), subset_titles(report.lines)
     for kind, title in ((LAST, "as trained"), (ADAPTED, "with target statistics")):
         scored = [
-            (line, [*line.iou_means(kind, classes), *line.subset_means(kind, subsets)])
+            (line, line.iou_means(kind, classes, subsets))
             for line in shown_lines(lines)
-            if line.scores(kind)
-        ]
-        # Source-only with target statistics is the row of source-only there.
-        scored = [
-            pair for pair in scored if not (kind == ADAPTED and pair[0].kind(LAST) == ADAPTED)
+            # With target statistics, the row of source-only has these scores.
+            if line.scores(kind) and not (kind == ADAPTED and line.is_free)
         ]
         top = max((share or 0 for _, means in scored for share in means), default=0) or 1
         rows = [

@@ -202,15 +202,9 @@ def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     subsets = subset_titles(lines)
     of_subsets = (f"mIoU of {title} %" for title in subsets)
     head = (*IDENTITY, "mIoU %", *classes, *of_subsets)
-    scored = [(line, line.iou_means(LAST, classes)) for line in lines if line.scores(LAST)]
+    scored = [(line, line.iou_means(LAST, classes, subsets)) for line in lines if line.scores(LAST)]
     body = [
-        (
-            *line.identity,
-            *(
-                MISSING if share is None else f"{100 * share:.1f}"
-                for share in (*means, *line.subset_means(LAST, subsets))
-            ),
-        )
+        (*line.identity, *(MISSING if one is None else f"{100 * one:.1f}" for one in means))
         for line, means in scored
     ]
     numbers = range(len(IDENTITY), len(head))
