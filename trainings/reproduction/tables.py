@@ -93,12 +93,12 @@ def main_tables(
     return "\n".join([*parts, f"{' '.join(notes)}\n", repeat(commands)])
 
 
-def main_row(line: Line, unclear: str = "", clear: str = "*") -> tuple[str, ...]:
-    """Return the cells of a line of the main table; a difference ends with the mark of its kind."""
+def main_row(line: Line) -> tuple[str, ...]:
+    """Return the cells of a line of the main table; * marks a difference that is clear."""
 
     def difference(compared: Compared) -> str:
         one = line.comparisons.get(compared)
-        return "" if one is None else f"{points(one)}{clear if one.clear else unclear}"
+        return "" if one is None else f"{points(one)}{'*' if one.clear else ''}"
 
     adapted = "" if line.is_free else cell(line.miou(ADAPTED))
     over = difference(BOTH_ADAPTED)
