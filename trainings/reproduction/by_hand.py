@@ -106,10 +106,7 @@ def _on_each_target(group: Group) -> list[Group]:
     )
     scored = [
         group._replace(
-            runs={
-                seed: replace(run, target_title=title, _scores={})
-                for seed, run in group.runs.items()
-            }
+            runs={seed: replace(run, target_title=title) for seed, run in group.runs.items()}
         )
         for title in titles
         if title not in source
@@ -212,7 +209,7 @@ def _relevant(
 def _group(
     experiment: Experiment, ensemble_round: int | None, relevant: Mapping[str, Any], run: Run
 ) -> Group:
-    settings = {**relevant, DATA: _data(run)}
+    settings = {**relevant, DATA: " and ".join(run.trained_on())}
     adapts_on_source = experiment.validation is not run.validates_on
     domain = run.validates_on if adapts_on_source else Role.TARGET
     return Group(experiment.action, ensemble_round, settings, {run.settings["seed"]: run}, domain)
@@ -223,17 +220,6 @@ def scored_on_source(run: Run) -> bool:
     source."""
     domain = run.record["validation"].get("domain", run.title(Role.TARGET))
     return domain == run.title(Role.SOURCE) != run.title(Role.TARGET)
-
-
-def _data(run: Run) -> str:
-    """Return in words what a training was trained on; pseudo-labels may differ."""
-    training = run.record.get("training", {})
-    sets = [
-        f"{training[count]} of {training.get(f'{role}_data_set') or training[role]}"
-        for role, count in (("source", "images"), ("target", "target_images"))
-        if training.get(role)
-    ]
-    return " and ".join(sets)
 
 
 def _is_of(group: Group, step: Step, steps: Sequence[Step]) -> bool:
@@ -286,16 +272,12 @@ def _title(step: Step, group: Group) -> str:
     return f"{method} of {teacher}" if teacher else method
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _in_words(name: str, value: Any) -> str:
     if name == WEIGHTS:
         return f"weights {str(value)[:DIGEST_SHOWN]}"
     if name == CLASS_TABLE:
-        usual = value == USUAL
-        return "the usual classes" if usual else f"classes {_digest(value)[:DIGEST_SHOWN]}"
+        digest = hashlib.sha256(value.encode()).hexdigest()
+        return "the usual classes" if value == USUAL else f"classes {digest[:DIGEST_SHOWN]}"
     if name == DATA:
         return str(value)
     shown = " ".join(map(str, value)) if isinstance(value, list) else value

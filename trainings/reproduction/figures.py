@@ -166,7 +166,8 @@ def _miou_curves(
 
 
 def _curve(run: Run, column: str) -> Curve:
-    points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in run.history())
+    rows = RunFolder(run.folder).read_history()
+    points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in rows)
     return [point for point in points if math.isfinite(point[1])]
 
 

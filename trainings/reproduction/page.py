@@ -33,7 +33,7 @@ from trainings.reproduction.missing import not_measured
 from trainings.reproduction.page_charts import svg_chart
 from trainings.reproduction.results import Run
 from trainings.reproduction.summary import interval, points, reading
-from trainings.reproduction.tables import MISSING, cell, length
+from trainings.reproduction.tables import MISSING, cell, initial_weights, length, network
 from trainings.reproduction.viewer import viewer
 from trainings.scoring.record import Kind
 from utils.cli.options import Options
@@ -264,7 +264,7 @@ def _class_cell(share: float | None, top: float) -> Context:
 
 def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
     """Return a run's command, its scores in short and its conditions."""
-    record, scores = run.record, run.scores(line.domain).get(line.kind(LAST))
+    scores = run.scores(line.domain).get(line.kind(LAST))
     miou = None if scores is None else scores.miou
     where = "" if line.on_target else " on the source"
     return {
@@ -275,29 +275,26 @@ def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
         "miou": "not scored" if miou is None else f"mIoU {100 * miou:.1f} %{where}",
         "command": repeating_command(report.settings_type, run.settings),
         "folder": relative(run.folder, report.folder),
-        "conditions": {name: text for name, text in _conditions(run, record).items() if text},
+        "conditions": {name: text for name, text in _conditions(run).items() if text},
     }
 
 
-def _conditions(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
-    of, training = run.settings, record.get("training", {})
+def _conditions(run: Run) -> dict[str, str]:
+    of, record = run.settings, run.record
     optimizer = (
         f"{of['optimizer']}, learning rate {of['learning_rate']:g}, batch {of['batch_size']}"
     )
-    network = f"{of['network']} on {of['backbone']} of width {of['base_width']}"
     found = {
-        "Network": f"{network}, at {dimensions(of['image_size'])}",
+        "Network": f"{network(of)}, at {dimensions(of['image_size'])}",
         "Trained with": f"{optimizer}, {length(of)}",
         "Augmentation": of["aug_method"] or "none",
-        "Initial weights": Path(of["pretrain_path"]).name if of["pretrain_path"] else "random",
+        "Initial weights": initial_weights(of),
     }
     if not record:
         return found | {"State": "" if run.is_ensemble else "not finished"}
-    images = f"{training['images']} of {training.get('source_data_set') or training['source']}"
-    target = training.get("target_data_set") or training["target"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return found | {
-        "Images": images + (f", {training['target_images']} of {target}" if target else ""),
+        "Images": ", ".join(run.trained_on()),
         "Scored on": f"{record['validation']['images']} images",
         "Seconds per epoch": f"{record['mean_epoch_seconds']:.1f}",
         "Machine": f"{record['device']}, {record['threads']} threads, {record['precision']}",

@@ -88,7 +88,7 @@ class Run:
     is_ensemble: bool
     validates_on: Role = Role.TARGET
     target_title: str = ""  # of the scores on the target, where the settings name another one
-    _scores: dict[Role, dict[Kind, Scores]] = field(default_factory=dict, repr=False)
+    _scores: dict[Role, dict[Kind, Scores]] = field(init=False, default_factory=dict, repr=False)
 
     def scores(self, domain: Role) -> dict[Kind, Scores]:
         """Return all scores on that data set's validation split: those of a scoring afterwards,
@@ -135,9 +135,14 @@ class Run:
         file = self.folder / SCORES
         return read_json(file) if file.exists() else {}
 
-    def history(self) -> list[dict[str, str]]:
-        """Return a row of scalars for each epoch."""
-        return RunFolder(self.folder).read_history()
+    def trained_on(self) -> list[str]:
+        """Return the images of each data set of a training that has ended, in words."""
+        training = self.record.get("training", {})
+        return [
+            f"{training[count]} of {training.get(f'{role}_data_set') or training[role]}"
+            for role, count in (("source", "images"), ("target", "target_images"))
+            if training.get(role)
+        ]
 
 
 Results = Mapping[str, Mapping[Key, Mapping[int, Run]]]

@@ -29,7 +29,7 @@ from trainings.reproduction.lines import (
     target_data,
 )
 from trainings.reproduction.summary import interval, points, reading
-from utils.text import markdown
+from utils.text import dimensions, markdown
 
 MISSING = "–"
 IDENTITY = ("Step", "Method", "Config", "beta")
@@ -268,16 +268,15 @@ def recipe(lines: Sequence[Line]) -> str:
     runs = [run for _, _, run in all_runs(lines)]
     seeds = sorted({seed for _, seed, _ in all_runs(lines)})
     of = runs[0].settings
-    height, width = of["image_size"]
     words = [
-        f"{lines[0].config}: {of['network']} on {of['backbone']} of width {of['base_width']}",
-        f"{height}x{width}",
+        f"{lines[0].config}: {network(of)}",
+        dimensions(of["image_size"]),
         f"{of['optimizer']} {of['learning_rate']:g}",
         f"batch {of['batch_size']}",
         length(of),
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"discriminator {of['discriminator']}",
-        f"initial weights: {_name(of['pretrain_path']) or 'random'}",
+        f"initial weights: {initial_weights(of)}",
         *(["OHEM"] if of["ohem"] else []),
     ]
     for record in (run.record for run in runs):
@@ -287,14 +286,20 @@ def recipe(lines: Sequence[Line]) -> str:
     return ", ".join(words) + "."
 
 
+def network(settings: Mapping[str, Any]) -> str:
+    """Return what is trained."""
+    return f"{settings['network']} on {settings['backbone']} of width {settings['base_width']}"
+
+
+def initial_weights(settings: Mapping[str, Any]) -> str:
+    """Return the file of the weights that a run starts from, or that they are random."""
+    return Path(settings["pretrain_path"]).name if settings["pretrain_path"] else "random"
+
+
 def length(settings: Mapping[str, Any]) -> str:
     """Return how long a run is trained."""
     steps, epochs = settings["num_steps"], settings["num_epochs"]
     return f"{steps} steps" if steps else f"{epochs} epochs"
-
-
-def _name(path: str | None) -> str:
-    return Path(path).name if path else ""
 
 
 def _made(record: Mapping[str, Any]) -> list[str]:
