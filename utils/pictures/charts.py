@@ -5,7 +5,7 @@ import math
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from utils.pictures.looks import Look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase
-    from matplotlib.patches import Rectangle
 
 MUTED, GRID, ABSENT_CELL = "#5f5f5f", "#e4e4e4", "#f4f4f4"
 SHADES = "Blues"
@@ -87,21 +86,19 @@ class HeatMap(NamedTuple):
     def height(self) -> float:
         return HEAD_HEIGHT + CELL_HEIGHT * len(self.names)
 
-    @property
-    def legend(self) -> list[str]:
-        """Return the series that a legend explains: none, the rows have names."""
-        return []
-
     def draw(self, figure: "FigureBase", looks: Looks) -> None:
         """Draw a cell per series and category, shaded from 0 to the largest value."""
+        from matplotlib.patches import Rectangle
+
         axes = figure.subplots()
         values = np.array([*self.percents.values()])
         top = max(np.nanmax(values), 1e-9)
         axes.imshow(values, cmap=SHADES, vmin=0, vmax=1.15 * top, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             if np.isnan(value):
-                hatched = {"hatch": "////", "facecolor": ABSENT_CELL, "linewidth": 0}
-                axes.add_patch(_rectangle((column - 0.5, row - 0.5), 1, 1, **hatched))
+                cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=ABSENT_CELL)
+                cell.set(hatch="////", linewidth=0)
+                axes.add_patch(cell)
             color = "white" if value > DARK_SHADE * top else "black"
             text = axes.text(column, row, cell_text(value), ha="center", va="center")
             text.set(color=color, fontsize=NUMBER_SIZE)
@@ -112,8 +109,9 @@ class HeatMap(NamedTuple):
         axes.set_yticks(range(len(values)), self.names)
         axes.tick_params(axis="y", labelsize=LEGEND_SIZE, labelcolor="black", pad=8)
         for row, name in enumerate(self.names):
-            style = {"color": looks[name].ink, "clip_on": False, "linewidth": 0}
-            axes.add_patch(_rectangle((-0.68, row - 0.3), 0.09, 0.6, **style))
+            sample = Rectangle((-0.68, row - 0.3), 0.09, 0.6, color=looks[name].ink, linewidth=0)
+            sample.set_clip_on(False)
+            axes.add_patch(sample)
         for place in range(1, max(values.shape)):
             axes.axhline(place - 0.5, color="white", linewidth=1)
             axes.axvline(place - 0.5, color="white", linewidth=3 if place == 1 else 1)
@@ -153,11 +151,6 @@ class LineChart(NamedTuple):
     @property
     def height(self) -> float:
         return LINE_CHART_HEIGHT
-
-    @property
-    def legend(self) -> list[str]:
-        """Return the series that a legend explains: all."""
-        return self.names
 
     def draw(self, figure: "FigureBase", looks: Looks) -> None:
         """Draw the lines from the first x to the last; the axes fit the values."""
@@ -206,10 +199,11 @@ def chart_files(charts: Sequence[HeatMap | LineChart], looks: Looks) -> dict[str
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    columns = [_legend_columns(chart.legend) for chart in charts]
+    legends = [chart.names if isinstance(chart, LineChart) else [] for chart in charts]
+    columns = [_legend_columns(names) for names in legends]
     heights = [
-        chart.height + LEGEND_LINE * (2 + len(chart.title) / TITLE_LETTERS + len(chart.legend) / n)
-        for chart, n in zip(charts, columns, strict=True)
+        chart.height + LEGEND_LINE * (2 + len(chart.title) / TITLE_LETTERS + len(names) / n)
+        for chart, names, n in zip(charts, legends, columns, strict=True)
     ]
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure((WIDTH, sum(heights)))
@@ -227,14 +221,6 @@ def chart_files(charts: Sequence[HeatMap | LineChart], looks: Looks) -> dict[str
                 alignment="left",
             )
         return {".png": _encoded(figure, "png"), ".svg": _encoded(figure, "svg", Date=None)}
-
-
-def _rectangle(
-    place: tuple[float, float], width: float, height: float, **style: Any
-) -> "Rectangle":
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(place, width, height, **style)
 
 
 def _legend_columns(names: Sequence[str]) -> int:
