@@ -131,11 +131,15 @@ def kinds_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     for line in lines:
         spreads = (spread for k in kinds for spread in (line.accuracy(k), line.miou(k)))
         body.append((*line.identity, *map(cell, spreads)))
-    sentence = _best_epoch_sentence(lines)
-    heading = f"## Best epoch and target statistics: {target_data(lines)}\n"
+    heading = f"Best epoch and target statistics: {target_data(lines)}"
     table = markdown([(*IDENTITY, *titles), *body], numbers=range(3, len(IDENTITY) + len(titles)))
     note = f"{KINDS_NOTE} {AVERAGE_NOTE}" if AVERAGE in kinds else KINDS_NOTE
-    return "\n".join([heading, f"{sentence}\n", table, f"{note}\n", repeat(commands)])
+    return _section(heading, _best_epoch_sentence(lines), table, note, commands)
+
+
+def _section(heading: str, sentence: str, table: str, note: str, commands: Sequence[str]) -> str:
+    """Return a table below the sentence that reads it, and above a note and its commands."""
+    return "\n".join([f"## {heading}\n", f"{sentence}\n", table, f"{note}\n", repeat(commands)])
 
 
 def _best_epoch_sentence(lines: Sequence[Line]) -> str:
@@ -171,16 +175,8 @@ def difference_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
         f"As trained, {len(ahead)} of {len(methods)} methods are clearly over source-only with "
         "target statistics."
     )
-    heading = f"## Differences to source-only: {target_data(lines)}\n"
-    return "\n".join(
-        [
-            heading,
-            f"{sentence}\n",
-            markdown([head, *body]),
-            f"{DIFFERENCE_NOTE}\n",
-            repeat(commands),
-        ]
-    )
+    heading = f"Differences to source-only: {target_data(lines)}"
+    return _section(heading, sentence, markdown([head, *body]), DIFFERENCE_NOTE, commands)
 
 
 def _is_ahead(line: Line) -> bool:
@@ -207,21 +203,14 @@ def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
         (*line.identity, *(MISSING if one is None else f"{100 * one:.1f}" for one in means))
         for line, means in scored
     ]
-    numbers = range(len(IDENTITY), len(head))
+    table = markdown([head, *body], numbers=range(len(IDENTITY), len(head)))
     shown = [line for own in by_config(lines).values() for line in shown_lines(own)]
     note = (
         "In %, of the last epoch, mean over the seeds; –: the class is in no label and no "
         "prediction. `class_iou.csv` has the best epoch and the target's statistics, too."
     )
-    return "\n".join(
-        [
-            f"## IoU per class: {target_data(lines)}\n",
-            f"{_never_found([means for line, means in scored if line in shown], classes)}\n",
-            markdown([head, *body], numbers=numbers),
-            f"{note}\n",
-            repeat(commands),
-        ]
-    )
+    sentence = _never_found([means for line, means in scored if line in shown], classes)
+    return _section(f"IoU per class: {target_data(lines)}", sentence, table, note, commands)
 
 
 def _never_found(scored: Sequence[Sequence[float | None]], classes: Sequence[str]) -> str:
