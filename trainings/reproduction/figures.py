@@ -113,19 +113,13 @@ def curve_charts(config: str, lines: Sequence[Line]) -> list[LineChart]:
         for role in ("source", "target")
     )
     where = f" on {on}" if on else ""
-    loss = f"training loss{where} (terms differ between methods: do not compare heights)"
-    return [
-        LineChart(
-            f"{config}: {title}{summed_up}",
-            series,
-            x_name="epoch",
-            in_percent=title != loss,
-        )
-        for title, series in (
-            *((f"mIoU on {data}", own) for (data, _), own in _miou_curves(trained).items()),
-            (loss, {name: [_curve(run, "loss") for run in runs] for name, runs in trained.items()}),
-        )
+    mious = [
+        LineChart(f"{config}: mIoU on {data}{summed_up}", curves, "epoch", in_percent=True)
+        for (data, _), curves in _miou_curves(trained).items()
     ]
+    loss = f"training loss{where} (terms differ between methods: do not compare heights)"
+    losses = {name: [_curve(run, "loss") for run in runs] for name, runs in trained.items()}
+    return [*mious, LineChart(f"{config}: {loss}{summed_up}", losses, "epoch")]
 
 
 Curve = list[tuple[float, float]]

@@ -264,19 +264,18 @@ def data_of(lines: Sequence[Line]) -> str:
     records = [
         (run.record.get("training", {}), run.title(Role.SOURCE)) for _, _, run in all_runs(lines)
     ]
-    source = listed(
+    sources = (
         record.get("source_data_set") for record, title in records if record.get("source") == title
     )
+    source = listed(sources) or "unrecorded source"
     target = target_data(lines)
     unlabelled = listed(line.unlabelled_target for line in lines)
     if unlabelled and scored_on_target(lines):
         target += f"; adapted to {unlabelled} without labels: on {own_split(lines)}"
     elif unlabelled:
-        return f"{source or 'unrecorded source'} → {unlabelled}, scored on {target}"
+        return f"{source} → {unlabelled}, scored on {target}"
     city, _, look = source.partition(", ")
-    return (
-        f"{source or 'unrecorded source'} → {target.removeprefix(f'{city}, ') if look else target}"
-    )
+    return f"{source} → {target.removeprefix(f'{city}, ') if look else target}"
 
 
 def scored_on_target(lines: Sequence[Line]) -> list[Line]:
