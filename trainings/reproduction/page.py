@@ -32,7 +32,7 @@ from trainings.reproduction.lines import (
 from trainings.reproduction.missing import not_measured
 from trainings.reproduction.page_charts import svg_chart
 from trainings.reproduction.results import Run
-from trainings.reproduction.summary import interval, points, reading
+from trainings.reproduction.summary import reading
 from trainings.reproduction.tables import MISSING, cell, initial_weights, length, network
 from trainings.reproduction.viewer import viewer
 from trainings.scoring.record import Kind
@@ -196,8 +196,8 @@ def _bar(difference: Difference | None, axis: _Scale) -> Context | None:
     )
     sign = "up" if difference.value > 0 else "down"
     return {
-        "text": points(difference),
-        "interval": interval(difference),
+        "text": difference.points(),
+        "interval": difference.interval(),
         "value": 100 * difference.value,
         "place": axis.place(100 * difference.value),
         "low": low,

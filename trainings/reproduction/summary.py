@@ -1,21 +1,9 @@
-"""Write differences as texts, and the sentences that read the main table."""
+"""The sentences that read the main table."""
 
 from collections.abc import Sequence
 
 from trainings.reproduction.differences import FEWEST_IMAGES, Difference
 from trainings.reproduction.lines import AS_TRAINED, BOTH_ADAPTED, WITH_FREE, Line, listed
-
-
-def points(difference: Difference) -> str:
-    """Return a difference in points of mIoU, as in "+6.5"; there is no "-0.0"."""
-    return f"{round(100 * difference.value, 1) + 0:+.1f}"
-
-
-def interval(difference: Difference) -> str:
-    """Return the 95 % interval of a difference in points; empty where it is not known."""
-    if difference.low is None or difference.high is None:
-        return ""
-    return f"[{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
 
 
 def reading(lines: Sequence[Line]) -> list[str]:
@@ -46,12 +34,12 @@ def _against_free(lines: Sequence[Line], methods: Sequence[Line]) -> list[str]:
         found = [(line.comparisons[kind], line) for line in methods if kind in line.comparisons]
         if found and found[0][0].images < FEWEST_IMAGES:
             return [f"{found[0][0].images} images are too few to compare with {what}."]
-        winners = [one for one in found if one[0].clear and one[0].value > 0]
+        winners = [one for one in found if one[0].is_gain]
         if winners:
             difference, line = max(winners, key=lambda one: one[0].value)
-            return [f"{line.name} {how} beats {what}, by {points(difference)[1:]} points."]
+            return [f"{line.name} {how} beats {what}, by {difference.points()[1:]} points."]
     return [f"No method is shown to beat {what}."]
 
 
 def _in_words(difference: Difference) -> str:
-    return f"{points(difference)[1:]} points {'over' if difference.value >= 0 else 'below'}"
+    return f"{difference.points()[1:]} points {'over' if difference.value >= 0 else 'below'}"

@@ -28,7 +28,7 @@ from trainings.reproduction.lines import (
     subset_titles,
     target_data,
 )
-from trainings.reproduction.summary import interval, points, reading
+from trainings.reproduction.summary import reading
 from utils.text import dimensions, markdown
 
 MISSING = "–"
@@ -98,7 +98,7 @@ def main_row(line: Line) -> tuple[str, ...]:
 
     def difference(compared: Compared) -> str:
         one = line.comparisons.get(compared)
-        return "" if one is None else f"{points(one)}{'*' if one.clear else ''}"
+        return "" if one is None else f"{one.points()}{'*' if one.clear else ''}"
 
     adapted = "" if line.is_free else cell(line.miou(ADAPTED))
     over = difference(BOTH_ADAPTED)
@@ -170,7 +170,8 @@ def difference_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
         for line in compared
     ]
     methods = [line for line in compared if line.adapts]
-    ahead = [line for line in methods if _is_ahead(line)]
+    with_free = [line.comparisons.get(WITH_FREE) for line in methods]
+    ahead = [difference for difference in with_free if difference and difference.is_gain]
     sentence = (
         f"As trained, {len(ahead)} of {len(methods)} methods are clearly over source-only with "
         "target statistics."
@@ -179,17 +180,12 @@ def difference_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     return _section(heading, sentence, markdown([head, *body]), DIFFERENCE_NOTE, commands)
 
 
-def _is_ahead(line: Line) -> bool:
-    difference = line.comparisons.get(WITH_FREE)
-    return difference is not None and difference.clear and difference.value > 0
-
-
 def difference_cell(difference: Difference | None) -> str:
     """Return a difference in points with its interval, bold where the interval leaves 0 out."""
     if difference is None:
         return MISSING
-    value = f"**{points(difference)}**" if difference.clear else points(difference)
-    return f"{value} {interval(difference)}".rstrip()
+    value = f"**{difference.points()}**" if difference.clear else difference.points()
+    return f"{value} {difference.interval()}".rstrip()
 
 
 def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
