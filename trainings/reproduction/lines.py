@@ -3,19 +3,16 @@
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
-from trainings.options import Settings
 from trainings.reproduction.differences import Difference
-from trainings.reproduction.results import Run, Scores, read_results, rows
+from trainings.reproduction.results import Run, Scores
 from trainings.reproduction.steps import Step
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.record import Kind
-from trainings.scoring.runs import command_flags
 from trainings.val import scored_on
-from utils.errors import UserError
 
 LAST, BEST, ADAPTED = ("last", TRAINING), ("best", TRAINING), ("last", TARGET)
 AVERAGE, AVERAGE_ADAPTED = ("ema", TRAINING), ("ema", TARGET)
@@ -209,35 +206,6 @@ def class_names(lines: Iterable[Line]) -> tuple[str, ...]:
     """Return the names of all classes that are scored in some line, in their order."""
     names = dict.fromkeys(name for scores in _all(lines) for name in scores.class_iou)
     return tuple(names) or CLASS_NAMES
-
-
-def planned_lines(folder: Path, steps: Sequence[Step], settings: Settings) -> list[Line]:
-    """Return the lines of a reproduction's folder, for each step those of all configs; `settings`
-    have the flags that runs have recorded.
-
-    A config is in the tables if one of its runs is of a row. Raise UserError where none is.
-    """
-    results = read_results(folder, steps, settings)
-    lines = [
-        _planned_line(step, value, config, of_config.get(key, {}))
-        for step, value, key in rows(results, steps)
-        for config, of_config in results.items()
-    ]
-    shown = {line.config for line in lines if line.runs}
-    if not shown:
-        raise UserError(
-            f"no run in {folder} is of a step of the tables: "
-            f"{command_flags({'action': 'reproduce'}, settings)} makes them"
-        )
-    return [line for line in lines if line.config in shown]
-
-
-def _planned_line(step: Step, value: Any, config: str, runs: Mapping[int, Run]) -> Line:
-    """Return the line of a step with a value of its flag."""
-    assert step.domain
-    beta = value if step.flag == "fda_beta" else None
-    method = step.title_with(value) if step.flag and beta is None else step.title
-    return Line(step, method, beta, config, runs, step.domain)
 
 
 def by_config(lines: Iterable[Line]) -> dict[str, list[Line]]:

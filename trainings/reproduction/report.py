@@ -16,10 +16,10 @@ from trainings.reproduction.figures import (
     predicted_images,
 )
 from trainings.reproduction.latex import latex_tables
-from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.plan import plan_folder
+from trainings.reproduction.planned import planned_lines
 from trainings.reproduction.steps import Step
 from trainings.reproduction.tables import (
     class_table,

@@ -15,9 +15,9 @@ from tests.support.reports import write_reproduction
 from trainings import catalog
 from trainings.reproduction.comparisons import compared
 from trainings.reproduction.figures import Shown, draw_overview, method_looks
-from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.page_charts import ticks
+from trainings.reproduction.planned import planned_lines
 from utils.cli.command_line import parse_settings
 from utils.disk.run_folder import RunFolder
 from utils.pictures.panels import ComparisonRow
