@@ -49,10 +49,9 @@ def report(steps: Sequence[Step], settings: Settings) -> None:
 
 def _estimated(plan: Sequence[PlannedStep], sizes: DataSizes, settings: Settings) -> Estimator:
     """Print the plan with its times; return their estimator."""
-    estimator, done = Estimator(plan, sizes, _jobs(settings)), [step.is_done() for step in plan]
+    estimator, folder = Estimator(plan, sizes, _jobs(settings)), plan_folder(settings)
     as_table = settings.dry_run or ReproductionOptions.of(settings).verbose
-    folder = plan_folder(settings)
-    print(f"\n{plan_in_words(plan, done, estimator, folder, as_table=as_table)}", flush=True)
+    print(f"\n{plan_in_words(plan, estimator, folder, as_table=as_table)}", flush=True)
     return estimator
 
 

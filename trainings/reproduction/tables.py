@@ -78,14 +78,14 @@ def main_tables(
 ) -> str:
     """Return the main table of each config, and under them what in them cannot be compared."""
     configs = by_config(lines)
-    title = f"# {name}: {data_of(lines)}\n"
-    parts = [title]
+    parts = [f"# {name}: {data_of(lines)}\n"]
     for config, own in configs.items():
         if len(configs) > 1:
             parts.append(f"## {config}: {target_data(own)}\n")
         rows = [MAIN, *map(main_row, own)]
         parts += [f"{' '.join(reading(own))}\n", markdown(rows, numbers=range(1, len(MAIN)))]
-    parts += [f"{''.join(f'- {warning}.{chr(10)}' for warning in warnings)}"] if warnings else []
+    if warnings:
+        parts.append("".join(f"- {warning}.\n" for warning in warnings))
     several = any(len(line.runs) > 1 for line in lines)
     notes = [NOTE]
     notes += [f"On the source: {on_source}."] if (on_source := source_data(lines)) else []
