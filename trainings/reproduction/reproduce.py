@@ -1,5 +1,6 @@
 """Every step the users list, on the data given, and the report of all: `reproduce`, `demo`."""
 
+import contextlib
 from collections.abc import Sequence
 
 from trainings.options import Settings
@@ -85,9 +86,6 @@ def _make(
         one_by_one(plan, run, settings.action, verbose=verbose)
     else:
         side_by_side(plan, run, settings.action, estimator)
-    if verbose:
-        report(steps, settings)
-    else:
-        with logged(folder / LOG, "report"):
-            text = write_report(steps, settings)
-        print(f"\n{text}", flush=True)
+    with contextlib.nullcontext() if verbose else logged(folder / LOG, "report"):
+        text = write_report(steps, settings)
+    print(f"\n{text}", flush=True)
