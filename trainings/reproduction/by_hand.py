@@ -242,7 +242,7 @@ def _sets(step: Step, group: Group) -> bool:
 
 def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line:
     """Return the line of a group; `alike` are all groups of that step and config."""
-    beta = group.settings[BETA] if step.flag == BETA and step.ensemble_round is None else None
+    beta = group.settings[BETA] if step.flag == BETA else None
     if beta is not None:
         alike = [other for other in alike if other.settings[BETA] == beta]
     differing = [
@@ -260,7 +260,8 @@ def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line
     title = ", ".join([_title(step, group), *words])
     assert step.domain
     domain = Role.SOURCE if group.domain is Role.SOURCE else step.domain
-    return Line(step, title, beta, config, dict(sorted(group.runs.items())), domain)
+    shown_beta = "" if beta is None else f"{beta:g}"
+    return Line(step, title, shown_beta, config, dict(sorted(group.runs.items())), domain)
 
 
 def _title(step: Step, group: Group) -> str:

@@ -69,6 +69,7 @@ class Line(NamedTuple):
 
     Attributes:
         method: the step's title, with what tells its lines apart beside the beta.
+        beta: in words; empty where it has none.
         runs: by seed.
         domain: the data set of its scores.
         comparisons: with source-only of its config; none for lines that are not compared.
@@ -76,7 +77,7 @@ class Line(NamedTuple):
 
     step: Step
     method: str
-    beta: float | None
+    beta: str
     config: str
     runs: Mapping[int, Run]
     domain: Role
@@ -115,12 +116,12 @@ class Line(NamedTuple):
     @property
     def name(self) -> str:
         """The title with the beta."""
-        return f"{self.title} {self.beta_text}".strip()
+        return f"{self.title} {self.beta}".strip()
 
     @property
     def series(self) -> str:
         """The method with the beta, which is its name in pictures."""
-        return f"{self.method} {self.beta_text}".strip()
+        return f"{self.method} {self.beta}".strip()
 
     @property
     def unlabelled_target(self) -> str:
@@ -132,12 +133,8 @@ class Line(NamedTuple):
         )
 
     @property
-    def beta_text(self) -> str:
-        return "" if self.beta is None else f"{self.beta:g}"
-
-    @property
     def identity(self) -> tuple[str, ...]:
-        return self.step.number, self.title, self.config, self.beta_text
+        return self.step.number, self.title, self.config, self.beta
 
     def kind(self, column: Kind) -> Kind:
         """Return the kind of this line's scores in a column of the tables."""

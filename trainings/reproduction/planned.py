@@ -133,6 +133,6 @@ def _key(steps: Sequence[Step], step: Step, value: Any = None) -> Key:
 def _line(step: Step, value: Any, config: str, runs: Mapping[int, Run]) -> Line:
     """Return the line of a step with a value of its flag."""
     assert step.domain
-    beta = value if step.flag == "fda_beta" else None
-    method = step.title_with(value) if step.flag and beta is None else step.title
+    beta = f"{value:g}" if step.flag == "fda_beta" else ""
+    method = step.title_with(value) if step.flag and not beta else step.title
     return Line(step, method, beta, config, runs, step.domain)

@@ -104,7 +104,7 @@ def main_row(line: Line) -> tuple[str, ...]:
     over = difference(BOTH_ADAPTED)
     return (
         line.title,
-        line.beta_text,
+        line.beta,
         cell(line.accuracy()),
         cell(line.miou()),
         difference(AS_TRAINED),
