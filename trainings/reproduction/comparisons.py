@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from trainings.reproduction.conditions import Conditions
 from trainings.reproduction.differences import Difference, paired_difference
-from trainings.reproduction.lines import ADAPTED, COMPARED, Compared, Line
+from trainings.reproduction.kinds import ADAPTED, COMPARED, Compared
+from trainings.reproduction.lines import Line
 from trainings.reproduction.results import Scores
 
 

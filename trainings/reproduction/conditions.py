@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from datasets.catalog import ROWS
 from datasets.data_set import Role
 from trainings.options import Settings
-from trainings.reproduction.lines import LAST, Line
+from trainings.reproduction.kinds import LAST
+from trainings.reproduction.lines import Line
 from trainings.reproduction.results import Run, Scores
 from trainings.val import different_classes
 from utils.cli.flags import command_line

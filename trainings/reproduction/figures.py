@@ -14,8 +14,8 @@ from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
 from trainings.engine.target_scores import COLUMNS
 from trainings.options import Settings
+from trainings.reproduction.kinds import LAST
 from trainings.reproduction.lines import (
-    LAST,
     Line,
     by_config,
     class_names,

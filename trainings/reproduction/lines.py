@@ -8,41 +8,12 @@ from typing import NamedTuple
 from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
 from trainings.reproduction.differences import Difference
+from trainings.reproduction.kinds import AVERAGE_HEADINGS, HEADINGS, LAST, Compared
 from trainings.reproduction.results import Run, Scores
 from trainings.reproduction.steps import Step
-from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.record import Kind
 from trainings.val import scored_on
-
-LAST, BEST, ADAPTED = ("last", TRAINING), ("best", TRAINING), ("last", TARGET)
-AVERAGE, AVERAGE_ADAPTED = ("ema", TRAINING), ("ema", TARGET)
-HEADINGS = {LAST: "", BEST: ", best epoch", ADAPTED: ", target statistics"}
-"""Kinds of scores that have columns in the tables, and the ends of the columns' headings."""
-
-AVERAGE_HEADINGS = {
-    AVERAGE: ", averaged weights",
-    AVERAGE_ADAPTED: ", averaged weights, target statistics",
-}
-"""Kinds of scores of averaged weights: a teacher's, or the average of `--ema_decay`."""
-
-
-class Compared(NamedTuple):
-    """Which scores of a method are compared with which of source-only."""
-
-    method: Kind
-    source_only: Kind
-
-
-AS_TRAINED, BEST_EPOCH = Compared(LAST, LAST), Compared(BEST, BEST)
-BOTH_ADAPTED, WITH_FREE = Compared(ADAPTED, ADAPTED), Compared(LAST, ADAPTED)
-
-COMPARED: Mapping[Compared, str] = {
-    AS_TRAINED: "mIoU",
-    BEST_EPOCH: "mIoU, best epoch",
-    BOTH_ADAPTED: "mIoU, both with target statistics",
-    WITH_FREE: "mIoU as trained, over source-only with target statistics",
-}
-"""The comparisons, and the headings of their columns."""
 
 
 class Spread(NamedTuple):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from trainings.reproduction.differences import FEWEST_IMAGES
-from trainings.reproduction.lines import ADAPTED, LAST, Line, all_runs, target_data
+from trainings.reproduction.kinds import ADAPTED, LAST
+from trainings.reproduction.lines import Line, all_runs, target_data
 
 TOY = "Toy City"
 

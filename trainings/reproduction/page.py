@@ -11,12 +11,8 @@ from typing import Any, NamedTuple
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import Difference
 from trainings.reproduction.figures import Shown, curve_charts
+from trainings.reproduction.kinds import ADAPTED, AS_TRAINED, BOTH_ADAPTED, LAST, WITH_FREE
 from trainings.reproduction.lines import (
-    ADAPTED,
-    AS_TRAINED,
-    BOTH_ADAPTED,
-    LAST,
-    WITH_FREE,
     Line,
     all_runs,
     by_config,

@@ -14,6 +14,7 @@ from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
 from trainings.options import PseudoLabelOptions, Settings, SoftOptions
+from trainings.reproduction.kinds import ADAPTED, BEST, LAST
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.steps import AUGMENTATION, Step, Work, on_pair
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -28,7 +29,7 @@ from utils.errors import UsageError, UserError
 from utils.notes import say_once
 from utils.transforms import augmentation_codes
 
-SCORED = (("best", TRAINING), ("last", TRAINING), ("last", TARGET))
+SCORED = (BEST, LAST, ADAPTED)
 """`--select` and `--bn_statistics` of the scores that every method gets on the target."""
 
 PLANS_OWN = (

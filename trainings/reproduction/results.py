@@ -10,27 +10,11 @@ import numpy as np
 
 from datasets.catalog import ROWS, recorded_title
 from datasets.data_set import Role
-from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.reproduction.kinds import KINDS, OWN_SCORES
 from trainings.scoring.record import Kind, find_scores, scored_checkpoints
 from trainings.val import SUBSETS
 from utils.disk.run_folder import SCORES, RunFolder
 from utils.errors import UserError
-
-KINDS = (
-    *(("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARGET)),
-    *(("ema", TRAINING), ("ema", TARGET)),
-)
-"""The kinds of scores in the tables. Most runs have the first three; those with a teacher, or with
-`--ema_decay`, have those of the averaged weights."""
-
-OWN_SCORES = {
-    ("last", TRAINING): "last",
-    ("best", TRAINING): "best",
-    ("last", TARGET): "last_target_statistics",
-    ("ema", TRAINING): "last_average",
-    ("ema", TARGET): "last_average_target_statistics",
-}
-"""Names of the scores that a training itself writes, by kind."""
 
 
 class Scores(NamedTuple):
@@ -92,7 +76,8 @@ class Run:
             kind: _scores(record, file, record["validation"])
             for kind, (file, record) in find_scores(self.folder, self.title(domain), size).items()
         }
-        return {kind: (own | found)[kind] for kind in KINDS if kind in own or kind in found}
+        scores = own | found
+        return {kind: scores[kind] for kind in KINDS if kind in scores}
 
     def title(self, domain: Role) -> str:
         """Return the name of that data set."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from trainings.reproduction.differences import FEWEST_IMAGES, Difference
-from trainings.reproduction.lines import AS_TRAINED, BOTH_ADAPTED, WITH_FREE, Line, listed
+from trainings.reproduction.kinds import AS_TRAINED, BOTH_ADAPTED, WITH_FREE
+from trainings.reproduction.lines import Line, listed
 
 
 def reading(lines: Sequence[Line]) -> list[str]:

@@ -7,15 +7,18 @@ from typing import Any
 
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import DRAWS, Difference
-from trainings.reproduction.lines import (
+from trainings.reproduction.kinds import (
     ADAPTED,
     AS_TRAINED,
     AVERAGE,
+    BEST,
     BOTH_ADAPTED,
     COMPARED,
     LAST,
     WITH_FREE,
     Compared,
+)
+from trainings.reproduction.lines import (
     Line,
     Spread,
     all_runs,
@@ -143,12 +146,11 @@ def _section(heading: str, sentence: str, table: str, note: str, commands: Seque
 
 
 def _best_epoch_sentence(lines: Sequence[Line]) -> str:
-    best, last = ("best", "training"), LAST
     pairs = [
-        (one.miou, line.scores(last)[seed].miou)
+        (one.miou, line.scores(LAST)[seed].miou)
         for line in lines
-        for seed, one in line.scores(best).items()
-        if seed in line.scores(last)
+        for seed, one in line.scores(BEST).items()
+        if seed in line.scores(LAST)
     ]
     gains = [100 * (one - two) for one, two in pairs if one is not None and two is not None]
     if not gains:
