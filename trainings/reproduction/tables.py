@@ -214,10 +214,9 @@ def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
 def _never_found(scored: Sequence[Sequence[float | None]], classes: Sequence[str]) -> str:
     """Return a sentence on the classes that no method finds on the target, given the mIoU and the
     IoU per class of each."""
-    of_classes = zip(*(means[1:] for means in scored), strict=True)
     shares = {
-        name: [share for share in of_class if share is not None]
-        for name, of_class in zip(classes, of_classes, strict=False)
+        name: [share for means in scored if (share := means[place]) is not None]
+        for place, name in enumerate(classes, start=1)
     }
     never = [name for name, found in shares.items() if found and max(found) < 0.0005]
     if not never:
