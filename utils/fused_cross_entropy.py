@@ -186,15 +186,6 @@ def _beyond(index, last, outputs):
 
 
 @triton.jit
-def _columns(tile, width, last_column, COLUMNS: tl.constexpr):
-    """Return a tile's output columns, which of them exist, and the columns of the logits that each
-    lies between, with the share of the right one."""
-    x, divisor = tile * COLUMNS + tl.arange(0, COLUMNS), tl.maximum(width - 1, 1)
-    left, right_share = x * last_column // divisor, (x * last_column % divisor) / divisor
-    return x, x < width, left, tl.minimum(left + 1, last_column), right_share
-
-
-@triton.jit
 def _cross_entropy_kernel(
     logits,
     label,
@@ -224,13 +215,25 @@ def _cross_entropy_kernel(
     logits += image * image_stride
     own = _wide_row(
         logits + row * row_stride,
-        *(class_stride, column_stride, classes, width, last_column),
-        *(CLASSES, COLUMNS, NO_CLASS),
+        class_stride,
+        column_stride,
+        classes,
+        width,
+        last_column,
+        CLASSES,
+        COLUMNS,
+        NO_CLASS,
     )
     other = _wide_row(
         logits + tl.minimum(row + 1, rows - 1) * row_stride,
-        *(class_stride, column_stride, classes, width, last_column),
-        *(CLASSES, COLUMNS, NO_CLASS),
+        class_stride,
+        column_stride,
+        classes,
+        width,
+        last_column,
+        CLASSES,
+        COLUMNS,
+        NO_CLASS,
     )
     own_slope = tl.zeros((CLASSES, COLUMNS), tl.float32)
     other_slope = tl.zeros((CLASSES, COLUMNS), tl.float32)
@@ -297,8 +300,8 @@ def _wide_row(
 def _narrowing_kernel(wide, narrow, size, rows, columns, width, last, reach, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     row, column = place // columns, place % columns
-    of_row = wide + row.to(tl.int64) * width
-    of_row_below = of_row + (size // columns - 1).to(tl.int64) * width  # as the row above knows it
+    own = wide + row.to(tl.int64) * width
+    from_above = own + (size // columns - 1).to(tl.int64) * width  # part two, a row earlier
     first = tl.where(column > 0, _beyond(column - 1, last, width), 0)
     divisor = tl.maximum(width - 1, 1)
     total = tl.zeros((BLOCK,), tl.float32)
@@ -306,7 +309,7 @@ def _narrowing_kernel(wide, narrow, size, rows, columns, width, last, reach, BLO
         x = first + step
         distance = tl.abs(x * last - column * divisor)
         mixed_in = (place < size) & (x < width) & (distance < divisor)
-        slope = tl.load(of_row + x, mixed_in, 0.0)
-        slope += tl.load(of_row_below + x, mixed_in & (row % rows > 0), 0.0)
+        slope = tl.load(own + x, mixed_in, 0.0)
+        slope += tl.load(from_above + x, mixed_in & (row % rows > 0), 0.0)
         total += (1 - distance / divisor) * slope
     tl.store(narrow + place, total, place < size)

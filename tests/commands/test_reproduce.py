@@ -22,6 +22,7 @@ from trainings.reproduction.kinds import KINDS
 from trainings.reproduction.plan import PlannedStep, make_plan
 from trainings.scoring import record
 from trainings.scoring.record import find_scores
+from utils import processes
 from utils.cli.command_line import parse_settings
 from utils.disk.run_folder import RunFolder
 
@@ -714,6 +715,14 @@ def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch,
     assert main.main([*words, "--dry_run"]) == 0
     assert "14 steps in runs/demo, 0 finished; about " in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cores, at_a_time", [(1, 1), (3, 3), (16, 4)])
+def test_a_demo_carries_out_a_step_for_each_core_up_to_four(monkeypatch, capsys, cores, at_a_time):
+    monkeypatch.setattr(processes, "usable_cores", lambda: cores)
+    assert main.main(["--action", "demo", *TOY, "--base_width", "8", "--dry_run"]) == 0
+    told = f"for the rest, {at_a_time} at a time" if at_a_time > 1 else "for the rest."
+    assert told in capsys.readouterr().out
 
 
 def test_a_city_has_the_sizes_it_was_planned_with(here):

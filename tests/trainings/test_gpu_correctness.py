@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import main
 from model.catalog import Design
+from model.model_stages import BiSeNet
 from tests.support import forked, gpu_worker
 from tests.support.distributed_worker import OTHER, global_batch
 from tests.support.gpu_worker import METHODS
@@ -232,17 +233,23 @@ def test_an_action_runs_in_the_precision_that_auto_takes(gpu_device, folder, wor
 
 @gpu
 def test_a_killed_run_goes_on(gpu_device, folder):
+    """The updates after the kill are those of a whole run; at this learning rate the sums that a
+    GPU rounds differently from run to run do not grow to other trainings."""
     make_toy(folder, train=12, val=2)
-    more = ("--device", str(gpu_device), "--num_workers", "1")
+    more = ("--device", str(gpu_device), "--num_workers", "1", "--learning_rate", "1e-5")
     assert run_main(*fda_command("whole", *more), cwd=folder).returncode == 0
     killed = fda_command("killed", *OFTEN, *more)
     code, _ = signalled(folder, signal.SIGKILL, b"epoch 3/4", *killed)
     assert code == -signal.SIGKILL
+
+    def weights(name: str) -> Tensor:
+        state = torch.load(folder / "runs" / name / LATEST, weights_only=True)["method"]
+        learned = (name for name, _ in BiSeNet(base=8).named_parameters(prefix="network"))
+        return torch.cat([state[name].double().cpu().flatten() for name in learned])
+
+    at_the_kill = weights("killed")
     done = run_main(*killed, cwd=folder)
     assert done.returncode == 0 and "continuing" in done.stdout, done.stderr
-    weights = []
-    for name in ("whole", "killed"):
-        state = torch.load(folder / "runs" / name / LATEST, weights_only=True)["method"]
-        floats = (value.flatten() for value in state.values() if value.is_floating_point())
-        weights.append(torch.cat(list(floats)))
-    assert torch.cosine_similarity(*weights, dim=0) > 0.999  # sums of CUDA's atomics differ
+    updates = [weights(name) - at_the_kill for name in ("whole", "killed")]
+    assert torch.cosine_similarity(*updates, dim=0) > 0.99
+    assert updates[1].norm() == pytest.approx(updates[0].norm().item(), rel=0.05)

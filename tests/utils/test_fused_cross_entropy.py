@@ -82,7 +82,7 @@ def test_the_kernels_compile_without_a_gpu_and_stay_in_registers(
         warps = fused.WARPS if kernel is fused._cross_entropy_kernel else 4  # Triton's own number
         target, options = GPUTarget("cuda", capability, 32), {"num_warps": warps}
         compiled = triton.compile(source, target=target, options=options)
-        assert registers(compiled.asm["ptx"], capability, ptxas, tmp_path) <= 168
+        assert registers(compiled.asm["ptx"], capability, ptxas, tmp_path) <= 224
         assert compiled.metadata.shared <= 16 * 1024
 
 

@@ -8,7 +8,8 @@ from utils.cli.common import PRESETS
 from utils.cli.options import ACTION, Options, flag
 
 MOST_JOBS = 4
-"""Steps at a time of a demo that names no other number; each takes almost a gigabyte of memory."""
+"""Steps at a time of a demo that names no other number; each takes almost a gigabyte of memory, and
+on a GPU as much of it: its small images keep neither several threads nor a GPU busy."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class ReproductionOptions(Options, group=ACTION):
     jobs: int | None = flag(
         None,
         "reproduce, demo: steps at a time, each in a process with its part of the cores, and on "
-        "one of the GPUs (default: 1; for demo without a GPU one for each core, up to "
+        "one of the GPUs (default: 1; for demo one for each core, up to "
         f"{MOST_JOBS})",
         check=at_least(1),
         affects_result=False,

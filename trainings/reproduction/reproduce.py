@@ -21,7 +21,6 @@ from trainings.reproduction.steps import Step, with_labels
 from utils import processes
 from utils.cli.log_file import LOG, logged
 from utils.errors import UsageError
-from utils.utils import resolve_device
 
 
 def reproduce(steps: Sequence[Step], run: Runner, settings: Settings) -> None:
@@ -62,8 +61,7 @@ def _jobs(settings: Settings) -> int:
     options = ReproductionOptions.of(settings)
     if options.jobs is None:
         several = settings.action == "demo" and not options.verbose and processes.count() == 1
-        on_cpu = resolve_device(settings.device).type == "cpu"
-        return min(processes.usable_cores(), MOST_JOBS) if several and on_cpu else 1
+        return min(processes.usable_cores(), MOST_JOBS) if several else 1
     if options.jobs > 1 and processes.count() > 1:
         raise UsageError(
             "argument --jobs: under torchrun all processes work on one step; leave out --jobs or "
