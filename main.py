@@ -24,7 +24,6 @@ from trainings.action_flags import (
     REPRODUCTION_FLAGS,
     SCORING_FLAGS,
     SCORING_READ,
-    SEARCH_READ,
     SOURCE_READ,
     VIEWS,
 )
@@ -121,7 +120,7 @@ ACTIONS: dict[str, Action] = {
         "the domain shift: score the network trained on GTA5 on Cityscapes",
         flags=("load_model_path", "select", "eval_scales", "eval_flip"),
         examples=("", "--aug_method C-S-HF", "--load_model_path runs/a/best.pth"),
-        reads=(*SCORING_READ, *SEARCH_READ),
+        reads=SCORING_READ,
     ),
     "train_source": training(
         catalog.ON_SOURCE,
@@ -138,7 +137,7 @@ ACTIONS: dict[str, Action] = {
         "the domain shift: score the network of train_source on --target",
         flags=(*PAIR, "load_model_path", "select", "eval_scales", "eval_flip"),
         examples=("--source synthia --target acdc",),
-        reads=(*SCORING_READ, *SEARCH_READ),
+        reads=SCORING_READ,
     ),
     "train_ada": training(
         catalog.ADVERSARIAL,
@@ -166,7 +165,7 @@ ACTIONS: dict[str, Action] = {
         lambda _: {"ssl_round": 0},
         flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics", *PAIR),
         examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
-        reads=(EnsembleOptions, *SCORING_READ, *SEARCH_READ),
+        reads=(EnsembleOptions, *SCORING_READ),
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, catalog.FOURIER, catalog.SELF_TRAINING),
@@ -198,7 +197,7 @@ ACTIONS: dict[str, Action] = {
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run of a pair",
         flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index", *PAIR),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
-        reads=(EnsembleOptions, PictureOptions, *SCORING_READ, *SEARCH_READ),
+        reads=(EnsembleOptions, PictureOptions, *SCORING_READ),
     ),
     "predict": Action(
         predict,

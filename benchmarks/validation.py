@@ -21,10 +21,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.labels import IGNORE, NUM_CLASSES
-from datasets.loading.batches import WholeImages
 from model.catalog import Design
 from model.deployment.folding import folded
-from model.ensemble import Ensemble
 from model.network import Network
 from trainings.scoring.pseudo_label_making import predict
 from utils.metrics import ConfusionMatrix
@@ -69,13 +67,11 @@ def main() -> None:
     torch.manual_seed(0)
     plain = [Design().build().eval().to(args.device) for _ in range(3)]
     ours = [folded(network).to(memory_format=torch.channels_last) for network in plain]
-    ensemble = Ensemble(ours)
     image = torch.randint(0, 256, (1, 3, *args.size), dtype=torch.uint8, device=args.device)
     label, prediction = torch.randint(
         0, NUM_CLASSES, (2, *args.label_size), dtype=torch.uint8, device=args.device
     )
     logits = plain[0].main_logits(image).detach()
-    sample = WholeImages(image, [label], [""])
     shape, large = ("x".join(map(str, size)) for size in (args.size, args.label_size))
 
     compare = partial(report, rounds=args.rounds, device=args.device)
@@ -108,7 +104,7 @@ def main() -> None:
             f"pseudo-label of one {shape} image by three networks",
             {
                 "plain": partial(plain_pseudo_label, plain, image),
-                "ours": partial(predict, ensemble, sample, precision),
+                "ours": partial(predict, ours, image, precision),
                 "floor: ours, the networks alone": lambda: [
                     network_alone([network], image, precision) for network in ours
                 ],

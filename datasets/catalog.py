@@ -110,13 +110,8 @@ def data_set(role: Role, settings: DataSettings) -> str:
 
 def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
     """Return the files of a split, "train" or "val"."""
-    layout, root = row_of(role, settings).layout, root_of(role, settings)
-    if count := layout.left_out(root):
-        say_once(f"{name_of(role, settings)}: {count} known bad pairs left out")
-    return [
-        one._replace(kind=format_for(role, one.kind, settings))
-        for one in layout.labelled(root, split, settings)
-    ]
+    files = row_of(role, settings).layout.labelled(root_of(role, settings), split, settings)
+    return [one._replace(kind=format_for(role, one.kind, settings)) for one in files]
 
 
 def format_for(role: Role, kind: LabelFormat, settings: DataSettings) -> LabelFormat:

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def _column(name: Any) -> str:
 def _id(row: Mapping[str, Any], where: str) -> int:
     given = row.get("id")
     text = "" if given is None else str(given).strip()
-    if not re.fullmatch(r"\d{1,3}", text) or not 0 <= int(text) <= IGNORE:
+    if not re.fullmatch(r"\d{1,3}", text) or int(text) > IGNORE:
         raise UserError(
             f"{where} has {f'the id {text}' if text else 'no id'}: give a whole number from 0 to "
             f"{IGNORE - 1}, as it stands in the label files"
@@ -131,7 +131,7 @@ def _id(row: Mapping[str, Any], where: str) -> int:
 
 def _color(given: Any, where: str) -> Color:
     parts = _parts(given)
-    if len(parts) != 3 or not all(0 <= part <= 255 for part in parts):
+    if len(parts) != 3 or max(parts) > 255:
         found = "no colour" if given in (None, "", []) else f"the colour {given}"
         raise UserError(f"{where} has {found}: give #rrggbb, or three numbers from 0 to 255")
     red, green, blue = parts
@@ -144,6 +144,6 @@ def _parts(given: Any) -> list[int]:
         given = " ".join(map(str, given))
     text = str(given or "").strip()
     if re.fullmatch("#[0-9a-fA-F]{6}", text):
-        return [int(text[start : start + 2], 16) for start in (1, 3, 5)]
-    words: Iterable[str] = re.split(r"[\s,;]+", text.strip("()[]"))
+        return list(bytes.fromhex(text[1:]))
+    words = re.split(r"[\s,;]+", text.strip("()[]"))
     return [int(word) for word in words if re.fullmatch(r"\d{1,3}", word)]

@@ -53,9 +53,6 @@ class Layout(Protocol):
     def no_images(self, folder: Path, split: str) -> str:
         """Say that a split's folder holds no images, and what to do."""
 
-    def left_out(self, root: Path) -> int:
-        """Return how many pairs are left out because they are known to be bad."""
-
 
 @dataclass(frozen=True)
 class DataSet:

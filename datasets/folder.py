@@ -22,7 +22,7 @@ from datasets.listing import OTHER_PICTURES, PICTURES, left_out_sentences
 from datasets.options import DataSettings
 from datasets.pairing import Found, by_name, check_partners, listing, not_taken
 from datasets.reading import SampleFiles
-from datasets.video import frames_of
+from datasets.video import UnreadableVideo, frames_of
 from utils.errors import UserError
 from utils.notes import say_once
 
@@ -118,9 +118,6 @@ class Folder:
             f"needed at least: {remedy}"
         )
 
-    def left_out(self, root: Path) -> int:
-        return 0
-
 
 def _places(root: Path, split: str) -> Places:
     """Return where the files of the folder lie. Raise UserError where it has the layout of another
@@ -190,7 +187,12 @@ def _samples(folder: Path, settings: DataSettings) -> tuple[list[SampleFiles], S
     pictures, left_out = _pictures(folder)
     samples = [_sample(name, pictures[name]) for name in sorted(pictures)]
     for name, video in sorted(_videos(folder).items()):
-        samples += frames_of(video, name, step=settings.frame_step, cache=settings.cache_dir)
+        try:
+            samples += frames_of(video, name, step=settings.frame_step, cache=settings.cache_dir)
+        except UnreadableVideo as error:
+            if video == folder:
+                raise
+            left_out = [*left_out, f"left out: {error}"]
     return samples, left_out
 
 

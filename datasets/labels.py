@@ -15,13 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
 
 class LabelClass(NamedTuple):
     """A class of Cityscapes: its name, its id in label files, and its colour."""
 
     name: str
     label_id: int
-    color: tuple[int, int, int]
+    color: Color
 
 
 CLASSES = (
@@ -102,9 +105,6 @@ def table_of(train_id_of: Mapping[int, int]) -> np.ndarray:
     return table
 
 
-Color = tuple[int, int, int]
-
-
 @dataclass(frozen=True)
 class ClassTable:
     """The classes that a network tells apart; the train id of a class is its place.
@@ -154,9 +154,7 @@ class ClassTable:
 
     @property
     def own_ids(self) -> LabelFormat:
-        """Format of the user's own labels: train ids of Cityscapes, or the table's ids."""
-        if self == CITYSCAPES:
-            return TRAIN_IDS
+        """Format of the user's own labels: the table's ids."""
         values = tuple(sorted({*self.ids, *self.ignored, IGNORE}))
         train_ids = table_of({value: train_id for train_id, value in enumerate(self.ids)})
         remedy = "give each value a row in the file of --classes, named ignored if it is no class"

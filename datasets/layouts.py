@@ -61,6 +61,15 @@ class Unsplit:
 
     def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         """See `Layout`. Raise UserError, too, where a split would be empty."""
+        if bad := self._without_bad(root).bad:
+            say_once(f"{self.title}: {bad} known bad pairs left out")
+        return self._samples(root, split, settings)
+
+    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
+        samples = self._samples(root, split, settings)
+        return [one._replace(label=None) for one in samples]
+
+    def _samples(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         found = self._without_bad(root)
         for sentence in found.left_out:
             say_once(sentence)
@@ -71,9 +80,6 @@ class Unsplit:
             for name in names
         ]
 
-    def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
-        return [one._replace(label=None) for one in self.labelled(root, split, settings)]
-
     def label_format(self, label: Path) -> LabelFormat:
         return self.format
 
@@ -83,16 +89,13 @@ class Unsplit:
     def no_images(self, folder: Path, split: str) -> str:
         return f"{folder} holds no images of the {split} split: put them there"
 
-    def left_out(self, root: Path) -> int:
-        return sum(map(self._is_bad, self._listing(root).images))
-
     def _without_bad(self, root: Path) -> Found:
         found = self._listing(root)
         images, labels = (
             {name: path for name, path in paths.items() if not self._is_bad(name)}
             for paths in (found.images, found.labels)
         )
-        return found._replace(images=images, labels=labels)
+        return found._replace(images=images, labels=labels, bad=len(found.images) - len(images))
 
     def _is_bad(self, stem: str) -> bool:
         return stem.isdecimal() and int(stem) in self.bad
@@ -226,14 +229,13 @@ class Split:
                 "name another data set with --source"
             )
         found = self._found(root, self.branches(root, True), split)
-        existing_folder(found.label_folder, self._label_remedy(split))
+        use = "supervised training" if split == "train" else "scoring"
+        remedy = f"unpack the labels of the {split} split of {self.title} there, which {use} needs"
+        existing_folder(found.label_folder, remedy)
         self._check_images(found, split)
         check_partners(found)
-        return [
-            one._replace(label=label, kind=self.label_format(label))
-            for one in _samples(found)
-            for label in [found.labels[one.place]]
-        ]
+        samples = [one._replace(label=found.labels[one.place]) for one in _samples(found)]
+        return [one._replace(kind=self.label_format(one.label_path)) for one in samples]
 
     def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         found = self._found(root, self.branches(root, False), split, labels=False)
@@ -261,9 +263,6 @@ class Split:
             )
         return f"{folder} holds no *{self.ending}.png or .jpg files: {self._remedy(split)}"
 
-    def left_out(self, root: Path) -> int:
-        return 0
-
     def _check_images(self, found: Found, split: str) -> None:
         if not found.images:
             raise UserError(self.no_images(found.image_folder, split))
@@ -272,16 +271,11 @@ class Split:
         self, root: Path, branches: Sequence[Branch], split: str, *, labels: bool = True
     ) -> Found:
         several = [self._in_branch(root, branch, split, labels=labels) for branch in branches]
-        if len(several) == 1:
-            return several[0]
-        first = several[0]
-        return Found(
-            {name: path for one in several for name, path in one.images.items()},
-            {name: path for one in several for name, path in one.labels.items()},
-            first.image_folder,
-            first.label_folder,
-            [pair for one in several for pair in one.doubled],
-            [sentence for one in several for sentence in one.left_out],
+        return several[0]._replace(
+            images={name: path for one in several for name, path in one.images.items()},
+            labels={name: path for one in several for name, path in one.labels.items()},
+            doubled=[pair for one in several for pair in one.doubled],
+            left_out=[sentence for one in several for sentence in one.left_out],
         )
 
     def _in_branch(self, root: Path, branch: Branch, split: str, *, labels: bool) -> Found:
@@ -297,16 +291,12 @@ class Split:
         for ending in self.formats:
             of_ending, doubled_labels = by_name(listed.paths, label_folder, ending, branch.prefix)
             partners |= of_ending
-            doubled = [*doubled, *doubled_labels]
+            doubled += doubled_labels
         left_out = [*found.left_out, *not_taken(listed)]
         return found._replace(labels=partners, doubled=doubled, left_out=left_out)
 
     def _remedy(self, split: str) -> str:
         return f"unpack the {split} split of {self.title} there"
-
-    def _label_remedy(self, split: str) -> str:
-        use = "supervised training" if split == "train" else "scoring"
-        return f"unpack the labels of the {split} split of {self.title} there, which {use} needs"
 
 
 def fixed(*branches: Branch) -> Callable[[Path, bool], Sequence[Branch]]:

@@ -1,7 +1,6 @@
 """The flags of the data sets."""
 
 import dataclasses
-import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from datasets.labels import CITYSCAPES, ClassTable
 from utils import processes
 from utils.cli.checks import AUTO, above, at_least, probability, share, workers
 from utils.cli.common import CommandOptions
+from utils.cli.flags import nearest
 from utils.cli.options import DATA, SCORING, TOY_CITY, TRAINING, Follows, Options, flag
 from utils.disk.files import REPOSITORY
 from utils.transforms import AUGMENTATIONS, SCALE, augmentation_codes
@@ -45,13 +45,10 @@ def data_set_or_path(value: str) -> None:
     exists = any((place / value).exists() for place in (Path.cwd(), REPOSITORY))
     if value in DATA_SETS or exists or os.sep in value:
         return
-    names = [*DATA_SETS, *(path.name for path in sorted(Path.cwd().iterdir()) if path.is_dir())]
-    known = {name.lower(): name for name in reversed(names)}
-    near = difflib.get_close_matches(value.lower(), known, n=1)
-    meant = f"; did you mean {known[near[0]]}?" if near else ""
+    folders = (path.name for path in sorted(Path.cwd().iterdir()) if path.is_dir())
     raise ValueError(
         f"is none of the data sets ({', '.join(DATA_SETS)}), nor is there a folder or video of "
-        f"that name{meant}"
+        f"that name{nearest(value, [*folders, *DATA_SETS])}"
     )
 
 

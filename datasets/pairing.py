@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from datasets.listing import PNG_OR_JPEG, Listing, is_picture, left_out_sentences, list_below
 from utils.errors import UserError
-
-SHOWN = 3
+from utils.text import first_few
 
 
 class Found(NamedTuple):
@@ -18,6 +17,7 @@ class Found(NamedTuple):
         doubled: pairs of files that have the same name and role, such as `1.png` and `1.jpg`; the
             first of each is among the images or labels.
         left_out: sentences that say which files are not taken.
+        bad: number of pairs that are left out because they are known to be bad.
     """
 
     images: Mapping[str, Path]
@@ -26,6 +26,7 @@ class Found(NamedTuple):
     label_folder: Path
     doubled: Sequence[tuple[Path, Path]] = ()
     left_out: Sequence[str] = ()
+    bad: int = 0
 
 
 def listing(folder: Path, *, deep: bool) -> Listing:
@@ -113,9 +114,8 @@ def _report(
 ) -> None:
     lonely = sorted(present.keys() - partners.keys())
     if lonely:
-        first = ", ".join(str(present[name]) for name in lonely[:SHOWN])
-        rest = f" and {len(lonely) - SHOWN} more" if len(lonely) > SHOWN else ""
+        files = first_few([present[name] for name in lonely])
         raise UserError(
-            f"{len(lonely)} of {len(present)} files have no {missing} in {folder}: {first}{rest}; "
-            f"add the missing {missing}s or remove these files"
+            f"{len(lonely)} of {len(present)} files have no {missing} in {folder}: {files}; add "
+            f"the missing {missing}s or remove these files"
         )

@@ -167,8 +167,8 @@ def read_ids(path: Path, kind: LabelFormat) -> np.ndarray:
         )
     if picture.mode in ("L", "P"):
         ids = np.array(picture)
-    elif kind.deep and _is_deep(path):
-        ids = _low_bytes(path)
+    elif kind.deep and (first := _first_of_deep(path)) is not None:
+        ids = first
     else:
         wanted = "16-bit colours" if kind.deep else "8-bit grey or palette"
         raise UserError(
@@ -179,18 +179,15 @@ def read_ids(path: Path, kind: LabelFormat) -> np.ndarray:
     return ids
 
 
-def _is_deep(path: Path) -> bool:
-    """Return whether a PNG has colours of 16 bits a channel."""
-    with _opened(path) as picture:
-        return picture.tile[0][3] == HIGH_BYTES
-
-
-def _low_bytes(path: Path) -> np.ndarray:
-    """Return the first channel, uint8 [H, W], of a PNG of 16-bit colours.
+def _first_of_deep(path: Path) -> np.ndarray | None:
+    """Return the low bytes of the first channel, uint8 [H, W], of a PNG of 16-bit colours; None for
+    another one.
 
     torchvision decodes 16 bits, too, but a damaged file ends the process there.
     """
     with _opened(path) as picture:
+        if picture.tile[0][3] != HIGH_BYTES:
+            return None
         plain = (*picture.tile[0][:3], LOW_BYTES)
         picture.tile = [plain]  # type: ignore[list-item]  # a class of its own since Pillow 11
         return np.array(picture)[..., 0]

@@ -32,6 +32,10 @@ IN_NAME = 6
 """Letters of a video's digest in the names of its frames: other videos have other frames."""
 
 
+class UnreadableVideo(UserError):
+    """No frame of a video can be read."""
+
+
 def check_video_support(path: Path) -> None:
     """Raise UserError where there is no PyAV."""
     if av is None:
@@ -54,10 +58,14 @@ class VideoReader:
             self._container = av.open(str(path))
             self._stream = self._container.streams.video[0]
         except IndexError as error:
-            raise UserError(f"{path} holds no frames, only sound or text: replace it") from error
+            raise UnreadableVideo(
+                f"{path} holds no frames, only sound or text: replace it"
+            ) from error
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or error
-            raise UserError(f"{path} cannot be read as a video ({reason}): replace it") from error
+            raise UnreadableVideo(
+                f"{path} cannot be read as a video ({reason}): replace it"
+            ) from error
         self._stream.thread_type = "AUTO"
         self.rate = self._stream.average_rate or self._stream.guessed_rate or USUAL_RATE
         self.length = self._stream.frames or None
@@ -135,7 +143,7 @@ def _decode(video: Path, folder: Path, step: int) -> None:
             with naming(path), written_whole(path) as temporary:
                 Image.fromarray(image).save(temporary, "PNG", compress_level=1)
         if reader.decoded == 0:
-            raise UserError(reader.problem)
+            raise UnreadableVideo(reader.problem)
         if reader.problem:
             say_once(f"{reader.problem}, or go on with the frames before")
     (folder / DONE).touch()

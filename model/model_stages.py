@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model.network import DETAIL_HEADS, Network, SegmentationHead
 from model.stdcnet import BACKBONES, FOLDING_PAIRS, STAGE_WIDTHS, ConvX, STDCNet
-from model.weights.official import BACKBONE_SURPLUS, comes_from_inplace_abn, from_inplace_abn
+from model.weights.official import BACKBONE_SURPLUS, for_batch_norm
 
 CONTEXT_WIDTH = 2
 """Channels of the context path, in units of `base`; likewise the next three."""
@@ -119,10 +119,7 @@ class BiSeNet(Network):
 
     @classmethod
     def from_official(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        backbone = f"{cls.backbone_name}."
-        if comes_from_inplace_abn(tensors, backbone):
-            return from_inplace_abn(tensors, backbone)
-        return dict(tensors)
+        return for_batch_norm(tensors, f"{cls.backbone_name}.")
 
 
 def _global_average(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from model.catalog import NETWORKS
+from model.stdcnet import BACKBONES
 from utils.cli.options import NETWORK, Options, flag
 
 WIDEST = 512
@@ -25,7 +26,7 @@ class NetworkOptions(Options, group=NETWORK):
         "STDC-BiSeNet or PP-LiteSeg, both on --backbone; a trained run is read with its own",
         choices=tuple(NETWORKS),
     )
-    backbone: str = flag("stdc1", "STDC813 or STDC1446", choices=("stdc1", "stdc2"))
+    backbone: str = flag("stdc1", "STDC813 or STDC1446", choices=tuple(BACKBONES))
     base_width: int = flag(
         64,
         "number of channels from which all widths of the network follow; the paper has 64",

@@ -128,7 +128,7 @@ class STDCNet(nn.Module):
     def __init__(self, blocks: tuple[int, int, int] = BACKBONES["stdc1"], base: int = 64):
         super().__init__()
         assert base % 2 == 0, "the narrowest convolutions have base / 2 channels"
-        self.blocks, self.base = blocks, base
+        self.base = base
         layers: list[nn.Module] = [ConvX(3, base // 2, stride=2), ConvX(base // 2, base, stride=2)]
         channels = base
         self.stage_ends = []

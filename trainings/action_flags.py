@@ -22,11 +22,12 @@ VIEWS = ("eval_scales", "eval_flip")
 NETWORK_READ = (*RECORDED, "image_size")
 """Flags that an action reads which loads a network."""
 
-SCORING_READ = (*NETWORK_READ, *VIEWS, "bn_statistics", "batch_size", "on_bad_sample")
-"""Flags that an action reads which scores networks, or runs them on a data set."""
-
-SEARCH_READ = ("select", "optimizer", "aug_method", "save_keyword")
-"""Flags that an action reads which searches for runs, or names a folder as they are named."""
+SCORING_READ = (
+    *(*NETWORK_READ, *VIEWS, "bn_statistics", "batch_size", "on_bad_sample"),
+    *("select", "optimizer", "aug_method", "save_keyword"),
+)
+"""Flags that an action reads which searches for runs and scores their networks, or runs them on a
+data set."""
 
 SAMPLES_READ = ("image_size", "train_scales", "aug_method", "aug_probability", "on_bad_sample")
 """Flags of the data set that every training reads."""

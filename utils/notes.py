@@ -1,15 +1,12 @@
 """Notes to the user that many places could make, and that are printed once."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 
 from torch.utils.data import get_worker_info
 
 from utils import processes
 
 _said: set[str] = set()
-_quiet = False
 
 
 def say_once(text: str) -> None:
@@ -21,18 +18,7 @@ def say_once(text: str) -> None:
     if text in _said:
         return
     _said.add(text)
-    if _quiet or (get_worker_info() is None and not processes.first_to_say(text)):
+    if get_worker_info() is None and not processes.first_to_say(text):
         return
     sys.stdout.flush()  # in a log, what was printed before stands before
     print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def said_in_a_report() -> Iterator[None]:
-    """Count notes as printed inside the block, because a report has them."""
-    global _quiet
-    before, _quiet = _quiet, True
-    try:
-        yield
-    finally:
-        _quiet = before

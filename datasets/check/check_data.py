@@ -5,6 +5,7 @@ be known is a note. Counts, findings and class frequencies are printed and writt
 """
 
 import contextlib
+import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from datasets.catalog import (
     unlabelled,
 )
 from datasets.check.alike import alike
-from datasets.check.files import Reader
+from datasets.check.files import read
 from datasets.check.findings import Files, Finding, Kind, Part, size_in_words
 from datasets.check.report import Report, tables
 from datasets.data_set import Role
@@ -37,7 +38,6 @@ from datasets.reading import nothing_scored
 from utils.disk.machine import versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
-from utils.notes import said_in_a_report
 from utils.utils import progress
 
 NAME = "check_data"
@@ -87,8 +87,10 @@ def _read_all(settings: DataSettings) -> Report:
                 )
                 report.note(role, _unpartnered(found, role, split, settings))
                 report.note_once(role, _other_files(found))
+                if found.bad:
+                    report.left_out[report.titles[role]] = found.bad
                 files += _files(found, report.titles[role], split, role, settings)
-    readings = each_item(Reader(files), num_workers=settings.workers)
+    readings = each_item(read, files, num_workers=settings.workers)
     readings = progress(readings, "check", total=len(files), unit="sample")
     for one, reading in zip(files, readings, strict=True):
         report.add(one, reading)
@@ -98,12 +100,9 @@ def _read_all(settings: DataSettings) -> Report:
         if role is Role.TARGET and report.contents:
             report.note(role, [_without_labels(report.contents, settings)])
         if not report.has_problem(role):
-            with report.noting(Kind.REFUSED, role), said_in_a_report():
+            # The report has the notes of a training already.
+            with report.noting(Kind.REFUSED, role), contextlib.redirect_stderr(io.StringIO()):
                 _ask_training(role, settings)
-        with contextlib.suppress(UserError):  # it is said already that there is no such folder
-            layout, root = row_of(role, settings).layout, root_of(role, settings)
-            if count := layout.left_out(root):
-                report.left_out[report.titles[role]] = count
     return report
 
 

@@ -1,12 +1,12 @@
 """Reading every file as training does, in workers, past whatever is wrong."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset
 
+from datasets.cache import PNG_END
 from datasets.check.alike import content_of
 from datasets.check.findings import Files, Finding, Kind, Reading
 from datasets.labels import IGNORE
@@ -20,25 +20,14 @@ from datasets.reading import (
 from utils.errors import UserError
 from utils.utils import file_digest
 
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-"""First and last bytes of every whole PNG; it ends with type and checksum of an empty chunk."""
-
-
-class Reader(Dataset):
-    """Reads a sample where the item is asked for, in a worker; only what is counted travels."""
-
-    def __init__(self, files: Sequence[Files]):
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Reading:
-        return read(self.files[index])
+PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def read(files: Files) -> Reading:
-    """Read the files of a sample with training's own readers; nothing in them raises."""
+    """Read the files of a sample with training's own readers; nothing in them raises.
+
+    A worker reads them, and only what is counted travels.
+    """
     findings: list[Finding] = []
     image = ids = digest = counts = content = None
     values: list[int] = []

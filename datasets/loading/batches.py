@@ -6,6 +6,7 @@ import operator
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -32,14 +33,6 @@ torch would wrap them in the worker's traceback."""
 
 LOST_WORKER = (ConnectionError, EOFError, FileNotFoundError)
 """Errors of fetching the memory of a batch after the worker that made it is gone."""
-
-
-class WholeImages(NamedTuple):
-    """Images of one size, [N, 3, H, W]; labels [H, W] of their own sizes."""
-
-    image: Tensor
-    label: list[Tensor]
-    name: list[str]
 
 
 class ScaledBatch(NamedTuple):
@@ -74,11 +67,11 @@ def batches_of(
     *,
     num_workers: int,
     device: torch.device,
-) -> Iterator[WholeImages]:
-    """Yield the samples at these places, on the device; a batch ends where the images' size
-    changes."""
-    for (images,), labels, names in _scaled(samples, batches, (), num_workers, device):
-        yield WholeImages(images, labels, names)
+) -> Iterator[Tensor]:
+    """Yield the images of the samples at these places, [N, 3, H, W], on the device; a batch ends
+    where their size changes."""
+    for (images,), *_ in _scaled(samples, batches, (), num_workers, device):
+        yield images
 
 
 def scaled_batches(
@@ -104,17 +97,20 @@ def _scaled(
     device: torch.device,
 ) -> Iterator[ScaledBatch]:
     keys = [[(0, place) for place in batch] for batch in batches]
-    loader = _loader(samples, keys, _CollateScaled(scales), workers, device)
+    loader = _loader(samples, keys, partial(_collate_scaled, scales), workers, device)
     for images, labels, names in itertools.chain.from_iterable(_raising(loader)):
         yield ScaledBatch(_moved(images, device), _moved(labels, device), names)
 
 
-def each_item(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
-    """Yield the items of a dataset in order, as they are, made by workers."""
+def each_item(
+    function: Callable[[Any], Any], items: Sequence[Any], *, num_workers: int
+) -> Iterator[Any]:
+    """Yield what a function makes of each item, in order; workers call it."""
     loader = DataLoader(
-        _Guarded(dataset),
+        _Guarded(function),
         batch_size=None,
-        num_workers=_enough(num_workers, dataset),
+        sampler=items,
+        num_workers=_enough(num_workers, items),
         collate_fn=_as_it_is,
         worker_init_fn=ignore_interrupts,
     )
@@ -137,37 +133,30 @@ def _moved(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
 
 
 class _Guarded(Dataset):
-    """Hands over an error of `SENTENCES` instead of raising it."""
+    """Calls a function with a key, and hands over an error of `SENTENCES` instead of raising it."""
 
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset promises none
+    def __init__(self, function: Callable[[Any], Any]):
+        self.function = function
 
     def __getitem__(self, key: Any) -> Any:
         try:
-            return self.dataset[key]
+            return self.function(key)
         except SENTENCES as error:
             return error
 
 
-class _GuardedCollate:
-    def __init__(self, collate: Callable[[Sequence], Any]):
-        self.collate = collate
-
-    def __call__(self, items: Sequence) -> Any:
-        errors = [item for item in items if isinstance(item, SENTENCES)]
-        return errors[0] if errors else self.collate(items)
+def _collate_guarded(collate: Callable[[Sequence], Any], items: Sequence) -> Any:
+    errors = [item for item in items if isinstance(item, SENTENCES)]
+    return errors[0] if errors else collate(items)
 
 
 def _loader(
     dataset: Dataset, batches: Iterable, collate: Callable, workers: int, device: torch.device
 ) -> DataLoader:
     return DataLoader(
-        _Guarded(dataset),
+        _Guarded(dataset.__getitem__),
         batch_sampler=batches,
-        collate_fn=_GuardedCollate(collate),
+        collate_fn=partial(_collate_guarded, collate),
         num_workers=_enough(workers, batches),
         worker_init_fn=ignore_interrupts,
         pin_memory=device.type == "cuda",
@@ -235,21 +224,14 @@ def _collate_training(
     return default_collate(list(sources)), target
 
 
-class _CollateScaled:
-    """Batches of images of one size, in the samples' order, scaled where the samples are read."""
-
-    def __init__(self, scales: Sequence[float]):
-        self.scales = scales
-
-    def __call__(self, items: Sequence[Sample]) -> list[ScaledBatch]:
-        groups = itertools.groupby(items, key=lambda sample: sample.image.shape)
-        return [self._batch(*zip(*group, strict=True)) for _, group in groups]
-
-    def _batch(
-        self, images: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]
-    ) -> ScaledBatch:
-        stack = torch.stack(list(images))
-        height, width = stack.shape[-2:]
-        sizes = [(max(1, round(s * height)), max(1, round(s * width))) for s in self.scales]
+def _collate_scaled(scales: Sequence[float], items: Sequence[Sample]) -> list[ScaledBatch]:
+    """Return batches of images of one size, in the samples' order, scaled where the samples are
+    read."""
+    batches = []
+    for (_, height, width), group in itertools.groupby(items, key=lambda item: item.image.shape):
+        images, labels, names = zip(*group, strict=True)
+        stack = torch.stack(images)
+        sizes = [(max(1, round(s * height)), max(1, round(s * width))) for s in scales]
         scaled = [resize(size)(stack) for size in sizes] or [stack]
-        return ScaledBatch(scaled, list(labels), list(names))
+        batches.append(ScaledBatch(scaled, list(labels), list(names)))
+    return batches

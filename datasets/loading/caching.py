@@ -1,14 +1,13 @@
 """Building the caches of samples, in parallel, once, whoever else wants the same."""
 
 import functools
+import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset, Subset
 
 from datasets.cache import FORMAT, NO_CACHE, READERS, CachedPairs, Pictures, PictureStore, digest_of
 from datasets.labels import PSEUDO_LABELS, SOFT_LABELS
@@ -94,7 +93,8 @@ def attach_cache(
         if any(store.missing() for store in stores):
             if not build:
                 return
-            with _alone(settings.cache_dir):
+            settings.cache_dir.mkdir(parents=True, exist_ok=True)
+            with locked(settings.cache_dir / "lock", wait=True):
                 _name_older_stores(settings.cache_dir, stores)
                 if not _build(samples, preparation, stores, settings):
                     return
@@ -135,14 +135,6 @@ class _PseudoLabels:
     def read(self, place: int) -> np.ndarray:
         """Return a label, uint8 [h, w] or [2 k, h, w]. Raise UserError where it cannot be read."""
         return read_label(self.files[place].label_path, self.files[place].kind)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process build in a folder while others wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", wait=True):
-        yield
 
 
 def _name_older_stores(folder: Path, stores: Sequence[PictureStore]) -> None:
@@ -187,7 +179,12 @@ def _build(
         print(f"cache of {len(samples)} samples: {in_gigabytes(needed)} in {settings.cache_dir}")
         for store in stores:
             store.create()
-        _fill(_Writer(samples, preparation, stores), places, settings.workers)
+        write = functools.partial(_write, samples, preparation, stores)
+        items = each_item(write, places, num_workers=settings.workers)
+        written = iter(progress(items, "cache", total=len(places), unit="image"))
+        while part := list(itertools.islice(written, MARK_EVERY)):
+            for store in stores:
+                store.mark(part)
     return True
 
 
@@ -199,38 +196,15 @@ def _occupied(store: PictureStore) -> int:
         return 0
 
 
-def _fill(writer: "_Writer", places: Sequence[int], num_workers: int) -> None:
-    items = each_item(Subset(writer, places), num_workers=num_workers)
-    written: list[int] = []
-    for place in progress(items, "cache", total=len(places), unit="image"):
-        written.append(place)
-        if len(written) == MARK_EVERY:
-            writer.mark(written)
-            written = []
-    writer.mark(written)
+def _write(
+    samples: SampleDataset, preparation: Preparation, stores: Sequence[PictureStore], place: int
+) -> int:
+    """Write a sample into the stores, in a worker, and return its place.
 
-
-class _Writer(Dataset):
-    """Writes a sample into the stores where the item is asked for, in a worker.
-
-    A picture that a store has already is written again, byte for byte the same. An item is its
-    place, or the UserError of a file that cannot be read.
+    A picture that a store has already is written again, byte for byte the same. Raise UserError for
+    a file that cannot be read.
     """
-
-    def __init__(
-        self, samples: SampleDataset, preparation: Preparation, stores: Sequence[PictureStore]
-    ):
-        self.samples, self.preparation, self.stores = samples, preparation, stores
-
-    def __getitem__(self, place: int) -> int | UserError:
-        try:
-            pair = self.preparation(*as_tv_tensors(*self.samples.decoded(place)))
-        except UserError as error:
-            return error
-        for store, picture in zip(self.stores, pair, strict=False):  # labels may have no store
-            store.write(place, picture.numpy())
-        return place
-
-    def mark(self, places: Sequence[int]) -> None:
-        for store in self.stores:
-            store.mark(places)
+    pair = preparation(*as_tv_tensors(*samples.decoded(place)))
+    for store, picture in zip(stores, pair, strict=False):  # labels may have no store
+        store.write(place, picture.numpy())
+    return place

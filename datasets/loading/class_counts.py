@@ -1,16 +1,15 @@
 """The pixels of each class in each label of a data set, counted once and kept with its cache."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from datasets.cache import PictureStore
 from datasets.labels import IGNORE, NUM_CLASSES
 from datasets.loading.batches import each_item
 from datasets.samples import SampleDataset
 from utils.disk.files import written_whole
-from utils.errors import UserError
 from utils.utils import progress
 
 
@@ -49,23 +48,11 @@ def _read(path: Path, labels: PictureStore, num_classes: int) -> np.ndarray | No
 
 
 def _counted(samples: SampleDataset, num_classes: int, *, num_workers: int) -> np.ndarray:
-    items = each_item(_Counts(samples, num_classes), num_workers=num_workers)
+    count = partial(_counts_of_label, samples, num_classes)
+    items = each_item(count, range(len(samples)), num_workers=num_workers)
     return np.stack(list(progress(items, "classes", total=len(samples), unit="image")))
 
 
-class _Counts(Dataset):
-    """Counts a sample's classes in a worker; an item may be the UserError of a file instead."""
-
-    def __init__(self, samples: SampleDataset, num_classes: int):
-        self.samples, self.num_classes = samples, num_classes
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> np.ndarray | UserError:
-        try:
-            label = self.samples.label(index)
-        except UserError as error:
-            return error
-        counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
-        return counts[[*range(self.num_classes), IGNORE]]
+def _counts_of_label(samples: SampleDataset, num_classes: int, index: int) -> np.ndarray:
+    counts = np.bincount(samples.label(index).ravel(), minlength=IGNORE + 1)
+    return counts[[*range(num_classes), IGNORE]]

@@ -2,13 +2,12 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from datasets.labels import LABEL_ID_TO_TRAIN_ID, colorize
@@ -46,22 +45,12 @@ class _Job(NamedTuple):
     pictures: Callable[[Scene, int], Pictures]
 
 
-class _Jobs(Dataset):
-    """Scenes to draw: reading an item draws the scene, saves its pictures, and returns the item's
-    number alone."""
-
-    def __init__(self, root: Path, jobs: Sequence[_Job], size: tuple[int, int], seed: int):
-        self.root, self.jobs, self.size, self.seed = root, jobs, size, seed
-
-    def __len__(self) -> int:
-        return len(self.jobs)
-
-    def __getitem__(self, place: int) -> int:
-        stream, number, look, pictures = self.jobs[place]
-        scene = draw_scene((self.seed, stream, number), self.size, look)
-        for path, picture in pictures(scene, number).items():
-            save_picture(self.root / path, picture)
-        return place
+def _draw(root: Path, size: tuple[int, int], seed: int, job: _Job) -> int:
+    """Draw a scene, save its pictures, and return its number."""
+    scene = draw_scene((seed, job.stream, job.number), size, job.look)
+    for path, picture in job.pictures(scene, job.number).items():
+        save_picture(root / path, picture)
+    return job.number
 
 
 def make_toy_city(
@@ -110,7 +99,7 @@ def _make(root: Path, asked: dict, workers: int, progress: Callable[..., Iterabl
         *(_Job(TRAIN_STREAM, i, "camera", partial(city_pictures, "train")) for i in range(train)),
         *(_Job(VAL_STREAM, i, "camera", partial(city_pictures, "val")) for i in range(val)),
     ]
-    drawn = each_item(_Jobs(root, jobs, tuple(size), seed), num_workers=workers)
+    drawn = each_item(partial(_draw, root, tuple(size), seed), jobs, num_workers=workers)
     for _ in progress(drawn, "Toy City", total=len(jobs), unit="scene"):
         pass
     save_marker(root, asked | {"complete": True})

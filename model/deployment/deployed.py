@@ -100,13 +100,13 @@ def pt2_file(network: Deployed, metadata: Mapping[str, str]) -> bytes:
     return file.getvalue()
 
 
-def openvino_files(model: Any) -> tuple[bytes, bytes]:
-    """Return the .xml and the .bin file of an `openvino.Model`."""
+def openvino_files(model: Any) -> dict[str, bytes]:
+    """Return the two files of an `openvino.Model` by their suffixes."""
     package = importlib.import_module("openvino")
     with tempfile.TemporaryDirectory() as folder:
         graph, weights = Path(folder, "model.xml"), Path(folder, "model.bin")
         package.serialize(model, graph, weights)
-        return graph.read_bytes(), weights.read_bytes()
+        return {".xml": graph.read_bytes(), ".bin": weights.read_bytes()}
 
 
 def openvino_model(onnx_model: bytes) -> Any:

@@ -78,14 +78,9 @@ class Format(NamedTuple):
     runtimes: tuple[Row, ...]
 
 
-def _openvino_parts(model: bytes) -> Parts:
-    graph, weights = openvino_files(openvino_model(model))
-    return {".xml": graph, ".bin": weights}
-
-
 FORMATS: Mapping[str, Format] = {
     ".onnx": Format(onnx_file, lambda model: {".onnx": model}, (ONNX_RUNTIME, OPENVINO)),
-    ".xml": Format(onnx_file, _openvino_parts, (OPENVINO,)),
+    ".xml": Format(onnx_file, lambda model: openvino_files(openvino_model(model)), (OPENVINO,)),
     ".pt2": Format(pt2_file, lambda model: {".pt2": model}, (TORCH_EXPORT,)),
 }
 """The kinds of file by the suffix of `--output`."""

@@ -128,9 +128,8 @@ def openvino_in_8_bits(model: bytes, calibration: Iterable[np.ndarray], goal: Go
                 max_num_iterations=MOST_IN_FLOAT, ranking_subset_size=len(goal.images)
             ),
         )
-    graph, weights = openvino_files(quantised)
     in_float = tuple(names[name] for name in _float_layers_of_openvino(quantised))
-    return Quantised({".xml": graph, ".bin": weights}, len(names), in_float)
+    return Quantised(openvino_files(quantised), len(names), in_float)
 
 
 def _validated(

@@ -62,7 +62,7 @@ def load_backbone(network: Network, path: str | Path) -> LoadReport:
         )
     backbone = network.backbone
     _check_tensors(backbone, tensors, path)
-    remedy = _Remedy(network, lambda design: design.build(network.num_classes).backbone)
+    remedy = functools.partial(_remedy, network, lambda other: other.backbone)
     return _load(backbone, tensors, path, BACKBONE_SURPLUS, remedy)
 
 
@@ -94,7 +94,7 @@ def load_network(
         )
     outside_backbone = rf"(?!{re.escape(network.backbone_name)}\.)"
     may_lack = outside_backbone if to_train else network.training_only
-    remedy = _Remedy(network, lambda design: design.build(network.num_classes))
+    remedy = functools.partial(_remedy, network, lambda other: other)
     report = _load(network, tensors, path, network.official_surplus, remedy, may_lack)
     if other_classes:
         clause = f"left out what is of the {other_classes} other classes of the file"
@@ -161,50 +161,34 @@ def _problem(name: str, tensor: Tensor) -> str | None:
     return None
 
 
-class _Remedy:
-    """The flags with which a file would fit, found by building other networks without memory."""
+def _remedy(
+    network: Network, part: Callable[[Network], nn.Module], tensors: Mapping[str, Tensor]
+) -> str:
+    """Return what to do with a file of tensors that do not fit into a part of the network, in a
+    clause: the flags with which they would, found by building other networks without memory."""
+    own = design_of(network)
 
-    def __init__(self, network: Network, build: Callable[[Design], nn.Module]):
-        self.own, self.build = design_of(network), build
+    def flags(other: Design) -> list[str]:
+        differing = zip(Design._fields, own, other, strict=True)
+        return [f"--{name} {value}" for name, mine, value in differing if mine != value]
 
-    def __call__(self, tensors: Mapping[str, Tensor]) -> str:
-        """Return what to do with a file of these tensors, which do not fit, in a clause."""
-        stems = (tensor for name, tensor in tensors.items() if name.endswith(FIRST_LAYER))
-        width = max((STEM_SHARE * len(stem) for stem in stems if stem.ndim), default=0)
-        others = itertools.starmap(Design, itertools.product(NETWORKS, BACKBONES, [width]))
-        for other in sorted(others, key=lambda other: len(self._flags(other))):
-            if width and other != self.own and self._fits(other, tensors):
-                return f"use {' '.join(self._flags(other))}"
-        return "give a checkpoint of this network"
-
-    def _flags(self, other: Design) -> list[str]:
-        differing = zip(Design._fields, self.own, other, strict=True)
-        return [f"--{name} {value}" for name, own, value in differing if own != value]
-
-    def _fits(self, design: Design, tensors: Mapping[str, Tensor]) -> bool:
+    def fits(other: Design) -> bool:
         with torch.device("meta"):
-            needed = self.build(design).state_dict()
-        ignored = rf"{NETWORKS[design.network].training_only}|.*{COUNTER}$"
+            needed = part(other.build(network.num_classes)).state_dict()
+        ignored = rf"{NETWORKS[other.network].training_only}|.*{COUNTER}$"
         return all(
             name in tensors and tensors[name].shape == tensor.shape
             for name, tensor in needed.items()
             if not re.match(ignored, name)
         )
 
-
-def _check_shapes(
-    module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path, remedy: _Remedy
-) -> None:
-    needed = module.state_dict()
-    wrong = [n for n in needed if n in tensors and tensors[n].shape != needed[n].shape]
-    if wrong:
-        differences = [
-            f"{name} is {_size(tensors[name])} and not {_size(needed[name])}" for name in wrong
-        ]
-        raise UserError(
-            f"{path} is a checkpoint of another network: {first_few(differences)}; "
-            f"{remedy(tensors)}"
-        )
+    stems = (tensor for name, tensor in tensors.items() if name.endswith(FIRST_LAYER))
+    width = max((STEM_SHARE * len(stem) for stem in stems if stem.ndim), default=0)
+    others = itertools.starmap(Design, itertools.product(NETWORKS, BACKBONES, [width]))
+    for other in sorted(others, key=lambda other: len(flags(other))):
+        if width and other != own and fits(other):
+            return f"use {' '.join(flags(other))}"
+    return "give a checkpoint of this network"
 
 
 def _load(
@@ -212,13 +196,19 @@ def _load(
     tensors: Mapping[str, Tensor],
     path: str | Path,
     surplus: str,
-    remedy: _Remedy,
+    remedy: Callable[[Mapping[str, Tensor]], str],
     may_lack: str = NOTHING,
 ) -> LoadReport:
     """Load all or nothing. `surplus` matches names that may be left over, `may_lack` names of the
-    module that the file need not hold."""
-    _check_shapes(module, tensors, path, remedy)
+    module that the file need not hold; `remedy` says what to do with tensors that do not fit."""
     needed = module.state_dict()
+    wrong = [n for n in needed if n in tensors and tensors[n].shape != needed[n].shape]
+    if wrong:
+        differences = [f"{n} is {_size(tensors[n])} and not {_size(needed[n])}" for n in wrong]
+        raise UserError(
+            f"{path} is a checkpoint of another network: {first_few(differences)}; "
+            f"{remedy(tensors)}"
+        )
     usable = {name: tensor for name, tensor in tensors.items() if name in needed}
     # Batches are counted for nothing but averages without a momentum, which nobody uses here.
     missing = [n for n in needed if n not in usable and not n.endswith(COUNTER)]

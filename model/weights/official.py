@@ -13,15 +13,15 @@ COUNTER = "num_batches_tracked"
 INPLACE_ABN_EPSILON = 1e-5
 
 
-def comes_from_inplace_abn(tensors: Mapping[str, Tensor], backbone: str) -> bool:
-    """Tell whether the norms outside the backbone are InPlaceABN's: those count no batches, the
-    backbone's ordinary ones do. `backbone` is what the backbone's names begin with."""
+def for_batch_norm(tensors: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
+    """Return the tensors for batch norm: it scales by w, InPlaceABN by |w| + epsilon.
+
+    Norms outside the backbone are InPlaceABN's where they count no batches and the backbone's
+    ordinary ones do. `backbone` is what the backbone's names begin with.
+    """
     counters = [name for name in tensors if name.endswith(COUNTER)]
-    return bool(counters) and all(name.startswith(backbone) for name in counters)
-
-
-def from_inplace_abn(tensors: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
-    """Return the tensors for batch norm: it scales by w, InPlaceABN by |w| + epsilon."""
+    if not counters or not all(name.startswith(backbone) for name in counters):
+        return dict(tensors)
     statistics = (name for name in tensors if name.endswith("running_var"))
     norm_weights = {name.removesuffix("running_var") + "weight" for name in statistics}
     return {

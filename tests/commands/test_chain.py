@@ -213,7 +213,7 @@ def test_a_run_does_not_go_on_with_other_pseudo_labels(chain, monkeypatch):
     runs, _ = chain
     monkeypatch.chdir(runs.parent)
     code, _, errors = run(*COMMANDS["3.C labels"])
-    assert code == 2 and "another making (checkpoints was" in errors
+    assert code == 2 and "another making (fda" in errors
     code, _, _ = run(*COMMANDS["3.C labels"], "--overwrite")
     assert code == 0
     code, _, errors = run(*COMMANDS["3.C 0.01"])

@@ -5,11 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.catalog import unlabelled
+from datasets.data_set import Role
 from datasets.gta5 import BAD_PAIRS
 from datasets.labels import IGNORE, LABEL_ID_TO_TRAIN_ID, LABEL_IDS, TRAIN_IDS
 from datasets.layouts import validation_positions
 from datasets.reading import read_image, read_label, read_pair
 from datasets.samples import SampleDataset
+from main import FlatSettings as Settings
 from tests.support.data import cityscapes_files, cityscapes_images, gta5_files, left_out
 from tests.support.helpers import label_ids, make_cityscapes, make_gta5, picture, save
 from utils.errors import UserError
@@ -298,3 +301,17 @@ def test_cityscapes_without_any_label_names_what_is_missing(tmp_path):
     with pytest.raises(UserError, match="holds leftImg8bit but no gtFine: put the labels there"):
         cityscapes_files(root, "val")
     assert len(cityscapes_images(root, "train")) == 4
+
+
+def test_a_video_that_cannot_be_read_is_left_out_of_a_folder_and_said(tmp_path, capsys):
+    pytest.importorskip("av")
+    for number in range(3):
+        save(np.full((64, 96, 3), number, np.uint8), tmp_path / "street" / f"{number}.png")
+    (tmp_path / "street" / "IMG_1.MOV").write_bytes(b"no video")
+    settings = Settings(
+        target="folder", target_root=tmp_path / "street", cache_dir=tmp_path / "cache"
+    )
+    files = unlabelled(Role.TARGET, "train", settings)
+    assert [one.name for one in files] == ["0", "1", "2"]
+    said = "".join(capsys.readouterr())
+    assert "left out: " in said and "IMG_1.MOV cannot be read as a video" in said

@@ -17,7 +17,7 @@ def gta5_files(root: Path, split: str, val_fraction: float) -> list[SampleFiles]
 
 
 def left_out(root: Path) -> int:
-    return gta5.ROW.layout.left_out(root)
+    return gta5.ROW.layout.found(root, "train", Settings()).bad
 
 
 def cityscapes_files(root: Path, split: str) -> list[SampleFiles]:

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from datasets.data_set import Role
-from datasets.labels import CITYSCAPES
 from datasets.loading.sets import unlabelled_samples
 from main import FlatSettings as Settings
-from model.ensemble import Ensemble
+from model.ensemble import mean_probabilities
 from model.model_stages import BiSeNet
 from tests.support.helpers import make_cityscapes
 from trainings.scoring.pseudo_label_folder import label_folder
@@ -41,22 +40,26 @@ class Toy:
             **changes,
         )
         torch.manual_seed(0)
-        networks = [BiSeNet(base=8).eval() for _ in range(3)]
-        for network in networks:  # sure of something
+        self.networks = [BiSeNet(base=8).eval() for _ in range(3)]
+        for network in self.networks:  # sure of something
             network.conv_out.conv_out.weight.data *= 30
-        self.ensemble = Ensemble(networks)
         self.samples = unlabelled_samples(Role.TARGET, self.settings)
         self.folder = RunFolder(label_folder(self.settings))
+
+    def probabilities(self, place: int) -> torch.Tensor:
+        """Return those of the ensemble on a sample, [1, C, h, w]."""
+        image = self.samples[0, place].image[None]
+        return mean_probabilities([network.main_logits(image) for network in self.networks])
 
     def making(self, **identity):
         checkpoints = [{"path": "a/best.pth", "sha256": "0" * 64}]
         whole = {**IDENTITY, "checkpoints": checkpoints, **identity}
-        return Making(self.folder, self.samples, whole, CITYSCAPES)
+        return Making(self.folder, self.samples, whole, self.settings)
 
     def make(self, **identity):
         making = self.making(**identity)
         if not making.begin(overwrite=False):
-            making.run(self.ensemble, self.settings)
+            making.run(self.networks)
         return self.labels()
 
     def labels(self):

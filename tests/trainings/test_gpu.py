@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.fake_cuda import fake_cuda
 from datasets.samples import Batch, Sample
 from main import FlatSettings as Settings
-from model.ensemble import Ensemble
 from model.model_stages import BiSeNet
 from tests.support.methods import all_terms
 from trainings.engine.health import Health
@@ -72,8 +71,7 @@ def test_the_losses_of_a_method_stay_on_the_gpu(method, ohem, precision, gpu):
 def test_predictions_stay_on_the_gpu(precision, gpu):
     networks = [BiSeNet(base=8).eval() for _ in range(2)]
     batch = sample()
-    one = Sample(batch.image[:1], batch.label[:1], batch.name[:1])
-    for found in predict(Ensemble(networks), one, precision):
+    for found in predict(networks, batch.image[:1], precision):
         assert (found.device.type, found.shape) == ("cuda", SIZE)
     with torch.inference_mode(), autocast(gpu, precision):
         maps = [network.main_logits(batch.image) for network in networks]

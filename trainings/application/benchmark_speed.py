@@ -64,11 +64,9 @@ class Forms:
         Raise UserError where the backend cannot run here.
         """
         image = torch.randint(0, WHITE + 1, (1, 3, *size), dtype=torch.uint8)
-        if backend in RUNTIMES:
-            require(backend, *RUNTIMES[backend].packages)
-            return partial(
-                self._runtime(RUNTIMES[backend], precision, image.numpy()), image.numpy()
-            )
+        if row := RUNTIMES.get(backend):
+            require(backend, *row.packages)
+            return partial(self._runtime(row, precision, image.numpy()), image.numpy())
         if precision == INT8:
             raise UserError(
                 f"torch's own backends have no 8 bits here: take {' or '.join(RUNTIMES)}"

@@ -1,14 +1,10 @@
 """The contact sheet that `predict` ends with: some of its pictures beside their classes."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from datasets.labels import CITYSCAPES, ClassTable
-from utils.pictures.panels import label_sheet
-
-NAME = "contact_sheet.png"
+SHEET = "contact_sheet.png"
 MOST = 12
 """Pictures on a sheet."""
 
@@ -17,7 +13,7 @@ KEPT_WIDTH = 640
 
 
 class Kept(NamedTuple):
-    """A picture, RGB uint8 [H, W, 3], and its classes, train ids [H, W]."""
+    """A row of the sheet: a picture, RGB uint8 [H, W, 3], and its classes, train ids [H, W]."""
 
     name: str
     image: np.ndarray
@@ -27,25 +23,17 @@ class Kept(NamedTuple):
 class Frames:
     """Keeps frames of a video that are spread evenly, however long it turns out to be."""
 
-    def __init__(self, most: int = MOST):
-        self.most, self._every, self._seen = most, 1, 0
+    def __init__(self) -> None:
+        self._every, self._seen = 1, 0
         self.kept: list[Kept] = []
 
     def add(self, image: np.ndarray, train_ids: np.ndarray) -> None:
         """Keep the next frame if it is its turn; those kept before are thinned out to make room."""
         if self._seen % self._every == 0:
-            if len(self.kept) == self.most:
+            if len(self.kept) == MOST:
                 self.kept, self._every = self.kept[::2], 2 * self._every
             if self._seen % self._every == 0:
                 step = -(-image.shape[1] // KEPT_WIDTH)
                 small = image[::step, ::step].copy(), train_ids[::step, ::step].copy()
                 self.kept.append(Kept(f"frame {self._seen + 1}", *small))
         self._seen += 1
-
-
-def contact_sheet(
-    pictures: Sequence[Kept], *, title: str, classes: ClassTable = CITYSCAPES
-) -> np.ndarray:
-    """Return the pictures beside their overlays, and a legend of the classes."""
-    rows = [(one.name, one.image, one.train_ids) for one in pictures]
-    return label_sheet(rows, title=title, classes=classes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -66,20 +65,6 @@ class Images:
         return map(self.__getitem__, range(len(self)))
 
 
-class Comparison(NamedTuple):
-    """A network in 8 bits beside the float network.
-
-    Attributes:
-        agreement: share of an image's pixels that have the same class, as a mean over images.
-        mean_iou: in 8 bits, 0 to 1; NaN without labels.
-        float_mean_iou: of the float network.
-    """
-
-    agreement: float
-    mean_iou: float
-    float_mean_iou: float
-
-
 def calibration(settings: Settings) -> Images:
     """Return the training images of the target that ranges of activations are measured on.
 
@@ -132,15 +117,14 @@ def in_8_bits(
             "less, or export without --int8"
         )
     small = row.run(quantised.parts, AS_IT_RUNS)
-    comparison = _compared(as_float, small, unseen, len(settings.class_table))
-    print(_in_words(comparison, unseen))
+    agreement = _compared(as_float, small, unseen, len(settings.class_table))
     image = np.random.default_rng(0).integers(0, WHITE + 1, (1, 3, *settings.image_size), np.uint8)
     times = [_milliseconds(run, image) for run in (small, row.run(parts, AS_IT_RUNS))]
     print(
         f"{row.title} at {dimensions(settings.image_size)}: {times[0]:.1f} ms in 8 bits, "
         f"{times[1]:.1f} ms in its fastest float"
     )
-    return quantised.parts, comparison.agreement
+    return quantised.parts, agreement
 
 
 def _unseen(settings: Settings) -> Images:
@@ -157,8 +141,10 @@ def _unseen(settings: Settings) -> Images:
     return Images(chosen, f"images of {name} that were not calibrated on")
 
 
-def _compared(as_float: Runtime, small: Runtime, images: Images, classes: int) -> Comparison:
-    """Compare class maps at the network's size, and score them, enlarged to the labels' size."""
+def _compared(as_float: Runtime, small: Runtime, images: Images, classes: int) -> float:
+    """Compare class maps at the network's size, and score them, enlarged to the labels' size; print
+    what is found. Return the share of an image's pixels that have the same class, as a mean over
+    images."""
     same, matrices = [], (ConfusionMatrix(classes), ConfusionMatrix(classes))
     with progress(range(len(images)), "8 bits", unit="image") as bar:
         for place in bar:
@@ -169,27 +155,21 @@ def _compared(as_float: Runtime, small: Runtime, images: Images, classes: int) -
             for matrix, predicted in zip(matrices, maps, strict=True):
                 if images.labelled:
                     matrix.update(_enlarged(predicted, sample.label), sample.label)
-    return Comparison(float(np.mean(same)), *(matrix.mean_iou() for matrix in matrices))
+    agreement = float(np.mean(same))
+    scores = "there are no labels to measure an mIoU with"
+    if images.labelled:
+        in_8_bits, in_float = (in_percent(matrix.mean_iou()) for matrix in matrices)
+        scores = f"mIoU {in_8_bits} %, {in_float} % in float"
+    print(
+        f"8 bits: the same class at {in_percent(agreement)} % of the pixels of {images}; {scores}"
+    )
+    return agreement
 
 
 def _enlarged(classes: np.ndarray, label: Tensor) -> Tensor:
-    """Return a class map [1, h, w] at the size of a label [H, W], by nearest neighbours."""
-    if classes.shape[1:] == label.shape:
-        return torch.from_numpy(classes[0])
-    enlarged = F.interpolate(
-        torch.from_numpy(classes)[None].float(), tuple(label.shape), mode="nearest-exact"
-    )
-    return enlarged[0, 0].to(torch.uint8)
-
-
-def _in_words(comparison: Comparison, images: Images) -> str:
-    same = f"the same class at {in_percent(comparison.agreement)} % of the pixels"
-    if not images.labelled:
-        return f"8 bits: {same} of {images}; there are no labels to measure an mIoU with"
-    return (
-        f"8 bits: {same} of {images}; mIoU {in_percent(comparison.mean_iou)} %, "
-        f"{in_percent(comparison.float_mean_iou)} % in float"
-    )
+    """Return a class map, uint8 [1, h, w], at the size of a label [H, W], by nearest neighbours."""
+    given = torch.from_numpy(classes)[None]
+    return F.interpolate(given, tuple(label.shape), mode="nearest-exact")[0, 0]
 
 
 def _milliseconds(run: Runtime, image: np.ndarray) -> float:

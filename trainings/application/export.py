@@ -187,8 +187,9 @@ def _pictures(settings: Settings) -> list[np.ndarray]:
     try:
         split = "val" if has_labels(Role.TARGET, "val", settings) else "train"
         files = unlabelled(Role.TARGET, split, settings)
-        chosen = np.linspace(0, len(files) - 1, PICTURES).round().astype(int)
-        pictures = [read_image(files[place].image) for place in chosen]
+        places = np.linspace(0, len(files) - 1, PICTURES).round().astype(int)
+        chosen = [files[place] for place in places]
+        pictures = [read_image(one.image, photo=one.photo) for one in chosen]
     except UserError as error:
         print(f"compared on scenes of Toy City ({error})")
         seeds = range(PICTURES)

@@ -14,7 +14,7 @@ from trainings.application.predictions import KINDS, Predictions
 from trainings.experiment import new_network
 from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.record import refuse_views
-from trainings.scoring.runs import checkpoints_found
+from trainings.scoring.runs import checkpoints_found, run_and_file
 from trainings.scoring.trained import as_trained, check_classes, trained_with
 from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError
@@ -93,15 +93,7 @@ def _input(settings: Settings) -> Path:
 def _output(checkpoints: Sequence[Path], path: Path, settings: Settings) -> Path:
     if output := PredictionOptions.of(settings).output:
         return output
-    runs = [
-        own.name if checkpoint.name == BEST else f"{own.name}_{checkpoint.stem}"
-        for checkpoint in checkpoints
-        for own in [checkpoint.resolve().parent]
-    ]
+    runs = [c.resolve().parent.name if c.name == BEST else run_and_file(c) for c in checkpoints]
     name = settings.save_keyword or f"predictions_{'_'.join(runs)[:LONGEST_NAME]}"
-    return settings.save_model_path / name / (_is_one_file(path) or input_folder(path).name)
-
-
-def _is_one_file(path: Path) -> str:
-    """Return the name of an input that is one file, without its suffix; nothing for several."""
-    return "" if path.is_dir() or is_glob(path) else path.stem
+    are_several = path.is_dir() or is_glob(path)
+    return settings.save_model_path / name / (input_folder(path).name if are_several else path.stem)

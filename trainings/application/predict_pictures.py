@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from datasets.inputs import Picture
 from datasets.labels import CITYSCAPES, TRAIN_ID_TO_LABEL_ID, ClassTable
 from datasets.loading.batches import each_item
 from datasets.reading import read_image
-from trainings.application.contact_sheet import MOST, Kept
-from trainings.application.contact_sheet import NAME as SHEET
+from trainings.application.contact_sheet import MOST, SHEET, Kept
 from trainings.application.predictions import Predictions, are_newer
 from trainings.application.segmenter import as_seen
 from utils.background import Background
@@ -53,8 +52,8 @@ def predict_pictures(predictions: Predictions, pictures: Sequence[Picture]) -> N
 
 def _predict_each(predictions: Predictions, todo: Sequence[Picture]) -> None:
     segment = predictions.load()
-    reader = _Reader(todo, predictions.settings.image_size)
-    items = each_item(reader, num_workers=predictions.settings.workers)
+    read = partial(_read, predictions.settings.image_size)
+    items = each_item(read, todo, num_workers=predictions.settings.workers)
     writers = Background(min(MOST_WRITERS, os.cpu_count() or 1))
     with writers, progress(None, "predict", total=len(todo), unit="image") as bar:
         for picture, item in zip(todo, items, strict=True):
@@ -67,25 +66,17 @@ def _predict_each(predictions: Predictions, todo: Sequence[Picture]) -> None:
             bar.update()
 
 
-class _Reader(Dataset):
-    """Each picture, uint8 [H, W, 3], and as the network sees it; or the sentence why not."""
-
-    def __init__(self, pictures: Sequence[Picture], size: Size):
-        self.pictures, self.size = pictures, size
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | str:
-        path = self.pictures[index].path
-        try:
-            image = read_image(path, photo=True)
-            _check_proportions(path, image)
-            return torch.from_numpy(image), as_seen(image, self.size)
-        except UserError as error:
-            return str(error)
-        except Exception as error:  # no file may end the rest
-            return f"{path} cannot be read ({error!r}): replace it"
+def _read(size: Size, picture: Picture) -> tuple[Tensor, Tensor] | str:
+    """Return a picture, uint8 [H, W, 3], and as the network sees it; or the sentence why not."""
+    path = picture.path
+    try:
+        image = read_image(path, photo=True)
+        _check_proportions(path, image)
+        return torch.from_numpy(image), as_seen(image, size)
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # no file may end the rest
+        return f"{path} cannot be read ({error!r}): replace it"
 
 
 def _check_proportions(path: Path, image: np.ndarray) -> None:

@@ -16,17 +16,16 @@ import numpy as np
 from datasets.catalog import fingerprint, unlabelled
 from datasets.data_set import Role
 from datasets.inputs import RECORD
-from trainings.application.contact_sheet import NAME as SHEET
-from trainings.application.contact_sheet import Kept, contact_sheet
+from trainings.application.contact_sheet import SHEET, Kept
 from trainings.application.options import PredictionOptions
 from trainings.application.segmenter import Segmenter
 from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET
-from trainings.scoring.provenance import comparable, differences, made_with
+from trainings.scoring.provenance import differences, made_with
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
-from utils.pictures.panels import overlay
+from utils.pictures.panels import label_sheet, overlay
 
 KINDS: Mapping[str, str] = {
     "label_ids": "_pred_labelIds.png",
@@ -91,8 +90,7 @@ class Predictions:
             path.unlink(missing_ok=True)
 
     def _refuse_other(self, before: dict[str, Any]) -> None:
-        pair = (comparable(record, COMPARED) for record in (before, self.identity))
-        if differing := differences(*pair):
+        if differing := differences(before, self.identity, COMPARED):
             raise UsageError(
                 f"{self.folder.path} holds other predictions ({differing}): choose another "
                 "--output, or make them afresh with --overwrite"
@@ -110,9 +108,9 @@ class Predictions:
     def draw_sheet(self, pictures: Iterable[Kept]) -> None:
         """Write the contact sheet of what was predicted, if anything was."""
         if shown := list(pictures):
-            networks = ", ".join(f"{path.resolve().parent.name}" for path in self.checkpoints)
+            networks = ", ".join(path.resolve().parent.name for path in self.checkpoints)
             title = f"{self.path.name}, as {networks} sees it"
-            self.folder.save_picture(SHEET, contact_sheet(shown, title=title, classes=self.classes))
+            self.folder.save_picture(SHEET, label_sheet(shown, title=title, classes=self.classes))
             print(f"contact sheet: {self.folder.path / SHEET}")
 
     def videos(self) -> list[Path]:

@@ -15,10 +15,9 @@ try:
 except ImportError:  # optional: pictures do without
     av = None  # type: ignore[assignment]  # mypy types the name as the module
 
-CODECS = ("libx264", "mpeg4")
-"""The first one that this PyAV has."""
+CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
+"""Codecs and their options; the first one that this PyAV has is taken."""
 
-OPTIONS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
 FINEST_TICK = 65535  # MPEG-4's, in parts of a second
 
 
@@ -41,7 +40,7 @@ def video_writer(
             av.open(str(temporary), "w", format="mp4") as container,
         ):
             tick = (1 / Fraction(rate)).limit_denominator(FINEST_TICK)
-            stream = container.add_stream(codec, rate=1 / tick, options=OPTIONS[codec])
+            stream = container.add_stream(codec, rate=1 / tick, options=CODECS[codec])
             assert isinstance(stream, av.VideoStream)  # as its codec is one of `CODECS`
             (stream.height, stream.width), stream.pix_fmt = size, pixels
 

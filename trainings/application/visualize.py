@@ -24,11 +24,12 @@ from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.mbt import ensemble_folder, ensemble_suffix
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
+from trainings.scoring.runs import run_and_file
 from trainings.scoring.trained import as_trained
 from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError
-from utils.pictures.panels import ComparisonRow, PanelRow, comparison, error_panel, label_panel
+from utils.pictures.panels import ComparisonRow, comparison, error_panel, label_panel
 from utils.spread import spread
 from utils.text import in_percent
 from utils.utils import resolve_device
@@ -116,7 +117,7 @@ def _draw_unlabelled(
         _draw_one(loaded.only(number), chosen, samples, settings, place, scored=False)
     if len(targets) > 1:
         places = dict.fromkeys(everywhere, "")
-        sheet = comparison_sheet([loaded], places, samples, settings)
+        sheet = comparison_sheet(loaded, places, samples, settings)
         folder = RunFolder(settings.save_model_path / settings.run_name("visualize") / PICTURES)
         name = f"comparison{_compared(loaded.predictors[0], settings)}.png"
         print(f"side by side: {folder.save_picture(name, sheet)}")
@@ -150,7 +151,7 @@ def _compare(
         title = f"{predictor.title}, {in_percent(scores['mIoU'])} %"
         titled.append(predictor._replace(title=title))
     sheet = comparison_sheet(
-        [LoadedPredictors(titled, loaded.networks)],
+        LoadedPredictors(titled, loaded.networks),
         places,
         samples,
         settings,
@@ -196,7 +197,9 @@ def _draw_one(
     places = list(dict.fromkeys(place for places in chosen.values() for place in places))
     (evaluation,) = evaluate_some(loaded, places, samples, settings)
     rows = {
-        place: _noted(row, evaluation.image_accuracy[row.name])
+        place: row._replace(
+            note=f"{in_percent(evaluation.image_accuracy[row.name], 1)} % of the pixels right"
+        )
         for place, row in zip(places, evaluation.rows, strict=True)
     }
     path, suffix = place
@@ -232,7 +235,7 @@ def _place(predictor: Predictor, settings: Settings) -> tuple[Path, str]:
     if (own / SETTINGS).exists():
         return own, "" if checkpoint.name == BEST else f"_{checkpoint.stem}"
     folder = settings.save_model_path / settings.run_name("visualize")
-    return folder, f"_{own.name}_{checkpoint.stem}"
+    return folder, f"_{run_and_file(checkpoint)}"
 
 
 def _compared(first: Predictor, settings: Settings) -> str:
@@ -240,17 +243,13 @@ def _compared(first: Predictor, settings: Settings) -> str:
     It also names an unusual way of scoring, compared with the run of the first checkpoint."""
     ensemble = EnsembleOptions.of(settings).mbt_checkpoints
     named = (settings.load_model_path, *PictureOptions.of(settings).compare, *ensemble)
-    names = "_".join(f"{p.resolve().parent.name}_{p.stem}" for p in named if p)
+    names = "_".join(run_and_file(path) for path in named if path)
     if not names:
         names = "" if settings.select == "best" else settings.select
     elif len(names) > LONGEST_NAME:
         names = hashlib.sha256(names.encode()).hexdigest()[:12]
     suffix = scoring_suffix(Role.TARGET, settings, first.checkpoints[0])
     return f"{names and '_'}{names}{suffix}"
-
-
-def _noted(row: PanelRow, accuracy: float) -> PanelRow:
-    return row._replace(note=f"{in_percent(accuracy, 1)} % of the pixels right")
 
 
 def evaluate_some(
@@ -263,7 +262,7 @@ def evaluate_some(
 
 
 def comparison_sheet(
-    several: Sequence[LoadedPredictors],
+    loaded: LoadedPredictors,
     places: Mapping[int, str],
     samples: SampleDataset,
     settings: Settings,
@@ -272,13 +271,11 @@ def comparison_sheet(
 ) -> np.ndarray:
     """Draw the image, its truth if there is one, and every predictor's prediction of the samples at
     these places, each with its note."""
-    rows = comparison_rows(several, places, samples, settings)
-    predictors = [predictor for one in several for predictor in one.predictors]
-    titles = [predictor.title for predictor in predictors]
+    titles = [predictor.title for predictor in loaded.predictors]
     return comparison(
-        rows,
+        comparison_rows([loaded], places, samples, settings),
         titles,
-        title=title + _in_title(predictors[0], settings),
+        title=title + _in_title(loaded.predictors[0], settings),
         width=WIDE if len(titles) <= 2 else USUAL,
         classes=settings.class_table,
     )

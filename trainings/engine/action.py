@@ -8,7 +8,6 @@ from model.options import NetworkOptions
 from trainings.action_flags import (
     SAMPLES_READ,
     SCORING_READ,
-    SEARCH_READ,
     SOURCE_READ,
     TRAINING_FLAGS,
 )
@@ -55,6 +54,6 @@ def training(
             *of_source,
             *of_target,
         ),
-        reads_to_score=(*SCORING_READ, *SEARCH_READ),
+        reads_to_score=SCORING_READ,
         resumes=True,
     )

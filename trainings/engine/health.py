@@ -20,17 +20,6 @@ from utils.utils import precision_name
 NEVER = 2**62
 """The step of what has not happened."""
 
-KEPT = "checkpoints before it are kept: "
-AFRESH = "start afresh with a lower --learning_rate and --overwrite"
-IN_FLOAT32 = f"the same command with --precision fp32 goes on from it, or {AFRESH}"
-"""Remedies for numbers that are not finite, in float32 and in other precisions, where a checkpoint
-has been saved."""
-
-UNSAVED = "nothing has been saved yet: "
-AGAIN = "start again with a lower --learning_rate"
-AGAIN_IN_FLOAT32 = "start again with --precision fp32, or with a lower --learning_rate"
-"""Remedies where none has."""
-
 FLOAT32 = precision_name(torch.float32)
 
 TIMED_STEPS = 50
@@ -137,8 +126,13 @@ class Health:
     def _remedy(self) -> str:
         """Say what is kept, and what helps."""
         if self.saved:
-            return KEPT + (AFRESH if self.in_float32 else IN_FLOAT32)
-        return UNSAVED + (AGAIN if self.in_float32 else AGAIN_IN_FLOAT32)
+            goes_on = "the same command with --precision fp32 goes on from it, or "
+            return (
+                f"checkpoints before it are kept: {'' if self.in_float32 else goes_on}"
+                "start afresh with a lower --learning_rate and --overwrite"
+            )
+        precise = "" if self.in_float32 else "with --precision fp32, or "
+        return f"nothing has been saved yet: start again {precise}with a lower --learning_rate"
 
 
 def fetched(scalars: Mapping[str, Tensor]) -> dict[str, float]:

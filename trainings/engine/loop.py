@@ -141,9 +141,9 @@ class Training:
                 if state.best is None and validation.selects:
                     self.save()  # a best.pth without a state would be that of a lost run
                 self.health.check_weights()
-                measured = measure(validation, state, self.folder, self.stop)
-                evaluation, improved = measured.evaluation, measured.improved
-                row |= measured.row
+                scalars, evaluation = measure(validation, state, self.folder, self.stop)
+                row |= scalars
+                improved = state.best is not None and state.best is state.last
             state.end_round(row)
             self.folder.write_history(state.history)
             if improved or state.length.saves_after(state.step):

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 
-from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled, name_of
+from datasets.catalog import TrainingFiles, data_set, fingerprint, labelled
 from datasets.data_set import Role
 from datasets.labels import CLASS_TABLE
 from datasets.loading.pairs import SOURCE_STREAM, TARGET_STREAM, TrainingData
@@ -15,7 +15,6 @@ from trainings.engine.validation import Validation, Watch
 from trainings.experiment import Experiment
 from trainings.method import Method
 from trainings.options import Settings
-from trainings.val import scored_on
 from utils import processes
 from utils.disk.run_folder import RunFolder
 from utils.errors import UserError
@@ -78,11 +77,7 @@ def make_validation(
     looking at a target that is not scored, or that a network of the source alone is asked to be
     scored on."""
     watch: Watch | None = None
-    role, on = experiment.scored_role(settings), ""
-    if role and scorer.samples:
-        counted = {"data_set": data_set(role, settings), "images": len(scorer.samples)}
-        on = scored_on({"domain": name_of(role, settings), **counted})
-    if target and (settings.watch_target or role is not target.role):
+    if target and (settings.watch_target or scorer.role is not target.role):
         watch = TargetWatch(
             unlabelled_samples(target.role, settings, whole=True),
             source.files,
@@ -92,7 +87,7 @@ def make_validation(
         )
     if scores_target(experiment, settings):
         watch = TargetScores(settings, scorer.device)
-    return Validation(scorer, on, selects=role is experiment.validation, watch=watch)
+    return Validation(scorer, selects=scorer.role is experiment.validation, watch=watch)
 
 
 def scores_target(experiment: Experiment, settings: Settings) -> bool:
@@ -126,7 +121,7 @@ def announce(
     experiment: Experiment,
     data: TrainingData,
     target: TrainingFiles | None,
-    validated: int | None,
+    scorer: Scorer,
     method: Method,
     settings: Settings,
 ) -> None:
@@ -140,9 +135,8 @@ def announce(
     of_each = [images(len(data.source), "training", experiment.source)]
     if target and data.target is not None:
         of_each.append(images(len(data.target), "target", target.role))
-    role = experiment.scored_role(settings)
-    if role and validated:
-        of_each.append(images(validated, "validation", role))
+    if scorer.role and scorer.samples:
+        of_each.append(images(len(scorer.samples), "validation", scorer.role))
     sizes = (
         f"{name} {count / 1e6:.2f} M parameters"
         for name, part in method.named_children()

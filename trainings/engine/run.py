@@ -167,15 +167,14 @@ def _train(
     if not run.continues(settings):
         introduce(run, settings, experiment.own_flags(settings))
 
-    validated = None if scorer.samples is None else len(scorer.samples)
-    announce(run, experiment, data, target, validated, method, settings)
+    announce(run, experiment, data, target, scorer, method, settings)
     if "proportions" in inputs:
         size = dimensions(settings.image_size)
         print(f"pictures keep their proportions; training crops {size} of them", flush=True)
 
     on = " → ".join(data_set(one.role, settings) for one in (source, target) if one)
     if not selects:
-        print(UNSELECTED[validated is not None], flush=True)
+        print(UNSELECTED[scorer.samples is not None], flush=True)
     try:
         state, last = fit(method, data, validation, run, settings, device, on=on)
         conclude(run, state.step)

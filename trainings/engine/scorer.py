@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from datasets.catalog import data_set, name_of
 from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples, validation_samples
 from datasets.samples import SampleDataset
@@ -20,7 +21,7 @@ from model.network import Network
 from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, check_enough, with_statistics_of
 from trainings.scoring.record import STATISTICS
-from trainings.val import Evaluation, evaluate, print_scores
+from trainings.val import Evaluation, evaluate, print_scores, scored_on
 from utils import processes
 from utils.errors import UserError
 from utils.spread import spread
@@ -37,12 +38,19 @@ class Scorer:
         source: the role whose training images give averages their norm statistics.
 
     Attributes:
-        samples: the validation split; None without one.
+        role: the role whose validation split is scored; None without one.
+        samples: that split; None without one.
+        on: the split in words, the data set and the number of its images; empty without one.
     """
 
     def __init__(self, scored: Role | None, source: Role, settings: Settings, device: torch.device):
-        self.source, self.settings, self.device = source, settings, device
-        self.samples = scored and validation_samples(scored, settings, often=True)
+        self.role, self.source = scored, source
+        self.settings, self.device = settings, device
+        self.samples, self.on = None, ""
+        if scored:
+            self.samples = validation_samples(scored, settings, often=True)
+            names = {"domain": name_of(scored, settings), "data_set": data_set(scored, settings)}
+            self.on = scored_on({**names, "images": len(self.samples)})
 
     def score(self, network: Network) -> Evaluation | None:
         """Score a network with its own statistics, those of the first process; return None without

@@ -64,7 +64,6 @@ class TrainState:
         self, method: Method, settings: Settings, *, steps_per_epoch: int, scale_loss: bool
     ):
         self.method = method
-        self.average: MovingAverage | None = None
         self.length = Length.of(settings, steps_per_epoch)
         self.total_steps = self.length.total_steps
         warmup = settings.warmup_steps
@@ -84,8 +83,7 @@ class TrainState:
         )
         self.clip_grad_norm = settings.clip_grad_norm
         decay = settings.ema_decay
-        if decay:
-            self.average = MovingAverage(method.network, decay)
+        self.average = MovingAverage(method.network, decay) if decay else None
         self.step = 0
         self._set_rates()
         self.sums: dict[str, torch.Tensor] = {}

@@ -76,7 +76,7 @@ class TargetWatch:
         print(f"target without labels ({self.on}), indicators, which are no scores:")
         print(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
         of_classes = dict(zip(self.classes.names, shares, strict=True))
-        print(f"{_classes_in_words(of_classes, self.source_shares)}", flush=True)
+        print(_classes_in_words(of_classes, self.source_shares), flush=True)
         row = {f"target/{name.replace(' ', '_')}": value for name, value in found.items()}
         row |= {f"target_share/{name}": share for name, share in of_classes.items()}
         run.board.scalars(row, state.step)
@@ -98,10 +98,10 @@ class TargetWatch:
             num_workers=self.settings.workers,
             device=self.device,
         )
-        for batch in progress(batches, "target", total=len(own), unit="image"):
+        for images in progress(batches, "target", total=len(own), unit="image"):
             with autocast(self.device, self.precision):
-                logits = network.main_logits(batch.image)
-                beside = None if average is None else average.main_logits(batch.image)
+                logits = network.main_logits(images)
+                beside = None if average is None else average.main_logits(images)
             sums += _sums(logits.float(), beside)
         pixels, confidence, entropy, agreed, *counts = processes.total(sums).tolist()
         shares = [count / pixels for count in counts]

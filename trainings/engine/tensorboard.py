@@ -26,10 +26,9 @@ METRICS = ("val/mIoU", "val/pixel_accuracy")
 """Curves whose latest value is a column, too."""
 
 
-def class_curves(class_iou: Mapping[str, float | None]) -> dict[str, float]:
+def class_curves(class_iou: Mapping[str, float]) -> dict[str, float]:
     """Return the IoU by curve; a class that is absent (NaN) has no point."""
-    present = {name: iou for name, iou in class_iou.items() if iou is not None}
-    return {f"val_IoU/{name}": iou for name, iou in present.items() if not math.isnan(iou)}
+    return {f"val_IoU/{name}": iou for name, iou in class_iou.items() if not math.isnan(iou)}
 
 
 def show_pictures(batch: Batch, state: TrainState, run: RunFolder, *, on: str) -> None:

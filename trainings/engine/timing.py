@@ -35,7 +35,7 @@ def timed(
     Each of several processes makes exactly `at_least` calls: they wait for one another in the
     losses, and their clocks differ.
     """
-    wait = torch.cuda.synchronize if device.type == "cuda" else _nothing
+    wait = torch.get_device_module(device).synchronize
     if processes.count() > 1:
         at_most = at_least
     for _ in range(warm_up):
@@ -77,7 +77,3 @@ def random_sample(images: int, settings: Settings, device: torch.device) -> Samp
     image = torch.randint(0, WHITE + 1, (images, 3, *size), dtype=torch.uint8, device=device)
     label = torch.randint(0, count, (images, *size), dtype=torch.uint8, device=device)
     return Sample(image, label, [])
-
-
-def _nothing() -> None:
-    """Do nothing: there is no device to wait for."""

@@ -23,28 +23,23 @@ class Validation(NamedTuple):
 
     Attributes:
         scorer: scores networks on a validation split, if there is one with labels.
-        on: that split in words: the data set and the number of its images.
         selects: whether the round with the highest mIoU is kept. The split of the source selects
             nothing for a target.
         watch: what is done with a target whose labels are not scored.
     """
 
     scorer: Scorer
-    on: str = ""
     selects: bool = True
     watch: Watch | None = None
 
 
-class Measured(NamedTuple):
-    """The scalars of a round's row, the evaluation of the network, and whether it is the best."""
+def measure(
+    validation: Validation, state: TrainState, run: RunFolder, stop: Stop
+) -> tuple[dict[str, float], Evaluation | None]:
+    """Measure the network as it is, print what is found, and save what it is found for.
 
-    row: dict[str, float]
-    evaluation: Evaluation | None
-    improved: bool
-
-
-def measure(validation: Validation, state: TrainState, run: RunFolder, stop: Stop) -> Measured:
-    """Measure the network as it is, print what is found, and save what it is found for."""
+    Return the scalars of the round's row, and the evaluation of the network.
+    """
     network, averaged, of_average = state.method.network, None, None
     row: dict[str, float] = {}
     with stop.immediately():
@@ -59,8 +54,7 @@ def measure(validation: Validation, state: TrainState, run: RunFolder, stop: Sto
     if validation.watch:
         with stop.immediately():
             row |= validation.watch(network, averaged, state, run)
-    improved = evaluation is not None and validation.selects and state.best is state.last
-    return Measured(row, evaluation, improved)
+    return row, evaluation
 
 
 def record_validation(
@@ -77,7 +71,7 @@ def record_validation(
         weights = network_content(state.method.network)
         run.save_checkpoint(BEST, {**weights, "scores": scores})
     state.last = scores
-    title, classes = f"{run.path.name}, epoch {epoch}: {validation.on}", evaluation.classes
+    title, classes = f"{run.path.name}, epoch {epoch}: {validation.scorer.on}", evaluation.classes
     picture = panel(evaluation.rows, title=title, classes=classes)
     run.save_picture("validation.png", picture)
     run.board.show("validation", picture, state.step)

@@ -15,7 +15,7 @@ from trainings.reproduction.lines import Line, by_config, scored_on_target
 from trainings.reproduction.results import Run, ensemble_record, read_json
 from trainings.reproduction.steps import Step, by_action, run_flags
 from trainings.reproduction.teachers import teacher_title
-from trainings.scoring.record import OLDER_DOMAIN, scored_checkpoints
+from trainings.scoring.record import scored_checkpoints
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
@@ -100,9 +100,7 @@ def _on_each_target(group: Group) -> list[Group]:
     records = [read_json(f) for r in group.runs.values() for f in sorted(r.folder.glob("*.json"))]
     source = {run.title(Role.SOURCE) for run in group.runs.values()}
     titles = dict.fromkeys(
-        record["validation"].get("domain", OLDER_DOMAIN)
-        for record in records
-        if scored_checkpoints(record)
+        record["validation"]["domain"] for record in records if scored_checkpoints(record)
     )
     scored = [
         group._replace(

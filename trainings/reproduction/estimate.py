@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import TensorDataset
 
 from datasets.catalog import labelled, unlabelled
 from datasets.data_set import Role
@@ -235,8 +234,7 @@ def scoring_seconds(settings: Settings, label_size: tuple[int, int]) -> float:
             network = new_network(settings)
             load_network(network, run.path / BEST)
             fold(network)
-            items = TensorDataset(torch.zeros(settings.workers))  # one for each worker
-            list(each_item(items, num_workers=settings.workers))
+            list(each_item(int, range(settings.workers), num_workers=settings.workers))
             run.save_picture("validation.png", panel(rows, title=""))
 
         return _measured(score, torch.device("cpu"))

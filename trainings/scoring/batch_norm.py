@@ -47,11 +47,11 @@ def reestimate_statistics(
         _averaging(networks),
         progress(None, "batch-norm statistics", total=len(samples), unit="image") as bar,
     ):
-        for batch in batches:
+        for images in batches:
             with autocast(device, precision):
                 for network in networks:
-                    network.heads_and_detail(batch.image)  # every head has norms
-            bar.update(len(batch.name))
+                    network.heads_and_detail(images)  # every head has norms
+            bar.update(len(images))
     for network in networks:  # rounding may differ from one process's device to another's
         processes.with_first_state(network)
 

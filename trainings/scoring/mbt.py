@@ -14,7 +14,7 @@ from trainings.options import EnsembleOptions, Settings
 from trainings.scoring.checkpoints import NONE, find_checkpoint, lacks_augmentation
 from trainings.scoring.predictors import Predictor, load_predictors
 from trainings.scoring.record import scoring_record, write_scores
-from trainings.scoring.runs import NoRun, find_runs
+from trainings.scoring.runs import NoRun, find_runs, run_and_file
 from trainings.scoring.trained import as_trained
 from trainings.train_SSL_FDA import SSLFDAOptions
 from trainings.val import evaluate_each, print_scores, scores_table
@@ -79,8 +79,7 @@ def ensemble_stem(ssl_round: int) -> str:
 def ensemble_suffix(settings: Settings) -> str:
     """Return the file-name suffix of this ensemble's scores; empty for the default ensemble."""
     if named := EnsembleOptions.of(settings).mbt_checkpoints:
-        names = (f"{p.resolve().parent.name}_{p.stem}" for p in named)
-        return "_" + "_".join(names)
+        return "".join(f"_{run_and_file(path)}" for path in named)
     return "" if settings.select == "best" else f"_{settings.select}"
 
 

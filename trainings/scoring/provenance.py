@@ -14,8 +14,9 @@ DIGEST_SHOWN = 12
 
 def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]:
     """Return all that predictions depend on beside their images."""
+    classes = settings.class_table.recorded()
     return {
-        **_other_classes(settings),
+        **({} if classes == USUAL else {CLASS_TABLE: classes}),
         "image_size": list(settings.image_size),
         "bn_statistics": settings.bn_statistics,
         "precision": arithmetic(settings.precision, resolve_device(settings.device)),
@@ -24,12 +25,6 @@ def made_with(checkpoints: Sequence[Path], settings: Settings) -> dict[str, Any]
             for path in checkpoints
         ],
     }
-
-
-def _other_classes(settings: Settings) -> dict[str, str]:
-    """Return the classes, where they are not the usual ones."""
-    recorded = settings.class_table.recorded()
-    return {} if recorded == USUAL else {CLASS_TABLE: recorded}
 
 
 def comparable(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -41,13 +36,22 @@ def comparable(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any
     return {**{name: record.get(name) for name in names}, "checkpoints": digests}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return in words the entries in which two records differ; empty where they are equal."""
-    return "; ".join(
-        f"{name} was {before[name]}, is {value}"
-        for name, value in now.items()
-        if before[name] != value
-    )
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return in words in which of the named entries, and in which checkpoints, two records differ;
+    empty where they are equal."""
+    old, new = comparable(before, names), comparable(now, names)
+    words = [f"{name} was {old[name]}, is {new[name]}" for name in names if old[name] != new[name]]
+    if old["checkpoints"] != new["checkpoints"]:
+        made, making = _listed(before), _listed(now)
+        words.append(
+            f"{making}: changed since" if made == making else f"made with {made}, not {making}"
+        )
+    return "; ".join(words)
+
+
+def _listed(record: Mapping[str, Any]) -> str:
+    paths = (checkpoint["path"] for checkpoint in record.get("checkpoints", ()))
+    return ", ".join(paths) or "unknown checkpoints"
 
 
 def _portable(path: Path, root: Path) -> str:

@@ -28,6 +28,10 @@ def label_folder_of(teacher: Path, settings: Settings) -> Path:
 
 def comparable_labels(identity: dict[str, Any]) -> dict[str, Any]:
     """Return the entries that must be equal for the labels to be continued."""
+    return comparable(identity, compared(identity))
+
+
+def compared(identity: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of these entries beside the checkpoints."""
     names: tuple[str, ...] = ("image_size", "bn_statistics", "precision", "images", "data")
-    names += ("soft",) * ("soft" in identity)  # hard labels are compared as before there were soft
-    return comparable(identity, names)
+    return (*names, "soft") if "soft" in identity else names  # hard ones: as before there were soft

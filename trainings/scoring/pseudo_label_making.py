@@ -21,12 +21,13 @@ from torch import Tensor
 
 from datasets.catalog import data_set, has_labels, labelled
 from datasets.data_set import Role
-from datasets.labels import CITYSCAPES, IGNORE, ClassTable
-from datasets.loading.batches import WholeImages, batches_of
+from datasets.labels import IGNORE
+from datasets.loading.batches import batches_of
 from datasets.pseudo_labels import ENDING, pseudo_label_path
 from datasets.reading import SampleFiles, probabilities_path, read_label
 from datasets.samples import SampleDataset
-from model.ensemble import Ensemble
+from model.ensemble import mean_probabilities
+from model.network import Network
 from trainings.options import Settings
 from trainings.scoring.provenance import differences
 from trainings.scoring.pseudo_label_folder import (
@@ -34,7 +35,7 @@ from trainings.scoring.pseudo_label_folder import (
     PROGRESS,
     SPLIT,
     SUMMARY,
-    comparable_labels,
+    compared,
 )
 from trainings.scoring.thresholds import BINS, ConfidenceHistogram, confidence_bins
 from utils import processes
@@ -64,12 +65,14 @@ class Making:
         folder: RunFolder,
         samples: SampleDataset,
         identity: dict[str, Any],
-        classes: ClassTable = CITYSCAPES,
+        settings: Settings,
     ):
         self.folder, self.samples, self.identity = folder, samples, identity
+        self.settings, self.classes = settings, settings.class_table
+        self.device = resolve_device(settings.device)
+        self.precision = resolve_precision(settings.precision, self.device)
         self.soft = "soft" in identity
-        self.classes = classes
-        self.histogram = ConfidenceHistogram(len(classes))
+        self.histogram = ConfidenceHistogram(len(self.classes))
         self.counted = 0
 
     def begin(self, *, overwrite: bool) -> bool:
@@ -103,35 +106,34 @@ class Making:
         if (before.get("soft") is not None) != self.soft:
             differing = "hard and soft labels differ"
         else:
-            differing = differences(comparable_labels(before), comparable_labels(self.identity))
+            differing = differences(before, self.identity, compared(self.identity))
         if differing:
             raise UsageError(
-                f"{self.folder.path} holds pseudo-labels of another making "
-                f"({differing}): make them afresh with --overwrite"
+                f"{self.folder.path} holds pseudo-labels of another making ({differing}): name "
+                "another folder with --pseudo_label_path, or replace them with --overwrite"
             )
 
-    def run(self, ensemble: Ensemble, settings: Settings) -> None:
-        device = resolve_device(settings.device)
+    def run(self, networks: Sequence[Network]) -> None:
         if self.soft:  # a later attempt must find out what is made here
             self._save(ConfidenceHistogram(len(self.classes)), 0)
         else:
-            self._count(ensemble, settings, device)
-        self._write(ensemble, settings, device)
+            self._count(networks)
+        self._write(networks)
         processes.wait_for_all()
         if not self.folder.writes:
             return
-        self._draw(settings)
-        self.folder.write_json(SUMMARY, self._summary(settings))
+        self._draw()
+        self.folder.write_json(SUMMARY, self._summary())
         (self.folder.path / PROGRESS).unlink(missing_ok=True)
 
-    def _count(self, ensemble: Ensemble, settings: Settings, device: torch.device) -> None:
+    def _count(self, networks: Sequence[Network]) -> None:
         start, count = self.counted, processes.count()
         rounds = (len(self.samples) - start) // count  # the last one may not be for everybody
         every = max(1, SAVE_EVERY // count)
         places = processes.share(range(start, len(self.samples)))
         new = ConfidenceHistogram(len(self.classes))
         for number, (_, classes, confidence) in enumerate(
-            self._predict("thresholds", predict, places, ensemble, settings, device), start=1
+            self._predict("thresholds", predict, places, networks), start=1
         ):
             new.update(classes, confidence)
             if number % every == 0 and number <= rounds:
@@ -147,51 +149,48 @@ class Making:
         state = {"counted": self.counted, "counts": self.histogram.counts}
         self.folder.save_checkpoint(PROGRESS, {**state, "identity": self.identity})
 
-    def _write(self, ensemble: Ensemble, settings: Settings, device: torch.device) -> None:
+    def _write(self, networks: Sequence[Network]) -> None:
         never = BINS + 1
         bins = [never if t is None else t for t in self.histogram.thresholds()]
-        thresholds = torch.tensor(bins, device=device)
+        thresholds = torch.tensor(bins, device=self.device)
         places = [
             place
             for place in processes.share(range(len(self.samples)))
             if not self._path(self.samples.files[place]).exists()
         ]
         form = predict_soft if self.soft else predict
-        predictions = self._predict("pseudo-labels", form, places, ensemble, settings, device)
+        predictions = self._predict("pseudo-labels", form, places, networks)
         with Background(WRITERS) as writers:
             for place, ids, confidence in predictions:
                 path = self._path(self.samples.files[place])
-                pictures = {path: ids}
                 if self.soft:  # the label last: where it is, the probabilities are, too
                     pictures = {probabilities_path(path): confidence, path: ids}
                 else:
-                    pictures[path] = torch.where(confidence >= thresholds[ids.long()], ids, IGNORE)
+                    kept = confidence >= thresholds[ids.long()]
+                    pictures = {path: torch.where(kept, ids, IGNORE)}
                 arrays = {path: picture.cpu().numpy() for path, picture in pictures.items()}
                 writers.submit(_save_pictures, arrays)
 
-    def _draw(self, settings: Settings) -> None:
+    def _draw(self) -> None:
         """Draw some labels beside their images, and beside the truth where there is one: how much
         of an image is labelled, and how much of that is right."""
-        truths = self._truths(settings)
-        rows = [
-            (
-                self.samples.files[place].name,
-                self.samples[0, place].image.permute(1, 2, 0).numpy(),
-                self._best_classes(self.samples.files[place]),
-                _truth(truths.get(self.samples.files[place].name)),
-            )
-            for place in spread(len(self.samples), PICTURED)
-        ]
-        data = data_set(Role.TARGET, settings)
+        truths = self._truths()
+        rows = []
+        for place in spread(len(self.samples), PICTURED):
+            files = self.samples.files[place]
+            image = self.samples[0, place].image.permute(1, 2, 0).numpy()
+            truth = _truth(truths.get(files.name))
+            rows.append((files.name, image, self._best_classes(files), truth))
+        data = data_set(Role.TARGET, self.settings)
         title = f"{self.folder.path.name}: {data}, {len(self.samples)} training images"
         sheet = pseudo_label_panel(rows, title=title, classes=self.classes)
         print(f"pictures: {self.folder.save_picture(PICTURE, sheet)}")
 
-    def _truths(self, settings: Settings) -> dict[str, SampleFiles]:
+    def _truths(self) -> dict[str, SampleFiles]:
         """Return the samples with labels of their own, by name; training never reads these."""
         with contextlib.suppress(UserError):
-            if has_labels(Role.TARGET, SPLIT, settings):
-                return {files.name: files for files in labelled(Role.TARGET, SPLIT, settings)}
+            if has_labels(Role.TARGET, SPLIT, self.settings):
+                return {files.name: files for files in labelled(Role.TARGET, SPLIT, self.settings)}
         return {}
 
     def _best_classes(self, files: SampleFiles) -> np.ndarray:
@@ -206,11 +205,9 @@ class Making:
     def _predict(
         self,
         title: str,
-        form: Callable[[Ensemble, WholeImages, torch.dtype], tuple[Tensor, Tensor]],
+        form: Callable[[Sequence[Network], Tensor, torch.dtype], tuple[Tensor, Tensor]],
         places: Sequence[int],
-        ensemble: Ensemble,
-        settings: Settings,
-        device: torch.device,
+        networks: Sequence[Network],
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the place of each sample, and the two results of `predict` or `predict_soft`."""
         if not places:
@@ -218,22 +215,19 @@ class Making:
         batches = batches_of(
             self.samples,
             [[place] for place in places],
-            num_workers=settings.workers,
-            device=device,
+            num_workers=self.settings.workers,
+            device=self.device,
         )
-        for place, batch in zip(
-            places,
-            progress(batches, title, total=len(places), unit="image"),
-            strict=True,
-        ):
-            yield place, *form(ensemble, batch, resolve_precision(settings.precision, device))
+        bar = progress(batches, title, total=len(places), unit="image")
+        for place, images in zip(places, bar, strict=True):
+            yield place, *form(networks, images, self.precision)
 
-    def _summary(self, settings: Settings) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         return {
             **self.identity,
-            "data_set": data_set(Role.TARGET, settings),
+            "data_set": data_set(Role.TARGET, self.settings),
             **({} if self.soft else {"classes": self._classes()}),
-            "settings": settings.to_json(),
+            "settings": self.settings.to_json(),
             "versions": versions(),
         }
 
@@ -250,37 +244,39 @@ class Making:
 
 def _truth(files: SampleFiles | None) -> np.ndarray | None:
     """Return the train ids of a sample's own label, None where it has none that can be read."""
-    if files is None or files.label is None:
-        return None
     with contextlib.suppress(UserError):
-        return read_label(files.label, files.kind)
+        return read_label(files.label_path, files.kind) if files else None
     return None
 
 
 @torch.inference_mode()
 def predict(
-    ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
+    networks: Sequence[Network], images: Tensor, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the classes, uint8, and confidence bins, int64, both [H, W], of a batch of one
     image."""
-    with autocast(batch.image.device, precision):
-        probabilities = ensemble.probabilities(batch.image)
-    confidence, classes = upsampled_max(probabilities[0], batch.image.shape[-2:])
+    probabilities = _probabilities(networks, images, precision)
+    confidence, classes = upsampled_max(probabilities[0], images.shape[-2:])
     return classes, confidence_bins(confidence)
 
 
 @torch.inference_mode()
 def predict_soft(
-    ensemble: Ensemble, batch: WholeImages, precision: torch.dtype
+    networks: Sequence[Network], images: Tensor, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the best classes of a batch of one image and their probabilities times 255, most
     probable first, uint8 [H, W, SOFT_CLASSES]."""
-    with autocast(batch.image.device, precision):
-        probabilities = ensemble.probabilities(batch.image)
-    enlarged = upsample(probabilities, batch.image.shape[-2:])[0]
+    probabilities = _probabilities(networks, images, precision)
+    enlarged = upsample(probabilities, images.shape[-2:])[0]
     largest, classes = enlarged.topk(min(SOFT_CLASSES, len(enlarged)), dim=0)
     shares = (255 * largest).round()
     return classes.byte().permute(1, 2, 0), shares.byte().permute(1, 2, 0)
+
+
+def _probabilities(networks: Sequence[Network], image: Tensor, precision: torch.dtype) -> Tensor:
+    """Return the networks' mean class probabilities of images, [N, C, h, w]."""
+    with autocast(image.device, precision):
+        return mean_probabilities([network.main_logits(image) for network in networks])
 
 
 def _save_pictures(pictures: Mapping[Path, np.ndarray]) -> None:

@@ -62,9 +62,10 @@ def _pseudo_labelled(
     files = with_pseudo_labels(
         unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT, settings.class_table
     )
-    problem = None
+    problem, makers = None, ""
     if folder.has(SUMMARY):
         summary = folder.read_json(SUMMARY)
+        makers = f", made with {', '.join(one['path'] for one in summary['checkpoints'])}"
         if summary.get(CLASS_TABLE, USUAL) != settings.class_table.recorded():
             raise UserError(
                 f"{folder.path} holds pseudo-labels of other classes than this training's: make "
@@ -85,7 +86,7 @@ def _pseudo_labelled(
         files,
         origin=origin,
         problem=None if options.accept_pseudo_labels else problem,
-        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}{easy}",
+        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}{makers}{easy}",
     )
 
 

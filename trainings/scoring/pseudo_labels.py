@@ -8,7 +8,6 @@ from datasets.catalog import fingerprint
 from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples
 from datasets.reading import SampleFiles
-from model.ensemble import Ensemble
 from trainings.experiment import Experiment
 from trainings.options import EnsembleOptions, Settings, SoftOptions
 from trainings.scoring.checkpoints import load_checkpoints
@@ -39,12 +38,8 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     settings = as_trained(settings, members[0])
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     folder = RunFolder(path)
-    making = Making(
-        folder,
-        samples,
-        _identity(members, samples.files, settings),
-        settings.class_table,
-    )
+    identity = _identity(members, samples.files, settings)
+    making = Making(folder, samples, identity, settings)
     with folder.alone(below=(SPLIT,)):
         finished = making.begin(overwrite=settings.overwrite)
         processes.wait_for_all()
@@ -54,7 +49,7 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
             networks = load_checkpoints(
                 members, Role.TARGET, settings, doing="labelled", seen=samples.files
             )
-            making.run(Ensemble(networks), settings)
+            making.run(networks)
             processes.wait_for_all()
     _print_summary(folder)
 

@@ -36,9 +36,6 @@ from utils.utils import TF32, arithmetic, resolve_device
 Kind = tuple[str, str]
 """`--select` and `--bn_statistics` of a score."""
 
-OLDER_DOMAIN = "Cityscapes"
-"""Domain of the records of the first release, which do not name theirs."""
-
 STATISTICS = {
     TRAINING: "the batch-norm statistics of the training",
     TARGET: "batch-norm statistics of the scored domain's training images",
@@ -142,7 +139,7 @@ def find_scores(
         validation = record.get("validation", {})
         select = _own_select(record, folder)
         plain = not (validation.get("scales") or validation.get("flip"))
-        if select and plain and validation.get("domain", OLDER_DOMAIN) == title:
+        if select and plain and validation["domain"] == title:
             kind = select, record.get("bn_statistics", TRAINING)
             if kind not in found or scored_size(record) == size:
                 found[kind] = path, record

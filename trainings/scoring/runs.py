@@ -30,7 +30,7 @@ CANDIDATES_SHOWN = 3
 
 CARRIED = (
     *("save_model_path", "source", "target", "source_root", "target_root", "frame_step"),
-    *("gta5_root", "cityscapes_root", "classes", "image_size", *RECORDED),
+    *("gta5_root", "cityscapes_root", "classes", "aug_method", "image_size", *RECORDED),
 )
 """Flags of a command that the command which it advises needs, too."""
 
@@ -126,6 +126,11 @@ def unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
         if differing := {n: run[n] for n in ALIKE if run[n] != getattr(settings, n)}:
             words.append(f"{path.name} is of {_flags(differing)}")
     return f" ({'; '.join(words)})" if words else ""
+
+
+def run_and_file(checkpoint: Path) -> str:
+    """Return a checkpoint as names of files tell it from others: by its run and its own name."""
+    return f"{checkpoint.resolve().parent.name}_{checkpoint.stem}"
 
 
 def selected(settings: Settings, folder: Path) -> str:

@@ -11,6 +11,7 @@ from trainings.options import Settings
 from trainings.scoring.batch_norm import TARGET, TRAINING, check_enough
 from trainings.scoring.checkpoints import checkpoint_to_score, load_checkpoints
 from trainings.scoring.record import STATISTICS, scoring_record, write_scores
+from trainings.scoring.runs import run_and_file
 from trainings.scoring.trained import as_trained
 from trainings.val import evaluate, print_scores, scores_table
 from utils.disk.run_folder import BEST
@@ -65,8 +66,7 @@ def score_checkpoint(
         **scores,
         **scoring_record(role, settings, evaluation, settings.bn_statistics),
     }
-    own = checkpoint.resolve().parent
-    usual = own == folder.resolve() and checkpoint.name == BEST
-    suffix = "" if usual else f"_{own.name}_{checkpoint.stem}"
+    usual = checkpoint.resolve().parent == folder.resolve() and checkpoint.name == BEST
+    suffix = "" if usual else f"_{run_and_file(checkpoint)}"
     write_scores(folder, role, record, evaluation, settings, suffix=suffix)
     return record

@@ -7,11 +7,6 @@ from utils.cli.common import CommandOptions
 from utils.cli.options import Options, flags_of, joined
 
 
-def no_defaults(_explicit: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return no defaults of an action's own."""
-    return {}
-
-
 class Action(NamedTuple):
     """Code of an action, its line of help, and its own defaults given the explicit settings.
 
@@ -29,7 +24,7 @@ class Action(NamedTuple):
 
     run: Callable[[Any], None]
     help: str
-    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_defaults
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _explicit: {}
     flags: tuple[str, ...] = ()
     examples: tuple[str, ...] = ("",)
     alone: bool = False

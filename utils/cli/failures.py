@@ -5,7 +5,7 @@ import sys
 
 from utils import processes
 from utils.cli.flags import PROGRAM
-from utils.cli.terminal import RED, coloured
+from utils.cli.terminal import error_word
 
 OUT_OF_MEMORY = (
     "out of memory: lower --batch_size (2 at least in training), --image_size or --base_width"
@@ -26,8 +26,7 @@ def refused(error: Exception) -> str | None:
 
 def failed(problem: str, code: int) -> int:
     """Print the problem in one line, whatever is in the names of files, and return the code."""
-    word = coloured("error:", RED, sys.stderr)
-    say(f"{PROGRAM}: {word} " + problem.replace("\n", "\\n"))
+    say(f"{PROGRAM}: {error_word()} " + problem.replace("\n", "\\n"))
     return code
 
 

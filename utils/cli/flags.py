@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.cli.action import Action, settings_type
-from utils.cli.options import flags_of, kind_of
-from utils.cli.terminal import RED, coloured
+from utils.cli.options import GROUPS, flags_of, kind_of
+from utils.cli.terminal import error_word
 
 PROGRAM = "main.py"
 USAGE = f"{PROGRAM} --action ACTION [--flag value ...]"
@@ -50,18 +50,22 @@ class FlagParser(argparse.ArgumentParser):
         self.kind = settings_type(actions)
         groups: dict[str, Any] = {}
         for field in flags_of(self.kind) if fields is None else fields:
-            topic, _, what = field.metadata["group"].partition(": ")
+            topic = field.metadata["group"]
             if topic not in groups:
-                groups[topic] = self.add_argument_group(topic, what or None)
+                groups[topic] = self.add_argument_group(topic, GROUPS[topic])
             groups[topic].add_argument(f"--{field.name}", **self._options(field))
 
     def settings(self, words: Sequence[str]) -> dict[str, Any]:
-        """Return the settings that the words name, by name; leave through `error` where one is
-        wrong."""
+        """Return the settings that the words name, by name, lists as tuples; leave through `error`
+        where one is wrong."""
         known, unknown = self.parse_known_args(words)
         if unknown and "help" not in known:
             self.error(self._unknown(unknown[0]))
-        return vars(known)
+        return {
+            # An empty word has become the default of a list, which is empty.
+            name: tuple(one for one in value if one != ()) if isinstance(value, list) else value
+            for name, value in vars(known).items()
+        }
 
     def described(self, field: dataclasses.Field) -> tuple[str, str]:
         """Return a flag with the values that it takes, and its help."""
@@ -86,8 +90,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> typing.NoReturn:
         self.print_usage(sys.stderr)
-        error = coloured("error:", RED, sys.stderr)
-        self.exit(2, f"{PROGRAM}: {error} {self.place and f'{self.place}: '}{message}\n")
+        self.exit(2, f"{PROGRAM}: {error_word()} {self.place and f'{self.place}: '}{message}\n")
 
     def _unknown(self, word: str) -> str:
         flag = word.partition("=")[0]
@@ -120,7 +123,6 @@ class FlagParser(argparse.ArgumentParser):
             "type": _checked(elements[0], field),
             "nargs": nargs if several else None,
             "metavar": field.metadata["metavar"] or {int: "N", float: "X"}.get(kind),
-            "action": _StoreTuple if several else "store",
         }
 
 
@@ -142,12 +144,9 @@ def command_line(flags: Mapping[str, Any]) -> str:
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """Return words that suggest the name that was meant; empty where none is near."""
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), _underscored(names), n=1)
-    return f"; did you mean {_underscored(names)[near[0]]}?" if near else ""
-
-
-def _underscored(names: Iterable[str]) -> dict[str, str]:
-    return {name.lower().replace("-", "_"): name for name in names}
+    known = {name.lower().replace("-", "_"): name for name in names}
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=1)
+    return f"; did you mean {known[near[0]]}?" if near else ""
 
 
 def _help(field: dataclasses.Field) -> str:
@@ -209,15 +208,3 @@ def _checked(kind: type, field: dataclasses.Field) -> Callable[[str], Any]:
         return value
 
     return parse
-
-
-class _StoreTuple(argparse.Action):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        # An empty word has become the default of a list, which is empty.
-        setattr(namespace, self.dest, tuple(value for value in values if value != ()))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from utils.cli.action import Action, settings_type
 from utils.cli.flags import FlagParser
-from utils.cli.options import flags_of
+from utils.cli.options import GROUPS, flags_of
 from utils.disk.files import REPOSITORY
 
 INTRODUCTION = """# Flags
@@ -25,8 +25,8 @@ def flags_page(actions: Mapping[str, Action]) -> str:
     for field in flags_of(settings_type(actions)):
         if field.metadata["group"] != topic:
             topic = field.metadata["group"]
-            name, _, what = topic.partition(": ")
-            lines.append(f"\n## {name}\n\n{what[:1].upper()}{what[1:]}.\n\n{TABLE}")
+            what = GROUPS[topic]
+            lines.append(f"\n## {topic}\n\n{what[0].upper()}{what[1:]}.\n\n{TABLE}")
         words, text = parser.described(field)
         escaped = words.replace("|", r"\|"), re.sub(r"([|<*])", r"\\\1", text)
         lines.append("| `{}` | {} |".format(*escaped))

@@ -1,12 +1,11 @@
 """Write the text of `--help`: in short, or on an action, a topic or a flag."""
 
-import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from utils.cli.action import Action, settings_type
 from utils.cli.flags import PROGRAM, FlagParser, nearest
-from utils.cli.options import flags_of
+from utils.cli.options import GROUPS, flags_of
 from utils.disk.files import REPOSITORY
 
 ALL = "all"
@@ -27,6 +26,8 @@ FURTHER = f"""more:
   {PROGRAM} --help {ALL}       every flag
   {PROGRAM} --version        the version"""
 
+MORE_FLAGS = f"\nmore flags: {PROGRAM} --help TOPIC, which is {', '.join(GROUPS)} or {ALL}\n"
+
 
 def version() -> str:
     """Return the version that pyproject.toml names."""
@@ -42,39 +43,25 @@ def help_text(asked: str, actions: Mapping[str, Action]) -> str:
     Raise ValueError, with the nearest name, where there is none of what is asked for.
     """
     name = asked.lstrip("-")
-    fields, topics = flags_of(settings_type(actions)), _topics(actions)
+    fields = flags_of(settings_type(actions))
+    listed = _listed("actions", {one: action.help for one, action in actions.items()})
     if name == "":
-        texts = (_listed("actions", _lines(actions)), _listed("topics", topics))
-        return _text(actions, [], WHAT, *texts, EXAMPLES, FURTHER)
+        return _text(actions, [], WHAT, listed, _listed("topics", GROUPS), EXAMPLES, FURTHER)
     if name == ALL:
-        return _text(actions, fields, WHAT, _listed("actions", _lines(actions)))
+        return _text(actions, fields, WHAT, listed)
     if name in actions:
         own = [field for field in fields if field.name in actions[name].flags]
         title = f"{name}: {actions[name].help}"
-        return _text(actions, own, title, _examples(name, actions[name])) + _more_flags(topics)
-    chosen = [field for field in fields if name in (field.name, _topic(field))]
+        return _text(actions, own, title, _examples(name, actions[name])) + MORE_FLAGS
+    chosen = [field for field in fields if name in (field.name, field.metadata["group"])]
     if chosen:
         return _text(actions, chosen)
-    meant = nearest(name, [*actions, *topics, *(field.name for field in fields)])
+    meant = nearest(name, [*actions, *GROUPS, *(field.name for field in fields)])
     raise ValueError(f"no action, topic or flag is called {asked!r}{meant}")
 
 
 def _text(actions: Mapping[str, Action], fields: Sequence, *paragraphs: str) -> str:
     return FlagParser(actions, fields, description="\n\n".join(paragraphs)).format_help()
-
-
-def _topic(field: dataclasses.Field) -> str:
-    return field.metadata["group"].partition(": ")[0]
-
-
-def _topics(actions: Mapping[str, Action]) -> dict[str, str]:
-    """Return the subject of each topic by the topic's name."""
-    groups = (field.metadata["group"].partition(": ") for field in flags_of(settings_type(actions)))
-    return {name: what for name, _, what in groups}
-
-
-def _lines(actions: Mapping[str, Action]) -> dict[str, str]:
-    return {name: action.help for name, action in actions.items()}
 
 
 def _listed(title: str, lines: Mapping[str, str]) -> str:
@@ -85,7 +72,3 @@ def _listed(title: str, lines: Mapping[str, str]) -> str:
 def _examples(name: str, action: Action) -> str:
     lines = (f"  python {PROGRAM} --action {name} {words}".rstrip() for words in action.examples)
     return "\n".join(["examples:", *lines])
-
-
-def _more_flags(topics: Iterable[str]) -> str:
-    return f"\nmore flags: {PROGRAM} --help TOPIC, which is {', '.join(topics)} or {ALL}\n"

@@ -13,24 +13,25 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-ACTION = "action: what to do"
-DATA = "data: folders, sizes, augmentation, loading"
-TOY_CITY = "toy: Toy City, the built-in data"
-NETWORK = "network: its size, and the weights it starts from"
-TRAINING = "training: epochs, batches, optimiser, seed"
-ADAPTATION = "adaptation: ADA, FDA and self-training"
-SCORING = "scoring: which checkpoint, which statistics, which pictures"
-PREDICTION = "prediction: your own images and videos"
-DEPLOYMENT = "deployment: export and benchmark"
-RUN = "run: the run on disk"
-HARDWARE = "hardware: device and precision"
-"""Groups of flags: the word that `--help` knows each by, and what it is about."""
+ACTION, RUN, HARDWARE = "action", "run", "hardware"
+DATA, TOY_CITY, NETWORK, TRAINING = "data", "toy", "network", "training"
+ADAPTATION, SCORING, PREDICTION, DEPLOYMENT = "adaptation", "scoring", "prediction", "deployment"
 
-GROUPS = (
-    *(ACTION, DATA, TOY_CITY, NETWORK, TRAINING, ADAPTATION, SCORING, PREDICTION, DEPLOYMENT),
-    *(RUN, HARDWARE),
-)
-"""The groups in the order in which users see them."""
+GROUPS = {
+    ACTION: "what to do",
+    DATA: "folders, sizes, augmentation, loading",
+    TOY_CITY: "Toy City, the built-in data",
+    NETWORK: "its size, and the weights it starts from",
+    TRAINING: "epochs, batches, optimiser, seed",
+    ADAPTATION: "ADA, FDA and self-training",
+    SCORING: "which checkpoint, which statistics, which pictures",
+    PREDICTION: "your own images and videos",
+    DEPLOYMENT: "export and benchmark",
+    RUN: "the run on disk",
+    HARDWARE: "device and precision",
+}
+"""Groups of flags in the order in which users see them: the word that `--help` knows each by, and
+what it is about."""
 
 
 SomeOptions = TypeVar("SomeOptions", bound="Options")
@@ -79,22 +80,7 @@ def flag(
         decides: it says what to do, or on which files. An action that ignored it would do another
             job, so it is refused instead.
     """
-    metadata = {
-        "help": help,
-        "choices": choices,
-        "check": check,
-        "metavar": metavar,
-        "word": word,
-        "follows": follows,
-        "only_with": only_with,
-        "replaces": replaces,
-        "in_name": in_name,
-        "affects_result": affects_result,
-        "may_be_empty": may_be_empty,
-        "everywhere": everywhere,
-        "decides": decides,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={**locals()})  # all parameters, by name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,11 +170,14 @@ def joined(kinds: tuple[type[Options], ...]) -> Any:
     known: dict[str, dataclasses.Field] = {}
     for field in (field for kind in kinds for field in dataclasses.fields(kind)):
         assert known.setdefault(field.name, field) is field, f"two flags are called {field.name}"
-    bases = [kind for kind in kinds if not any(_is_below(other, kind) for other in kinds)]
+    bases = [
+        kind
+        for kind in kinds
+        if not any(issubclass(other, kind) for other in kinds if other is not kind)
+    ]
 
     def reduce(settings: Options) -> tuple[Any, ...]:  # pickle finds no class made here by its name
-        values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-        return _made, (kinds, values)
+        return _made, (kinds, vars(settings))
 
     # A dataclass lists the fields of its last base first.
     return dataclasses.make_dataclass(
@@ -205,10 +194,6 @@ def _made(kinds: tuple[type[Options], ...], values: Mapping[str, Any]) -> Option
     return joined(kinds)(**values)
 
 
-def _is_below(one: type[Options], other: type[Options]) -> bool:
-    return one is not other and issubclass(one, other)
-
-
 def _cached(function: SomeFunction) -> SomeFunction:
     """Return `functools.cache` of a function with the types of its parameters.
 
@@ -221,7 +206,8 @@ def _cached(function: SomeFunction) -> SomeFunction:
 def flags_of(kind: type[Options]) -> tuple[dataclasses.Field, ...]:
     """Return the fields of the dataclass that are flags, by group in the users' order."""
     fields = (field for field in dataclasses.fields(kind) if field.metadata)
-    return tuple(sorted(fields, key=lambda field: GROUPS.index(field.metadata["group"])))
+    order = [*GROUPS]
+    return tuple(sorted(fields, key=lambda field: order.index(field.metadata["group"])))
 
 
 def replacements(kind: type[Options]) -> dict[str, str]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-RED = 31
 STDOUT, STDERR = 1, 2
 STREAMS = {STDOUT: "standard output", STDERR: "standard error"}
 WITHOUT_READER = "{error.filename}: {error.strerror}; the command goes on without it\n"
@@ -81,11 +80,10 @@ def _outlet(stream: TextIO | None) -> TextIO:
     )
 
 
-def coloured(text: str, colour: int, stream: TextIO) -> str:
-    """Return the text in an ANSI colour where the stream is a terminal that may show it
-    (no-color.org)."""
-    shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return f"\033[{colour}m{text}\033[0m" if shown else text
+def error_word() -> str:
+    """Return "error:", in red on a terminal that may show colours (no-color.org)."""
+    allowed = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return "\033[31merror:\033[0m" if allowed and sys.stderr.isatty() else "error:"
 
 
 class LogLines:

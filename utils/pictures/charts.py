@@ -88,7 +88,7 @@ class HeatMap(NamedTuple):
 
     def draw(self, figure: "FigureBase", looks: Looks) -> None:
         """Draw a cell per series and category, shaded from 0 to the largest value."""
-        from matplotlib.patches import Rectangle
+        from matplotlib.patches import Rectangle  # late, as in `chart_files`
 
         axes = figure.subplots()
         values = np.array([*self.percents.values()])
@@ -96,9 +96,8 @@ class HeatMap(NamedTuple):
         axes.imshow(values, cmap=SHADES, vmin=0, vmax=1.15 * top, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             if np.isnan(value):
-                cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=ABSENT_CELL)
-                cell.set(hatch="////", linewidth=0)
-                axes.add_patch(cell)
+                corner = (column - 0.5, row - 0.5)
+                axes.add_patch(Rectangle(corner, 1, 1, hatch="////", fc=ABSENT_CELL, linewidth=0))
             color = "white" if value > DARK_SHADE * top else "black"
             text = axes.text(column, row, cell_text(value), ha="center", va="center")
             text.set(color=color, fontsize=NUMBER_SIZE)
@@ -109,9 +108,8 @@ class HeatMap(NamedTuple):
         axes.set_yticks(range(len(values)), self.names)
         axes.tick_params(axis="y", labelsize=LEGEND_SIZE, labelcolor="black", pad=8)
         for row, name in enumerate(self.names):
-            sample = Rectangle((-0.68, row - 0.3), 0.09, 0.6, color=looks[name].ink, linewidth=0)
-            sample.set_clip_on(False)
-            axes.add_patch(sample)
+            mark = Rectangle((-0.68, row - 0.3), 0.09, 0.6, color=looks[name].ink, linewidth=0)
+            axes.add_patch(mark).set_clip_on(False)
         for place in range(1, max(values.shape)):
             axes.axhline(place - 0.5, color="white", linewidth=1)
             axes.axvline(place - 0.5, color="white", linewidth=3 if place == 1 else 1)

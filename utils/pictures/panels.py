@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.labels import CITYSCAPES, IGNORE, PALETTE, ClassTable
+from datasets.labels import CITYSCAPES, IGNORE, PALETTE, ClassTable, Color
 from utils.metrics import picture_iou
-from utils.pictures.sheet import PAPER, Color, Sheet, even_columns
+from utils.pictures.sheet import PAPER, Sheet, even_columns
 
 LABEL_WIDTH = 480
 """Width in pixels of a picture on a sheet of images and labels."""

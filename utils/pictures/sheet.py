@@ -11,13 +11,14 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from datasets.labels import Color
+
 EDGE, GAP = 14, 6
 """Pixels around a sheet, and pixels between its pictures and around its words."""
 
 TITLE, TEXT, SMALL = 18, 14, 13
 """Font sizes in pixels."""
 
-Color = tuple[int, int, int]
 INK: Color = (25, 25, 25)
 MUTED: Color = (95, 95, 95)
 RULE: Color = (222, 222, 222)

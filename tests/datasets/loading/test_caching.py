@@ -5,6 +5,7 @@ import pickle
 import shutil
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -225,18 +226,18 @@ class Interrupted(Exception):
 
 def test_building_goes_on_where_it_stopped(settings, monkeypatch):
     monkeypatch.setattr(caching, "MARK_EVERY", 2)
-    decode, decoded = caching._Writer.__getitem__, []
+    write, decoded = caching._write, []
 
-    def counting(self, place, limit):
+    def counting(limit, *arguments):
         if len(decoded) == limit:
             raise Interrupted
-        decoded.append(place)
-        return decode(self, place)
+        decoded.append(arguments[-1])
+        return write(*arguments)
 
-    monkeypatch.setattr(caching._Writer, "__getitem__", lambda s, p: counting(s, p, 5))
+    monkeypatch.setattr(caching, "_write", partial(counting, 5))
     with pytest.raises(Interrupted):
         training(settings)
-    monkeypatch.setattr(caching._Writer, "__getitem__", lambda s, p: counting(s, p, 100))
+    monkeypatch.setattr(caching, "_write", partial(counting, 100))
     usage = shutil.disk_usage("/")._replace(free=100_000)  # what is built has its room already
     monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: usage)
     assert_equal(training(settings), training(without(settings)))
@@ -278,14 +279,14 @@ def test_a_broken_file_is_a_sentence(settings, workers):
 
 
 def build_slowly(settings, seconds, builds):
-    write = caching._Writer.__getitem__
+    write = caching._write
 
-    def slow(self, place):
-        builds.put(place)
+    def slow(*arguments):
+        builds.put(arguments[-1])
         time.sleep(seconds)
-        return write(self, place)
+        return write(*arguments)
 
-    caching._Writer.__getitem__ = slow
+    caching._write = slow
     samples = training(settings)
     assert samples.cached is not None
     builds.put(int(np.sum([samples[0, i].image.sum().item() for i in range(len(samples))])))

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_no_more_processes_are_started_than_there_are_batches(data):
     samples = Counting(data.source.files[:3], data.source.transform)
     batches = scaled_batches(samples, (), batch_size=2, num_workers=4, device=CPU)
     assert {name for batch in batches for name in batch.names} == {2}
-    assert len(list(each_item(["photo"], num_workers=4))) == 1
+    assert len(list(each_item(str, ["photo"], num_workers=4))) == 1
 
 
 def test_a_batch_of_a_training_without_a_target_has_none(data):
@@ -134,7 +135,7 @@ def test_the_callers_handler_of_dead_children_is_back_after_the_last_batch():
 
     before = signal.signal(signal.SIGCHLD, handler)
     try:
-        items = each_item([1, 2], num_workers=1)
+        items = each_item(int, [1, 2], num_workers=1)
         assert next(items) == 1 and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
         assert list(items) == [2] and signal.getsignal(signal.SIGCHLD) is handler
     finally:
@@ -239,29 +240,21 @@ def test_the_streams_of_two_domains_are_drawn_apart(tmp_path):
     assert not torch.equal(source[0, 0].image, target[0, 0].image)
 
 
-class Full:
-    """A dataset whose workers find no room in shared memory, in the two ways that torch has."""
-
-    def __init__(self, way):
-        self.way = way
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        if self.way == "killed":
-            os.kill(os.getpid(), signal.SIGBUS)
-        raise RuntimeError(
-            "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on "
-            "device (28)"
-        )
+def fill_memory(way, _item):
+    """Find no room in a worker's shared memory, in one of the two ways that torch has."""
+    if way == "killed":
+        os.kill(os.getpid(), signal.SIGBUS)
+    raise RuntimeError(
+        "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on "
+        "device (28)"
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["killed", "refused"])
 def test_too_little_shared_memory_is_a_sentence_with_both_remedies(way):
     with pytest.raises(UserError, match=r"--shm-size 8g.*--num_workers 0"):
-        list(each_item(Full(way), num_workers=1))
+        list(each_item(partial(fill_memory, way), [0], num_workers=1))
     assert not multiprocessing.active_children()
 
 
@@ -321,8 +314,8 @@ def test_photos_of_other_proportions_give_statistics_and_pseudo_labels(photos):
     assert {cropped[0, index].image.shape for index in range(4)} == {(3, 64, 128)}
     whole = unlabelled_samples(Role.TARGET, photos, whole=True)
     assert whole[0, 0].image.shape == (3, 96, 128)
-    (batch,) = batches_of(cropped, [range(4)], num_workers=0, device=CPU)
-    assert batch.image.shape == (4, 3, 64, 128)
+    (images,) = batches_of(cropped, [range(4)], num_workers=0, device=CPU)
+    assert images.shape == (4, 3, 64, 128)
 
 
 def test_skipping_among_photos_of_several_proportions_does_without_a_cache(photos, capsys):

@@ -7,7 +7,8 @@ import pytest
 
 from datasets.labels import CLASSES, PALETTE
 from tests.support.helpers import picture
-from trainings.application.contact_sheet import Frames, Kept, contact_sheet
+from trainings.application.contact_sheet import Frames, Kept
+from utils.pictures.panels import label_sheet
 from utils.pictures.sheet import SMALL
 
 
@@ -26,7 +27,7 @@ def test_frames_are_spread_over_the_whole_video(length):
 def test_a_sheet_shows_overlays_and_a_legend_of_the_classes_that_are_there():
     ids = np.full((40, 60), 13, np.uint8)
     tall = Kept("tall", picture(1, (60, 40)), np.full((60, 40), 10, np.uint8))
-    sheet = contact_sheet([Kept("wide", picture(0, (40, 60)), ids), tall], title="title")
+    sheet = label_sheet([Kept("wide", picture(0, (40, 60)), ids), tall], title="title")
     legend = Counter(map(tuple, sheet[-40:].reshape(-1, 3).tolist()))
     squares = {c.name for c in CLASSES if legend[c.color] >= SMALL * SMALL}
     assert squares == {"car", "sky"}

@@ -157,8 +157,8 @@ def test_without_a_data_set_scenes_of_toy_city_are_drawn(tmp_path, capsys):
 def test_an_export_is_compared_on_the_targets_own_images_and_names_them(tmp_path, capsys, below):
     """Photos without labels, and, beside them, a Cityscapes that is not the target."""
     root = tmp_path / "my dashcam"
-    for number in range(3):
-        save(np.full((64, 96, 3), number, np.uint8), root / below / f"{number}.png")
+    for number, ending in enumerate(("png", "webp", "bmp")):
+        save(np.full((64, 96, 3), number, np.uint8), root / below / f"{number}.{ending}")
     cityscapes = make_cityscapes(tmp_path / "Cityscapes")
     settings = Settings(target="folder", target_root=root, cityscapes_root=cityscapes)
     assert [picture.max() for picture in export._pictures(settings)] == [0, 1, 2]

@@ -261,7 +261,7 @@ def test_results_of_another_making_are_refused_unless_overwritten(here, capsys):
     first = array(results(here / "out")["train_ids/0"])
     b = ("--load_model_path", "runs/b/best.pth")
     for words, network, named in (
-        (("--input", "in"), b, "checkpoints was"),
+        (("--input", "in"), b, "made with "),
         (("--input", "in", "--image_size", "72", "96"), (), "image_size was [64, 96], is [72, 96]"),
         (("--input", "other"), (), "input was"),
     ):

@@ -150,7 +150,7 @@ def test_a_sheet_shows_what_each_network_predicts(settings, monkeypatch):
     predictors = [single(path) for path in settings.compare]
     loaded = load_predictors(predictors, Role.TARGET, settings)
     samples = validation_samples(Role.TARGET, settings)
-    comparison_sheet([loaded], {2: "worst", 0: ""}, samples, settings)
+    comparison_sheet(loaded, {2: "worst", 0: ""}, samples, settings)
     ((rows, titles),) = shown
     assert titles == ["a", "b", "a/latest"]
     assert [row.name for row in rows] == [samples.files[2].name, samples.files[0].name]

@@ -316,10 +316,11 @@ def test_the_first_of_equal_scores_is_best(here, monkeypatch):
     network = torch.nn.Linear(1, 1)
     network.classes = CITYSCAPES
     state = SimpleNamespace(best=None, step=1, epoch=0, method=SimpleNamespace(network=network))
+    scorer = SimpleNamespace(on="data")
     for epoch in (1, 2):
         state.epoch = epoch
         validation.record_validation(
-            evaluation, state, RunFolder(here / "equal"), validation.Validation(None, "data")
+            evaluation, state, RunFolder(here / "equal"), validation.Validation(scorer)
         )
     assert state.best["epoch"] == 1 and state.last["epoch"] == 2
 

@@ -95,7 +95,7 @@ def expected_labels(toy):
     with torch.inference_mode():
         probabilities = [
             torch.nn.functional.interpolate(
-                toy.ensemble.probabilities(toy.samples[0, index].image[None]),
+                toy.probabilities(index),
                 (64, 96),
                 mode="bilinear",
                 align_corners=True,
@@ -196,8 +196,11 @@ def test_finished_labels_stay_and_other_ones_are_refused(toy):
     with pytest.raises(UsageError, match=r"another making.*image_size was"):
         toy.making(image_size=[32, 32]).begin(overwrite=False)
     other = [{"path": "a/best.pth", "sha256": "1" * 64}]
-    with pytest.raises(UsageError, match=r"checkpoints was \['0{12}'\], is \['1{12}'\]"):
+    with pytest.raises(UsageError, match=r"\(a/best.pth: changed since\): name another"):
         toy.making(checkpoints=other).begin(overwrite=False)
+    moved = [{"path": "b/best.pth", "sha256": "1" * 64}]
+    with pytest.raises(UsageError, match=r"made with a/best.pth, not b/best.pth"):
+        toy.making(checkpoints=moved).begin(overwrite=False)
     assert not toy.making(checkpoints=other).begin(overwrite=True) and not toy.labels()
 
 
@@ -218,7 +221,7 @@ def test_labels_of_anything_else_are_refused_finished_or_not(toy, other):
 
 def test_a_summary_of_something_else_is_another_making(toy):
     toy.folder.write_json(SUMMARY, {"images": 5})
-    with pytest.raises(UsageError, match=r"another making.*checkpoints was \[\], is"):
+    with pytest.raises(UsageError, match=r"another making.*made with unknown checkpoints, not"):
         toy.making().begin(overwrite=False)
     with pytest.raises(UserError, match="5 of 5 pseudo-labels are missing"):
         pseudo_labelled_target(toy.settings)
@@ -233,7 +236,7 @@ def test_self_training_begins_with_round_1(toy):
 def test_two_processes_cannot_make_the_same_labels(toy, monkeypatch):
     member = toy.settings.save_model_path / "member.pth"
     member.parent.mkdir(exist_ok=True)
-    torch.save(toy.ensemble.networks[0].state_dict(), member)
+    torch.save(toy.networks[0].state_dict(), member)
     monkeypatch.setattr(pseudo_labels, "find_members", lambda *_: [member])
     monkeypatch.setattr(
         "utils.disk.run_folder.locked", lambda *_, **__: contextlib.nullcontext(False)
@@ -285,7 +288,8 @@ def test_labels_are_said_where_a_training_begins_not_where_they_are_asked_for(to
     found = pseudo_labelled_target(toy.settings)
     assert not capsys.readouterr().out
     training_samples(found, toy.settings, TARGET_STREAM)
-    assert f"pseudo-labels: 5 in {toy.folder.path}/train\n" in capsys.readouterr().out
+    said = f"pseudo-labels: 5 in {toy.folder.path}/train, made with a/best.pth\n"
+    assert said in capsys.readouterr().out
 
 
 def test_one_file_name_in_two_cities_has_a_label_of_each(tmp_path):

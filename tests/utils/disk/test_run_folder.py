@@ -121,10 +121,11 @@ def test_a_missing_run_names_the_place_and_the_command(tmp_path):
 
 
 def test_the_advised_command_works_as_it_is_typed(tmp_path):
-    given = {"gta5_root": Path("my data/GTA5"), "base_width": 16}
+    given = {"gta5_root": Path("my data/GTA5"), "aug_method": "C-S-HF", "base_width": 16}
     with pytest.raises(UserError) as error:
         search(tmp_path, **given, given=frozenset(given))
-    assert "--gta5_root 'my data/GTA5' --base_width 16" in str(error.value)
+    advised = "--gta5_root 'my data/GTA5' --aug_method C-S-HF --base_width 16"
+    assert advised in str(error.value)
 
 
 def test_the_last_weights_can_be_selected(tmp_path):
