@@ -3,7 +3,15 @@
 from datasets.data_set import Role
 from trainings.experiment import Experiment, unlabelled_target
 from trainings.options import PseudoLabelOptions, Settings
-from trainings.reproduction.steps import Step, Work, users_steps
+from trainings.reproduction.steps import (
+    ADAPTED_SOURCE_ONLY,
+    AUGMENTATION,
+    SOURCE_ONLY,
+    Step,
+    Work,
+)
+from trainings.scoring.batch_norm import TARGET
+from trainings.scoring.mbt import BETAS
 from trainings.scoring.pseudo_labelled import pseudo_labelled_target, self_training_target
 from trainings.train_ADA import ADA
 from trainings.train_DACS import DACS
@@ -97,13 +105,17 @@ DISTILLATION = Experiment(
 )
 
 STEPS: list[Step] = [
-    *users_steps(
-        upper_bound=SIMPLE_CITYSCAPES,
-        source_only=SIMPLE_GTA5,
-        ada=ADVERSARIAL,
-        fda=FOURIER,
-        ssl_fda=SELF_TRAINING,
-    ),
+    Step("1.A", "Supervised on the target", SIMPLE_CITYSCAPES),
+    Step("1.B", SOURCE_ONLY, SIMPLE_GTA5, (Work.TRAIN,), domain=Role.SOURCE),
+    Step("1.C", SOURCE_ONLY, SIMPLE_GTA5, (Work.SCORE,), baseline=True, plan_title="Domain shift"),
+    Step("1.C", ADAPTED_SOURCE_ONLY, SIMPLE_GTA5, (), statistics=TARGET),
+    Step("1.D", SOURCE_ONLY, SIMPLE_GTA5, flag="aug_method", values=(AUGMENTATION,), found=True),
+    Step("2", "ADA", ADVERSARIAL),
+    Step("3.A", "FDA", FOURIER, flag="fda_beta", values=BETAS),
+    Step("3.B", "MBT", FOURIER, (Work.ENSEMBLE,)),
+    Step("3.C", "Pseudo-labels", FOURIER, (Work.LABEL,), domain=None),
+    Step("3.C", "SSL-FDA", SELF_TRAINING, flag="fda_beta", values=BETAS, found=True),
+    Step("3.C", "MBT of SSL-FDA", SELF_TRAINING, (Work.ENSEMBLE,)),
     Step("4", "DACS", MIXING),
     Step("5", "MIC", MASKED_MIXING),
     Step(
@@ -114,7 +126,7 @@ STEPS: list[Step] = [
         teacher=MASKED_MIXING,
     ),
 ]
-"""The steps of `reproduce`, `demo` and `report`."""
+"""The steps of `reproduce`, `demo` and `report`: first the users' list in its order."""
 
 MEASURED = tuple(
     {s.experiment.method: s.experiment for s in STEPS if not s.experiment.defaults}.values()

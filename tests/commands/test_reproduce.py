@@ -18,8 +18,8 @@ from tests.support.reports import ADAPTED, KINDS_TABLE, LINES, markdown_rows
 from trainings import catalog
 from trainings.reproduction.carry_out import one_by_one, side_by_side
 from trainings.reproduction.estimate import Estimator, data_sizes, duration, epochs_made, toy_sizes
+from trainings.reproduction.kinds import KINDS
 from trainings.reproduction.plan import PlannedStep, make_plan
-from trainings.reproduction.results import KINDS
 from trainings.scoring import record
 from trainings.scoring.record import find_scores
 from utils import processes

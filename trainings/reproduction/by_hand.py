@@ -12,7 +12,7 @@ from trainings.experiment import Experiment
 from trainings.options import Settings
 from trainings.reproduction.commands import command_for, recorded_commands
 from trainings.reproduction.lines import Line, by_config, scored_on_target
-from trainings.reproduction.results import Key, Run, ensemble_record, read_json, row_of
+from trainings.reproduction.results import Run, ensemble_record, read_json
 from trainings.reproduction.steps import Step, by_action, run_flags
 from trainings.reproduction.teachers import teacher_title
 from trainings.scoring.record import scored_checkpoints
@@ -32,7 +32,7 @@ class Group(NamedTuple):
 
     Attributes:
         action: of the trainings; that of the ensemble's members for an ensemble.
-        ensemble_round: as in `Key`.
+        ensemble_round: of self-training, for an ensemble.
         settings: what their results depend on.
         runs: by seed.
         domain: what they are scored on: the source where the target that they adapt to has no
@@ -88,7 +88,7 @@ def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Setting
 def _without_target(lines: list[Line]) -> list[Line]:
     """Return the lines of a config without those on a target that has no labels."""
     if any(line.unlabelled_target for line in lines) and not scored_on_target(lines):
-        return [line for line in lines if not line.row.on_target]
+        return [line for line in lines if not line.on_target]
     return lines
 
 
@@ -104,10 +104,7 @@ def _on_each_target(group: Group) -> list[Group]:
     )
     scored = [
         group._replace(
-            runs={
-                seed: replace(run, target_title=title, _scores={})
-                for seed, run in group.runs.items()
-            }
+            runs={seed: replace(run, target_title=title) for seed, run in group.runs.items()}
         )
         for title in titles
         if title not in source
@@ -210,7 +207,7 @@ def _relevant(
 def _group(
     experiment: Experiment, ensemble_round: int | None, relevant: Mapping[str, Any], run: Run
 ) -> Group:
-    settings = {**relevant, DATA: _data(run)}
+    settings = {**relevant, DATA: " and ".join(run.trained_on())}
     adapts_on_source = experiment.validation is not run.validates_on
     domain = run.validates_on if adapts_on_source else Role.TARGET
     return Group(experiment.action, ensemble_round, settings, {run.settings["seed"]: run}, domain)
@@ -221,17 +218,6 @@ def scored_on_source(run: Run) -> bool:
     source."""
     domain = run.record["validation"].get("domain", run.title(Role.TARGET))
     return domain == run.title(Role.SOURCE) != run.title(Role.TARGET)
-
-
-def _data(run: Run) -> str:
-    """Return in words what a training was trained on; pseudo-labels may differ."""
-    training = run.record.get("training", {})
-    sets = [
-        f"{training[count]} of {training.get(f'{role}_data_set') or training[role]}"
-        for role, count in (("source", "images"), ("target", "target_images"))
-        if training.get(role)
-    ]
-    return " and ".join(sets)
 
 
 def _is_of(group: Group, step: Step, steps: Sequence[Step]) -> bool:
@@ -254,7 +240,7 @@ def _sets(step: Step, group: Group) -> bool:
 
 def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line:
     """Return the line of a group; `alike` are all groups of that step and config."""
-    beta = group.settings[BETA] if step.flag == BETA and step.ensemble_round is None else None
+    beta = group.settings[BETA] if step.flag == BETA else None
     if beta is not None:
         alike = [other for other in alike if other.settings[BETA] == beta]
     differing = [
@@ -270,12 +256,10 @@ def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line
             *(w for w in words if not w.startswith(AUGMENTATION)),
         ]
     title = ", ".join([_title(step, group), *words])
-    flags = tuple((name, str(value)) for name, value in group.settings.items())
-    key = Key(group.action, flags, group.ensemble_round)
-    row = row_of(step, title, beta, key)
-    if group.domain is Role.SOURCE:
-        row = row._replace(domain=Role.SOURCE)
-    return Line(row, config, dict(sorted(group.runs.items())))
+    assert step.domain
+    domain = Role.SOURCE if group.domain is Role.SOURCE else step.domain
+    shown_beta = "" if beta is None else f"{beta:g}"
+    return Line(step, title, shown_beta, config, dict(sorted(group.runs.items())), domain)
 
 
 def _title(step: Step, group: Group) -> str:
@@ -287,16 +271,12 @@ def _title(step: Step, group: Group) -> str:
     return f"{method} of {teacher}" if teacher else method
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _in_words(name: str, value: Any) -> str:
     if name == WEIGHTS:
         return f"weights {str(value)[:DIGEST_SHOWN]}"
     if name == CLASS_TABLE:
-        usual = value == USUAL
-        return "the usual classes" if usual else f"classes {_digest(value)[:DIGEST_SHOWN]}"
+        digest = hashlib.sha256(value.encode()).hexdigest()
+        return "the usual classes" if value == USUAL else f"classes {digest[:DIGEST_SHOWN]}"
     if name == DATA:
         return str(value)
     shown = " ".join(map(str, value)) if isinstance(value, list) else value

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainings.options import Settings
 from trainings.reproduction.plan import plan_folder
-from utils.cli.flags import words_of
+from utils.cli.flags import command_line
 from utils.disk.run_folder import RunFolder
 
 COMMANDS = "commands.txt"
@@ -22,14 +22,13 @@ def report_command(settings: Settings, folder: Path) -> str:
         given = {name: value for name, value in given.items() if name in places}
         given.setdefault("save_keyword", plan_folder(settings).name)
     runs = " ".join(["--runs", *_globs(given.pop("runs"), folder)]) if "runs" in given else ""
-    command = shlex.join(["python", "main.py", *words_of({"action": "report", **given})])
-    return f"{command} {runs}".rstrip()
+    return f"{command_line({'action': 'report', **given})} {runs}".rstrip()
 
 
 def command_for(reproduction: Path) -> str:
     """Return the command that makes the report of a reproduction in this folder."""
-    words = {"save_model_path": reproduction.parent, "save_keyword": reproduction.name}
-    return shlex.join(["python", "main.py", *words_of({"action": "report", **words})])
+    place = {"save_model_path": reproduction.parent, "save_keyword": reproduction.name}
+    return command_line({"action": "report", **place})
 
 
 def _globs(paths: Sequence[Path], report: Path) -> list[str]:
@@ -53,7 +52,7 @@ def record_command(settings: Settings) -> None:
         for name, value in settings.explicit().items()
         if name not in ("action", "jobs", "verbose")
     }
-    command = shlex.join(["python", "main.py", *words_of({"action": settings.action, **typed})])
+    command = command_line({"action": settings.action, **typed})
     if command not in (known := recorded_commands(folder)):
         RunFolder(folder).write_text(COMMANDS, "\n".join([*known, command, ""]))
 

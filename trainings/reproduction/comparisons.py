@@ -2,47 +2,24 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from trainings.reproduction.conditions import Conditions
 from trainings.reproduction.differences import Difference, paired_difference
-from trainings.reproduction.lines import ADAPTED, BEST, LAST, Line
+from trainings.reproduction.kinds import ADAPTED, COMPARED, Compared
+from trainings.reproduction.lines import Line
 from trainings.reproduction.results import Scores
-from trainings.scoring.batch_norm import TARGET
-from trainings.scoring.record import Kind
 
 
-class Compared(NamedTuple):
-    """Which scores of a method are compared with which of source-only."""
-
-    method: Kind
-    source_only: Kind
-
-
-AS_TRAINED, BEST_EPOCH = Compared(LAST, LAST), Compared(BEST, BEST)
-BOTH_ADAPTED, WITH_FREE = Compared(ADAPTED, ADAPTED), Compared(LAST, ADAPTED)
-
-HEADINGS: Mapping[Compared, str] = {
-    AS_TRAINED: "mIoU",
-    BEST_EPOCH: "mIoU, best epoch",
-    BOTH_ADAPTED: "mIoU, both with target statistics",
-    WITH_FREE: "mIoU as trained, over source-only with target statistics",
-}
-"""The comparisons, and the headings of their columns."""
-
-Comparisons = Mapping[Compared, Difference]
+def compared(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines with their comparisons with source-only of their config, over the seeds that
+    both have; none for source-only itself, and for lines on the source."""
+    return [line._replace(comparisons=_compare(line, _baseline_of(line, lines))) for line in lines]
 
 
-def compare(lines: Sequence[Line]) -> list[Comparisons]:
-    """Return the comparisons of each line with source-only of its config, over the seeds that both
-    have; none for source-only itself, and for lines on the source."""
-    return [_compare(line, baseline_of(line, lines)) for line in lines]
-
-
-def baseline_of(line: Line, lines: Sequence[Line]) -> Line | None:
+def _baseline_of(line: Line, lines: Sequence[Line]) -> Line | None:
     """Return the source-only line that a line is compared with: that of its config, and of several
     the one whose training has the most settings in common with it."""
-    found = [one for one in lines if one.row.is_baseline and one.config == line.config]
+    found = [one for one in lines if one.step.baseline and one.config == line.config]
     return max(found, key=lambda one: _settings_in_common(one, line), default=None)
 
 
@@ -54,18 +31,16 @@ def _settings_in_common(one: Line, other: Line) -> int:
     return sum(theirs.get(name) == value for name, value in ours.items())
 
 
-def _compare(line: Line, source_only: Line | None) -> Comparisons:
-    if source_only is None or line.row == source_only.row or not line.row.on_target:
+def _compare(line: Line, source_only: Line | None) -> dict[Compared, Difference]:
+    if source_only is None or line is source_only or not line.on_target:
         return {}
     found = {
-        compared: _difference(
-            line.scores(compared.method), source_only.scores(compared.source_only)
-        )
-        for compared in HEADINGS
+        kinds: _difference(line.scores(kinds.method), source_only.scores(kinds.source_only))
+        for kinds in COMPARED
         # Source-only with the target's statistics would be compared with itself.
-        if not (line.row.statistics == TARGET and compared.source_only == ADAPTED)
+        if not (line.is_free and kinds.source_only == ADAPTED)
     }
-    return {compared: difference for compared, difference in found.items() if difference}
+    return {kinds: difference for kinds, difference in found.items() if difference}
 
 
 def _difference(method: Mapping[int, Scores], other: Mapping[int, Scores]) -> Difference | None:

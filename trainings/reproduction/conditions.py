@@ -1,19 +1,19 @@
 """Collect the conditions of scores beside the network, and find scores that do not compare."""
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datasets.catalog import ROWS
 from datasets.data_set import Role
 from trainings.options import Settings
-from trainings.reproduction.lines import LAST, Line
+from trainings.reproduction.kinds import LAST
+from trainings.reproduction.lines import Line
 from trainings.reproduction.results import Run, Scores
-from trainings.scoring.batch_norm import TRAINING
 from trainings.val import different_classes
+from utils.cli.flags import command_line
 from utils.disk.run_folder import SCORES
 from utils.text import dimensions
 
@@ -113,14 +113,14 @@ def unscored(lines: Sequence[Line], folder: Path) -> list[str]:
     target, with the command that scores it."""
     sentences = []
     for line in lines:
-        if not line.row.on_target or line.row.statistics != TRAINING:
+        if not line.on_target or line.is_free:
             continue
         for run in line.runs.values():
             scores = run.scores(Role.TARGET)
             if run.validates_on is Role.SOURCE and LAST not in scores:
                 best = "is scored on the target at its best epoch only"
                 sentences.append(
-                    f"{line.row.name} ({relative(run.folder, folder)}) "
+                    f"{line.series} ({relative(run.folder, folder)}) "
                     f"{best if scores else 'has no score on the target yet'}, and the tables lead "
                     "with the last epoch: score it with --select last, as in "
                     f"`{_scoring_command(run)}`"
@@ -131,17 +131,21 @@ def unscored(lines: Sequence[Line], folder: Path) -> list[str]:
 def _scoring_command(run: Run) -> str:
     """Return the command that scores the last epoch of a run of the source alone on the target."""
     general = run.settings["action"] == "train_source"
-    words = ["--action", "val_transfer" if general else "val_gta5_transfer", "--select", "last"]
-    words += ["--save_model_path", str(run.folder.parent), "--save_keyword", run.folder.name]
+    flags: dict[str, Any] = {
+        "action": "val_transfer" if general else "val_gta5_transfer",
+        "select": "last",
+        "save_model_path": run.folder.parent,
+        "save_keyword": run.folder.name,
+    }
     if general:
         title = run.title(Role.TARGET)
         targets = [name for name, row in ROWS.items() if row.title == title]
-        words += ["--source", run.settings["source"], *(["--target", *targets] if targets else [])]
+        flags |= {"source": run.settings["source"], "target": targets or None}
     for name in ("source_root", "gta5_root", "cityscapes_root"):
         value = run.settings.get(name)
         if value and value != str(getattr(Settings, name)):
-            words += [f"--{name}", str(value)]
-    return shlex.join(["python", "main.py", *words])
+            flags[name] = value
+    return command_line(flags)
 
 
 def odd_means(lines: Sequence[Line]) -> list[str]:
@@ -163,8 +167,8 @@ def _scored(lines: Sequence[Line]) -> dict[tuple[str, str], list[Scores]]:
     found: dict[tuple[str, str], list[Scores]] = {}
     for line in lines:
         for run in line.runs.values():
-            scored = found.setdefault((line.config, run.title(line.row.domain)), [])
-            scored += run.scores(line.row.domain).values()
+            scored = found.setdefault((line.config, run.title(line.domain)), [])
+            scored += run.scores(line.domain).values()
     return found
 
 

@@ -8,21 +8,18 @@ from typing import Any
 
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.lines import Line, class_names, columns, subset_titles
-from trainings.reproduction.summary import Entry
 from trainings.reproduction.tables import IDENTITY
-from trainings.scoring.batch_norm import TRAINING
 from trainings.val import scored_on
 
 TIME = "Train time per epoch (s)"
 
 
-def csv_files(entries: Sequence[Entry], folder: Path) -> dict[str, str]:
+def csv_files(lines: Sequence[Line], folder: Path) -> dict[str, str]:
     """Return the contents of the files by name. Paths in them are as seen from the folder."""
-    lines = [entry.line for entry in entries]
-    of_files = [line for line in lines if line.row.statistics == TRAINING]
+    of_files = [line for line in lines if not line.is_free]
     return {
         "results.csv": _csv(_scores(of_files, folder)),
-        "differences.csv": _csv(_differences(entries)),
+        "differences.csv": _csv(_differences(lines)),
         "class_iou.csv": _csv(_classes(of_files)),
     }
 
@@ -37,21 +34,21 @@ def _scores(lines: Sequence[Line], folder: Path) -> Iterator[Sequence[Any]]:
         for seed, run in line.runs.items():
             record = run.record
             seconds = f"{record['mean_epoch_seconds']:.3f}" if record else ""
-            for kind, scores in run.scores(line.row.domain).items():
+            for kind, scores in run.scores(line.domain).items():
                 shares = (_exact(scores.accuracy), _exact(scores.miou))
                 places = (relative(run.folder, folder), relative(scores.file, folder))
-                where = (run.title(line.row.domain), *kind, *shares, seconds, *places)
+                where = (run.title(line.domain), *kind, *shares, seconds, *places)
                 means = (_exact(scores.subsets.get(title)) for title in subsets)
                 yield (*line.identity, seed, *where, scored_on(scores.validation), *means)
 
 
-def _differences(entries: Sequence[Entry]) -> Iterator[Sequence[Any]]:
+def _differences(lines: Sequence[Line]) -> Iterator[Sequence[Any]]:
     of_scores = ("Epoch", "Batch-norm statistics", "Difference", "Low", "High", "Leaves 0 out")
     yield (*IDENTITY, *of_scores, "Source-only's statistics", "Data")
-    for line, comparisons in ((entry.line, entry.comparisons) for entry in entries):
-        for compared, difference in comparisons.items():
+    for line in lines:
+        for compared, difference in line.comparisons.items():
             *shares, _ = difference
-            kind = line.row.kind(compared.method)
+            kind = line.kind(compared.method)
             numbers = (*kind, *map(_exact, shares), difference.clear, compared.source_only[1])
             yield (*line.identity, *numbers, line.data(compared.method))
 

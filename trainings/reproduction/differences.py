@@ -35,6 +35,21 @@ class Difference(NamedTuple):
             return False
         return self.low > 0 or self.high < 0
 
+    @property
+    def is_gain(self) -> bool:
+        """Whether the method is clearly better."""
+        return self.clear and self.value > 0
+
+    def points(self) -> str:
+        """Return the difference in points of mIoU, as in "+6.5"; there is no "-0.0"."""
+        return f"{round(100 * self.value, 1) + 0:+.1f}"
+
+    def interval(self) -> str:
+        """Return the 95 % interval in points; empty where it is not known."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{100 * self.low:+.2f}, {100 * self.high:+.2f}]"
+
 
 def paired_difference(
     method: Sequence[np.ndarray], other: Sequence[np.ndarray], *, draws: int = DRAWS, seed: int = 0

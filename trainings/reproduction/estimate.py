@@ -267,16 +267,12 @@ def _measured(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def plan_in_words(
-    plan: Sequence[PlannedStep],
-    done: Sequence[bool],
-    estimator: Estimator,
-    folder: Path,
-    *,
-    as_table: bool,
+    plan: Sequence[PlannedStep], estimator: Estimator, folder: Path, *, as_table: bool
 ) -> str:
     """Return the number of steps and the time of all that is left; with `as_table` below a table of
     the steps and their times."""
     rows = [("Step", "What", "Config", "Seed", "Folder", "Time")]
+    done = [step.is_done() for step in plan]
     left = [0 if d else estimator.seconds(step) for step, d in zip(plan, done, strict=True)]
     total = max(sum(left) / estimator.jobs, *chains(needs(plan), left))
     for step, is_done, seconds in zip(plan, done, left, strict=True):

@@ -14,8 +14,8 @@ from datasets.loading.sets import validation_samples
 from trainings.application.visualize import SIDE_BY_SIDE, comparison_rows
 from trainings.engine.target_scores import COLUMNS
 from trainings.options import Settings
+from trainings.reproduction.kinds import LAST
 from trainings.reproduction.lines import (
-    LAST,
     Line,
     by_config,
     class_names,
@@ -23,9 +23,8 @@ from trainings.reproduction.lines import (
     shown_lines,
     subset_titles,
 )
-from trainings.reproduction.results import Row, Run
+from trainings.reproduction.results import Run
 from trainings.reproduction.steps import ADAPTED_SOURCE_ONLY, SOURCE_ONLY, Step
-from trainings.reproduction.summary import Entry
 from trainings.scoring.batch_norm import TARGET, TRAINING
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import scored_checkpoints
@@ -44,7 +43,7 @@ SHEET_ROWS, SHOWN_IMAGES = 3, 6
 
 def method_looks(lines: Iterable[Line], steps: Sequence[Step]) -> dict[str, Look]:
     """Return one look per method; a family, such as FDA with its betas, has one colour."""
-    families = {line.row.name: _family(line.row.title) for line in lines}
+    families = {line.series: _family(line.method) for line in lines}
     return looks(families, [_family(step.title) for step in steps if step.domain])
 
 
@@ -84,8 +83,8 @@ def _class_iou_charts(config: str, lines: Sequence[Line]) -> list[HeatMap]:
     classes, subsets = class_names(lines), subset_titles(lines)
     of_data: dict[str, dict[str, list[float | None]]] = {}
     for line in lines:
-        means = line.iou_means(LAST, classes) + line.subset_means(LAST, subsets)
-        of_data.setdefault(line.data(LAST), {})[line.row.name] = means
+        means = line.iou_means(LAST, classes, subsets)
+        of_data.setdefault(line.data(LAST), {})[line.series] = means
     return [
         HeatMap(
             f"{config}: mIoU and IoU per class on {data}, last epoch, in %",
@@ -100,9 +99,9 @@ def curve_charts(config: str, lines: Sequence[Line]) -> list[LineChart]:
     """Return the training loss, and the validation mIoU in a chart for each data set, of the lines
     on the target whose networks were trained."""
     trained = {
-        line.row.name: [*line.runs.values()]
+        line.series: [*line.runs.values()]
         for line in lines
-        if not line.row.is_ensemble and line.row.statistics == TRAINING
+        if not (line.is_ensemble or line.is_free)
     }
     counts = sorted({len(runs) for runs in trained.values() if runs})
     seeds = " to ".join(map(str, dict.fromkeys((*counts[:1], *counts[-1:]))))
@@ -114,19 +113,13 @@ def curve_charts(config: str, lines: Sequence[Line]) -> list[LineChart]:
         for role in ("source", "target")
     )
     where = f" on {on}" if on else ""
-    loss = f"training loss{where} (terms differ between methods: do not compare heights)"
-    return [
-        LineChart(
-            f"{config}: {title}{summed_up}",
-            series,
-            x_name="epoch",
-            in_percent=title != loss,
-        )
-        for title, series in (
-            *((f"mIoU on {data}", own) for (data, _), own in _miou_curves(trained).items()),
-            (loss, {name: [_curve(run, "loss") for run in runs] for name, runs in trained.items()}),
-        )
+    mious = [
+        LineChart(f"{config}: mIoU on {data}{summed_up}", curves, "epoch", in_percent=True)
+        for (data, _), curves in _miou_curves(trained).items()
     ]
+    loss = f"training loss{where} (terms differ between methods: do not compare heights)"
+    losses = {name: [_curve(run, "loss") for run in runs] for name, runs in trained.items()}
+    return [*mious, LineChart(f"{config}: {loss}{summed_up}", losses, "epoch")]
 
 
 Curve = list[tuple[float, float]]
@@ -142,7 +135,9 @@ def _miou_curves(
     target. The data are taken to be those of an ended training that validates on the same folder.
     """
     runs = [run for several in trained.values() for run in several]
-    known = {run.validation_folder: run.record["validation"] for run in runs if run.record}
+    known = {
+        run.data_folder(run.validates_on): run.record["validation"] for run in runs if run.record
+    }
     found: dict[tuple[str, str], dict[str, list[Curve]]] = {}
 
     def add(
@@ -157,7 +152,7 @@ def _miou_curves(
     for name, several in trained.items():
         for run in several:
             own = run.record.get("validation")
-            add(own, run.validation_folder, name, _curve(run, "val/mIoU"))
+            add(own, run.data_folder(run.validates_on), name, _curve(run, "val/mIoU"))
             if on_target := _curve(run, COLUMNS["mIoU"]):
                 scored = next(iter(run.scores(Role.TARGET).values()), None)
                 add(scored and scored.validation, run.data_folder(Role.TARGET), name, on_target)
@@ -165,7 +160,8 @@ def _miou_curves(
 
 
 def _curve(run: Run, column: str) -> Curve:
-    points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in run.history())
+    rows = RunFolder(run.folder).read_history()
+    points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in rows)
     return [point for point in points if math.isfinite(point[1])]
 
 
@@ -188,14 +184,14 @@ class Shown(NamedTuple):
     rows: list[ComparisonRow]
     classes: ClassTable = CITYSCAPES
 
-    def compared_first(self, entries: Iterable[Entry]) -> Pair:
-        """Return the places of source-only and of the best method that adapts, by the entries of
-        the config: what a reader is to see first."""
-        of_config = (one for one in entries if one.line.config == self.config)
-        scored = {one.line.row.name: one for one in of_config if one.line.row.on_target}
+    def compared_first(self, lines: Iterable[Line]) -> Pair:
+        """Return the places of source-only and of the best method that adapts, by the lines of the
+        config: what a reader is to see first."""
+        scored = {one.series: one for one in lines if one.config == self.config and one.on_target}
         own = {place: scored[name] for place, name in enumerate(self.methods) if name in scored}
-        baselines = (place for place, entry in own.items() if entry.line.row.is_baseline)
-        means = {place: e.miou.mean for place, e in own.items() if e.miou and e.adapts}
+        baselines = (place for place, line in own.items() if line.step.baseline)
+        adapting = ((place, line.miou()) for place, line in own.items() if line.adapts)
+        means = {place: miou.mean for place, miou in adapting if miou}
         best = max(means, key=means.__getitem__, default=len(self.methods) - 1)
         return Pair(left=next(baselines, 0), right=best)
 
@@ -208,11 +204,11 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
     """Yield the images of each config that has a network, and say of which there are no data."""
     for config, own in by_config(lines).items():
         seed = min((seed for line in own for seed in line.runs), default=0)
-        shown = {line.row: line.runs[seed] for line in own if seed in line.runs}
+        shown = [(line, line.runs[seed]) for line in own if seed in line.runs]
         predictors = _predictors(shown)
         if not predictors:
             continue
-        trained = next(iter(shown.values())).settings
+        trained = shown[0][1].settings
         chosen = _as_trained(trained, predictors[0].checkpoints[0], settings)
         try:
             samples = validation_samples(Role.TARGET, chosen)
@@ -237,11 +233,11 @@ def draw_sheet(out: RunFolder, shown: Shown) -> str:
     return name
 
 
-def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> list[str]:
+def draw_overview(out: RunFolder, shown: Shown, lines: Iterable[Line]) -> list[str]:
     """Write the same images as source-only and the best method that adapts see them, and their
     truth, small enough for a screen. Return the file's name, or nothing where there are no two
     methods to compare."""
-    pair = shown.compared_first(entries)
+    pair = shown.compared_first(lines)
     if pair.left == pair.right:
         return []
     rows = [
@@ -255,14 +251,14 @@ def draw_overview(out: RunFolder, shown: Shown, entries: Iterable[Entry]) -> lis
     return [name]
 
 
-def _predictors(shown: Mapping[Row, Run]) -> list[Predictor]:
+def _predictors(shown: Iterable[tuple[Line, Run]]) -> list[Predictor]:
     """Return every network on the target, and the ensembles whose members are all there."""
     predictors = []
-    for row, run in shown.items():
-        if row.on_target and row.statistics == TRAINING:
+    for line, run in shown:
+        if line.on_target and not line.is_free:
             paths = _members(run) if run.is_ensemble else [run.folder / LATEST]
             if paths and all(path.exists() for path in paths):
-                predictors.append(Predictor(row.name, tuple(paths)))
+                predictors.append(Predictor(line.series, tuple(paths)))
     return predictors
 
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from trainings.reproduction.lines import by_config, target_data
-from trainings.reproduction.summary import Entry, reading
+from trainings.reproduction.lines import Line, by_config, target_data
+from trainings.reproduction.summary import reading
 from trainings.reproduction.tables import MAIN, NOTE, SEEDS_NOTE, main_row
 
 SPECIAL = {
@@ -18,22 +18,19 @@ SPECIAL = {
 }
 
 
-def latex_tables(entries: Sequence[Entry], commands: Sequence[str]) -> str:
+def latex_tables(lines: Sequence[Line], commands: Sequence[str]) -> str:
     """Return a `table` for each config, under comments that name the package it needs and the
     commands that repeat it."""
-    lines = [r"\usepackage{booktabs}", *(line for one in commands for line in one.splitlines())]
-    comment = "".join(f"% {line}\n" for line in lines)
-    return comment + "\n".join(
-        _table(config, [entry for entry in entries if entry.line.config == config])
-        for config in by_config(entry.line for entry in entries)
-    )
+    comments = [r"\usepackage{booktabs}", *(one for c in commands for one in c.splitlines())]
+    comment = "".join(f"% {one}\n" for one in comments)
+    return comment + "\n".join(_table(config, own) for config, own in by_config(lines).items())
 
 
-def _table(config: str, entries: Sequence[Entry]) -> str:
-    caption = f"{config}: {target_data([entry.line for entry in entries])}."
-    several = any(len(entry.line.runs) > 1 for entry in entries)
-    notes = " ".join([caption, *reading(entries), NOTE, *([SEEDS_NOTE] if several else [])])
-    body = "\n".join(_row([math_minus(escaped(c)) for c in main_row(entry)]) for entry in entries)
+def _table(config: str, lines: Sequence[Line]) -> str:
+    caption = f"{config}: {target_data(lines)}."
+    several = any(len(line.runs) > 1 for line in lines)
+    notes = " ".join([caption, *reading(lines), NOTE, *([SEEDS_NOTE] if several else [])])
+    body = "\n".join(_row([math_minus(escaped(c)) for c in main_row(line)]) for line in lines)
     return "\n".join(
         [
             r"\begin{table}",

@@ -7,77 +7,145 @@ from typing import NamedTuple
 
 from datasets.data_set import Role
 from datasets.labels import CLASS_NAMES
-from trainings.options import Settings
-from trainings.reproduction.results import Row, Run, Scores, read_results, rows
+from trainings.reproduction.differences import Difference
+from trainings.reproduction.kinds import AVERAGE_HEADINGS, HEADINGS, LAST, Compared
+from trainings.reproduction.results import Run, Scores
 from trainings.reproduction.steps import Step
-from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.record import Kind
-from trainings.scoring.runs import command_flags
 from trainings.val import scored_on
-from utils.errors import UserError
 
-LAST, BEST, ADAPTED = ("last", TRAINING), ("best", TRAINING), ("last", TARGET)
-AVERAGE, AVERAGE_ADAPTED = ("ema", TRAINING), ("ema", TARGET)
-HEADINGS = {LAST: "", BEST: ", best epoch", ADAPTED: ", target statistics"}
-"""Kinds of scores that have columns in the tables, and the ends of the columns' headings."""
 
-AVERAGE_HEADINGS = {
-    AVERAGE: ", averaged weights",
-    AVERAGE_ADAPTED: ", averaged weights, target statistics",
-}
-"""Kinds of scores of averaged weights: a teacher's, or the average of `--ema_decay`."""
+class Spread(NamedTuple):
+    """A mean over seeds, and the standard deviation of two or more."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread | None":
+        """Return the spread of values, None where there are none."""
+        if not values:
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.mean(values), deviation)
+
+    def text(self) -> str:
+        mean = f"{self.mean:.1f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation:.1f}"
 
 
 class Line(NamedTuple):
-    """A row of the tables for one config, with its runs by seed."""
+    """A row of the tables: a step for one config, with its runs.
 
-    row: Row
+    Attributes:
+        method: the step's title, with what tells its lines apart beside the beta.
+        beta: in words; empty where it has none.
+        runs: by seed.
+        domain: the data set of its scores.
+        comparisons: with source-only of its config; none for lines that are not compared.
+    """
+
+    step: Step
+    method: str
+    beta: str
     config: str
     runs: Mapping[int, Run]
+    domain: Role
+    comparisons: Mapping[Compared, Difference] = {}
+
+    @property
+    def on_target(self) -> bool:
+        """Whether its scores are of the target."""
+        return self.domain is Role.TARGET
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.step.ensemble_round is not None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is source-only with the target's statistics: it has no other scores."""
+        return self.step.statistics == TARGET
+
+    @property
+    def has_target_labels(self) -> bool:
+        """Whether it is trained on the target's labels."""
+        return self.step.experiment.source is Role.TARGET
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it is a method that is to beat source-only: trained without target labels."""
+        is_reference = self.step.baseline or self.is_free or self.has_target_labels
+        return self.on_target and not is_reference
 
     @property
     def title(self) -> str:
-        """Return the method in words."""
-        return self.row.title if self.row.on_target else f"{self.row.title}, on the source"
+        """The method, and the data set of its scores where it is the source."""
+        return self.method if self.on_target else f"{self.method}, on the source"
+
+    @property
+    def name(self) -> str:
+        """The title with the beta."""
+        return f"{self.title} {self.beta}".strip()
+
+    @property
+    def series(self) -> str:
+        """The method with the beta, which is its name in pictures."""
+        return f"{self.method} {self.beta}".strip()
 
     @property
     def unlabelled_target(self) -> str:
         """Return the data set that the runs adapt to without any scores on it; else empty."""
-        if self.row.on_target:
+        if self.on_target:
             return ""
         return listed(
             run.record.get("training", {}).get("target_data_set") for run in self.runs.values()
         )
 
     @property
-    def beta(self) -> str:
-        return "" if self.row.beta is None else f"{self.row.beta:g}"
-
-    @property
     def identity(self) -> tuple[str, ...]:
-        return self.row.number, self.title, self.config, self.beta
+        return self.step.number, self.title, self.config, self.beta
+
+    def kind(self, column: Kind) -> Kind:
+        """Return the kind of this line's scores in a column of the tables."""
+        select, statistics = column
+        return select, TARGET if self.is_free else statistics
 
     def scores(self, column: Kind) -> dict[int, Scores]:
         """Return the scores of a column by seed, without the seeds that lack them."""
-        kind = self.row.kind(column)
-        found = ((seed, run.scores(self.row.domain)) for seed, run in self.runs.items())
+        kind = self.kind(column)
+        found = ((seed, run.scores(self.domain)) for seed, run in self.runs.items())
         return {seed: scores[kind] for seed, scores in found if kind in scores}
+
+    def accuracy(self, column: Kind = LAST) -> Spread | None:
+        """Return the pixel accuracy in %."""
+        return _in_percent(scores.accuracy for scores in self.scores(column).values())
+
+    def miou(self, column: Kind = LAST) -> Spread | None:
+        """Return the mIoU in %."""
+        return _in_percent(scores.miou for scores in self.scores(column).values())
+
+    def epoch_seconds(self) -> Spread | None:
+        """Return the seconds of an epoch; None for an ensemble, which is not trained."""
+        records = [] if self.is_ensemble else [run.record for run in self.runs.values()]
+        return Spread.of([record["mean_epoch_seconds"] for record in records if record])
 
     def data(self, column: Kind) -> str:
         """Return in words what a column's scores were computed on: a data set and its images."""
         return listed(scored_on(scores.validation) for scores in self.scores(column).values())
 
-    def subset_means(self, column: Kind, titles: Sequence[str]) -> list[float | None]:
-        """Return the mIoU of these subsets of classes, 0 to 1: means over the seeds."""
+    def iou_means(
+        self, column: Kind, classes: Sequence[str], subsets: Sequence[str] = ()
+    ) -> list[float | None]:
+        """Return the mIoU, the IoU of the classes of these names, and the mIoU of the subsets of
+        these titles, 0 to 1: means over the seeds that have them."""
         of_seeds = self.scores(column).values()
-        return [_mean([scores.subsets.get(title) for scores in of_seeds]) for title in titles]
-
-    def iou_means(self, column: Kind, classes: Sequence[str]) -> list[float | None]:
-        """Return mIoU and IoU of the classes of these names, 0 to 1: means over the seeds that have
-        the class."""
-        of_seeds = self.scores(column).values()
-        of_classes = [_mean([s.class_iou.get(name) for s in of_seeds]) for name in classes]
-        return [_mean([scores.miou for scores in of_seeds]), *of_classes]
+        return [
+            _mean([scores.miou for scores in of_seeds]),
+            *(_mean([scores.class_iou.get(name) for scores in of_seeds]) for name in classes),
+            *(_mean([scores.subsets.get(title) for scores in of_seeds]) for title in subsets),
+        ]
 
 
 def columns(lines: Sequence[Line]) -> dict[Kind, str]:
@@ -108,23 +176,6 @@ def class_names(lines: Iterable[Line]) -> tuple[str, ...]:
     return tuple(names) or CLASS_NAMES
 
 
-def planned_lines(folder: Path, steps: Sequence[Step], settings: Settings) -> list[Line]:
-    """Return the lines of a reproduction's folder, for each step those of all configs; `settings`
-    have the flags that runs have recorded.
-
-    A config is in the tables if one of its runs is of a row. Raise UserError where none is.
-    """
-    results = read_results(folder, steps, settings)
-    of_rows = rows(results, steps)
-    configs = [c for c in results.configs if any(results.of(row, c) for row in of_rows)]
-    if not configs:
-        raise UserError(
-            f"no run in {folder} is of a step of the tables: "
-            f"{command_flags({'action': 'reproduce'}, settings)} makes them"
-        )
-    return [Line(row, config, results.of(row, config)) for row in of_rows for config in configs]
-
-
 def by_config(lines: Iterable[Line]) -> dict[str, list[Line]]:
     """Return the lines of each config."""
     found: dict[str, list[Line]] = {}
@@ -149,30 +200,29 @@ def data_of(lines: Sequence[Line]) -> str:
     records = [
         (run.record.get("training", {}), run.title(Role.SOURCE)) for _, _, run in all_runs(lines)
     ]
-    source = listed(
+    sources = (
         record.get("source_data_set") for record, title in records if record.get("source") == title
     )
+    source = listed(sources) or "unrecorded source"
     target = target_data(lines)
     unlabelled = listed(line.unlabelled_target for line in lines)
     if unlabelled and scored_on_target(lines):
         target += f"; adapted to {unlabelled} without labels: on {own_split(lines)}"
     elif unlabelled:
-        return f"{source or 'unrecorded source'} → {unlabelled}, scored on {target}"
+        return f"{source} → {unlabelled}, scored on {target}"
     city, _, look = source.partition(", ")
-    return (
-        f"{source or 'unrecorded source'} → {target.removeprefix(f'{city}, ') if look else target}"
-    )
+    return f"{source} → {target.removeprefix(f'{city}, ') if look else target}"
 
 
 def scored_on_target(lines: Sequence[Line]) -> list[Line]:
     """Return the lines that have scores on the target."""
-    on_target = (line for line in lines if line.row.on_target)
+    on_target = (line for line in lines if line.on_target)
     return [line for line in on_target if any(line.scores(kind) for kind in HEADINGS)]
 
 
 def shown_lines(lines: Sequence[Line]) -> list[Line]:
     """Return the lines on the target, or those on the source where the target has no labels."""
-    on_target = [line for line in lines if line.row.on_target]
+    on_target = [line for line in lines if line.on_target]
     return on_target or [line for line in lines if line.scores(LAST)]
 
 
@@ -191,7 +241,7 @@ def own_split(lines: Sequence[Line]) -> str:
 
 def source_data(lines: Sequence[Line]) -> str:
     """Return in words what the scores on the source are of; empty where there are none."""
-    return listed(line.data(LAST) for line in lines if not line.row.on_target)
+    return listed(line.data(LAST) for line in lines if not line.on_target)
 
 
 def listed(texts: Iterable[str | None]) -> str:
@@ -199,6 +249,10 @@ def listed(texts: Iterable[str | None]) -> str:
     have commas and texts that have none."""
     found = [*dict.fromkeys(filter(None, texts))]
     return (", and " if any("," in text for text in found) else " and ").join(found)
+
+
+def _in_percent(shares: Iterable[float | None]) -> Spread | None:
+    return Spread.of([100 * share for share in shares if share is not None])
 
 
 def _mean(shares: Sequence[float | None]) -> float | None:

@@ -3,48 +3,45 @@
 from collections.abc import Sequence
 
 from trainings.reproduction.differences import FEWEST_IMAGES
-from trainings.reproduction.lines import ADAPTED, LAST, all_runs, target_data
-from trainings.reproduction.summary import Entry
+from trainings.reproduction.kinds import ADAPTED, LAST
+from trainings.reproduction.lines import Line, all_runs, target_data
 
 TOY = "Toy City"
 
 
-def not_measured(entries: Sequence[Entry]) -> list[str]:
+def not_measured(lines: Sequence[Line]) -> list[str]:
     """Return what was not measured, from what the runs have recorded."""
-    lines = [entry.line for entry in entries]
     sentences = []
     if TOY in target_data(lines):
         sentences.append(
             "Real data: Toy City is drawn by this program. It shows that all parts work and does "
             "not rank methods on real images."
         )
-    absent = [entry for entry in entries if not entry.line.scores(LAST)]
+    absent = [line for line in lines if not line.scores(LAST)]
     if absent:
         sentences.append(f"Not trained or not scored: {_names(absent)}.")
     no_statistics = [
-        entry
-        for entry in entries
-        if entry not in absent and entry.line.row.on_target and not entry.line.scores(ADAPTED)
+        line for line in lines if line not in absent and line.on_target and not line.scores(ADAPTED)
     ]
     if no_statistics:
         sentences.append(f"Not scored with target statistics: {_names(no_statistics)}.")
-    single = [entry for entry in entries if len(entry.line.runs) == 1]
+    single = [line for line in lines if len(line.runs) == 1]
     if single:
-        who = "All methods" if len(single) == len(entries) - len(absent) else _names(single)
+        who = "All methods" if len(single) == len(lines) - len(absent) else _names(single)
         sentences.append(
             f"What another seed would change: {who} have one seed. The intervals tell what other "
             "validation images would change."
         )
-    images = {d.images for entry in entries for d in entry.comparisons.values()}
+    images = {d.images for line in lines for d in line.comparisons.values()}
     if images and max(images) < FEWEST_IMAGES:
         sentences.append(
             f"Whether differences are more than chance: {max(images)} validation images are too "
             "few for an interval to mean that."
         )
     unpaired = [
-        entry
-        for entry in entries
-        if any(difference.low is None for difference in entry.comparisons.values())
+        line
+        for line in lines
+        if any(difference.low is None for difference in line.comparisons.values())
     ]
     if unpaired:
         sentences.append(
@@ -66,7 +63,7 @@ def not_measured(entries: Sequence[Entry]) -> list[str]:
     return sentences
 
 
-def _names(entries: Sequence[Entry]) -> str:
-    several = len({entry.line.config for entry in entries}) > 1
-    names = (f"{entry.name} ({entry.line.config})" if several else entry.name for entry in entries)
+def _names(lines: Sequence[Line]) -> str:
+    several = len({line.config for line in lines}) > 1
+    names = (f"{line.name} ({line.config})" if several else line.name for line in lines)
     return ", ".join(dict.fromkeys(names))

@@ -1,7 +1,7 @@
 """Say in a few words what a finished step of a reproduction has found, for the console."""
 
 from datasets.data_set import Role
-from trainings.reproduction.lines import ADAPTED, LAST
+from trainings.reproduction.kinds import ADAPTED, LAST
 from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.results import Run, Scores
 from trainings.scoring.pseudo_label_folder import SUMMARY

@@ -4,17 +4,15 @@
 file turns the numbers into what the template shows: texts, and places on axes in %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainings.reproduction.comparisons import AS_TRAINED, BOTH_ADAPTED, WITH_FREE
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import Difference
 from trainings.reproduction.figures import Shown, curve_charts
+from trainings.reproduction.kinds import ADAPTED, AS_TRAINED, BOTH_ADAPTED, LAST, WITH_FREE
 from trainings.reproduction.lines import (
-    ADAPTED,
-    LAST,
     Line,
     all_runs,
     by_config,
@@ -30,8 +28,8 @@ from trainings.reproduction.lines import (
 from trainings.reproduction.missing import not_measured
 from trainings.reproduction.page_charts import svg_chart
 from trainings.reproduction.results import Run
-from trainings.reproduction.summary import Entry, Spread, interval, points, reading
-from trainings.reproduction.tables import length
+from trainings.reproduction.summary import reading
+from trainings.reproduction.tables import MISSING, cell, initial_weights, length, network
 from trainings.reproduction.viewer import viewer
 from trainings.scoring.record import Kind
 from utils.cli.options import Options
@@ -51,7 +49,7 @@ class Report(NamedTuple):
 
     Attributes:
         name: the folder's.
-        entries: the lines of the main tables.
+        lines: the rows of the tables, compared.
         shown: the pictures of each config that has any.
         looks: of each method.
         warnings: sentences on scores that cannot be compared.
@@ -61,7 +59,7 @@ class Report(NamedTuple):
     """
 
     name: str
-    entries: Sequence[Entry]
+    lines: Sequence[Line]
     shown: Sequence[Shown]
     looks: Mapping[str, Look]
     warnings: Sequence[str]
@@ -85,10 +83,9 @@ def page(report: Report) -> str:
 
 
 def _context(report: Report) -> Context:
-    lines = [entry.line for entry in report.entries]
+    lines = report.lines
     kinds = columns(lines)
     configs = by_config(lines)
-    of_configs = {c: [e for e in report.entries if e.line.config == c] for c in configs}
     return {
         "name": report.name,
         "data": data_of(lines),
@@ -97,12 +94,12 @@ def _context(report: Report) -> Context:
         "warnings": report.warnings,
         "commands": report.commands,
         "palettes": [*zip(COLORS, DARK_COLORS, strict=True)],
-        "stories": [_story(config, own, report) for config, own in of_configs.items()],
+        "stories": [_story(config, own, report) for config, own in configs.items()],
         "kinds": [ending.removeprefix(", ") for ending in kinds.values()],
-        "numbers": [_numbers(entry, [*kinds], report) for entry in report.entries],
+        "numbers": [_numbers(line, kinds, report) for line in lines],
         "several_configs": len(configs) > 1,
         "several_seeds": any(len(line.runs) > 1 for line in lines),
-        "viewer": viewer(report.shown, report.entries, report.looks),
+        "viewer": viewer(report.shown, lines, report.looks),
         "class_names": [
             *class_names(lines),
             *(f"mIoU of {title}" for title in subset_titles(lines)),
@@ -117,57 +114,55 @@ def _context(report: Report) -> Context:
             if chart.names
         ],
         "runs": [_run(line, seed, run, report) for line, seed, run in all_runs(lines)],
-        "not_measured": not_measured(report.entries),
+        "not_measured": not_measured(lines),
     }
 
 
 # ------------------------------------------------------------------------------- the story, numbers
 
 
-def _story(config: str, entries: Sequence[Entry], report: Report) -> Context:
+def _story(config: str, lines: Sequence[Line], report: Report) -> Context:
     """Return a config's sentences and a row per method, with places on axes of their own."""
-    shown = shown_lines([entry.line for entry in entries])
-    means = [spread.mean for e in entries for spread in (e.miou, e.adapted) if spread]
+    mious = [line.miou(kind) for line in lines for kind in (LAST, ADAPTED)]
+    means = [miou.mean for miou in mious if miou]
     scale = _Scale(0, max([1.0, *means]) * 1.04)
-    found = [difference for e in entries for difference in e.comparisons.values()]
+    found = [difference for line in lines for difference in line.comparisons.values()]
     axis = _Scale.around(
         [100 * value for d in found for value in (d.value, d.low, d.high) if value is not None]
     )
     return {
         "config": config,
-        "sentences": reading(entries),
+        "sentences": reading(lines),
         "zero": axis.place(0),
         "rows": [
-            _story_row(entry, report.looks[entry.line.row.name], scale, axis)
-            for entry in entries
-            if entry.line in shown
+            _story_row(line, report.looks[line.series], scale, axis) for line in shown_lines(lines)
         ],
     }
 
 
-def _story_row(entry: Entry, look: Look, scale: "_Scale", axis: "_Scale") -> Context:
-    adapted = None if entry.is_free else entry.adapted
+def _story_row(line: Line, look: Look, scale: "_Scale", axis: "_Scale") -> Context:
+    miou, adapted = line.miou(), None if line.is_free else line.miou(ADAPTED)
     return {
-        "name": entry.name,
+        "name": line.name,
         "look": look,
-        "kind": _kind_of(entry),
-        "miou": entry.miou and entry.miou.text(),
-        "value": entry.miou.mean if entry.miou else -1,
-        "dot": entry.miou and scale.place(entry.miou.mean),
+        "kind": _kind_of(line),
+        "miou": miou and miou.text(),
+        "value": miou.mean if miou else -1,
+        "dot": miou and scale.place(miou.mean),
         "adapted": adapted and adapted.text(),
         "ring": adapted and scale.place(adapted.mean),
-        "over": _bar(entry.comparisons.get(AS_TRAINED), axis),
-        "over_free": _bar(entry.comparisons.get(WITH_FREE), axis),
-        "both_adapted": _bar(entry.comparisons.get(BOTH_ADAPTED), axis),
+        "over": _bar(line.comparisons.get(AS_TRAINED), axis),
+        "over_free": _bar(line.comparisons.get(WITH_FREE), axis),
+        "both_adapted": _bar(line.comparisons.get(BOTH_ADAPTED), axis),
     }
 
 
-def _kind_of(entry: Entry) -> str:
-    if entry.line.row.has_target_labels:
+def _kind_of(line: Line) -> str:
+    if line.has_target_labels:
         return "trained on the target's labels"
-    if entry.line.row.is_baseline:
+    if line.step.baseline:
         return "baseline"
-    return "baseline that costs nothing" if entry.is_free else ""
+    return "baseline that costs nothing" if line.is_free else ""
 
 
 class _Scale(NamedTuple):
@@ -197,8 +192,8 @@ def _bar(difference: Difference | None, axis: _Scale) -> Context | None:
     )
     sign = "up" if difference.value > 0 else "down"
     return {
-        "text": points(difference),
-        "interval": interval(difference),
+        "text": difference.points(),
+        "interval": difference.interval(),
         "value": 100 * difference.value,
         "place": axis.place(100 * difference.value),
         "low": low,
@@ -207,30 +202,20 @@ def _bar(difference: Difference | None, axis: _Scale) -> Context | None:
     }
 
 
-def _numbers(entry: Entry, kinds: Sequence[Kind], report: Report) -> Context:
+def _numbers(line: Line, kinds: Iterable[Kind], report: Report) -> Context:
     """Return every number of a line, each as a text and as a value to sort by."""
-    line = entry.line
-    cells = [
-        *(_spread(line, kind, name) for kind in kinds for name in ("accuracy", "miou")),
-        _sortable(None if line.row.is_ensemble else entry.seconds),
-    ]
+    spreads = [spread for kind in kinds for spread in (line.accuracy(kind), line.miou(kind))]
     return {
-        "step": line.row.number,
-        "name": entry.name,
+        "step": line.step.number,
+        "name": line.name,
         "config": line.config,
-        "look": report.looks[line.row.name],
-        "seeds": ", ".join(map(str, line.runs)) or "–",
-        "cells": cells,
+        "look": report.looks[line.series],
+        "seeds": ", ".join(map(str, line.runs)) or MISSING,
+        "cells": [
+            {"text": cell(spread), "value": spread.mean if spread else ""}
+            for spread in (*spreads, line.epoch_seconds())
+        ],
     }
-
-
-def _spread(line: Line, kind: Kind, name: str) -> Context:
-    shares = [getattr(scores, name) for scores in line.scores(kind).values()]
-    return _sortable(Spread.of([None if share is None else 100 * share for share in shares]))
-
-
-def _sortable(spread: Spread | None) -> Context:
-    return {"text": spread.text() if spread else "–", "value": spread.mean if spread else ""}
 
 
 # ------------------------------------------------------------------------------------------ classes
@@ -238,23 +223,19 @@ def _sortable(spread: Spread | None) -> Context:
 
 def _class_tables(config: str, lines: Sequence[Line], report: Report) -> list[Context]:
     """Return the IoU per class of a config's lines on the target, for each kind of scores."""
-    everything = [entry.line for entry in report.entries]
-    tables, classes, subsets = [], class_names(everything), subset_titles(everything)
+    tables, classes, subsets = [], class_names(report.lines), subset_titles(report.lines)
     for kind, title in ((LAST, "as trained"), (ADAPTED, "with target statistics")):
         scored = [
-            (line, [*line.iou_means(kind, classes), *line.subset_means(kind, subsets)])
+            (line, line.iou_means(kind, classes, subsets))
             for line in shown_lines(lines)
-            if line.scores(kind)
-        ]
-        # Source-only with target statistics is the row of source-only there.
-        scored = [
-            pair for pair in scored if not (kind == ADAPTED and pair[0].row.kind(LAST) == ADAPTED)
+            # With target statistics, the row of source-only has these scores.
+            if line.scores(kind) and not (kind == ADAPTED and line.is_free)
         ]
         top = max((share or 0 for _, means in scored for share in means), default=0) or 1
         rows = [
             {
-                "name": line.row.name,
-                "look": report.looks[line.row.name],
+                "name": line.series,
+                "look": report.looks[line.series],
                 "cells": [_class_cell(share, top) for share in means],
             }
             for line, means in scored
@@ -279,40 +260,37 @@ def _class_cell(share: float | None, top: float) -> Context:
 
 def _run(line: Line, seed: int, run: Run, report: Report) -> Context:
     """Return a run's command, its scores in short and its conditions."""
-    record, scores = run.record, run.scores(line.row.domain).get(line.row.kind(LAST))
+    scores = run.scores(line.domain).get(line.kind(LAST))
     miou = None if scores is None else scores.miou
-    where = "" if line.row.on_target else " on the source"
+    where = "" if line.on_target else " on the source"
     return {
-        "name": line.row.name,
+        "name": line.series,
         "config": line.config,
-        "look": report.looks[line.row.name],
+        "look": report.looks[line.series],
         "seed": seed,
         "miou": "not scored" if miou is None else f"mIoU {100 * miou:.1f} %{where}",
         "command": repeating_command(report.settings_type, run.settings),
         "folder": relative(run.folder, report.folder),
-        "conditions": {name: text for name, text in _conditions(run, record).items() if text},
+        "conditions": {name: text for name, text in _conditions(run).items() if text},
     }
 
 
-def _conditions(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
-    of, training = run.settings, record.get("training", {})
+def _conditions(run: Run) -> dict[str, str]:
+    of, record = run.settings, run.record
     optimizer = (
         f"{of['optimizer']}, learning rate {of['learning_rate']:g}, batch {of['batch_size']}"
     )
-    network = f"{of['network']} on {of['backbone']} of width {of['base_width']}"
     found = {
-        "Network": f"{network}, at {dimensions(of['image_size'])}",
+        "Network": f"{network(of)}, at {dimensions(of['image_size'])}",
         "Trained with": f"{optimizer}, {length(of)}",
         "Augmentation": of["aug_method"] or "none",
-        "Initial weights": Path(of["pretrain_path"]).name if of["pretrain_path"] else "random",
+        "Initial weights": initial_weights(of),
     }
     if not record:
         return found | {"State": "" if run.is_ensemble else "not finished"}
-    images = f"{training['images']} of {training.get('source_data_set') or training['source']}"
-    target = training.get("target_data_set") or training["target"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return found | {
-        "Images": images + (f", {training['target_images']} of {target}" if target else ""),
+        "Images": ", ".join(run.trained_on()),
         "Scored on": f"{record['validation']['images']} images",
         "Seconds per epoch": f"{record['mean_epoch_seconds']:.1f}",
         "Machine": f"{record['device']}, {record['threads']} threads, {record['precision']}",

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from utils.pictures.charts import LineChart
@@ -24,11 +24,16 @@ def svg_chart(chart: LineChart, looks: Mapping[str, Look]) -> dict[str, Any]:
     low, high = min(*every, *y_ticks), max(*every, *y_ticks)
     first, last = across[0], across[-1]
 
-    def place(x: float, y: float) -> str:
-        right = LEFT + (WIDTH - LEFT - RIGHT) * (x - first) / ((last - first) or 1)
-        down = TOP + (HEIGHT - TOP - BOTTOM) * (high - y) / ((high - low) or 1)
-        return f"{right:.1f},{down:.1f}"
+    def right(x: float) -> str:
+        return f"{LEFT + (WIDTH - LEFT - RIGHT) * (x - first) / ((last - first) or 1):.1f}"
 
+    def down(y: float) -> str:
+        return f"{TOP + (HEIGHT - TOP - BOTTOM) * (high - y) / ((high - low) or 1):.1f}"
+
+    def path(points: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{right(x)},{down(y)}" for x, y in points)
+
+    unit = " %" if chart.in_percent else ""
     series = []
     for name, by_x in chart.points.items():
         means = [(x, statistics.fmean(ys)) for x, ys in by_x.items()]
@@ -39,10 +44,10 @@ def svg_chart(chart: LineChart, looks: Mapping[str, Look]) -> dict[str, Any]:
                 "name": name,
                 "look": looks[name],
                 "dashes": " ".join(f"{2 * length:g}" for length in looks[name].dashes),
-                "line": " ".join(place(*point) for point in means),
-                "dots": [place(*point).split(",") for point in means],
-                "band": " ".join(place(*p) for p in (*upper, *lower[::-1])) if several else "",
-                "last": f"{means[-1][1]:.1f}{' %' if chart.in_percent else ''}",
+                "line": path(means),
+                "dots": [(right(x), down(y)) for x, y in means],
+                "band": path([*upper, *lower[::-1]]) if several else "",
+                "last": f"{means[-1][1]:.1f}{unit}",
             }
         )
     return {
@@ -54,14 +59,11 @@ def svg_chart(chart: LineChart, looks: Mapping[str, Look]) -> dict[str, Any]:
         "left": LEFT,
         "right": WIDTH - RIGHT,
         "bottom": HEIGHT - BOTTOM,
-        "y_ticks": [
-            {"y": place(first, y).split(",")[1], "text": f"{y:g}{' %' if chart.in_percent else ''}"}
-            for y in y_ticks
-        ],
+        "y_ticks": [{"y": down(y), "text": f"{y:g}{unit}"} for y in y_ticks],
         "x_ticks": [
-            {"x": place(x, low).split(",")[0], "text": f"{x:g}"}
-            for x in _whole(ticks(first, last))
-            if first <= x <= last
+            {"x": right(x), "text": f"{x:g}"}
+            for x in ticks(first, last)
+            if x.is_integer() and first <= x <= last
         ],
     }
 
@@ -73,7 +75,3 @@ def ticks(low: float, high: float) -> list[float]:
     step = next(power * nice for nice in NICE if power * nice >= rough * 0.999)
     start, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 10) for number in range(start, end + 1)]
-
-
-def _whole(values: Sequence[float]) -> list[float]:
-    return [value for value in values if value == round(value)]

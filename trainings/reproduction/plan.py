@@ -4,7 +4,6 @@
 the ones before it made.
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from datasets.options import ToyOptions
 from trainings.engine.run import is_trained, own_folder
 from trainings.experiment import Experiment
 from trainings.options import PseudoLabelOptions, Settings, SoftOptions
+from trainings.reproduction.kinds import ADAPTED, BEST, LAST
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.steps import AUGMENTATION, Step, Work, on_pair
 from trainings.scoring.batch_norm import TARGET, TRAINING
@@ -23,13 +23,13 @@ from trainings.scoring.pseudo_label_folder import SUMMARY, label_folder, label_f
 from trainings.scoring.record import Kind, find_scores, scored_size
 from trainings.scoring.runs import CHECKPOINTS
 from utils.cli.common import PRESETS
-from utils.cli.flags import words_of
+from utils.cli.flags import command_line
 from utils.cli.options import flags_of
 from utils.errors import UsageError, UserError
 from utils.notes import say_once
 from utils.transforms import augmentation_codes
 
-SCORED = (("best", TRAINING), ("last", TRAINING), ("last", TARGET))
+SCORED = (BEST, LAST, ADAPTED)
 """`--select` and `--bn_statistics` of the scores that every method gets on the target."""
 
 PLANS_OWN = (
@@ -101,7 +101,7 @@ class Command(NamedTuple):
 
     def text(self) -> str:
         """Return the command as a user would type it."""
-        return shlex.join(["python", "main.py", *words_of(self.flags)])
+        return command_line(self.flags)
 
 
 def _is_trained(experiment: Experiment, settings: Settings) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from trainings.options import Settings
 from trainings.reproduction.by_hand import lines_by_hand
 from trainings.reproduction.commands import recorded_commands, report_command
+from trainings.reproduction.comparisons import compared
 from trainings.reproduction.conditions import odd_means, odd_scores, unscored
 from trainings.reproduction.csv_files import csv_files
 from trainings.reproduction.figures import (
@@ -15,12 +16,11 @@ from trainings.reproduction.figures import (
     predicted_images,
 )
 from trainings.reproduction.latex import latex_tables
-from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.plan import plan_folder
+from trainings.reproduction.planned import planned_lines
 from trainings.reproduction.steps import Step
-from trainings.reproduction.summary import summarise
 from trainings.reproduction.tables import (
     class_table,
     difference_table,
@@ -42,22 +42,21 @@ def write_report(steps: Sequence[Step], settings: Settings) -> str:
     runs = ReproductionOptions.of(settings).runs
     if runs:
         folder = settings.save_model_path / (settings.save_keyword or "report")
-        lines = lines_by_hand(runs, steps, settings)
+        lines = compared(lines_by_hand(runs, steps, settings))
     else:
         folder = plan_folder(settings)
-        lines = planned_lines(folder, steps, settings)
+        lines = compared(planned_lines(folder, steps, settings))
     out = RunFolder(folder)
-    entries = summarise(lines)
-    for name, text in csv_files(entries, folder).items():
+    for name, text in csv_files(lines, folder).items():
         out.write_text(name, text)
     again = [report_command(settings, folder)]
     whole = again if runs else recorded_commands(folder) or again
-    out.write_text("results.tex", latex_tables(entries, whole))
+    out.write_text("results.tex", latex_tables(lines, whole))
     of_methods = method_looks(lines, steps)
     pictures = draw_charts(out, lines, of_methods)
     shown = [*predicted_images(lines, settings)]
     for of_config in shown:
-        pictures += [*draw_overview(out, of_config, entries), draw_sheet(out, of_config)]
+        pictures += [*draw_overview(out, of_config, lines), draw_sheet(out, of_config)]
     warnings = [
         f"Warning: {sentence}" for sentence in odd_scores(lines, folder, by_hand=bool(runs))
     ]
@@ -65,19 +64,17 @@ def write_report(steps: Sequence[Step], settings: Settings) -> str:
         f"Not scored: {sentence}" for sentence in (unscored(lines, folder) if runs else [])
     ]
     warnings += [f"Classes: {sentence}" for sentence in odd_means(lines)]
-    tables = main_tables(folder.name, entries, warnings, whole)
+    tables = main_tables(folder.name, lines, warnings, whole)
     sections = [
         tables,
-        difference_table(entries, again),
+        difference_table(lines, again),
         kinds_table(lines, again),
         class_table(lines, again),
         picture_list(pictures, folder) if pictures else "",
         sources(lines, folder),
     ]
     out.write_text("results.md", "\n".join(filter(None, sections)))
-    report = Report(
-        folder.name, entries, shown, of_methods, warnings, whole, folder, type(settings)
-    )
+    report = Report(folder.name, lines, shown, of_methods, warnings, whole, folder, type(settings))
     out.write_text("results.html", page(report))
     files = ", ".join(["results.md", "results.csv", "results.tex", *pictures])
     return f"{tables}\nreport: {folder / 'results.html'} (open it in a browser)\nbeside it: {files}"

@@ -1,5 +1,6 @@
 """Every step the users list, on the data given, and the report of all: `reproduce`, `demo`."""
 
+import contextlib
 from collections.abc import Sequence
 
 from trainings.options import Settings
@@ -48,10 +49,9 @@ def report(steps: Sequence[Step], settings: Settings) -> None:
 
 def _estimated(plan: Sequence[PlannedStep], sizes: DataSizes, settings: Settings) -> Estimator:
     """Print the plan with its times; return their estimator."""
-    estimator, done = Estimator(plan, sizes, _jobs(settings)), [step.is_done() for step in plan]
+    estimator, folder = Estimator(plan, sizes, _jobs(settings)), plan_folder(settings)
     as_table = settings.dry_run or ReproductionOptions.of(settings).verbose
-    folder = plan_folder(settings)
-    print(f"\n{plan_in_words(plan, done, estimator, folder, as_table=as_table)}", flush=True)
+    print(f"\n{plan_in_words(plan, estimator, folder, as_table=as_table)}", flush=True)
     return estimator
 
 
@@ -84,9 +84,6 @@ def _make(
         one_by_one(plan, run, settings.action, verbose=verbose)
     else:
         side_by_side(plan, run, settings.action, estimator)
-    if verbose:
-        report(steps, settings)
-    else:
-        with logged(folder / LOG, "report"):
-            text = write_report(steps, settings)
-        print(f"\n{text}", flush=True)
+    with contextlib.nullcontext() if verbose else logged(folder / LOG, "report"):
+        text = write_report(steps, settings)
+    print(f"\n{text}", flush=True)

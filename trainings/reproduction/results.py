@@ -1,6 +1,6 @@
-"""The runs of a reproduction and the rows of its tables, read from its run folders alone."""
+"""Runs and their scores, read from their folders alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,74 +10,11 @@ import numpy as np
 
 from datasets.catalog import ROWS, recorded_title
 from datasets.data_set import Role
-from trainings.options import Settings
-from trainings.reproduction.steps import Step, by_action, run_flags
-from trainings.scoring.batch_norm import TARGET, TRAINING
+from trainings.reproduction.kinds import KINDS, OWN_SCORES
 from trainings.scoring.record import Kind, find_scores, scored_checkpoints
-from trainings.scoring.runs import command_flags
 from trainings.val import SUBSETS
-from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
+from utils.disk.run_folder import SCORES, RunFolder
 from utils.errors import UserError
-
-RUNS = "*/seed*/*"  # <config>/seed<k>/<run>, as `make_plan` lays them out
-
-KINDS = (
-    *(("last", TRAINING), ("best", TRAINING), ("last", TARGET), ("best", TARGET)),
-    *(("ema", TRAINING), ("ema", TARGET)),
-)
-"""The kinds of scores in the tables. Most runs have the first three; those with a teacher, or with
-`--ema_decay`, have those of the averaged weights."""
-
-OWN_SCORES = {
-    ("last", TRAINING): "last",
-    ("best", TRAINING): "best",
-    ("last", TARGET): "last_target_statistics",
-    ("ema", TRAINING): "last_average",
-    ("ema", TARGET): "last_average_target_statistics",
-}
-"""Names of the scores that a training itself writes, by kind."""
-
-
-class Key(NamedTuple):
-    """The key of a run among those of one config and seed: the action and flags of a training, or
-    the round of an ensemble."""
-
-    action: str = ""
-    flags: tuple[tuple[str, Any], ...] = ()
-    ensemble_round: int | None = None
-
-
-class Row(NamedTuple):
-    """A line of the tables: a step and its run; `domain` is the data set of its scores. A row of
-    TARGET statistics has no other scores. A baseline is what the others are compared with."""
-
-    number: str
-    title: str
-    beta: float | None
-    key: Key
-    domain: Role
-    statistics: str
-    is_baseline: bool = False
-    has_target_labels: bool = False
-
-    @property
-    def on_target(self) -> bool:
-        """Whether its scores are of the target."""
-        return self.domain is Role.TARGET
-
-    @property
-    def is_ensemble(self) -> bool:
-        return self.key.ensemble_round is not None
-
-    def kind(self, column: Kind) -> Kind:
-        """Return the kind of this row's scores in a column of the tables."""
-        select, statistics = column
-        return select, TARGET if self.statistics == TARGET else statistics
-
-    @property
-    def name(self) -> str:
-        """The title with the beta, for pictures."""
-        return self.title if self.beta is None else f"{self.title} {self.beta:g}"
 
 
 class Scores(NamedTuple):
@@ -121,7 +58,7 @@ class Run:
     is_ensemble: bool
     validates_on: Role = Role.TARGET
     target_title: str = ""  # of the scores on the target, where the settings name another one
-    _scores: dict[Role, dict[Kind, Scores]] = field(default_factory=dict, repr=False)
+    _scores: dict[Role, dict[Kind, Scores]] = field(init=False, default_factory=dict, repr=False)
 
     def scores(self, domain: Role) -> dict[Kind, Scores]:
         """Return all scores on that data set's validation split: those of a scoring afterwards,
@@ -139,7 +76,8 @@ class Run:
             kind: _scores(record, file, record["validation"])
             for kind, (file, record) in find_scores(self.folder, self.title(domain), size).items()
         }
-        return {kind: (own | found)[kind] for kind in KINDS if kind in own or kind in found}
+        scores = own | found
+        return {kind: scores[kind] for kind in KINDS if kind in scores}
 
     def title(self, domain: Role) -> str:
         """Return the name of that data set."""
@@ -155,11 +93,6 @@ class Run:
             if record.get(name)
         }
 
-    @property
-    def validation_folder(self) -> tuple[str, str]:
-        """Folder of the data set that a training validates on, and the share that splits it."""
-        return self.data_folder(self.validates_on)
-
     def data_folder(self, role: Role) -> tuple[str, str]:
         """Return the folder of a data set, and the share that splits it."""
         row = ROWS[self.settings[role.value]]
@@ -173,80 +106,14 @@ class Run:
         file = self.folder / SCORES
         return read_json(file) if file.exists() else {}
 
-    def history(self) -> list[dict[str, str]]:
-        """Return a row of scalars for each epoch."""
-        return RunFolder(self.folder).read_history()
-
-
-Trial = tuple[str, int]
-"""A config and a seed."""
-
-
-class Results(NamedTuple):
-    """The runs that were found: those of each config and seed by their key."""
-
-    folder: Path
-    runs: Mapping[Trial, Mapping[Key, Run]]
-
-    @property
-    def configs(self) -> list[str]:
-        """Return the configs of all runs, each once."""
-        return list(dict.fromkeys(config for config, _ in self.runs))
-
-    def of(self, row: Row, config: str) -> dict[int, Run]:
-        """Return the run of a row for each seed that has one."""
-        return {
-            seed: runs[row.key]
-            for (name, seed), runs in self.runs.items()
-            if name == config and row.key in runs
-        }
-
-
-def read_results(folder: Path, steps: Sequence[Step], settings: Settings) -> Results:
-    """Return the runs of the steps under a folder, with the flags that the settings have.
-
-    Raise UserError where there are none."""
-    found: dict[Trial, dict[Key, Run]] = {}
-    for run in sorted(folder.glob(RUNS)):
-        if entry := _read_run(run, steps, settings):
-            key, read = entry
-            trial = read.settings["config"] or read.settings["optimizer"], read.settings["seed"]
-            runs = found.setdefault(trial, {})
-            runs[key] = _usual(runs[key], read) if key in runs else read
-    if not found:
-        raise UserError(
-            f"no run in {folder}/<config>/seed<k>/: "
-            f"{command_flags({'action': 'reproduce'}, settings)} makes them; another folder "
-            "is named by --save_model_path and --save_keyword"
-        )
-    return Results(folder, dict(sorted(found.items())))
-
-
-def _usual(one: Run, other: Run) -> Run:
-    """Return which of two runs has the name that the plan gives; print that the other is left
-    out."""
-    if one.settings["save_keyword"] and not other.settings["save_keyword"]:
-        one, other = other, one
-    print(f"{other.folder} is not in the tables: {one.folder} has its place")
-    return one
-
-
-def _read_run(folder: Path, steps: Sequence[Step], command: Settings) -> tuple[Key, Run] | None:
-    """Return a training of one of the steps, or an ensemble; None for any other folder."""
-    run = RunFolder(folder)
-    if run.has(SETTINGS):
-        if "action" not in run.read_json(SETTINGS):  # another program's
-            return None
-        settings = run.read_settings(command)
-        experiment = by_action(steps).get(settings["action"])
-        if experiment is None or settings["ssl_round"] != 1:
-            return None
-        flags = tuple((name, settings[name]) for name in run_flags(steps, experiment))
-        return Key(experiment.action, flags), Run(folder, settings, False, experiment.validation)
-    if record := ensemble_record(folder):
-        settings = type(command).from_json(record["settings"]).to_json()
-        return Key(ensemble_round=settings["ssl_round"]), Run(folder, settings, True)
-    return None
+    def trained_on(self) -> list[str]:
+        """Return the images of each data set of a training that has ended, in words."""
+        training = self.record.get("training", {})
+        return [
+            f"{training[count]} of {training.get(f'{role}_data_set') or training[role]}"
+            for role, count in (("source", "images"), ("target", "target_images"))
+            if training.get(role)
+        ]
 
 
 def ensemble_record(folder: Path) -> dict[str, Any] | None:
@@ -256,49 +123,6 @@ def ensemble_record(folder: Path) -> dict[str, Any] | None:
         if "members" in record and scored_checkpoints(record):
             return record
     return None
-
-
-def rows(results: Results, steps: Sequence[Step]) -> list[Row]:
-    """Return the lines of the tables in the order of the steps.
-
-    A step without a run has a line all the same. A step whose values are `found` has a line for
-    each value that was trained; the ensemble of a single one has none.
-    """
-    keys = {key for runs in results.runs.values() for key in runs}
-    others = keys - {_key(steps, step) for step in steps if not step.found}
-    lines: list[Row] = []
-    for step in (step for step in steps if step.domain):
-        single = [line.key.action for line in lines].count(step.experiment.action) == 1
-        if step.ensemble_round is not None and single and _key(steps, step) not in keys:
-            continue
-        values: Sequence[Any] = step.values or (None,)
-        if step.found:
-            own = [key for key in others if key.action == step.experiment.action]
-            trained = sorted({dict(key.flags)[step.flag] for key in own})
-            values = [value for value in trained if _key(steps, step, value) in own] or values
-        for value in values:
-            beta = value if step.flag == "fda_beta" else None
-            title = step.title_with(value) if step.flag and beta is None else step.title
-            key = _key(steps, step, value)
-            lines.append(row_of(step, title, beta, key))
-    return lines
-
-
-def row_of(step: Step, title: str, beta: float | None, key: Key) -> Row:
-    """Return the row of a step under a title, for the runs of a key."""
-    assert step.domain
-    labelled = step.experiment.source is Role.TARGET
-    of_step = step.domain, step.statistics, step.baseline, labelled
-    return Row(step.number, title, beta, key, *of_step)
-
-
-def _key(steps: Sequence[Step], step: Step, value: Any = None) -> Key:
-    """Return the key of the runs of a step, with a value of its flag."""
-    if step.ensemble_round is not None:
-        return Key(ensemble_round=step.ensemble_round)
-    own = {step.flag: value} if step.flag else {}
-    flags = run_flags(steps, step.experiment) | own
-    return Key(step.experiment.action, tuple(flags.items()))
 
 
 def read_json(path: Path) -> dict[str, Any]:

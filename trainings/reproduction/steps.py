@@ -1,4 +1,4 @@
-"""The steps of the whole study: the one table that the plan, the results and the report read."""
+"""What a step of the whole study is; `trainings/catalog.py` has the table of the steps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,15 +9,14 @@ from datasets.catalog import has_labels, name_of
 from datasets.data_set import Role
 from trainings.experiment import Experiment
 from trainings.options import Settings
-from trainings.scoring.batch_norm import TARGET, TRAINING
-from trainings.scoring.mbt import BETAS
+from trainings.scoring.batch_norm import TRAINING
 from utils.cli.options import flags_of
 from utils.errors import UserError
 
 AUGMENTATION = "C-S-HF"
 """Augmentation of the one step that has any, unless `--aug_method` names another."""
 
-SOURCE_ONLY, FOURIER, SELF_TRAINING = "Source-only", "FDA", "SSL-FDA"
+SOURCE_ONLY = "Source-only"
 ADAPTED_SOURCE_ONLY = f"{SOURCE_ONLY}, target statistics"
 
 
@@ -71,33 +70,6 @@ class Step:
     def title_with(self, value: Any) -> str:
         """Return the title of the step with a value of its flag."""
         return f"{self.title}, {value}" if isinstance(value, str) else f"{self.title} {value:g}"
-
-
-def users_steps(
-    *,
-    upper_bound: Experiment,
-    source_only: Experiment,
-    ada: Experiment,
-    fda: Experiment,
-    ssl_fda: Experiment,
-) -> tuple[Step, ...]:
-    """Return the users' list of steps, in their order."""
-    train, score, ensemble, label = Work.TRAIN, Work.SCORE, Work.ENSEMBLE, Work.LABEL
-    return (
-        Step("1.A", "Supervised on the target", upper_bound),
-        Step("1.B", SOURCE_ONLY, source_only, (train,), domain=Role.SOURCE),
-        Step("1.C", SOURCE_ONLY, source_only, (score,), baseline=True, plan_title="Domain shift"),
-        Step("1.C", ADAPTED_SOURCE_ONLY, source_only, (), statistics=TARGET),
-        Step(
-            "1.D", SOURCE_ONLY, source_only, flag="aug_method", values=(AUGMENTATION,), found=True
-        ),
-        Step("2", "ADA", ada),
-        Step("3.A", FOURIER, fda, flag="fda_beta", values=BETAS),
-        Step("3.B", "MBT", fda, (ensemble,)),
-        Step("3.C", "Pseudo-labels", fda, (label,), domain=None),
-        Step("3.C", SELF_TRAINING, ssl_fda, flag="fda_beta", values=BETAS, found=True),
-        Step("3.C", "MBT of SSL-FDA", ssl_fda, (ensemble,)),
-    )
 
 
 def by_action(steps: Iterable[Step]) -> dict[str, Experiment]:

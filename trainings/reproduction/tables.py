@@ -5,14 +5,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainings.reproduction.comparisons import HEADINGS as COMPARED
-from trainings.reproduction.comparisons import WITH_FREE
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import DRAWS, Difference
-from trainings.reproduction.lines import (
+from trainings.reproduction.kinds import (
+    ADAPTED,
+    AS_TRAINED,
     AVERAGE,
+    BEST,
+    BOTH_ADAPTED,
+    COMPARED,
     LAST,
+    WITH_FREE,
+    Compared,
+)
+from trainings.reproduction.lines import (
     Line,
+    Spread,
     all_runs,
     by_config,
     class_names,
@@ -23,8 +31,8 @@ from trainings.reproduction.lines import (
     subset_titles,
     target_data,
 )
-from trainings.reproduction.summary import Entry, Spread, interval, points, reading
-from utils.text import markdown
+from trainings.reproduction.summary import reading
+from utils.text import dimensions, markdown
 
 MISSING = "–"
 IDENTITY = ("Step", "Method", "Config", "beta")
@@ -69,20 +77,18 @@ every image. `results.csv` names the file of each number.
 
 
 def main_tables(
-    name: str, entries: Sequence[Entry], warnings: Sequence[str], commands: Sequence[str]
+    name: str, lines: Sequence[Line], warnings: Sequence[str], commands: Sequence[str]
 ) -> str:
     """Return the main table of each config, and under them what in them cannot be compared."""
-    lines = [entry.line for entry in entries]
     configs = by_config(lines)
-    title = f"# {name}: {data_of(lines)}\n"
-    parts = [title]
+    parts = [f"# {name}: {data_of(lines)}\n"]
     for config, own in configs.items():
-        of_config = [entry for entry in entries if entry.line.config == config]
         if len(configs) > 1:
             parts.append(f"## {config}: {target_data(own)}\n")
-        rows = [MAIN, *(main_row(entry) for entry in of_config)]
-        parts += [f"{' '.join(reading(of_config))}\n", markdown(rows, numbers=range(1, len(MAIN)))]
-    parts += [f"{''.join(f'- {warning}.{chr(10)}' for warning in warnings)}"] if warnings else []
+        rows = [MAIN, *map(main_row, own)]
+        parts += [f"{' '.join(reading(own))}\n", markdown(rows, numbers=range(1, len(MAIN)))]
+    if warnings:
+        parts.append("".join(f"- {warning}.\n" for warning in warnings))
     several = any(len(line.runs) > 1 for line in lines)
     notes = [NOTE]
     notes += [f"On the source: {on_source}."] if (on_source := source_data(lines)) else []
@@ -90,22 +96,23 @@ def main_tables(
     return "\n".join([*parts, f"{' '.join(notes)}\n", repeat(commands)])
 
 
-def main_row(entry: Entry, unclear: str = "", clear: str = "*") -> tuple[str, ...]:
-    """Return the cells of a line of the main table; a difference ends with the mark of its kind."""
+def main_row(line: Line) -> tuple[str, ...]:
+    """Return the cells of a line of the main table; * marks a difference that is clear."""
 
-    def difference(one: Difference | None) -> str:
-        return "" if one is None else f"{points(one)}{clear if one.clear else unclear}"
+    def difference(compared: Compared) -> str:
+        one = line.comparisons.get(compared)
+        return "" if one is None else f"{one.points()}{'*' if one.clear else ''}"
 
-    adapted = "" if entry.is_free else cell(entry.adapted)
-    over = difference(entry.over_adapted)
+    adapted = "" if line.is_free else cell(line.miou(ADAPTED))
+    over = difference(BOTH_ADAPTED)
     return (
-        entry.line.title,
-        entry.line.beta,
-        cell(entry.accuracy),
-        cell(entry.miou),
-        difference(entry.over_source_only),
+        line.title,
+        line.beta,
+        cell(line.accuracy()),
+        cell(line.miou()),
+        difference(AS_TRAINED),
         f"{adapted} ({over})" if over else adapted,
-        "" if entry.line.row.is_ensemble else cell(entry.seconds),
+        "" if line.is_ensemble else cell(line.epoch_seconds()),
     )
 
 
@@ -125,27 +132,25 @@ def kinds_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     titles = [f"{name} %{end}" for end in kinds.values() for name in ("Accuracy", "mIoU")]
     body = []
     for line in lines:
-        scores = [line.scores(kind).values() for kind in kinds]
-        spreads = [
-            Spread.of([None if share is None else 100 * share for share in shares])
-            for of_kind in scores
-            for shares in ([s.accuracy for s in of_kind], [s.miou for s in of_kind])
-        ]
+        spreads = (spread for k in kinds for spread in (line.accuracy(k), line.miou(k)))
         body.append((*line.identity, *map(cell, spreads)))
-    sentence = _best_epoch_sentence(lines)
-    heading = f"## Best epoch and target statistics: {target_data(lines)}\n"
+    heading = f"Best epoch and target statistics: {target_data(lines)}"
     table = markdown([(*IDENTITY, *titles), *body], numbers=range(3, len(IDENTITY) + len(titles)))
     note = f"{KINDS_NOTE} {AVERAGE_NOTE}" if AVERAGE in kinds else KINDS_NOTE
-    return "\n".join([heading, f"{sentence}\n", table, f"{note}\n", repeat(commands)])
+    return _section(heading, _best_epoch_sentence(lines), table, note, commands)
+
+
+def _section(heading: str, sentence: str, table: str, note: str, commands: Sequence[str]) -> str:
+    """Return a table below the sentence that reads it, and above a note and its commands."""
+    return "\n".join([f"## {heading}\n", f"{sentence}\n", table, f"{note}\n", repeat(commands)])
 
 
 def _best_epoch_sentence(lines: Sequence[Line]) -> str:
-    best, last = ("best", "training"), LAST
     pairs = [
-        (one.miou, line.scores(last)[seed].miou)
+        (one.miou, line.scores(LAST)[seed].miou)
         for line in lines
-        for seed, one in line.scores(best).items()
-        if seed in line.scores(last)
+        for seed, one in line.scores(BEST).items()
+        if seed in line.scores(LAST)
     ]
     gains = [100 * (one - two) for one, two in pairs if one is not None and two is not None]
     if not gains:
@@ -156,45 +161,33 @@ def _best_epoch_sentence(lines: Sequence[Line]) -> str:
     return f"The best epoch scores up to {most:.1f} points more than the last one."
 
 
-def difference_table(entries: Sequence[Entry], commands: Sequence[str]) -> str:
+def difference_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     """Return the differences to source-only with their intervals; empty where there are none."""
-    compared = [entry for entry in entries if entry.comparisons]
+    compared = [line for line in lines if line.comparisons]
     if not compared:
         return ""
     head = (*IDENTITY, *COMPARED.values())
     body = [
-        (*entry.line.identity, *(difference_cell(entry.comparisons.get(k)) for k in COMPARED))
-        for entry in compared
+        (*line.identity, *(difference_cell(line.comparisons.get(k)) for k in COMPARED))
+        for line in compared
     ]
-    ahead = [entry for entry in compared if entry.adapts and _is_ahead(entry)]
-    methods = [entry for entry in compared if entry.adapts]
+    methods = [line for line in compared if line.adapts]
+    with_free = [line.comparisons.get(WITH_FREE) for line in methods]
+    ahead = [difference for difference in with_free if difference and difference.is_gain]
     sentence = (
         f"As trained, {len(ahead)} of {len(methods)} methods are clearly over source-only with "
         "target statistics."
     )
-    heading = f"## Differences to source-only: {target_data([e.line for e in entries])}\n"
-    return "\n".join(
-        [
-            heading,
-            f"{sentence}\n",
-            markdown([head, *body]),
-            f"{DIFFERENCE_NOTE}\n",
-            repeat(commands),
-        ]
-    )
-
-
-def _is_ahead(entry: Entry) -> bool:
-    difference = entry.comparisons.get(WITH_FREE)
-    return difference is not None and difference.clear and difference.value > 0
+    heading = f"Differences to source-only: {target_data(lines)}"
+    return _section(heading, sentence, markdown([head, *body]), DIFFERENCE_NOTE, commands)
 
 
 def difference_cell(difference: Difference | None) -> str:
     """Return a difference in points with its interval, bold where the interval leaves 0 out."""
     if difference is None:
         return MISSING
-    value = f"**{points(difference)}**" if difference.clear else points(difference)
-    return f"{value} {interval(difference)}".rstrip()
+    value = f"**{difference.points()}**" if difference.clear else difference.points()
+    return f"{value} {difference.interval()}".rstrip()
 
 
 def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
@@ -203,41 +196,27 @@ def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:
     subsets = subset_titles(lines)
     of_subsets = (f"mIoU of {title} %" for title in subsets)
     head = (*IDENTITY, "mIoU %", *classes, *of_subsets)
-    scored = [(line, line.iou_means(LAST, classes)) for line in lines if line.scores(LAST)]
+    scored = [(line, line.iou_means(LAST, classes, subsets)) for line in lines if line.scores(LAST)]
     body = [
-        (
-            *line.identity,
-            *(
-                MISSING if share is None else f"{100 * share:.1f}"
-                for share in (*means, *line.subset_means(LAST, subsets))
-            ),
-        )
+        (*line.identity, *(MISSING if one is None else f"{100 * one:.1f}" for one in means))
         for line, means in scored
     ]
-    numbers = range(len(IDENTITY), len(head))
+    table = markdown([head, *body], numbers=range(len(IDENTITY), len(head)))
     shown = [line for own in by_config(lines).values() for line in shown_lines(own)]
     note = (
         "In %, of the last epoch, mean over the seeds; –: the class is in no label and no "
         "prediction. `class_iou.csv` has the best epoch and the target's statistics, too."
     )
-    return "\n".join(
-        [
-            f"## IoU per class: {target_data(lines)}\n",
-            f"{_never_found([means for line, means in scored if line in shown], classes)}\n",
-            markdown([head, *body], numbers=numbers),
-            f"{note}\n",
-            repeat(commands),
-        ]
-    )
+    sentence = _never_found([means for line, means in scored if line in shown], classes)
+    return _section(f"IoU per class: {target_data(lines)}", sentence, table, note, commands)
 
 
 def _never_found(scored: Sequence[Sequence[float | None]], classes: Sequence[str]) -> str:
     """Return a sentence on the classes that no method finds on the target, given the mIoU and the
     IoU per class of each."""
-    of_classes = zip(*(means[1:] for means in scored), strict=True)
     shares = {
-        name: [share for share in of_class if share is not None]
-        for name, of_class in zip(classes, of_classes, strict=False)
+        name: [share for means in scored if (share := means[place]) is not None]
+        for place, name in enumerate(classes, start=1)
     }
     never = [name for name, found in shares.items() if found and max(found) < 0.0005]
     if not never:
@@ -275,16 +254,15 @@ def recipe(lines: Sequence[Line]) -> str:
     runs = [run for _, _, run in all_runs(lines)]
     seeds = sorted({seed for _, seed, _ in all_runs(lines)})
     of = runs[0].settings
-    height, width = of["image_size"]
     words = [
-        f"{lines[0].config}: {of['network']} on {of['backbone']} of width {of['base_width']}",
-        f"{height}x{width}",
+        f"{lines[0].config}: {network(of)}",
+        dimensions(of["image_size"]),
         f"{of['optimizer']} {of['learning_rate']:g}",
         f"batch {of['batch_size']}",
         length(of),
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"discriminator {of['discriminator']}",
-        f"initial weights: {_name(of['pretrain_path']) or 'random'}",
+        f"initial weights: {initial_weights(of)}",
         *(["OHEM"] if of["ohem"] else []),
     ]
     for record in (run.record for run in runs):
@@ -294,14 +272,20 @@ def recipe(lines: Sequence[Line]) -> str:
     return ", ".join(words) + "."
 
 
+def network(settings: Mapping[str, Any]) -> str:
+    """Return what is trained."""
+    return f"{settings['network']} on {settings['backbone']} of width {settings['base_width']}"
+
+
+def initial_weights(settings: Mapping[str, Any]) -> str:
+    """Return the file of the weights that a run starts from, or that they are random."""
+    return Path(settings["pretrain_path"]).name if settings["pretrain_path"] else "random"
+
+
 def length(settings: Mapping[str, Any]) -> str:
     """Return how long a run is trained."""
     steps, epochs = settings["num_steps"], settings["num_epochs"]
     return f"{steps} steps" if steps else f"{epochs} epochs"
-
-
-def _name(path: str | None) -> str:
-    return Path(path).name if path else ""
 
 
 def _made(record: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets.labels import IGNORE, ClassTable
 from trainings.reproduction.figures import Shown
-from trainings.reproduction.summary import Entry
+from trainings.reproduction.lines import Line
 from utils.pictures.looks import Look
 from utils.pictures.panels import ERROR_COLOR, ComparisonRow
 
@@ -21,7 +21,7 @@ JPEG_QUALITY = 82
 
 
 def viewer(
-    several: Sequence[Shown], entries: Sequence[Entry], looks: Mapping[str, Look]
+    several: Sequence[Shown], lines: Sequence[Line], looks: Mapping[str, Look]
 ) -> dict[str, Any] | None:
     """Return what the viewer's script reads, as JSON types; None where there are no pictures."""
     if not several:
@@ -34,7 +34,7 @@ def viewer(
                 "title": shown.title,
                 "methods": [{"name": name, "color": looks[name].color} for name in shown.methods],
                 "images": [_shown_image(row, shown.classes) for row in shown.rows],
-                **shown.compared_first(entries)._asdict(),
+                **shown.compared_first(lines)._asdict(),
             }
             for shown in several
         ],

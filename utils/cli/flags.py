@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import shlex
 import sys
 import types
 import typing
@@ -134,6 +135,11 @@ def words_of(flags: Mapping[str, Any]) -> list[str]:
             values = value if isinstance(value, list | tuple) else [value]
             words += [f"--{name}", *map(str, values)]
     return words
+
+
+def command_line(flags: Mapping[str, Any]) -> str:
+    """Return the command with these flags, among them the action, as a user would type it."""
+    return shlex.join(["python", PROGRAM, *words_of(flags)])
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

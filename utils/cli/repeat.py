@@ -1,10 +1,9 @@
 """The command that repeats a run, from the settings that the run has recorded."""
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from utils.cli.flags import words_of
+from utils.cli.flags import command_line
 from utils.cli.options import Options, flags_of
 
 OF_ONE_COMMAND = ("action", "config", "config_file", "overwrite", "debug")
@@ -29,4 +28,4 @@ def repeating_command(kind: type[Options], settings: Mapping[str, Any]) -> str:
         for name, value in given.to_json().items()
         if value != usual[name] and name not in OF_ONE_COMMAND
     }
-    return shlex.join(["python", "main.py", "--action", settings["action"], *words_of(changed)])
+    return command_line({"action": settings["action"], **changed})

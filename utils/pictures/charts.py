@@ -86,11 +86,6 @@ class HeatMap(NamedTuple):
     def height(self) -> float:
         return HEAD_HEIGHT + CELL_HEIGHT * len(self.names)
 
-    @property
-    def legend(self) -> list[str]:
-        """Return the series that a legend explains: none, the rows have names."""
-        return []
-
     def draw(self, figure: "FigureBase", looks: Looks) -> None:
         """Draw a cell per series and category, shaded from 0 to the largest value."""
         from matplotlib.patches import Rectangle  # late, as in `chart_files`
@@ -155,11 +150,6 @@ class LineChart(NamedTuple):
     def height(self) -> float:
         return LINE_CHART_HEIGHT
 
-    @property
-    def legend(self) -> list[str]:
-        """Return the series that a legend explains: all."""
-        return self.names
-
     def draw(self, figure: "FigureBase", looks: Looks) -> None:
         """Draw the lines from the first x to the last; the axes fit the values."""
         axes = figure.subplots()
@@ -207,10 +197,11 @@ def chart_files(charts: Sequence[HeatMap | LineChart], looks: Looks) -> dict[str
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    columns = [_legend_columns(chart.legend) for chart in charts]
+    legends = [chart.names if isinstance(chart, LineChart) else [] for chart in charts]
+    columns = [_legend_columns(names) for names in legends]
     heights = [
-        chart.height + LEGEND_LINE * (2 + len(chart.title) / TITLE_LETTERS + len(chart.legend) / n)
-        for chart, n in zip(charts, columns, strict=True)
+        chart.height + LEGEND_LINE * (2 + len(chart.title) / TITLE_LETTERS + len(names) / n)
+        for chart, names, n in zip(charts, legends, columns, strict=True)
     ]
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure((WIDTH, sum(heights)))

@@ -13,11 +13,11 @@ from tests.support.browser import CHROMIUM, Browser
 from tests.support.helpers import picture
 from tests.support.reports import write_reproduction
 from trainings import catalog
+from trainings.reproduction.comparisons import compared
 from trainings.reproduction.figures import Shown, draw_overview, method_looks
-from trainings.reproduction.lines import planned_lines
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.page_charts import ticks
-from trainings.reproduction.summary import summarise
+from trainings.reproduction.planned import planned_lines
 from utils.cli.command_line import parse_settings
 from utils.disk.run_folder import RunFolder
 from utils.pictures.panels import ComparisonRow
@@ -51,7 +51,7 @@ def report(tmp_path_factory):
     shown = Shown("adamw", "two images", METHODS, [shown_image(number) for number in range(2)])
     return Report(
         name=f"demo {NASTY}",
-        entries=summarise(lines),
+        lines=compared(lines),
         shown=[shown],
         looks=method_looks(lines, catalog.STEPS),
         warnings=[f"Warning: {NASTY}"],
@@ -85,9 +85,9 @@ class Texts(HTMLParser):
 
 def test_the_overview_shows_image_source_only_the_best_method_and_truth(report, tmp_path):
     (shown,) = report.shown
-    mious = {one.line.row.name: one.miou.mean for one in report.entries if one.miou}
+    mious = {line.series: miou.mean for line in report.lines if (miou := line.miou())}
     best = max(METHODS[1:], key=mious.__getitem__)
-    (name,) = draw_overview(RunFolder(tmp_path), shown, report.entries)
+    (name,) = draw_overview(RunFolder(tmp_path), shown, report.lines)
     with Image.open(tmp_path / name) as sheet:
         drawn = np.array(sheet)
     maps = [shown.rows[0].predictions[METHODS.index(name)] for name in ("Source-only", best)]
@@ -102,8 +102,8 @@ def test_the_overview_shows_image_source_only_the_best_method_and_truth(report, 
 def test_a_score_on_the_source_does_not_stand_for_source_only_on_the_target(report):
     (shown,) = report.shown
     shown = shown._replace(methods=METHODS[::-1])
-    source_last = sorted(report.entries, key=lambda one: not one.line.row.on_target)
-    assert not source_last[-1].line.row.on_target
+    source_last = sorted(report.lines, key=lambda line: not line.on_target)
+    assert not source_last[-1].on_target
     assert shown.compared_first(source_last).left == METHODS[::-1].index("Source-only")
 
 
@@ -111,7 +111,7 @@ def test_one_method_alone_has_no_overview(report, tmp_path):
     (shown,) = report.shown
     rows = [row._replace(predictions=row.predictions[:1]) for row in shown.rows]
     alone = shown._replace(methods=METHODS[:1], rows=rows)
-    assert draw_overview(RunFolder(tmp_path), alone, report.entries) == []
+    assert draw_overview(RunFolder(tmp_path), alone, report.lines) == []
     assert not list(tmp_path.iterdir())
 
 
