@@ -1,6 +1,7 @@
 """Lines of the report from runs that were typed by hand, wherever their folders lie."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,15 @@ from trainings.scoring.record import scored_checkpoints
 from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 
-BETA, AUGMENTATION = "fda_beta", "aug_method"
+OPTIMIZER, BETA, AUGMENTATION = "optimizer", "fda_beta", "aug_method"
 WEIGHTS, DATA, TEACHER = "weights", "data", "teacher"
 """Beside settings: the digest of the weights that a run starts from, its data in words, and the
 method whose pseudo-labels it has learned from."""
 
 DIGEST_SHOWN = 6
+
+OF_A_STEP = {OPTIMIZER, BETA, WEIGHTS, DATA, TEACHER, CLASS_TABLE}
+"""Settings in which lines of different steps differ by nature, or that only tables differ in."""
 
 
 class Group(NamedTuple):
@@ -58,10 +62,11 @@ class Group(NamedTuple):
 def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Settings) -> list[Line]:
     """Return the lines of the runs in these folders, those that differ only in their seed pooled.
 
-    The lines are in the order of the steps; settings in which two lines of a step differ are in
-    their titles. Runs that are scored on different data sets or classes get different configs, so
-    that no table ranks one against another. `command` has the flags that runs have recorded.
-    Folders without scores are passed over and named. Raise UserError where no folder has any.
+    The lines are in the order of the steps. In their titles are settings in which two lines of a
+    step differ, or a line differs from most others of its table. Runs that are scored on different
+    data sets or classes get different configs, so that no table ranks one against another.
+    `command` has the flags that runs have recorded. Folders without scores are passed over and
+    named. Raise UserError where no folder has any.
     """
     groups = _grouped(paths, steps, command)
     if not groups:
@@ -71,15 +76,22 @@ def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Setting
         )
     groups = [one for group in groups for one in _on_each_target(group)]
     configs = _configs(groups)
+    tables = {
+        config: [group for group, own in zip(groups, configs, strict=True) if own == config]
+        for config in configs
+    }
     entries = [
         (step, group, config)
         for step in steps
         if step.domain
         for group, config in zip(groups, configs, strict=True)
-        if _is_of(group, step, steps)
+        if _is_of(group, step, steps, _common_augmentation(tables[config], steps))
     ]
     lines = [
-        _line(step, group, config, [g for of, g, its in entries if (of, its) == (step, config)])
+        _line(
+            *(step, group, config, _usual(tables[config])),
+            [g for of, g, its in entries if (of, its) == (step, config)],
+        )
         for step, group, config in entries
     ]
     return [line for own in by_config(lines).values() for line in _without_target(own)]
@@ -220,36 +232,64 @@ def scored_on_source(run: Run) -> bool:
     return domain == run.title(Role.SOURCE) != run.title(Role.TARGET)
 
 
-def _is_of(group: Group, step: Step, steps: Sequence[Step]) -> bool:
+def _common_augmentation(groups: Sequence[Group], steps: Sequence[Step]) -> str:
+    """Return the augmentation of all adaptations among the groups, none if they differ: trainings
+    with it are their baselines and no step of their own."""
+    experiments = by_action(steps)
+    adaptations = (one for one in groups if experiments[one.action].target)
+    found = {one.settings[AUGMENTATION] for one in adaptations}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _usual(groups: Sequence[Group]) -> dict[str, str]:
+    """Return the settings that all groups have, each with the value that most of them have."""
+    names = set.intersection(*(set(group.settings) for group in groups)) - OF_A_STEP
+    counts = {name: Counter(str(group.settings[name]) for group in groups) for name in names}
+    return {name: count.most_common(1)[0][0] for name, count in counts.items()}
+
+
+def _is_of(group: Group, step: Step, steps: Sequence[Step], augmentation: str) -> bool:
     """Return whether the step's lines show such runs."""
     if step.experiment.action != group.action or step.ensemble_round != group.ensemble_round:
         return False
     if group.ensemble_round is not None:
         return True
-    own = [one for one in steps if one.experiment is step.experiment and _sets(one, group)]
+    own = [
+        one
+        for one in steps
+        if one.experiment is step.experiment and _sets(one, group, augmentation)
+    ]
     return step in own if own else step.flag in ("", BETA)
 
 
-def _sets(step: Step, group: Group) -> bool:
-    """Return whether a step sets a flag, and these runs have another value of it than the
-    default."""
-    value = group.settings.get(step.flag)
-    usual = run_flags([step], step.experiment)
-    return step.flag not in ("", BETA) and value != usual[step.flag]
+def _sets(step: Step, group: Group, augmentation: str) -> bool:
+    """Return whether a step sets a flag, and these runs have another value of it than the default,
+    or than the augmentation of all adaptations."""
+    if step.flag in ("", BETA):
+        return False
+    usual = {run_flags([step], step.experiment)[step.flag]}
+    if step.flag == AUGMENTATION:
+        usual.add(augmentation)
+    return group.settings.get(step.flag) not in usual
 
 
-def _line(step: Step, group: Group, config: str, alike: Sequence[Group]) -> Line:
-    """Return the line of a group; `alike` are all groups of that step and config."""
+def _line(
+    step: Step, group: Group, config: str, usual: Mapping[str, str], alike: Sequence[Group]
+) -> Line:
+    """Return the line of a group; `usual` are the settings of most groups of its config, `alike`
+    all groups of that step and config."""
     beta = group.settings[BETA] if step.flag == BETA else None
     if beta is not None:
         alike = [other for other in alike if other.settings[BETA] == beta]
-    differing = [
-        name
-        for name in group.settings
-        if name not in ("optimizer", TEACHER)
-        and len({str(other.settings.get(name)) for other in alike}) > 1
+    words = [
+        _in_words(name, value)
+        for name, value in group.settings.items()
+        if name not in (OPTIMIZER, TEACHER)
+        and (
+            str(value) != usual.get(name, str(value))
+            or len({str(one.settings[name]) for one in alike if name in one.settings}) > 1
+        )
     ]
-    words = [_in_words(name, group.settings[name]) for name in differing]
     if step.flag == AUGMENTATION:
         words = [
             group.settings[AUGMENTATION],

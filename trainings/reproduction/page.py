@@ -280,14 +280,16 @@ def _conditions(run: Run) -> dict[str, str]:
     optimizer = (
         f"{of['optimizer']}, learning rate {of['learning_rate']:g}, batch {of['batch_size']}"
     )
-    found = {
-        "Network": f"{network(of)}, at {dimensions(of['image_size'])}",
+    found = {"Network": f"{network(of)}, at {dimensions(of['image_size'])}"}
+    if run.is_ensemble:  # its flags are not those that its members were trained with
+        return found
+    found |= {
         "Trained with": f"{optimizer}, {length(of)}",
         "Augmentation": of["aug_method"] or "none",
         "Initial weights": initial_weights(of),
     }
     if not record:
-        return found | {"State": "" if run.is_ensemble else "not finished"}
+        return found | {"State": "not finished"}
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return found | {
         "Images": ", ".join(run.trained_on()),

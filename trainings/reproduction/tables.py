@@ -1,6 +1,7 @@
 """The tables of results.md. Each names its data, begins with a sentence that reads it, and ends
 with the command that makes it again."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,12 @@ def _best_epoch_sentence(lines: Sequence[Line]) -> str:
         return "No best epoch has been scored yet."
     most = max(gains)
     if most < 0.05:
-        return "The best epoch is the last one of every run."
+        least = min(gains)
+        if least > -0.05:
+            return "The best epoch is the last one of every run."
+        return (
+            "No best epoch scores more than the last one: it is the best on the data that chose it."
+        )
     return f"The best epoch scores up to {most:.1f} points more than the last one."
 
 
@@ -250,26 +256,34 @@ def sources(lines: Sequence[Line], folder: Path) -> str:
 
 
 def recipe(lines: Sequence[Line]) -> str:
-    """Return what the trainings of a config have in common, by the first that has ended."""
+    """Return what most trainings of a config have in common, and what the first adaptation that has
+    ended was made with."""
     runs = [run for _, _, run in all_runs(lines)]
     seeds = sorted({seed for _, seed, _ in all_runs(lines)})
-    of = runs[0].settings
-    words = [
-        f"{lines[0].config}: {network(of)}",
-        dimensions(of["image_size"]),
-        f"{of['optimizer']} {of['learning_rate']:g}",
-        f"batch {of['batch_size']}",
-        length(of),
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
-        f"discriminator {of['discriminator']}",
-        f"initial weights: {initial_weights(of)}",
-        *(["OHEM"] if of["ohem"] else []),
-    ]
+    trainings = [run for run in runs if not run.is_ensemble] or runs
+    columns = zip(*(_of_training(run.settings) for run in trainings), strict=True)
+    words = [Counter(column).most_common(1)[0][0] for column in columns]
+    words.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
     for record in (run.record for run in runs):
         if record and record["training"]["target"]:
             words += _made(record)
             break
-    return ", ".join(words) + "."
+    return f"{lines[0].config}: {', '.join(filter(None, words))}."
+
+
+def _of_training(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a training depends on, in words; an empty one for what it goes without."""
+    return (
+        network(settings),
+        dimensions(settings["image_size"]),
+        f"{settings['optimizer']} {settings['learning_rate']:g}",
+        f"batch {settings['batch_size']}",
+        length(settings),
+        f"augmentation {settings['aug_method']}" if settings["aug_method"] else "",
+        f"discriminator {settings['discriminator']}",
+        f"initial weights: {initial_weights(settings)}",
+        "OHEM" if settings["ohem"] else "",
+    )
 
 
 def network(settings: Mapping[str, Any]) -> str:
@@ -285,7 +299,8 @@ def initial_weights(settings: Mapping[str, Any]) -> str:
 def length(settings: Mapping[str, Any]) -> str:
     """Return how long a run is trained."""
     steps, epochs = settings["num_steps"], settings["num_epochs"]
-    return f"{steps} steps" if steps else f"{epochs} epochs"
+    count, unit = (steps, "step") if steps else (epochs, "epoch")
+    return f"{count} {unit}{'s' * (count != 1)}"
 
 
 def _made(record: Mapping[str, Any]) -> list[str]:

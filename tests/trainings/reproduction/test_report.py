@@ -217,6 +217,25 @@ def test_seeds_are_pooled_and_other_settings_are_not(by_hand):
     assert found == {(usual, "0"), (usual, "1"), (heavy, "0"), (hard, "0")}
 
 
+def test_a_setting_that_most_runs_do_not_share_is_in_the_title(by_hand):
+    words = ("train_dacs", "--num_epochs", "3", "--seed", "0")
+    write_run(by_hand / "long", *words, share=0.5, adapted=0.5)
+    assert report(by_hand, "--runs", *by_hand.glob("*_0"), by_hand / "long") == 0
+    found = {row["Method"] for row in csv_rows(by_hand / "report" / "results.csv")}
+    assert {"DACS, num_epochs 3", "ADA", "Source-only"} <= found
+    assert "batch 8, 50 epochs, " in text_of(by_hand, "report")
+
+
+def test_where_all_runs_have_one_augmentation_source_only_with_it_is_the_baseline(tmp_path):
+    words = ("--aug_method", "C-S", "--seed", "0")
+    write_run(tmp_path / "source", "train_simple_gta5", *words, share=0.3, adapted=0.4)
+    write_run(tmp_path / "ada", "train_ada", *words, share=0.5, adapted=0.6)
+    assert report(tmp_path, "--runs", tmp_path / "source", tmp_path / "ada") == 0
+    (ada,) = (row for row in rows(text_of(tmp_path, "report"), "# report") if row[0] == "ADA")
+    assert ada[4].startswith("+")
+    assert "augmentation C-S, " in text_of(tmp_path, "report")
+
+
 def test_runs_of_different_classes_are_not_pooled(by_hand):
     path = by_hand / "ada_1" / "settings.json"
     table = "id,name,colour\n0,road,#804080\n1,sky,#4682b4\n"
