@@ -15,7 +15,7 @@ from pathlib import Path
 from datasets.data_set import DataSet
 from datasets.labels import LABEL_IDS, TRAIN_IDS
 from datasets.layouts import Branch, Split
-from datasets.pairing import other_root
+from datasets.pairing import example
 from utils.errors import UserError
 
 FOLDERS = (
@@ -43,9 +43,11 @@ def _folders(root: Path, labelled: bool) -> Sequence[Branch]:
     known = " nor ".join(
         f"{images} with {labels}" if labelled else images for images, labels in FOLDERS
     )
-    remedy = other_root(root, (images for images, _ in FOLDERS))
-    remedy = remedy or "unpack Cityscapes there, or name its folder with --cityscapes_root"
-    raise UserError(f"{root} holds neither {known}: {remedy}")
+    examples = (example(root, [images]) for images, _ in FOLDERS)
+    raise UserError(
+        f"{root} holds neither {known}: unpack Cityscapes there, or name its folder with "
+        f"--cityscapes_root{next(filter(None, examples), '')}"
+    )
 
 
 ROW = DataSet(

@@ -97,7 +97,8 @@ class Folder:
         for sentence in left_out:
             say_once(sentence)
         if len(samples) < FEWEST:
-            raise UserError(self.no_images(places.images, split, len(samples)))
+            of_video = not all(one.photo for one in samples)
+            raise UserError(self.no_images(places.images, split, len(samples), of_video))
         return samples
 
     def label_format(self, label: Path) -> LabelFormat:
@@ -108,10 +109,10 @@ class Folder:
         has_split = places.is_split or split == "train" or settings.gta5_val_fraction > 0
         return has_split and places.labels.is_dir()
 
-    def no_images(self, folder: Path, split: str, count: int = 0) -> str:
+    def no_images(self, folder: Path, split: str, count: int = 0, of_video: bool = False) -> str:
         images = "1 image" if count == 1 else f"{count or 'no'} images"
         remedy = "put more there, in one of these formats"
-        if count and _videos(folder):
+        if of_video:
             remedy = "take more frames of the video, with a lower --frame_step"
         return (
             f"{folder} holds {images} ({', '.join(PICTURES)}, frames of a video), and {FEWEST} are "

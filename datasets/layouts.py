@@ -15,6 +15,7 @@ from datasets.pairing import (
     by_name,
     check_doubled,
     check_partners,
+    example,
     existing_folder,
     is_named,
     listing,
@@ -101,13 +102,12 @@ class Unsplit:
         return stem.isdecimal() and int(stem) in self.bad
 
     def _listing(self, root: Path) -> Found:
+        inside = self.images_at, self.labels_at
         remedy = (
             f"unpack {self.title} so that {root} holds {self.images_at}/ and {self.labels_at}/, or "
-            f"name its folder with {self.flags}"
+            f"name its folder with {self.flags}{example(root, inside)}"
         )
-        images, labels = (
-            existing_folder(root, at, remedy) for at in (self.images_at, self.labels_at)
-        )
+        images, labels = (existing_folder(root / at, remedy) for at in inside)
         return listed_anew(images, labels)
 
 
@@ -231,7 +231,7 @@ class Split:
         found = self._found(root, self.branches(root, True), split)
         use = "supervised training" if split == "train" else "scoring"
         remedy = f"unpack the labels of the {split} split of {self.title} there, which {use} needs"
-        existing_folder(found.label_folder, "", remedy)
+        existing_folder(found.label_folder, remedy)
         self._check_images(found, split)
         check_partners(found)
         samples = [one._replace(label=found.labels[one.place]) for one in _samples(found)]
@@ -279,7 +279,7 @@ class Split:
         )
 
     def _in_branch(self, root: Path, branch: Branch, split: str, *, labels: bool) -> Found:
-        folder = existing_folder(root, branch.images.format(split=split), self._remedy(split))
+        folder = existing_folder(root / branch.images.format(split=split), self._remedy(split))
         label_folder = root / branch.labels.format(split=split)
         listed = listing(folder, deep=True)
         images, doubled = by_name(listed.paths, folder, self.ending, branch.prefix)

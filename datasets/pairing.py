@@ -1,5 +1,6 @@
 """Pairing images with labels by name, never by position."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -80,21 +81,21 @@ def is_named(path: Path, ending: str) -> bool:
     return suffix.lower() in PNG_OR_JPEG and stem.endswith(ending) and stem != ending
 
 
-def existing_folder(root: Path, inside: str, remedy: str) -> Path:
-    """Return a folder inside the root of a data set. Raise UserError with the remedy where it does
-    not exist."""
-    folder = root / inside
+def existing_folder(folder: Path, remedy: str) -> Path:
+    """Return the folder. Raise UserError with the remedy where it does not exist."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: {other_root(root, [inside]) or remedy}")
+        raise UserError(f"{folder} is not a folder: {remedy}")
     return folder
 
 
-def other_root(root: Path, inside: Iterable[str]) -> str:
-    """Return advice to name a folder in the root instead, if one of them has what is looked for
-    inside a root; else nothing."""
-    folders = sorted(root.iterdir()) if root.is_dir() else []
-    found = (one for one in folders if any((one / place).is_dir() for place in inside))
-    return next((f"name {one}, which has it, instead of {root}" for one in found), "")
+def example(root: Path, inside: Sequence[str]) -> str:
+    """Return, as the end of a sentence, the folder in a wrong root that has these folders inside;
+    nothing where there is none."""
+    with contextlib.suppress(OSError):  # it is advice alone
+        for one in sorted(root.iterdir()):
+            if os.access(one, os.X_OK) and all((one / place).is_dir() for place in inside):
+                return f", such as {one}"
+    return ""
 
 
 def check_partners(found: Found) -> None:

@@ -33,7 +33,7 @@ IN_NAME = 6
 
 
 class UnreadableVideo(UserError):
-    """No frame of a video can be read."""
+    """A file holds no frame of a video."""
 
 
 def check_video_support(path: Path) -> None:
@@ -62,10 +62,9 @@ class VideoReader:
                 f"{path} holds no frames, only sound or text: replace it"
             ) from error
         except (av.FFmpegError, OSError) as error:
+            kind = UnreadableVideo if isinstance(error, av.InvalidDataError) else UserError
             reason = error.strerror or error
-            raise UnreadableVideo(
-                f"{path} cannot be read as a video ({reason}): replace it"
-            ) from error
+            raise kind(f"{path} cannot be read as a video ({reason}): replace it") from error
         self._stream.thread_type = "AUTO"
         self.rate = self._stream.average_rate or self._stream.guessed_rate or USUAL_RATE
         self.length = self._stream.frames or None

@@ -305,24 +305,29 @@ def test_cityscapes_without_any_label_names_what_is_missing(tmp_path):
 
 def test_a_video_that_cannot_be_read_is_left_out_of_a_folder_and_said(tmp_path, capsys):
     pytest.importorskip("av")
+    street = tmp_path / "street"
     for number in range(3):
-        save(np.full((64, 96, 3), number, np.uint8), tmp_path / "street" / f"{number}.png")
-    (tmp_path / "street" / "IMG_1.MOV").write_bytes(b"no video")
-    settings = Settings(
-        target="folder", target_root=tmp_path / "street", cache_dir=tmp_path / "cache"
-    )
+        save(np.full((64, 96, 3), number, np.uint8), street / f"{number}.png")
+    (street / "IMG_1.MOV").write_bytes(b"no video")
+    settings = Settings(target="folder", target_root=street, cache_dir=tmp_path / "cache")
     files = unlabelled(Role.TARGET, "train", settings)
     assert [one.name for one in files] == ["0", "1", "2"]
     said = "".join(capsys.readouterr())
     assert "left out: " in said and "IMG_1.MOV cannot be read as a video" in said
+    (street / "0.png").unlink()
+    (street / "1.png").unlink()
+    with pytest.raises(UserError, match="needed at least: put more there"):
+        unlabelled(Role.TARGET, "train", settings)
 
 
 def test_a_root_one_level_too_high_is_told_the_right_one(tmp_path):
     make_gta5(tmp_path / "GTA5")
     make_cityscapes(tmp_path / "Cityscapes")
-    with pytest.raises(UserError, match=r"images is not a folder: name .*GTA5, which has it"):
+    (tmp_path / "ACDC" / "images").mkdir(parents=True)  # a part of what GTA5 has
+    (tmp_path / "Archive").mkdir()
+    with pytest.raises(UserError, match=r"with --gta5_root, such as .*/GTA5$"):
         gta5_files(tmp_path, "train", 0.2)
-    with pytest.raises(
-        UserError, match=r"holds neither .*: name .*Cityscapes, which has it, instead"
-    ):
+    (tmp_path / "ACDC" / "images").rmdir()
+    (tmp_path / "GTA5" / "images").rename(tmp_path / "GTA5" / "pictures")
+    with pytest.raises(UserError, match=r"with --cityscapes_root, such as .*/Cityscapes$"):
         cityscapes_images(tmp_path, "train")
