@@ -42,14 +42,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Sequen
     old, new = comparable(before, names), comparable(now, names)
     words = [f"{name} was {old[name]}, is {new[name]}" for name in names if old[name] != new[name]]
     if old["checkpoints"] != new["checkpoints"]:
-        made, making = _listed(before), _listed(now)
+        made, making = makers(before), makers(now)
         words.append(
             f"{making}: changed since" if made == making else f"made with {made}, not {making}"
         )
     return "; ".join(words)
 
 
-def _listed(record: Mapping[str, Any]) -> str:
+def makers(record: Mapping[str, Any]) -> str:
+    """Return the paths of the checkpoints that predictions were made with, in a sentence."""
     paths = (checkpoint["path"] for checkpoint in record.get("checkpoints", ()))
     return ", ".join(paths) or "unknown checkpoints"
 

@@ -34,4 +34,6 @@ def comparable_labels(identity: dict[str, Any]) -> dict[str, Any]:
 def compared(identity: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of these entries beside the checkpoints."""
     names: tuple[str, ...] = ("image_size", "bn_statistics", "precision", "images", "data")
-    return (*names, "soft") if "soft" in identity else names  # hard ones: as before there were soft
+    return (
+        (*names, "soft") if "soft" in identity else names
+    )  # hard labels of old have no such entry

@@ -13,6 +13,7 @@ from datasets.pseudo_labels import with_pseudo_labels
 from datasets.reading import SampleFiles, probabilities_path
 from model.catalog import RECORDED
 from trainings.options import PseudoLabelOptions, Settings
+from trainings.scoring.provenance import makers
 from trainings.scoring.pseudo_label_folder import (
     PROGRESS,
     SPLIT,
@@ -62,10 +63,10 @@ def _pseudo_labelled(
     files = with_pseudo_labels(
         unlabelled(Role.TARGET, SPLIT, settings), folder.path, SPLIT, settings.class_table
     )
-    problem, makers = None, ""
+    problem, made_with = None, ""
     if folder.has(SUMMARY):
         summary = folder.read_json(SUMMARY)
-        makers = f", made with {', '.join(one['path'] for one in summary['checkpoints'])}"
+        made_with = f", made with {makers(summary)}"
         if summary.get(CLASS_TABLE, USUAL) != settings.class_table.recorded():
             raise UserError(
                 f"{folder.path} holds pseudo-labels of other classes than this training's: make "
@@ -86,7 +87,7 @@ def _pseudo_labelled(
         files,
         origin=origin,
         problem=None if options.accept_pseudo_labels else problem,
-        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}{makers}{easy}",
+        note=f"{files[0].kind.name}: {len(files)} in {folder.path / SPLIT}{made_with}{easy}",
     )
 
 

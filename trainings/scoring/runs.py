@@ -129,7 +129,7 @@ def unlike(settings: Settings, runs: Mapping[Path, Mapping[str, Any]]) -> str:
 
 
 def run_and_file(checkpoint: Path) -> str:
-    """Return a checkpoint as names of files tell it from others: by its run and its own name."""
+    """Return the names of a checkpoint's run and file, for the name of another file."""
     return f"{checkpoint.resolve().parent.name}_{checkpoint.stem}"
 
 

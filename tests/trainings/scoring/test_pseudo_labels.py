@@ -227,6 +227,14 @@ def test_a_summary_of_something_else_is_another_making(toy):
         pseudo_labelled_target(toy.settings)
 
 
+def test_a_summary_that_names_no_networks_is_a_problem_and_no_defect(toy):
+    toy.make()
+    toy.folder.write_json(SUMMARY, {"images": 5})
+    found = pseudo_labelled_target(toy.settings)
+    assert "were made at --image_size None" in found.problem
+    assert found.note.endswith("train, made with unknown checkpoints")
+
+
 def test_self_training_begins_with_round_1(toy):
     object.__setattr__(toy.settings, "ssl_round", 0)
     with pytest.raises(UsageError, match="round 1"):
