@@ -95,7 +95,8 @@ class HalvingPool(nn.AvgPool2d):
 class PoolWithOwnGradient(Function):
     """Average pooling of x [N, C, H, W] over 3x3 at stride 2 with padding 1, which is counted.
 
-    Along each axis, every other line of x lies in one window, and the lines between lie in two.
+    Along each axis, every other line of x lies in one window, and the lines between lie in two. In
+    half precision the gradient is rounded after each axis, to 0.3 % in bfloat16.
     """
 
     @staticmethod

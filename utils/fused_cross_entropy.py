@@ -5,7 +5,7 @@ width and keeps up to 32 of their columns in registers. It loops over the output
 mixes the two there, and adds up the loss and what these output rows contribute to the gradient of
 either row. Each result is written by one program alone, without atomics, and has the same bits in
 every run. The second kernel adds the two contributions to each row and reduces them to the width of
-the logits. For whoever chooses pixels by their loss, the first kernel stores that of each instead.
+the logits. `fused_losses`, for OHEM, lets the first kernel store the loss of each pixel instead.
 
 Corners are aligned: output x lies at x * last / (outputs - 1) of the input, where last is the last
 input's index, or 0 for a single output. Integer arithmetic finds the input and the remainder.
@@ -41,12 +41,13 @@ CAPABILITY = (7, 0)
 
 
 def try_out(device: torch.device) -> None:
-    """Compile and launch the kernels once. Raises where that fails, of many kinds."""
+    """Compile and launch each kernel once. Raises where that fails, of many kinds."""
     capability = torch.cuda.get_device_capability(device)
     if capability < CAPABILITY:
         raise NotImplementedError("it needs compute capability {}.{}".format(*CAPABILITY))
     logits = torch.zeros(1, 2, 2, 2, device=device)
     fused_cross_entropy(logits, logits[:, 0].int(), logits[:, 0])
+    fused_losses(logits, logits[:, 0].int())
 
 
 def takes(logits: Tensor) -> bool:
@@ -111,8 +112,8 @@ def _empty_losses(logits: Tensor, label: Tensor) -> Tensor:
 @torch.library.custom_op("fused_cross_entropy::losses_and_gradient", mutates_args=())
 def _losses_and_gradient(logits: Tensor, label: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return each program's loss, float32 [N, h, tiles], and the gradient of the logits that are
-    enlarged in width, float32 [2, N, C, h, W]: what a row's program knows of the gradient of this
-    row, and of that of the row below."""
+    enlarged in width, float32 [2, N, C, h, W]: the share of each row's program in the gradient of
+    its own row, and in that of the row below."""
     losses, gradient = _empty_results(logits, label, weight)
     _run(logits, label, weight, losses, gradient)
     return losses, gradient

@@ -63,14 +63,17 @@ def registers(ptx: str, capability: int, ptxas: str, folder: Path) -> int:
         (90, ("rows", "columns", "height", "width", "column_stride")),
     ],
 )
+@pytest.mark.parametrize("of_each_pixel", [False, True])
 def test_the_kernels_compile_without_a_gpu_and_stay_in_registers(
-    capability, ones, ptxas, monkeypatch, tmp_path
+    capability, ones, of_each_pixel, ptxas, monkeypatch, tmp_path
 ):
     """Triton compiles arguments that are 1 as constants."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     sizes = {"CLASSES": 32, "COLUMNS": fused.COLUMNS, "BLOCK": fused.BLOCK, "NO_CLASS": -1e30}
-    sizes["OF_EACH_PIXEL"] = False
+    sizes["OF_EACH_PIXEL"] = of_each_pixel
     sizes |= dict.fromkeys(ones, 1)
+    if of_each_pixel:
+        sizes |= {"weight": None, "gradient": None}
     pointers = {"logits": "*fp16", "label": "*u8"}
     pointers |= dict.fromkeys(("weight", "losses", "gradient", "wide", "narrow"), "*fp32")
     for kernel in (fused._cross_entropy_kernel, fused._narrowing_kernel):
