@@ -716,10 +716,14 @@ def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("cores, at_a_time", [(1, 1), (3, 3), (16, 4)])
-def test_a_demo_carries_out_a_step_for_each_core_up_to_four(monkeypatch, capsys, cores, at_a_time):
+def test_a_demo_carries_out_a_step_for_each_core_up_to_four(
+    monkeypatch, capsys, cores, at_a_time, device
+):
     monkeypatch.setattr(processes, "usable_cores", lambda: cores)
-    assert main.main(["--action", "demo", *TOY, "--base_width", "8", "--dry_run"]) == 0
+    words = ("--base_width", "8", "--device", device, "--dry_run")
+    assert main.main(["--action", "demo", *TOY, *words]) == 0
     told = f"for the rest, {at_a_time} at a time" if at_a_time > 1 else "for the rest."
     assert told in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ from utils.cli.options import ACTION, Options, flag
 
 MOST_JOBS = 4
 """Steps at a time of a demo that names no other number; each takes almost a gigabyte of memory, and
-on a GPU as much of it: its small images keep neither several threads nor a GPU busy."""
+another one of a GPU's. Its small images keep neither several threads nor a GPU busy."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
