@@ -708,24 +708,21 @@ def test_a_step_that_fails_beside_others_says_where_to_read_on(copied, capsys):
     assert "latest.pth" in printed.err and "Traceback" not in printed.err
 
 
-def test_the_demo_can_be_planned_before_its_city_is_drawn(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--base_width", "8"]
-    assert main.main([*words, "--dry_run"]) == 0
-    assert "14 steps in runs/demo, 0 finished; about " in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("cores, at_a_time", [(1, 1), (3, 3), (16, 4)])
-def test_a_demo_carries_out_a_step_for_each_core_up_to_four(
-    monkeypatch, capsys, cores, at_a_time, device
+@pytest.mark.parametrize(
+    "device, cores, at_a_time", [("cpu", 3, 3), pytest.param("cuda", 16, 4, marks=pytest.mark.gpu)]
+)
+def test_the_demo_can_be_planned_before_its_city_is_drawn(
+    device, cores, at_a_time, tmp_path, monkeypatch, capsys
 ):
+    """With a step at a time for each core, up to four."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(processes, "usable_cores", lambda: cores)
-    words = ("--base_width", "8", "--device", device, "--dry_run")
-    assert main.main(["--action", "demo", *TOY, *words]) == 0
-    told = f"for the rest, {at_a_time} at a time" if at_a_time > 1 else "for the rest."
-    assert told in capsys.readouterr().out
+    words = ["--action", "demo", *TOY, "--save_model_path", "runs", "--base_width", "8"]
+    assert main.main([*words, "--device", device, "--dry_run"]) == 0
+    told = capsys.readouterr().out
+    assert "14 steps in runs/demo, 0 finished; about " in told
+    assert f" for the rest, {at_a_time} at a time." in told
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_city_has_the_sizes_it_was_planned_with(here):
