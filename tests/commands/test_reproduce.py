@@ -555,6 +555,17 @@ def test_scores_of_pictures_that_were_stretched_are_named(copied, capsys):
     assert "at 64x96 with proportions stretched on 3 images" in sentence
 
 
+def test_an_ensemble_without_its_last_epochs_names_the_command(copied):
+    runs = sorted((copied / "seed0").iterdir())
+    for path in (copied / "seed0").glob("mbt*/*_last*"):
+        path.unlink()
+    assert report("--runs", *map(str, runs), folder=copied.parent) == 0
+    text = (copied.parent / "report" / "results.md").read_text()
+    found = re.findall(r"Not scored: MBT.* best epoch only, .*`(python main.py .*)`", text)
+    assert found and all("--action val_mbt" in command for command in found)
+    assert all("--select last" in command for command in found)
+
+
 def test_if_half_of_the_scores_differ_the_later_ones_are_named(copied, capsys):
     for run in (copied / "seed0").iterdir():
         if run.name != "simple_gta5_adam_noaug":

@@ -14,6 +14,8 @@ from trainings.reproduction.lines import Line
 from trainings.reproduction.results import Run, Scores
 from trainings.val import different_classes
 from utils.cli.flags import command_line
+from utils.cli.options import Options
+from utils.cli.repeat import repeating_command
 from utils.disk.run_folder import SCORES
 from utils.text import dimensions
 
@@ -108,28 +110,32 @@ def _again(file: Path, by_hand: bool) -> str:
     return "remove the file and score that checkpoint with --image_size and data as of the others"
 
 
-def unscored(lines: Sequence[Line], folder: Path) -> list[str]:
-    """Return a sentence for each run of the source alone whose last epoch is not scored on the
-    target, with the command that scores it."""
+def unscored(lines: Sequence[Line], folder: Path, kind: type[Options]) -> list[str]:
+    """Return a sentence for each run of the source alone, and each ensemble, whose last epoch is
+    not scored on the target, with the command that scores it; `kind` has all flags."""
     sentences = []
     for line in lines:
         if not line.on_target or line.is_free:
             continue
         for run in line.runs.values():
             scores = run.scores(Role.TARGET)
-            if run.validates_on is Role.SOURCE and LAST not in scores:
+            scored_apart = run.is_ensemble or run.validates_on is Role.SOURCE
+            if scored_apart and LAST not in scores:
                 best = "is scored on the target at its best epoch only"
                 sentences.append(
                     f"{line.series} ({relative(run.folder, folder)}) "
                     f"{best if scores else 'has no score on the target yet'}, and the tables lead "
                     "with the last epoch: score it with --select last, as in "
-                    f"`{_scoring_command(run)}`"
+                    f"`{_scoring_command(run, kind)}`"
                 )
     return sentences
 
 
-def _scoring_command(run: Run) -> str:
-    """Return the command that scores the last epoch of a run of the source alone on the target."""
+def _scoring_command(run: Run, kind: type[Options]) -> str:
+    """Return the command that scores the last epoch of an ensemble, or of a run of the source
+    alone, on the target."""
+    if run.is_ensemble:
+        return repeating_command(kind, {**run.settings, "select": "last"})
     general = run.settings["action"] == "train_source"
     flags: dict[str, Any] = {
         "action": "val_transfer" if general else "val_gta5_transfer",

@@ -61,7 +61,8 @@ def write_report(steps: Sequence[Step], settings: Settings) -> str:
         f"Warning: {sentence}" for sentence in odd_scores(lines, folder, by_hand=bool(runs))
     ]
     warnings += [
-        f"Not scored: {sentence}" for sentence in (unscored(lines, folder) if runs else [])
+        f"Not scored: {sentence}"
+        for sentence in (unscored(lines, folder, type(settings)) if runs else [])
     ]
     warnings += [f"Classes: {sentence}" for sentence in odd_means(lines)]
     tables = main_tables(folder.name, lines, warnings, whole)
