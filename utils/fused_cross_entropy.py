@@ -214,18 +214,8 @@ def _cross_entropy_kernel(
     mask = (index < classes)[:, None] & inside[None, :]
 
     logits += image * image_stride
-    own = _wide_row(
+    own, other = _wide_rows(
         logits + row * row_stride,
-        class_stride,
-        column_stride,
-        classes,
-        width,
-        last_column,
-        CLASSES,
-        COLUMNS,
-        NO_CLASS,
-    )
-    other = _wide_row(
         logits + tl.minimum(row + 1, rows - 1) * row_stride,
         class_stride,
         column_stride,
@@ -269,8 +259,9 @@ def _cross_entropy_kernel(
 
 
 @triton.jit
-def _wide_row(
-    row,
+def _wide_rows(
+    upper,
+    lower,
     class_stride,
     column_stride,
     classes,
@@ -280,21 +271,24 @@ def _wide_row(
     COLUMNS: tl.constexpr,
     NO_CLASS: tl.constexpr,
 ):
-    """Load a tile [CLASSES, COLUMNS] of one row of logits, enlarged in width.
+    """Load a tile [CLASSES, COLUMNS] of each of two rows of logits, enlarged in width.
 
-    Loaded as a vector, so that every version of Triton gives the threads of a warp neighbouring
+    Loaded as vectors, so that every version of Triton gives the threads of a warp neighbouring
     columns: sums over the classes of one column then cross few threads.
     """
     place = tl.arange(0, CLASSES * COLUMNS)
     index, x = place // COLUMNS, tl.program_id(0) * COLUMNS + place % COLUMNS
     mask, divisor = (index < classes) & (x < width), tl.maximum(width - 1, 1)
     left, right_share = x * last_column // divisor, (x * last_column % divisor) / divisor
-    right = tl.minimum(left + 1, last_column)
-    row += index * class_stride
-    a = tl.load(row + left * column_stride, mask, 0.0).to(tl.float32)
-    b = tl.load(row + right * column_stride, mask, 0.0).to(tl.float32)
-    mixed = tl.where(mask, a * (1 - right_share) + b * right_share, NO_CLASS)
-    return tl.reshape(mixed, (CLASSES, COLUMNS))
+    left_at = index * class_stride + left * column_stride
+    right_at = index * class_stride + tl.minimum(left + 1, last_column) * column_stride
+    own = tl.load(upper + left_at, mask, 0.0).to(tl.float32) * (1 - right_share)
+    own += tl.load(upper + right_at, mask, 0.0).to(tl.float32) * right_share
+    other = tl.load(lower + left_at, mask, 0.0).to(tl.float32) * (1 - right_share)
+    other += tl.load(lower + right_at, mask, 0.0).to(tl.float32) * right_share
+    shape: tl.constexpr = (CLASSES, COLUMNS)
+    own = tl.reshape(tl.where(mask, own, NO_CLASS), shape)
+    return own, tl.reshape(tl.where(mask, other, NO_CLASS), shape)
 
 
 @triton.jit
