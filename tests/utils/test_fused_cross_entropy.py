@@ -89,13 +89,19 @@ def test_the_kernels_compile_without_a_gpu_and_stay_in_registers(
         assert compiled.metadata.shared <= 16 * 1024
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_gpu_finds_the_same_in_every_run_and_never_waits(dtype):
+@pytest.fixture(params=[torch.float32, torch.float16, torch.bfloat16], ids=str)
+def on_gpu(request):
+    """Logits and labels on a GPU, at a training's size."""
     fused.try_out(torch.device("cuda"))
-    logits, label, _ = example((64, 128), (512, 1024), classes=19, count=2, dtype=dtype)
-    logits, label = logits.detach().cuda().requires_grad_(), label.cuda()
+    sizes = {"classes": 19, "count": 2, "dtype": request.param}
+    logits, label, _ = example((64, 128), (512, 1024), **sizes)
+    return logits.detach().cuda(), label.cuda()
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_in_every_run_and_never_waits(on_gpu):
+    logits, label = on_gpu
+    logits.requires_grad_()
     expected = plain(logits, label, 1 / (label != IGNORE).sum())
     (wanted,) = torch.autograd.grad(4096 * expected, logits)
     results = []
@@ -106,17 +112,13 @@ def test_a_gpu_finds_the_same_in_every_run_and_never_waits(dtype):
         torch.cuda.set_sync_debug_mode("default")
     assert all(map(torch.equal, *results))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    rtol = 1e-4 if dtype == torch.float32 else 1e-2
+    rtol = 1e-4 if logits.dtype == torch.float32 else 1e-2
     torch.testing.assert_close(results[0][1], wanted, rtol=rtol, atol=1e-4)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_gpu_chooses_hard_pixels_without_waiting_and_without_full_size_logits(dtype):
-    fused.try_out(torch.device("cuda"))
-    logits, label, _ = example((64, 128), (512, 1024), classes=19, count=4, dtype=dtype)
-    logits, label = logits.detach().cuda(), label.cuda()
+def test_a_gpu_chooses_hard_pixels_without_waiting_and_without_full_size_logits(on_gpu):
+    logits, label = on_gpu
     losses = fused.fused_losses(logits, label.masked_fill(label == IGNORE, 0))
     exact = plain_losses(logits, label).flatten()
     counted = (label != IGNORE).flatten()
