@@ -67,7 +67,7 @@ AHEAD = 4
 batches ahead, and these would seem to take no time."""
 
 PARTS_OF_A_STEP = ("ours", "plain", "networks")
-"""Whose forward and backward passes are timed alone."""
+"""The columns of forward and backward passes that are timed alone."""
 
 SHOWN = 8
 """Operators of a method in the table of a profile."""

@@ -89,8 +89,8 @@ def existing_folder(folder: Path, remedy: str) -> Path:
 
 
 def example(root: Path, inside: Sequence[str]) -> str:
-    """Return, as the end of a sentence, the folder in a wrong root that has these folders inside;
-    nothing where there is none."""
+    """Return the end of a sentence that names a subfolder of a wrong root as the right root, for it
+    has these folders inside; "" where no subfolder has."""
     with contextlib.suppress(OSError):  # it is advice alone
         for one in sorted(root.iterdir()):
             if os.access(one, os.X_OK) and all((one / place).is_dir() for place in inside):

@@ -28,7 +28,7 @@ method whose pseudo-labels it has learned from."""
 DIGEST_SHOWN = 6
 
 OF_A_STEP = {OPTIMIZER, BETA, WEIGHTS, DATA, TEACHER, CLASS_TABLE}
-"""Settings in which lines of different steps differ by nature, or that only tables differ in."""
+"""Settings that are not compared between steps: a step, or a table, has a value of its own."""
 
 
 class Group(NamedTuple):
@@ -233,8 +233,10 @@ def scored_on_source(run: Run) -> bool:
 
 
 def _common_augmentation(groups: Sequence[Group], steps: Sequence[Step]) -> str:
-    """Return the augmentation of all adaptations among the groups, none if they differ: trainings
-    with it are their baselines and no step of their own."""
+    """Return the augmentation that all adaptations among the groups share; "" where they differ.
+
+    Source-only training with that augmentation is the baseline, and not a step of its own.
+    """
     experiments = by_action(steps)
     adaptations = (one for one in groups if experiments[one.action].target)
     found = {one.settings[AUGMENTATION] for one in adaptations}

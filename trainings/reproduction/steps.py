@@ -1,4 +1,4 @@
-"""What a step of the whole study is; `trainings/catalog.py` has the table of the steps."""
+"""Define a step of the whole study; `trainings/catalog.py` has the table of the steps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -162,7 +162,7 @@ def _best_epoch_sentence(lines: Sequence[Line]) -> str:
         if least > -0.05:
             return "The best epoch is the last one of every run."
         return (
-            "No best epoch scores more than the last one: it is the best on the data that chose it."
+            "No best epoch scores more here than the last one: other data may have chosen the best."
         )
     return f"The best epoch scores up to {most:.1f} points more than the last one."
 
@@ -256,8 +256,8 @@ def sources(lines: Sequence[Line], folder: Path) -> str:
 
 
 def recipe(lines: Sequence[Line]) -> str:
-    """Return what most trainings of a config have in common, and what the first adaptation that has
-    ended was made with."""
+    """Return the settings that most trainings of a config share, and the data, machine and versions
+    of the first adaptation that has ended."""
     runs = [run for _, _, run in all_runs(lines)]
     seeds = sorted({seed for _, seed, _ in all_runs(lines)})
     trainings = [run for run in runs if not run.is_ensemble] or runs
@@ -272,7 +272,7 @@ def recipe(lines: Sequence[Line]) -> str:
 
 
 def _of_training(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a training depends on, in words; an empty one for what it goes without."""
+    """Return what a training depends on, in words; an empty word for what it does without."""
     return (
         network(settings),
         dimensions(settings["image_size"]),

@@ -50,7 +50,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Sequen
 
 
 def makers(record: Mapping[str, Any]) -> str:
-    """Return the paths of the checkpoints that predictions were made with, in a sentence."""
+    """Return the paths of the checkpoints that made the predictions, as part of a sentence."""
     paths = (checkpoint["path"] for checkpoint in record.get("checkpoints", ()))
     return ", ".join(paths) or "unknown checkpoints"
 
