@@ -213,7 +213,8 @@ def _relevant(
     recorded = type(command).from_json(settings)
     found = recorded.result_settings(experiment.own_flags(recorded))
     found |= {WEIGHTS: settings.get(WEIGHTS), CLASS_TABLE: settings.get(CLASS_TABLE, USUAL)}
-    return {name: value for name, value in found.items() if name not in ("seed", "action")}
+    without = {"seed", "action", *(role.value for role in Role if role not in experiment.roles)}
+    return {name: value for name, value in found.items() if name not in without}
 
 
 def _group(
