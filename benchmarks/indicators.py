@@ -16,12 +16,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from trainings.engine.target import column_of
 from trainings.val import scored_on
 from utils.disk.run_folder import SCORES, RunFolder
 from utils.text import markdown
 
 MIOU = "val/mIoU"
-INDICATORS = ("class_difference", "entropy", "confidence", "agreement")
+INDICATORS = ("class difference", "entropy", "confidence", "agreement")
 FEWEST = 3
 
 Points = Mapping[str, np.ndarray]
@@ -47,7 +48,7 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 def points_of(run: Path) -> Points:
     """Return mIoU and the indicators of each epoch of a run."""
     rows = RunFolder(run).read_history()
-    columns = {MIOU: MIOU, **{name: f"target/{name}" for name in INDICATORS}}
+    columns = {MIOU: MIOU, **{name: column_of(name) for name in INDICATORS}}
     return {
         name: np.array([float(row.get(column) or "nan") for row in rows])
         for name, column in columns.items()

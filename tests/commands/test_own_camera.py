@@ -87,6 +87,22 @@ def test_what_reads_checkpoints_takes_the_last_ones(here, capsys):
     assert "no best.pth in" in capsys.readouterr().err
 
 
+def test_the_report_draws_the_photos_beside_the_source_only_network(here, capsys):
+    assert command("train_source", "--num_epochs", "2", "--save_keyword", "alone") == 0
+    runs = [str(here / "runs" / name) for name in (RUN, "alone")]
+    assert command("report", "--runs", *runs) == 0
+    folder = here / "runs" / "report"
+    assert (folder / "predictions_sgd_my_dashcam.png").exists()
+    page = (folder / "results.html").read_text()
+    _, _, data = page.partition('id="viewer-data">')
+    (shown,) = json.loads(data.partition("</script>")[0])["sets"]
+    names = [method["name"] for method in shown["methods"]]
+    assert names == ["Source-only", "Source-only, target statistics", "DACS"]
+    assert (shown["left"], shown["right"]) == (0, 2)
+    assert len(shown["images"]) == 6 and not any(one["truth"] for one in shown["images"])
+    assert "Indicators on my dashcam, after the last epoch" in page
+
+
 def test_the_network_predicts_a_video_is_exported_and_measured(here, monkeypatch):
     checkpoint = f"runs/{RUN}/{LATEST}"
     target = ("--target", PHOTOS, "--bn_statistics", "target")

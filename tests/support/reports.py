@@ -75,8 +75,12 @@ def write_run(
     folder.mkdir(parents=True)
     (folder / "settings.json").write_text(json.dumps({**settings.to_json(), "weights": "random"}))
     (folder / "latest.pth").touch()
+    columns, watched = "epoch,loss,train_seconds,val/mIoU", ""
+    if unlabelled:  # three quarters of the entropy, and that share of road
+        columns += ",target/entropy,target_share/road,target_share/sky"
+        watched = f",0.75,{share},{1 - share}"
     (folder / "history.csv").write_text(
-        f"epoch,loss,train_seconds,val/mIoU\n1,3.5,1.0,{share / 2}\n2,2.5,1.0,{share}\n"
+        f"{columns}\n1,3.5,1.0,{share / 2}{watched}\n2,2.5,1.0,{share}{watched}\n"
     )
     on_source = bool(unlabelled) or settings.action in ("train_simple_gta5", "train_source")
     rng = np.random.default_rng(settings.seed)

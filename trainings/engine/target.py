@@ -38,6 +38,10 @@ WATCHED = 64
 """Images that the indicators are means over, and labels of the source that its classes are counted
 in: as many as there are, up to this."""
 
+INDICATORS = ("confidence", "entropy", "agreement", "class difference")
+SHARE_COLUMN = "target_share/"
+"""Beginning of the columns of history.csv with the shares of the classes."""
+
 NAMED = 3
 """Classes that are printed: those whose shares differ most from the source's."""
 
@@ -77,8 +81,8 @@ class TargetWatch:
         print(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
         of_classes = dict(zip(self.classes.names, shares, strict=True))
         print(_classes_in_words(of_classes, self.source_shares), flush=True)
-        row = {f"target/{name.replace(' ', '_')}": value for name, value in found.items()}
-        row |= {f"target_share/{name}": share for name, share in of_classes.items()}
+        row = {column_of(name): value for name, value in found.items()}
+        row |= {f"{SHARE_COLUMN}{name}": share for name, share in of_classes.items()}
         run.board.scalars(row, state.step)
         if run.writes:
             self._draw(scored, state, run)
@@ -126,6 +130,11 @@ class TargetWatch:
         sheet = label_panel(rows, title=title, heading="prediction", classes=self.classes)
         run.save_picture(PICTURE, sheet)
         run.board.show("target", sheet, state.step)
+
+
+def column_of(indicator: str) -> str:
+    """Return the column of history.csv that holds an indicator."""
+    return f"target/{indicator.replace(' ', '_')}"
 
 
 def label_shares(

@@ -74,6 +74,12 @@ class Line(NamedTuple):
         return self.step.experiment.source is Role.TARGET
 
     @property
+    def is_source_only(self) -> bool:
+        """Whether it is trained on the source alone."""
+        experiment = self.step.experiment
+        return experiment.source is Role.SOURCE and not experiment.target
+
+    @property
     def adapts(self) -> bool:
         """Whether it is a method that is to beat source-only: trained without target labels."""
         is_reference = self.step.baseline or self.is_free or self.has_target_labels
@@ -86,8 +92,8 @@ class Line(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The title with the beta."""
-        return f"{self.title} {self.beta}".strip()
+        """The method with the beta, and the data set of its scores where it is the source."""
+        return self.series if self.on_target else f"{self.series}, on the source"
 
     @property
     def series(self) -> str:

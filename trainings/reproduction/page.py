@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import Difference
-from trainings.reproduction.figures import Shown, curve_charts
+from trainings.reproduction.figures import curve_charts
+from trainings.reproduction.indicators import indicators, sentence
 from trainings.reproduction.kinds import ADAPTED, AS_TRAINED, BOTH_ADAPTED, LAST, WITH_FREE
 from trainings.reproduction.lines import (
     Line,
@@ -28,8 +29,18 @@ from trainings.reproduction.lines import (
 from trainings.reproduction.missing import not_measured
 from trainings.reproduction.page_charts import svg_chart
 from trainings.reproduction.results import Run
+from trainings.reproduction.sheets import Shown
 from trainings.reproduction.summary import reading
-from trainings.reproduction.tables import MISSING, cell, initial_weights, length, network
+from trainings.reproduction.tables import (
+    INDICATOR_HEAD,
+    INDICATOR_NOTE,
+    MISSING,
+    cell,
+    indicator_row,
+    initial_weights,
+    length,
+    network,
+)
 from trainings.reproduction.viewer import viewer
 from trainings.scoring.record import Kind
 from utils.cli.options import Options
@@ -97,6 +108,8 @@ def _context(report: Report) -> Context:
         "stories": [_story(config, own, report) for config, own in configs.items()],
         "kinds": [ending.removeprefix(", ") for ending in kinds.values()],
         "numbers": [_numbers(line, kinds, report) for line in lines],
+        "indicators": _indicators(report),
+        "indicator_note": INDICATOR_NOTE,
         "several_configs": len(configs) > 1,
         "several_seeds": any(len(line.runs) > 1 for line in lines),
         "viewer": viewer(report.shown, lines, report.looks),
@@ -216,6 +229,22 @@ def _numbers(line: Line, kinds: Iterable[Kind], report: Report) -> Context:
             for spread in (*spreads, line.epoch_seconds())
         ],
     }
+
+
+def _indicators(report: Report) -> list[Context]:
+    """Return the table of indicators of each target without labels."""
+    return [
+        {
+            "target": target,
+            "sentence": sentence(of_target),
+            "head": INDICATOR_HEAD[1:],
+            "rows": [
+                {"look": report.looks[one.line.series], "cells": indicator_row(one)}
+                for one in of_target
+            ],
+        }
+        for target, of_target in indicators(report.lines).items()
+    ]
 
 
 # ------------------------------------------------------------------------------------------ classes

@@ -8,22 +8,18 @@ from trainings.reproduction.commands import recorded_commands, report_command
 from trainings.reproduction.comparisons import compared
 from trainings.reproduction.conditions import odd_means, odd_scores, unscored
 from trainings.reproduction.csv_files import csv_files
-from trainings.reproduction.figures import (
-    draw_charts,
-    draw_overview,
-    draw_sheet,
-    method_looks,
-    predicted_images,
-)
+from trainings.reproduction.figures import draw_charts, method_looks
 from trainings.reproduction.latex import latex_tables
 from trainings.reproduction.options import ReproductionOptions
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.plan import plan_folder
 from trainings.reproduction.planned import planned_lines
+from trainings.reproduction.sheets import draw_overview, draw_sheet, predicted_images
 from trainings.reproduction.steps import Step
 from trainings.reproduction.tables import (
     class_table,
     difference_table,
+    indicator_tables,
     kinds_table,
     main_tables,
     picture_list,
@@ -69,6 +65,7 @@ def write_report(steps: Sequence[Step], settings: Settings) -> str:
     sections = [
         tables,
         difference_table(lines, again),
+        indicator_tables(lines, again),
         kinds_table(lines, again),
         class_table(lines, again),
         picture_list(pictures, folder) if pictures else "",

@@ -1,5 +1,6 @@
 """Runs and their scores, read from their folders alone."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,9 @@ from trainings.scoring.record import Kind, find_scores, scored_checkpoints
 from trainings.val import SUBSETS
 from utils.disk.run_folder import SCORES, RunFolder
 from utils.errors import UserError
+
+Curve = list[tuple[float, float]]
+"""Epochs and values."""
 
 
 class Scores(NamedTuple):
@@ -105,6 +109,16 @@ class Run:
         """Return the record that the training wrote when it finished; empty before."""
         file = self.folder / SCORES
         return read_json(file) if file.exists() else {}
+
+    @cached_property
+    def history(self) -> list[dict[str, str]]:
+        """Return the rows of the training's epochs, by their columns."""
+        return RunFolder(self.folder).read_history()
+
+    def curve(self, column: str) -> Curve:
+        """Return the epochs of the history that have a value in that column, with the value."""
+        points = ((float(row["epoch"]), float(row.get(column) or "nan")) for row in self.history)
+        return [point for point in points if math.isfinite(point[1])]
 
     def trained_on(self) -> list[str]:
         """Return the images of each data set of a training that has ended, in words."""

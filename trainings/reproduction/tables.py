@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainings.engine.target import INDICATORS
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import DRAWS, Difference
+from trainings.reproduction.indicators import Indicators, indicators, sentence
 from trainings.reproduction.kinds import (
     ADAPTED,
     AS_TRAINED,
@@ -58,6 +60,17 @@ KINDS_NOTE = (
 AVERAGE_NOTE = (
     "Averaged weights: those of the teacher of a method that has one, else of --ema_decay, after "
     "the last epoch."
+)
+INDICATOR_HEAD = (
+    "Method",
+    *(f"{name.capitalize()} %" for name in INDICATORS),
+    "Most frequent class, % of the pixels",
+)
+INDICATOR_NOTE = (
+    "After the last epoch, means over up to 64 images: mean of the largest probability; mean "
+    "entropy, of at most 100; share of pixels where the network and its moving average agree; half "
+    "the sum of the differences between the predicted classes' shares and those of the source's "
+    "labels. An entropy near 0 with one class nearly everywhere is a collapse."
 )
 DIFFERENCE_NOTE = (
     "Points of mIoU over source-only in the same column, unless the heading names another "
@@ -194,6 +207,25 @@ def difference_cell(difference: Difference | None) -> str:
         return MISSING
     value = f"**{difference.points()}**" if difference.clear else difference.points()
     return f"{value} {difference.interval()}".rstrip()
+
+
+def indicator_tables(lines: Sequence[Line], commands: Sequence[str]) -> str:
+    """Return the indicators of every target without labels; empty where there is none."""
+    sections = []
+    for target, of_target in indicators(lines).items():
+        table = markdown(
+            [INDICATOR_HEAD, *map(indicator_row, of_target)], numbers=range(1, len(INDICATOR_HEAD))
+        )
+        heading = f"Without labels: {target}"
+        sections.append(_section(heading, sentence(of_target), table, INDICATOR_NOTE, commands))
+    return "\n".join(sections)
+
+
+def indicator_row(of_line: Indicators) -> tuple[str, ...]:
+    """Return the cells of a line of the table of indicators."""
+    values = (cell(of_line.values[name]) for name in INDICATORS)
+    common, share = of_line.common
+    return (of_line.line.series, *values, f"{common} {share.text()}")
 
 
 def class_table(lines: Sequence[Line], commands: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from datasets.labels import IGNORE, ClassTable
-from trainings.reproduction.figures import Shown
 from trainings.reproduction.lines import Line
+from trainings.reproduction.sheets import Shown
 from utils.pictures.looks import Look
 from utils.pictures.panels import ERROR_COLOR, ComparisonRow
 
@@ -33,7 +33,9 @@ def viewer(
             {
                 "title": shown.title,
                 "methods": [{"name": name, "color": looks[name].color} for name in shown.methods],
-                "images": [_shown_image(row, shown.classes) for row in shown.rows],
+                "images": [
+                    _shown_image(row, shown.classes, not shown.unlabelled) for row in shown.rows
+                ],
                 **shown.compared_first(lines)._asdict(),
             }
             for shown in several
@@ -47,17 +49,19 @@ def _legend(several: Sequence[Shown]) -> list[dict[str, str]]:
     return [{"name": name, "color": _hex(color)} for name, color in dict.fromkeys(pairs)]
 
 
-def _shown_image(row: ComparisonRow, classes: ClassTable) -> dict[str, Any]:
+def _shown_image(row: ComparisonRow, classes: ClassTable, labelled: bool) -> dict[str, Any]:
     height, width = row.truth.shape
     shown_width = min(width, PICTURE_WIDTH)
     size = shown_width, max(1, round(height * shown_width / width))
-    maps = [np.where(row.truth == IGNORE, IGNORE, ids).astype(np.uint8) for ids in row.predictions]
+    maps = row.predictions
+    if labelled:
+        maps = [np.where(row.truth == IGNORE, IGNORE, ids).astype(np.uint8) for ids in maps]
     return {
         "name": row.name,
         "width": size[0],
         "height": size[1],
         "photo": _jpeg(row.image, size),
-        "truth": _png(row.truth, size, classes),
+        "truth": _png(row.truth, size, classes) if labelled else None,
         "maps": [_png(ids, size, classes) for ids in maps],
         "ious": [None if np.isnan(iou) else round(100 * iou, 1) for iou in row.ious],
     }

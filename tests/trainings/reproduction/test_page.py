@@ -14,10 +14,11 @@ from tests.support.helpers import picture
 from tests.support.reports import write_reproduction
 from trainings import catalog
 from trainings.reproduction.comparisons import compared
-from trainings.reproduction.figures import Shown, draw_overview, method_looks
+from trainings.reproduction.figures import method_looks
 from trainings.reproduction.page import Report, page
 from trainings.reproduction.page_charts import ticks
 from trainings.reproduction.planned import planned_lines
+from trainings.reproduction.sheets import Shown, draw_overview
 from utils.cli.command_line import parse_settings
 from utils.disk.run_folder import RunFolder
 from utils.pictures.panels import ComparisonRow
@@ -250,6 +251,27 @@ def test_keys_show_truth_and_errors(opened):
     assert "image 0" in opened.run(name)
     opened.press("ArrowRight")
     opened.wait_for(f"{name}.includes('image 1')")
+
+
+@needs_browser
+def test_without_labels_there_is_no_truth_to_see(browser, report, tmp_path):
+    (shown,) = report.shown
+    rows = [row._replace(truth=np.full_like(row.truth, 255)) for row in shown.rows]
+    shown = shown._replace(rows=rows, unlabelled="my dashcam")
+    path = tmp_path / "results.html"
+    path.write_text(page(report._replace(shown=[shown])))
+    browser.complaints.clear()
+    browser.open(path)
+    browser.wait_for("document.querySelector('#left-canvas').getAttribute('aria-label') !== null")
+    set_opacity(browser, 100)
+    for key in "te":  # they would show truth and errors
+        browser.press(key)
+    assert pixel(browser, "left", 90, 10) == ROAD and pixel(browser, "right", 90, 10) == SKY
+    choices = "[...document.querySelectorAll('#left option')].map(one => one.textContent)"
+    assert browser.run(choices) == [*METHODS, "Photograph"]
+    buttons = "['truth', 'errors'].map(one => document.querySelector(`#${one}`).offsetWidth)"
+    assert browser.run(buttons) == [0, 0]
+    assert browser.complaints == []
 
 
 @needs_browser

@@ -325,6 +325,23 @@ def test_scores_of_an_unlabelled_target_are_said_to_be_of_the_source(tmp_path):
     }
 
 
+def test_indicators_of_a_target_without_labels_are_shown_and_a_collapse_is_named(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for seed, share in enumerate((0.82, 0.84)):
+        words = ("train_dacs", *CAMERA, "--seed", str(seed))
+        write_run(folder / f"dacs_{seed}", *words, share=share, adapted=0.5, unlabelled="cam")
+    write_run(folder / "ada", "train_ada", *CAMERA, share=0.6, adapted=0.5, unlabelled="cam")
+    assert report(folder, "--runs", folder / "ada", *folder.glob("dacs_*")) == 0
+    text, page = text_of(folder, "report"), (folder / "report" / "results.html").read_text()
+    assert rows(text, "Without labels: cam")[1:] == [
+        ["ADA", "–", "75.0", "–", "–", "road 60.0"],
+        ["DACS", "–", "75.0 ± 0.0", "–", "–", "road 83.0 ± 1.4"],
+    ]
+    for shown in (text, page):
+        assert "DACS sees road in 83.0 ± 1.4 % of the pixels" in shown
+        assert "ADA sees" not in shown and "No indicator is a score" in shown
+
+
 @pytest.mark.slow
 def test_runs_scored_on_different_data_have_tables_of_their_own(by_hand):
     write_run(by_hand / "photos_0", "train_dacs", share=0.9, adapted=0.9, data_set="photos")

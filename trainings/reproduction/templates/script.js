@@ -111,7 +111,7 @@
     const result = new Uint8ClampedArray(photo.length);
     for (let at = 0; at < photo.length; at += 4) {
       const grey = 0.3 * photo[at] + 0.59 * photo[at + 1] + 0.11 * photo[at + 2];
-      const ignored = truth[at] + truth[at + 1] + truth[at + 2] === 0;
+      const ignored = truth && truth[at] + truth[at + 1] + truth[at + 2] === 0;
       const is = (color) => map[at] === color[0] && map[at + 1] === color[1] && map[at + 2] === color[2];
       for (let c = 0; c < 3; c++) {
         let under = photo[at + c], over = map ? map[at + c] : under;
@@ -131,7 +131,7 @@
   const draw = async () => {
     const set = sets[state.set], image = set.images[state.image];
     const size = [image.width, image.height];
-    const photo = await pixels(image.photo, ...size), truth = await pixels(image.truth, ...size);
+    const photo = await pixels(image.photo, ...size), truth = image.truth && await pixels(image.truth, ...size);
     const next = { image, truth };
     for (const [side, select] of [["left", left], ["right", right]]) {
       const number = Number(select.value), isMethod = !Number.isNaN(number);
@@ -157,10 +157,12 @@
 
   const choose = (index) => {
     state.set = index;
-    const { methods, images } = sets[index];
+    const { methods, images } = sets[index], labelled = images.every(({ truth }) => truth);
+    for (const part of all(".needs-truth")) part.hidden = !labelled;
+    if (!labelled) state.truth = state.errors = false;
     const options = () => [
       ...methods.map(({ name }, number) => element("option", { value: number, textContent: name })),
-      element("option", { value: TRUTH, textContent: "Truth" }),
+      ...(labelled ? [element("option", { value: TRUTH, textContent: "Truth" })] : []),
       element("option", { value: PHOTO, textContent: "Photograph" }),
     ];
     left.replaceChildren(...options());
@@ -184,7 +186,11 @@
     wipe.value = percent;
     stage.style.setProperty("--wipe", `${percent}%`);
   };
-  const flip = (name) => { state[name] = !state[name]; draw(); };
+  const flip = (name) => {
+    if (one(`#${name}`).hidden) return;
+    state[name] = !state[name];
+    draw();
+  };
   const step = (by) => {
     const count = sets[state.set].images.length;
     state.image = (state.image + by + count) % count;
@@ -220,13 +226,13 @@
   stage.addEventListener("pointermove", (event) => { if (stage.hasPointerCapture(event.pointerId)) drag(event); });
   for (const canvas of all("#stage canvas")) {
     canvas.addEventListener("pointermove", (event) => {
-      if (!drawn.truth) return;
+      if (!drawn.image) return;
       const [x, y] = placeIn(event, canvas), { width, height } = drawn.image;
       const at = 4 * (Math.min(height - 1, Math.max(0, Math.floor(y * height))) * width + Math.min(width - 1, Math.max(0, Math.floor(x * width))));
       const part = (side) => drawn[side] ? nameAt(drawn[side], at) : "–";
       one("#readout").replaceChildren(
         "left ", element("b", { textContent: part("left") }), ", right ", element("b", { textContent: part("right") }),
-        ", truth ", element("b", { textContent: nameAt(drawn.truth, at) }));
+        ...(drawn.truth ? [", truth ", element("b", { textContent: nameAt(drawn.truth, at) })] : []));
     });
     canvas.addEventListener("pointerleave", () => { one("#readout").textContent = "\u00a0"; });
   }
