@@ -32,6 +32,7 @@ from datasets.data_set import Role
 from datasets.labels import IGNORE, LABEL_IDS
 from datasets.loading.batches import each_item
 from datasets.loading.pairs import check_batch_size
+from datasets.loading.sets import ENOUGH_FOR_STATISTICS
 from datasets.options import DataSettings
 from datasets.pairing import Found, doubled_sentence
 from datasets.reading import nothing_scored
@@ -42,9 +43,6 @@ from utils.utils import progress
 
 NAME = "check_data"
 SPLITS = ("train", "val")
-
-ENOUGH = 8
-"""Images whose batch-norm statistics were as good as those of many (docs/methods.md, AdaBN)."""
 
 
 def check_data(settings: DataSettings) -> None:
@@ -188,7 +186,11 @@ def _without_labels(contents: Sequence[tuple[Path, np.ndarray]], settings: DataS
         same = f"{len(pairs)} of them nearly the same as another, such as {paths[one]} and "
         same += f"{paths[other]}, which teach little (--frame_step takes fewer frames of a video)"
     different = len(paths) - len(pairs)
-    enough = "enough" if different >= ENOUGH else f"too few ({ENOUGH} are advised)"
+    enough = (
+        "enough"
+        if different >= ENOUGH_FOR_STATISTICS
+        else f"too few ({ENOUGH_FOR_STATISTICS} are advised)"
+    )
     sentence = (
         f"{folder} has no labels, so no best epoch is kept: {len(paths)} images ({words}), {same}; "
         f"{different} different ones are {enough} for target statistics"

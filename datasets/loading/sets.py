@@ -27,6 +27,9 @@ from utils.transforms import Preparation, Size, train_transform
 SKIP = "skip"
 """The `--on_bad_sample` that takes the next sample."""
 
+ENOUGH_FOR_STATISTICS = 8
+"""Images whose batch-norm statistics were as good as those of many (docs/methods.md, AdaBN)."""
+
 
 def training_samples(
     data: TrainingFiles, settings: DataSettings, stream: int, scales: Sequence[float] = ()

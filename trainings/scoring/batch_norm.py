@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from datasets.loading.batches import batches_of
+from datasets.loading.sets import ENOUGH_FOR_STATISTICS
 from datasets.samples import SampleDataset
 from model.network import Network
 from trainings.options import Settings
 from utils import processes
 from utils.errors import UserError
+from utils.notes import say_once
 from utils.shared_norm import separated
 from utils.utils import autocast, progress, resolve_precision
 
@@ -39,6 +41,11 @@ def reestimate_statistics(
     networks are in evaluation mode afterwards.
     """
     check_enough(samples)
+    if len(samples) < ENOUGH_FOR_STATISTICS:
+        say_once(
+            f"warning: batch-norm statistics of {len(samples)} images are noisy: "
+            f"{ENOUGH_FOR_STATISTICS} different ones or more are better"
+        )
     precision = resolve_precision(settings.precision, device)
     batches = batches_of(
         samples, mixed_batches(len(samples)), num_workers=settings.workers, device=device
