@@ -60,6 +60,7 @@ def write_run(
     adapted: float,
     images: int = IMAGES,
     unlabelled: str = "",
+    scored_on: str = "",
     data_set: str = TARGET,
 ) -> None:
     """Write a finished run of two epochs.
@@ -68,7 +69,8 @@ def write_run(
         words: those after `--action`.
         share: of the pixels of each class that are right on the target; `adapted` with the target's
             batch-norm statistics.
-        unlabelled: a target without labels: the run is scored on its source alone.
+        unlabelled: a target without labels: the run scores itself on its source alone.
+        scored_on: the data set that such a run was scored on afterwards.
         data_set: what the target's scores are of.
     """
     settings = parse_settings(["--action", *words, *SIZES], main.ACTIONS)
@@ -110,7 +112,7 @@ def write_run(
         names = ("last_average", "last_average_target_statistics")
         own |= dict(zip(names, map(_scores, (other, plain)), strict=True))
     (folder / "scores.json").write_text(json.dumps(own))
-    if unlabelled:
+    if unlabelled and not scored_on:
         return
     for checkpoint, statistics, counts in (
         ("latest", "training", plain),
@@ -123,7 +125,7 @@ def write_run(
             **_scores(counts),
             **made,
             "bn_statistics": statistics,
-            "validation": _validation("Cityscapes", images, data_set),
+            "validation": _validation(scored_on or "Cityscapes", images, scored_on or data_set),
             "settings": settings.to_json(),
         }
         (folder / f"{name}.json").write_text(json.dumps(record))

@@ -105,9 +105,9 @@ def _without_target(lines: list[Line]) -> list[Line]:
 
 
 def _on_each_target(group: Group) -> list[Group]:
-    """Return a group of the source alone once for each target that it was scored on."""
-    on_target = any(run.validates_on is Role.TARGET for run in group.runs.values())
-    if on_target or group.domain is Role.SOURCE:
+    """Return a group that scores itself on the source once for each target that it was scored on;
+    one that adapts to a target without labels keeps a line on the source, too."""
+    if any(run.validates_on is Role.TARGET for run in group.runs.values()):
         return [group]
     records = [read_json(f) for r in group.runs.values() for f in sorted(r.folder.glob("*.json"))]
     source = {run.title(Role.SOURCE) for run in group.runs.values()}
@@ -116,12 +116,14 @@ def _on_each_target(group: Group) -> list[Group]:
     )
     scored = [
         group._replace(
-            runs={seed: replace(run, target_title=title) for seed, run in group.runs.items()}
+            runs={seed: replace(run, target_title=title) for seed, run in group.runs.items()},
+            domain=Role.TARGET,
         )
         for title in titles
         if title not in source
     ]
-    return [one for one in scored if one.scored_data()] or [group]
+    found = [one for one in scored if one.scored_data()]
+    return [group, *found] if group.domain is Role.SOURCE else found or [group]
 
 
 def _configs(groups: Sequence[Group]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from trainings.reproduction.differences import FEWEST_IMAGES
 from trainings.reproduction.kinds import ADAPTED, LAST
-from trainings.reproduction.lines import Line, all_runs, target_data
+from trainings.reproduction.lines import Line, all_runs, listed, target_data
 
 TOY = "Toy City"
 
@@ -17,6 +17,11 @@ def not_measured(lines: Sequence[Line]) -> list[str]:
             "Real data: Toy City is drawn by this program. It shows that all parts work and does "
             "not rank methods on real images."
         )
+    if unlabelled := listed(line.unlabelled_target for line in lines):
+        sentences.append(
+            f"How well any network does on {unlabelled}, which has no labels. A few labelled "
+            "pictures of it would tell (docs/own_camera.md)."
+        )
     absent = [line for line in lines if not line.scores(LAST)]
     if absent:
         sentences.append(f"Not trained or not scored: {_names(absent)}.")
@@ -28,10 +33,9 @@ def not_measured(lines: Sequence[Line]) -> list[str]:
     single = [line for line in lines if len(line.runs) == 1]
     if single:
         who = "All methods" if len(single) == len(lines) - len(absent) else _names(single)
-        sentences.append(
-            f"What another seed would change: {who} have one seed. The intervals tell what other "
-            "validation images would change."
-        )
+        intervals = any(line.comparisons for line in lines)
+        told = " The intervals tell what other validation images would change." if intervals else ""
+        sentences.append(f"What another seed would change: {who} have one seed.{told}")
     images = {d.images for line in lines for d in line.comparisons.values()}
     if images and max(images) < FEWEST_IMAGES:
         sentences.append(

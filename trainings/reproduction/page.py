@@ -105,6 +105,8 @@ def _context(report: Report) -> Context:
         "warnings": report.warnings,
         "commands": report.commands,
         "palettes": [*zip(COLORS, DARK_COLORS, strict=True)],
+        "ranked": bool(scored_on_target(lines))
+        or not any(line.unlabelled_target for line in lines),
         "stories": [_story(config, own, report) for config, own in configs.items()],
         "kinds": [ending.removeprefix(", ") for ending in kinds.values()],
         "numbers": [_numbers(line, kinds, report) for line in lines],

@@ -62,10 +62,11 @@ def write_report(steps: Sequence[Step], settings: Settings) -> str:
     ]
     warnings += [f"Classes: {sentence}" for sentence in odd_means(lines)]
     tables = main_tables(folder.name, lines, warnings, whole)
+    if of_targets := indicator_tables(lines, again):
+        tables = f"{tables}\n{of_targets}"
     sections = [
         tables,
         difference_table(lines, again),
-        indicator_tables(lines, again),
         kinds_table(lines, again),
         class_table(lines, again),
         picture_list(pictures, folder) if pictures else "",

@@ -80,14 +80,15 @@ def predicted_images(lines: Sequence[Line], settings: Settings) -> Iterator[Show
     """Yield the images of each config that has a network, and of each of its targets that have no
     labels; say of which there are no data."""
     for config, own in by_config(lines).items():
-        for unlabelled, of_target in _by_target(own).items():
+        for unlabelled, of_target in _by_target(own, lines).items():
             seed = min((seed for line in of_target for seed in line.runs), default=0)
             shown = [(line, line.runs[seed]) for line in of_target if seed in line.runs]
             predictors = _predictors(shown)
             if not predictors:
                 continue
-            trained = next((run for line, run in shown if line.unlabelled_target), shown[0][1])
-            chosen = _as_trained(trained.settings, predictors[0].checkpoints[0], settings)
+            of_lines = (_recorded(line, run) for line, run in shown)
+            recorded = next(filter(None, of_lines), shown[0][1].settings)
+            chosen = _as_trained(recorded, predictors[0].checkpoints[0], settings)
             try:
                 samples = _samples(chosen, bool(unlabelled))
                 several = _loaded(predictors, chosen, samples)
@@ -129,12 +130,15 @@ def draw_overview(out: RunFolder, shown: Shown, lines: Iterable[Line]) -> list[s
     return [name]
 
 
-def _by_target(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    """Return the lines on the target, under the empty name, and those that adapt to each target
-    without labels, behind those of the source alone, under its name."""
-    found = {"": [line for line in lines if line.on_target and not line.is_free]}
-    alone = {line.series: line for line in lines if line.is_source_only and not line.is_free}
-    for line in lines:
+def _by_target(own: Sequence[Line], lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """Return a config's own lines on the target, under the empty name, and those that adapt to each
+    target without labels, behind those of the source alone, under its name. The latter are another
+    config's where their scores on labelled images have made them one."""
+    found = {"": [line for line in own if line.on_target and not line.is_free]}
+    alone = {
+        line.series: line for line in [*lines, *own] if line.is_source_only and not line.is_free
+    }
+    for line in own:
         if name := line.unlabelled_target:
             found.setdefault(name, [*alone.values()]).append(line)
     return found
@@ -160,20 +164,30 @@ def _members(run: Run) -> list[Path]:
     return [one if one.exists() else path for one, path in zip(beside, recorded, strict=True)]
 
 
-def _as_trained(trained: Mapping[str, Any], checkpoint: Path, settings: Settings) -> Settings:
+def _recorded(line: Line, run: Run) -> Mapping[str, Any] | None:
+    """Return the settings that name the target of a line: those of its scoring, or of its training
+    where that scores the target itself, or adapts to one without labels."""
+    if line.unlabelled_target or run.validates_on is Role.TARGET:
+        return run.settings
+    scores = run.scores(line.domain).get(LAST) if line.on_target else None
+    return scores and RunFolder(run.folder).read_json(scores.file.name).get("settings")
+
+
+def _as_trained(recorded: Mapping[str, Any], checkpoint: Path, settings: Settings) -> Settings:
     """Return the command's settings with the network and sizes of a checkpoint's training.
 
-    Precision and data are those of the run `trained`, unless the command names others.
+    Precision and data are the `recorded` ones, unless the command names others.
     """
     places = {
-        "precision": trained["precision"],
-        "cityscapes_root": Path(trained["cityscapes_root"]),
-        "target": trained["target"],
-        "target_root": trained["target_root"] and Path(trained["target_root"]),
+        "precision": recorded["precision"],
+        "cityscapes_root": Path(recorded["cityscapes_root"]),
+        "target": recorded["target"],
+        "target_root": recorded["target_root"] and Path(recorded["target_root"]),
     }
-    places = {name: value for name, value in places.items() if name not in settings.given}
+    given = {*settings.given, *(("target", "target_root") if "target" in settings.given else ())}
+    places = {name: value for name, value in places.items() if name not in given}
     same = as_trained(replace(settings, given=frozenset()), checkpoint)
-    same = replace(same, batch_size=trained["batch_size"], given=settings.given)
+    same = replace(same, batch_size=recorded["batch_size"], given=settings.given)
     return replace(same, **places, bn_statistics=TRAINING)
 
 

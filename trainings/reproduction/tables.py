@@ -2,7 +2,7 @@
 with the command that makes it again."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from trainings.reproduction.lines import (
     class_names,
     columns,
     data_of,
+    scored_on_target,
     shown_lines,
     source_data,
     subset_titles,
@@ -44,6 +45,10 @@ MAIN = (
     *("Method", "beta", "Accuracy %", "mIoU %", "Over source-only", "Target statistics"),
     "Seconds per epoch",
 )
+NOTE_ON_SOURCE = (
+    "Scores of the last epoch on the source's validation split. The target has no labels; those of "
+    "a few of its pictures would tell more (docs/own_camera.md)."
+)
 NOTE = (
     "Scores of the last epoch on the target's validation split, unless the row names the source. "
     "Over source-only: difference of mIoU in points; * marks one whose 95 % interval leaves 0 out. "
@@ -55,7 +60,7 @@ SEEDS_NOTE = "Mean ± standard deviation over the seeds."
 KINDS_NOTE = (
     "The best epoch is chosen on the split that a training validates on: the source's for "
     "source-only, the target's, with its labels, for all others. So this column flatters "
-    "adaptation."
+    "adaptation. Where the target has no labels, no epoch is best."
 )
 AVERAGE_NOTE = (
     "Averaged weights: those of the teacher of a method that has one, else of --ema_decay, after "
@@ -85,7 +90,7 @@ DIFFERENCE_NOTE = (
 ORIGINS_NOTE = """
 Each run folder holds `settings.json`, what the run was started with; `scores.json`, what it scored
 itself; `history.csv`, its epochs; `log.txt`, what it printed as a step of a demo or reproduction;
-and `validation_cityscapes*.json` with `.npz`, its scores on the target and the confusion counts of
+and `validation_<data set>*.json` with `.npz`, its scores on the target and the confusion counts of
 every image. `results.csv` names the file of each number.
 """
 
@@ -104,8 +109,11 @@ def main_tables(
     if warnings:
         parts.append("".join(f"- {warning}.\n" for warning in warnings))
     several = any(len(line.runs) > 1 for line in lines)
-    notes = [NOTE]
-    notes += [f"On the source: {on_source}."] if (on_source := source_data(lines)) else []
+    if scored_on_target(lines):
+        notes = [NOTE]
+        notes += [f"On the source: {on_source}."] if (on_source := source_data(lines)) else []
+    else:
+        notes = [NOTE_ON_SOURCE if any(line.unlabelled_target for line in lines) else NOTE]
     notes += [SEEDS_NOTE] if several else []
     return "\n".join([*parts, f"{' '.join(notes)}\n", repeat(commands)])
 
@@ -173,7 +181,7 @@ def _best_epoch_sentence(lines: Sequence[Line]) -> str:
     if most < 0.05:
         least = min(gains)
         if least > -0.05:
-            return "The best epoch is the last one of every run."
+            return "The best epoch is the last one of every run that has a best one."
         return (
             "No best epoch scores more here than the last one: other data may have chosen the best."
         )
@@ -294,13 +302,23 @@ def recipe(lines: Sequence[Line]) -> str:
     seeds = sorted({seed for _, seed, _ in all_runs(lines)})
     trainings = [run for run in runs if not run.is_ensemble] or runs
     columns = zip(*(_of_training(run.settings) for run in trainings), strict=True)
-    words = [Counter(column).most_common(1)[0][0] for column in columns]
+    words = [word for column in columns for word in _most_common(column)]
+    words += _most_common(
+        f"discriminator {run.settings['discriminator']}"
+        for line, _, run in all_runs(lines)
+        if "discriminator" in line.step.experiment.method.Options.own_flags()
+    )
     words.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
     for record in (run.record for run in runs):
         if record and record["training"]["target"]:
             words += _made(record)
             break
     return f"{lines[0].config}: {', '.join(filter(None, words))}."
+
+
+def _most_common(words: Iterable[str]) -> list[str]:
+    """Return the word that occurs most often, or nothing where there is none."""
+    return [word for word, _ in Counter(words).most_common(1)]
 
 
 def _of_training(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -312,7 +330,6 @@ def _of_training(settings: Mapping[str, Any]) -> tuple[str, ...]:
         f"batch {settings['batch_size']}",
         length(settings),
         f"augmentation {settings['aug_method']}" if settings["aug_method"] else "",
-        f"discriminator {settings['discriminator']}",
         f"initial weights: {initial_weights(settings)}",
         "OHEM" if settings["ohem"] else "",
     )

@@ -342,6 +342,21 @@ def test_indicators_of_a_target_without_labels_are_shown_and_a_collapse_is_named
         assert "ADA sees" not in shown and "No indicator is a score" in shown
 
 
+def test_runs_on_photos_are_compared_where_some_photos_were_labelled(tmp_path):
+    folder = tmp_path / "checkpoints"
+    ways = {"adapted": 0.5, "unlabelled": "cam", "scored_on": "labelled"}
+    for action, share in (("train_ada", 0.4), ("train_dacs", 0.6)):
+        write_run(folder / action, action, *CAMERA, share=share, **ways)
+    write_run(folder / "train_source", "train_source", share=0.3, **ways)
+    assert report(folder, "--runs", *folder.glob("train_*")) == 0
+    text = text_of(folder, "report")
+    assert "DACS has the highest mIoU without target labels" in text
+    assert [row[0] for row in rows(text, "adamw on labelled")[1:]] == [
+        *("Source-only, on the source", "Source-only", "Source-only, target statistics"),
+        *("ADA", "DACS"),
+    ]
+
+
 @pytest.mark.slow
 def test_runs_scored_on_different_data_have_tables_of_their_own(by_hand):
     write_run(by_hand / "photos_0", "train_dacs", share=0.9, adapted=0.9, data_set="photos")
