@@ -96,11 +96,11 @@ class Experiment:
 
     def own_settings(self, settings: Settings) -> Settings:
         """Return the settings with the usual data set in each role that the experiment does not
-        have, unless `--score_target` asks for scores on it."""
+        have, unless `--score_target` or `--watch_target` asks for it."""
         self.check_pair(settings)
         for role in Role:
-            scored = role is Role.TARGET and role not in self.roles and settings.score_target
-            if role not in self.roles and not scored:
+            looks = role is Role.TARGET and (settings.score_target or settings.watch_target)
+            if role not in self.roles and not looks:
                 usual = {role.value: getattr(Settings, role.value), f"{role.value}_root": None}
                 settings = dataclasses.replace(settings, **usual)
         return settings

@@ -196,7 +196,8 @@ class ScoringOptions(Options, group=SCORING):
     watch_target: bool = flag(
         False,
         "print indicators and draw pictures of the target after every validation, although its "
-        "labels are scored; a run whose target has no labels always does so",
+        "labels are scored, or the network is trained on the source alone; a run that adapts to a "
+        "target without labels always does so",
         affects_result=False,
     )
     score_target: bool = flag(

@@ -88,7 +88,9 @@ def test_what_reads_checkpoints_takes_the_last_ones(here, capsys):
 
 
 def test_the_report_draws_the_photos_beside_the_source_only_network(here, capsys):
-    assert command("train_source", "--num_epochs", "2", "--save_keyword", "alone") == 0
+    looks = ("--target", PHOTOS, "--watch_target")
+    assert command("train_source", *looks, "--num_epochs", "2", "--save_keyword", "alone") == 0
+    assert (here / "runs" / "alone" / "target.png").exists()
     runs = [str(here / "runs" / name) for name in (RUN, "alone")]
     assert command("report", "--runs", *runs) == 0
     folder = here / "runs" / "report"
@@ -101,6 +103,8 @@ def test_the_report_draws_the_photos_beside_the_source_only_network(here, capsys
     assert (shown["left"], shown["right"]) == (0, 2)
     assert len(shown["images"]) == 6 and not any(one["truth"] for one in shown["images"])
     assert "Indicators on my dashcam, after the last epoch" in page
+    table = (folder / "results.md").read_text().partition("## Without labels: my dashcam")[2]
+    assert "\n| Source-only |" in table and "\n| DACS        |" in table
 
 
 def test_the_network_predicts_a_video_is_exported_and_measured(here, monkeypatch):

@@ -34,7 +34,8 @@ def training(
     of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
     of_target: tuple[str, ...] = ("watch_target",) if experiment.target else ()
     if experiment.validation is Role.SOURCE:
-        of_target = ("score_target", *(() if experiment.general else ("target", "target_root")))
+        named = () if experiment.general else ("target", "target_root")
+        of_target = ("score_target", "watch_target", *named)
     options = experiment.method.Options
     return Action(
         partial(run_experiment, experiment),

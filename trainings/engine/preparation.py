@@ -74,16 +74,16 @@ def make_validation(
     scorer: Scorer,
 ) -> Validation:
     """Return how the run is measured: on a validation split, if there is one with labels, and by
-    looking at a target that is not scored, or that a network of the source alone is asked to be
-    scored on."""
+    looking at a target that it adapts to and is not scored on, or that the command asks for."""
     watch: Watch | None = None
-    if target and (settings.watch_target or scorer.role is not target.role):
+    asked = settings.watch_target and (target or experiment.validation is Role.SOURCE)
+    if asked or (target and scorer.role is not target.role):
         watch = TargetWatch(
-            unlabelled_samples(target.role, settings, whole=True),
+            unlabelled_samples(Role.TARGET, settings, whole=True),
             source.files,
             settings,
             scorer.device,
-            on=data_set(target.role, settings),
+            on=data_set(Role.TARGET, settings),
         )
     if scores_target(experiment, settings):
         watch = TargetScores(settings, scorer.device)

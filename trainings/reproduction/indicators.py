@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from datasets.data_set import Role
 from trainings.engine.target import INDICATORS, SHARE_COLUMN, column_of
-from trainings.reproduction.lines import Line, Spread
+from trainings.reproduction.lines import Line, Spread, listed
 from trainings.reproduction.results import Run
 
 MOSTLY_ONE_CLASS = 0.8
@@ -30,16 +31,21 @@ class Indicators(NamedTuple):
 
 def indicators(lines: Sequence[Line]) -> dict[str, list[Indicators]]:
     """Return the indicators of all lines that have any, by the target without labels."""
-    found: dict[str, list[Indicators]] = {}
+    found: dict[str, list[Indicators]] = {
+        line.unlabelled_target: [] for line in lines if line.unlabelled_target
+    }
     for line in lines:
         runs = [*line.runs.values()]
+        target = line.unlabelled_target
+        if line.is_source_only and not line.on_target:  # which may have looked at it, too
+            target = listed(run.title(Role.TARGET) for run in runs)
         shares = {name: spread for name in _classes(runs) if (spread := _last(runs, name))}
-        if line.unlabelled_target and shares:
+        if target in found and shares:
             common = max(shares, key=lambda name: shares[name].mean)
             values = {name: _last(runs, column_of(name)) for name in INDICATORS}
             one = Indicators(line, values, (common.removeprefix(SHARE_COLUMN), shares[common]))
-            found.setdefault(line.unlabelled_target, []).append(one)
-    return found
+            found[target].append(one)
+    return {target: of_target for target, of_target in found.items() if of_target}
 
 
 def sentence(of_target: Sequence[Indicators]) -> str:
