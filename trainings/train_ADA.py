@@ -104,13 +104,13 @@ class ADA(Method):
     def diagnose(self, means: Mapping[str, float]) -> str | None:
         accuracy = min(means["disc_accuracy_source"], means["disc_accuracy_target"])
         loss = means["disc_source"] + means["disc_target"]
-        if accuracy < COLLAPSED_ACCURACY and loss > COLLAPSED_LOSS:
-            return None
-        return (
-            "the discriminator has collapsed: for a whole epoch it told the domains apart (almost) "
-            "without a mistake, so it teaches the network nothing; lower --disc_learning_rate or "
-            "raise --adv_weight"
-        )
+        if accuracy >= COLLAPSED_ACCURACY or loss <= COLLAPSED_LOSS:  # neither holds for NaN
+            return (
+                "the discriminator has collapsed: for a whole epoch it told the domains apart "
+                "(almost) without a mistake, so it teaches the network nothing; lower "
+                "--disc_learning_rate or raise --adv_weight"
+            )
+        return None
 
 
 def _domain_loss(logits: Tensor, domain: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -229,6 +230,7 @@ def test_ada_a_collapsed_discriminator_is_diagnosed():
     assert "collapsed" in method.diagnose({**means, **nearly_perfect})
     assert method.diagnose({**means, "disc_accuracy_source": 1.0}) is None
     assert "collapsed" in method.diagnose({**means, "disc_source": 0.01, "disc_target": 1e-9})
+    assert method.diagnose(dict.fromkeys(means, math.nan)) is None  # float16 skipped every step
 
 
 def test_fda_trains_on_the_source_in_the_targets_style_and_the_targets_entropy():
