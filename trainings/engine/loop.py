@@ -117,13 +117,20 @@ class Training:
         self.health = Health(state, self.arithmetic)
         self.waits = Waits(settings)
         self.saved, self.saved_step = time.monotonic(), state.step
+        self.saving = 0.0
 
     def save(self) -> None:
+        start = time.perf_counter()
         self.health.check()
         self.health.check_weights()
         self.folder.save_latest({**self.state.state_dict(), "precision": self.arithmetic})
         self.saved, self.saved_step = time.monotonic(), self.state.step
+        self.saving += time.perf_counter() - start
         self.health.saved = True
+
+    def _clock(self) -> float:
+        """Return the seconds since some moment, without those of saving."""
+        return time.perf_counter() - self.saving
 
     def run(self, batches: Iterator[Batch], validation: Validation) -> Evaluation | None:
         """Train the rounds that are left; return the evaluation of the last of them."""
@@ -156,20 +163,20 @@ class Training:
         title = f"{state.length.round_name} {state.rounds + 1}/{state.length.rounds}"
         images = self._steps_of_round() * self.data.batch_size
         done = images - state.steps_left * self.data.batch_size
-        start = time.perf_counter() - state.seconds
+        start = self._clock() - state.seconds
         with progress(None, title, total=images, unit="image", initial=done) as bar:
             while state.steps_left:
                 parts = self._next(batches)
                 terms = train_step(state, parts, self.precision)
                 self.health.note(terms, parts)
                 state.add(terms)
-                state.seconds = time.perf_counter() - start
                 if state.step % settings.log_every == 0 or state.steps_left == 0:
                     self.health.check()
                     values = fetched(terms)
                     _log(values, state, self.folder)
                     shown = {"loss": f"{values['loss']:.3f}", "lr": f"{state.latest_rate:.2e}"}
                     bar.set_postfix(shown, refresh=False)
+                state.seconds = self._clock() - start  # a round ends with a wait for the device
                 if state.steps_left == 0:
                     show_pictures(parts[-1], state, self.folder, on=self.on)
                 bar.update(self.data.batch_size)

@@ -89,6 +89,21 @@ def sends(signum, *steps, times=1):
     return disturb
 
 
+def test_the_time_of_saving_is_none_of_the_training(here, monkeypatch):
+    now, save, passed = time.perf_counter, RunFolder.save_latest, [0.0]
+
+    def save_for_an_hour(folder, state):
+        passed[0] += 3600.0
+        return save(folder, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: now() + passed[0])
+        patch.setattr(RunFolder, "save_latest", save_for_an_hour)
+        assert run("saved_slowly", *EVERY_STEP) == 0
+    assert passed[0] >= 3600.0 * STEPS
+    assert all(row["train_seconds"] < 3600.0 for row in saved(here, "saved_slowly")["history"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step, signum", [(STEPS, signal.SIGINT), (STEPS + 2, signal.SIGTERM)])
 def test_a_signal_in_a_step_stops_after_it_and_the_run_goes_on_alike(
