@@ -56,20 +56,15 @@ class Method(nn.Module):
 
     def on_source(self, image: Tensor, label: Tensor) -> tuple[tuple[Tensor, ...], Losses]:
         """Return the heads' logits of labelled images, and the terms that every method has of its
-        source: `seg_source`, and `detail_source` under `--detail_guidance`."""
+        source: `seg_source`, the cross-entropy of the heads, weighted as the network says, with
+        `--ohem` of the hard pixels; and `detail_source` under `--detail_guidance`."""
         heads, detail = self.network.heads_and_detail(image)
-        terms = {"seg_source": self.segmentation(heads, label)}
+        weights, ohem = self.network.head_weights, self.options.ohem
+        loss = segmentation_loss(heads, label, head_weights=weights, ohem=ohem)
+        terms = {"seg_source": loss}
         if detail is not None:
             terms["detail_source"] = detail_loss(detail, label)
         return heads, terms
-
-    def segmentation(
-        self, heads: tuple[Tensor, ...], label: Tensor, weight: Tensor | None = None
-    ) -> Tensor:
-        """Return the cross-entropy of the heads, weighted as the network says; with `--ohem` of the
-        hard pixels. `weight` is that of each pixel, float [N, H, W]."""
-        weights, ohem = self.network.head_weights, self.options.ohem
-        return segmentation_loss(heads, label, head_weights=weights, ohem=ohem, weight=weight)
 
     def after_step(self) -> None:
         """Do what follows an update, such as moving a teacher; no gradient is recorded.

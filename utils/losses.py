@@ -84,20 +84,6 @@ def pseudo_label_loss(
     return functools.reduce(torch.add, losses)
 
 
-def cross_entropy(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean cross-entropy over the counted pixels, at the label's size; 0 where there is
-    none.
-
-    With several processes the mean of their results is that over the counted pixels of all.
-
-    Args:
-        logits: [N, C, h, w], upsampled to H, W bilinearly with aligned corners.
-        label: classes 0 to C - 1, integers [N, H, W], also where nothing is counted.
-        counted: bool [N, H, W].
-    """
-    return _weighted_cross_entropy(logits, label, _weights(counted))
-
-
 def _weights(counted: Tensor, factor: Tensor | None = None) -> Tensor:
     """Return the weight of each pixel in the mean over the counted pixels of all processes,
     float32."""

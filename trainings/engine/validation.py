@@ -25,7 +25,7 @@ class Validation(NamedTuple):
         scorer: scores networks on a validation split, if there is one with labels.
         selects: whether the round with the highest mIoU is kept. The split of the source selects
             nothing for a target.
-        watch: what is done with a target whose labels are not scored.
+        watch: looks at the target beside it, with its labels or without.
     """
 
     scorer: Scorer

@@ -26,7 +26,7 @@ BETAS = (0.01, 0.05, 0.09)
 
 
 def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
-    """Score each member and the ensemble of a round on Cityscapes' validation split."""
+    """Score each member and the ensemble of a round on the target's validation split."""
     members = find_members(fda, ssl_fda, SSLFDAOptions.of(settings).ssl_round, settings)
     settings, role = as_trained(settings, members[0]), Role.TARGET
     folder = ensemble_folder(members, settings)
