@@ -93,8 +93,9 @@ def with_labels(steps: Iterable[Step], settings: Settings) -> list[Step]:
     if not has_labels(Role.TARGET, "val", settings):
         raise UserError(
             f"{title} has no labels of its val split, and {settings.action} compares methods by "
-            "their scores on it: label some of its images, or train one method by its own action, "
-            "such as train_dacs, and look with visualize"
+            "their scores on it: label some of its pictures, as val/images and val/labels beside "
+            "train/images, or train one method by its own action, such as train_dacs, and look "
+            "with visualize"
         )
     if has_labels(Role.TARGET, "train", settings):
         return own

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from datasets.catalog import data_set
 from datasets.data_set import Role
 from datasets.loading.sets import unlabelled_samples
 from datasets.reading import SampleFiles
@@ -107,7 +108,10 @@ def load_checkpoints(
     if settings.bn_statistics == TARGET:
         samples = unlabelled_samples(role, settings)
         reestimate_statistics(networks, samples, settings, device)
-    how = ", ".join([STATISTICS[settings.bn_statistics], *views_in_words(settings)])
+    statistics = STATISTICS[settings.bn_statistics]
+    if settings.bn_statistics == TARGET:
+        statistics += f" ({len(samples)} of {data_set(role, settings)})"
+    how = ", ".join([statistics, *views_in_words(settings)])
     size = at_size(role, settings, seen) if doing else ""
     print(f"{doing}{size} with {how}".lstrip(), flush=True)
     return [fold(network) for network in networks]
