@@ -117,6 +117,7 @@ def _with_classes_of(run: RunFolder, settings: Settings) -> Settings:
 def is_trained(experiment: Experiment, settings: Settings) -> bool:
     """Return whether that run has ended, on these data. Raise UsageError where another one lies
     there."""
+    settings = experiment.own_settings(settings)
     run = own_folder(experiment, settings)
     if not run.is_taken(settings):
         return False

@@ -34,7 +34,7 @@ SCORED = (BEST, LAST, ADAPTED)
 
 PLANS_OWN = (
     *("load_model_path", "mbt_checkpoints", "compare", "pseudo_label_path", "validation_only"),
-    *("fda_beta", "ssl_round", "eval_scales", "eval_flip"),
+    *("fda_beta", "ssl_round", "eval_scales", "eval_flip", "soft", "mask_ratio"),
 )
 """Flags that the plan sets for each step; a user cannot give them."""
 

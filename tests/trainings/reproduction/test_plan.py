@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 import main
-from tests.support.helpers import TINY
+from tests.support.helpers import TINY, make_cityscapes, make_gta5
 from trainings import catalog
 from trainings.engine import timing
 from trainings.reproduction import estimate
@@ -149,17 +149,38 @@ def test_the_demo_keeps_to_one_beta_of_self_training():
     assert titles[-5:] == ["Pseudo-labels", "SSL-FDA 0.05", *added]
 
 
-def test_mic_is_dacs_with_masks_unless_the_command_says_otherwise():
-    def ratios(*words):
-        commands = [c for s in plan(*words) for c in s.commands if c.trains]
-        return {c.settings.action: c.settings.mask_ratio for c in commands}
-
-    assert ratios()["train_mic"] == 0.7
-    assert {ratio for action, ratio in ratios().items() if action != "train_mic"} == {0}
-    assert set(ratios("--mask_ratio", "0.5").values()) == {0.5}
+def test_mic_alone_has_masks():
+    commands = [c for s in plan() for c in s.commands if c.trains]
+    ratios = {c.settings.action: c.settings.mask_ratio for c in commands}
+    assert ratios.pop("train_mic") == 0.7
+    assert set(ratios.values()) == {0}
 
 
-@pytest.mark.parametrize("flag", ["load_model_path", "fda_beta", "ssl_round", "validation_only"])
+def test_a_study_on_another_pair_finds_what_it_has_trained(tmp_path, monkeypatch):
+    """A training on the target alone records the usual source, not the study's."""
+    monkeypatch.chdir(tmp_path)
+    make_gta5(tmp_path / "GTA5")
+    make_cityscapes(tmp_path / "Cityscapes")
+    words = ("--source", "cityscapes", "--target", "gta5", "--optimizer", "sgd", *TINY)
+    words += ("--save_model_path", str(tmp_path / "runs"))
+    (command,) = [
+        c
+        for step in plan(*words, "--num_epochs", "1")
+        for c in step.commands
+        if c.trains and c.settings.action == "train_target"
+    ]
+    assert not command.is_done()
+    assert main.main(shlex.split(command.text())[2:]) == 0
+    assert command.is_done()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("load_model_path", "fda_beta", "ssl_round", "validation_only"),
+        *("soft", "mask_ratio"),  # soft labels have no thresholds, and MIC is DACS with masks
+    ],
+)
 def test_flags_of_a_single_step_are_refused(flag):
     with pytest.raises(UsageError, match=f"argument --{flag}: reproduce decides it"):
         plan(f"--{flag}", "0")
