@@ -719,6 +719,22 @@ def test_a_step_that_fails_beside_others_says_where_to_read_on(copied, capsys):
     assert "latest.pth" in printed.err and "Traceback" not in printed.err
 
 
+def test_an_interrupted_attempt_to_overwrite_leaves_nothing_older_than_itself(copied, monkeypatch):
+    (copied / "seed0" / "notes.txt").write_text("mine")
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    name = "train_simple_cityscapes"  # the first step
+    monkeypatch.setitem(main.ACTIONS, name, main.ACTIONS[name]._replace(run=interrupt))
+    words = ("--save_model_path", str(copied.parent.parent), "--configs", "config1")
+    assert reproduce(*words, "--overwrite") == 130
+    settings = parse_settings(["--action", "reproduce", *WHOLE, *words], main.ACTIONS)
+    commands = [c for step in make_plan(catalog.STEPS, settings) for c in step.commands]
+    assert not any(command.is_done() for command in commands)
+    assert not [*copied.rglob("*.pth")] and (copied / "seed0" / "notes.txt").exists()
+
+
 @pytest.mark.parametrize(
     "device, cores, at_a_time", [("cpu", 3, 3), pytest.param("cuda", 16, 4, marks=pytest.mark.gpu)]
 )

@@ -13,8 +13,10 @@ from trainings.reproduction.order import chains, needs
 from trainings.reproduction.outcome import outcome
 from trainings.reproduction.plan import PlannedStep
 from trainings.reproduction.workers import Workers
+from trainings.scoring.pseudo_label_folder import PROGRESS, SUMMARY
 from utils import processes
 from utils.cli.log_file import LOG, logged
+from utils.disk.run_folder import RunFolder
 from utils.utils import progress
 
 Runner = Callable[[Settings], None]
@@ -22,6 +24,20 @@ Runner = Callable[[Settings], None]
 
 BAR_SECONDS = 1.0
 """The main process looks this often at how far the steps side by side have come."""
+
+
+def cleared(plan: Sequence[PlannedStep]) -> list[PlannedStep]:
+    """Remove, once, what an earlier attempt has left of all steps; return them as steps that go on
+    from there. Without this an interrupted attempt would go on with what is older than itself."""
+    for folder in dict.fromkeys(command.folder for step in plan for command in step.commands):
+        run = RunFolder(folder)
+        with run.alone() if folder.exists() else contextlib.nullcontext():
+            run.clear(SUMMARY, PROGRESS)
+    processes.wait_for_all()
+    return [
+        step._replace(commands=tuple(command.without_overwrite() for command in step.commands))
+        for step in plan
+    ]
 
 
 def one_by_one(

@@ -5,6 +5,7 @@ the ones before it made.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,6 +99,11 @@ class Command(NamedTuple):
         found = find_scores(self.folder, name_of(Role.TARGET, self.settings), size)
         at_size = {kind: file for kind, (file, one) in found.items() if scored_size(one) == size}
         return [at_size.get(kind) for kind in self.scores]
+
+    def without_overwrite(self) -> "Command":
+        """Return the command that goes on with what it finds."""
+        flags = {name: value for name, value in self.flags.items() if name != "overwrite"}
+        return self._replace(flags=flags, settings=replace(self.settings, overwrite=False))
 
     def text(self) -> str:
         """Return the command as a user would type it."""

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 from trainings.options import Settings
-from trainings.reproduction.carry_out import Runner, one_by_one, side_by_side
+from trainings.reproduction.carry_out import Runner, cleared, one_by_one, side_by_side
 from trainings.reproduction.commands import record_command
 from trainings.reproduction.demo import demo_steps, make_toy_data, recipe, refuse_other_data
 from trainings.reproduction.estimate import (
@@ -80,6 +80,8 @@ def _make(
     """Run the commands that are left, and write the report."""
     verbose, folder = ReproductionOptions.of(settings).verbose, plan_folder(settings)
     record_command(settings)
+    if settings.overwrite:
+        plan = cleared(plan)
     if estimator.jobs == 1:
         one_by_one(plan, run, settings.action, verbose=verbose)
     else:

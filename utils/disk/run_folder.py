@@ -136,7 +136,7 @@ class RunFolder(RunFiles):
         self._begun = False
         more: dict[str, Any] = {}
         if not self.continues(settings):
-            self._clear()
+            self.clear()
         elif self.has(SETTINGS):  # what is not there any more keeps its digest
             before, used = self.read_settings(settings), self._used_precisions(settings)
             inputs = {name: digest or before.get(name) for name, digest in inputs.items()}
@@ -145,12 +145,13 @@ class RunFolder(RunFiles):
         self.write_json(SETTINGS, {**settings.to_json(), **inputs, **more})
         self._begun = True
 
-    def _clear(self) -> None:
-        """Remove what an earlier run left, and nothing else that may lie here."""
+    def clear(self, *more: str) -> None:
+        """Remove what an earlier run left, the files of these names too, and nothing else that may
+        lie here."""
         if not self.writes:
             return
         try:
-            for name in (LATEST, PREVIOUS, BEST, EMA, SCORES, HISTORY, SETTINGS):
+            for name in (LATEST, PREVIOUS, BEST, EMA, SCORES, HISTORY, SETTINGS, *more):
                 (self.path / name).unlink(missing_ok=True)
             for drawn in (*self.path.glob("validation*.*"), *self.path.glob(f"{PICTURES}/*.png")):
                 drawn.unlink()
