@@ -278,6 +278,48 @@ def test_confidence_and_entropy_of_a_known_map():
     assert counts[3] == 1 and counts[0] == 3
 
 
+def labelled_photos(folder, numbers):
+    """A folder of photos without labels to train on, and of labelled ones to score on."""
+    save(frame(0), folder / "train" / "images" / "a.png")
+    save(frame(1), folder / "train" / "images" / "b.png")
+    for number in numbers:
+        save(frame(number), folder / "val" / "images" / f"{number}.png")
+        save(np.zeros(SIZE, np.uint8), folder / "val" / "labels" / f"{number}.png")
+
+
+def test_scores_of_a_named_checkpoint_go_into_its_run_and_replace_no_others(here, capsys):
+    labelled_photos(here / "mix", (3, 4))
+    labelled_photos(here / "night" / "mix", (4, 5))
+    run, others = here / "runs" / RUN, {*(here / "runs").iterdir()}
+    named = ("--load_model_path", f"runs/{RUN}/{LATEST}")
+    for action, *words in (("val_transfer",), ("train_dacs", "--validation_only")):
+        assert command(action, "--target", "mix", *named, *words) == 0
+    assert {*(here / "runs").iterdir()} == others
+    name = f"validation_mix_{RUN}_latest"
+    before = (run / f"{name}.json").read_text()
+    assert json.loads(before)["validation"]["images"] == 2
+    assert (run / f"{name}.png").exists() and (run / f"{name}_target_statistics.json").exists()
+
+    for _ in range(2):
+        assert command("val_transfer", "--target", "night/mix", *named) == 0
+    (other,) = (
+        set(run.glob(f"{name}_*.json"))
+        - {run / f"{name}_target_statistics.json"}
+        - {*run.glob(f"{name}_target_statistics_*.json")}
+    )
+    assert json.loads(other.read_text())["settings"]["target_root"] == "night/mix"
+    assert (run / f"{name}.json").read_text() == before
+
+    keyword = ("--save_keyword", "elsewhere")
+    assert command("val_transfer", "--target", "mix", *named, *keyword) == 0
+    assert (here / "runs" / "elsewhere" / f"{name}.json").exists()
+    (here / "alone").mkdir()
+    (here / "alone" / "net.pth").write_bytes((run / LATEST).read_bytes())
+    alone = ("--load_model_path", "alone/net.pth", "--save_keyword", "elsewhere")
+    assert command("val_transfer", "--target", "mix", *alone) == 0
+    assert (here / "runs" / "elsewhere" / "validation_mix_alone_net.json").exists()
+
+
 def test_a_network_of_the_source_is_scored_on_the_target_that_is_named(here, capsys):
     for split in ("train", "val"):
         save(frame(0), here / "labelled" / split / "images" / "a.png")

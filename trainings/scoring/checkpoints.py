@@ -19,7 +19,7 @@ from trainings.scoring.batch_norm import TARGET, reestimate_statistics
 from trainings.scoring.record import STATISTICS, at_size, views_in_words
 from trainings.scoring.runs import SELECTS, NoRun, find_run, own_run, selected
 from trainings.scoring.trained import as_trained, check_classes
-from utils.disk.run_folder import SCORES, RunFolder
+from utils.disk.run_folder import SCORES, SETTINGS, RunFolder
 from utils.errors import UserError
 from utils.transforms import augmentation_codes
 from utils.utils import find_input, resolve_device, slow_precision
@@ -32,10 +32,17 @@ def checkpoint_to_score(
     experiment: Experiment, settings: Settings, *, search: bool
 ) -> tuple[Path, Path]:
     """Return the folder for the scores, and the checkpoint to score: with `search` that of any run
-    that fits, else that of the run that these settings name."""
+    that fits, else that of the run that these settings name.
+
+    The scores of a checkpoint that the command names go into the folder of its run, unless
+    `--save_keyword` names another one or the checkpoint lies in no run's folder.
+    """
     if settings.load_model_path:
-        folder = settings.save_model_path / settings.run_name(experiment.stem)
-        return folder, find_input(settings.load_model_path, "load_model_path")
+        checkpoint = find_input(settings.load_model_path, "load_model_path")
+        own = checkpoint.resolve().parent
+        if not settings.save_keyword and RunFolder(own).has(SETTINGS):
+            return own, checkpoint
+        return settings.save_model_path / settings.run_name(experiment.stem), checkpoint
     if not search:
         folder = own_run(settings, experiment.stem)
         return folder, _announced(folder, settings)

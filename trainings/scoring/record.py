@@ -15,8 +15,10 @@ from datasets.catalog import (
     fingerprint,
     labelled,
     name_of,
+    named_root,
     preparation,
     resize_size,
+    root_of,
 )
 from datasets.data_set import Role
 from datasets.loading.sets import keeps_proportions
@@ -99,12 +101,15 @@ def write_scores(
     """Write the confusion counts of every image, a picture of predictions, and the record as JSON.
 
     The three share one name, such as `validation_cityscapes`, the `suffix` of the checkpoints and
-    that of the scoring. The name is for people: `find_scores` reads the record. The JSON, by which
-    a step is done, is written last.
+    that of the scoring; where scores on other data have that name, a digest of the data's folder
+    follows. The name is for people: `find_scores` reads the record. The JSON, by which a step is
+    done, is written last.
     """
     run = RunFolder(folder)
     suffix += scoring_suffix(role, settings, scored_checkpoints(record)[0])
     name = f"validation_{name_of(role, settings).lower().replace(' ', '_')}{suffix}"
+    if _is_of_other_data(run, f"{name}.json", role, record, settings):
+        name = f"{name}_{fingerprint(str(root_of(role, settings).resolve()))[:6]}"
     names, counts = np.array(list(evaluation.images)), evaluation.image_counts()
     run.write_arrays(f"{name}.npz", names=names, counts=counts)
     title = f"{run.path.name}: {name}, {scored_on(record['validation'])}"
@@ -113,6 +118,19 @@ def write_scores(
     )
     run.write_json(f"{name}.json", record)
     print(f"scores and pictures: {picture.with_suffix('.*')}")
+
+
+def _is_of_other_data(
+    run: RunFolder, name: str, role: Role, record: Mapping[str, Any], settings: Settings
+) -> bool:
+    """Return whether a file holds scores on other images than the record's, from another folder:
+    data sets of two folders may share their name."""
+    before = run.read_json(name) if run.has(name) else {}
+    same = before.get("validation", {}).get("fingerprint") == record["validation"]["fingerprint"]
+    if same or "settings" not in before:
+        return False
+    of_before = type(settings).from_json(before["settings"])
+    return named_root(role, of_before).resolve() != named_root(role, settings).resolve()
 
 
 def scored_checkpoints(record: Mapping[str, Any]) -> list[Path]:
@@ -131,7 +149,7 @@ def find_scores(
 
     A record tells which checkpoints it is of, and how they were scored; a field that an old record
     lacks is at its default. Scores of several views, and of other checkpoints that lie in the
-    folder, are left out. Of several scores of a kind the one at `size` counts.
+    folder, are left out. Of several scores of a kind the first one at `size` counts.
     """
     found: dict[Kind, tuple[Path, dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
@@ -141,7 +159,7 @@ def find_scores(
         plain = not (validation.get("scales") or validation.get("flip"))
         if select and plain and validation["domain"] == title:
             kind = select, record.get("bn_statistics", TRAINING)
-            if kind not in found or scored_size(record) == size:
+            if kind not in found or scored_size(found[kind][1]) != size == scored_size(record):
                 found[kind] = path, record
     return found
 
