@@ -96,10 +96,19 @@ def _named_run(folder: Path, wanted: Mapping[str, Any], settings: Settings) -> P
             f"{wanted['action']}: name one of those, or this one with --load_model_path "
             f"{folder / checkpoint}"
         )
-    if not run.has(checkpoint) or any(found.get(name) != wanted[name] for name in wanted):
+    if not run.has(checkpoint) or not _fits(found, wanted):
         flags = command_flags({**wanted, "save_keyword": folder.name}, settings)
         raise NoRun(f"no {checkpoint} in {folder} made by {flags}")
     return folder
+
+
+def _fits(run: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether a run has the wanted settings; a folder may be named by another path."""
+
+    def comparable(name: str, value: Any) -> Any:
+        return Path(value).resolve() if value and name.endswith("_root") else value
+
+    return all(comparable(n, run.get(n)) == comparable(n, value) for n, value in wanted.items())
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
@@ -161,7 +170,7 @@ def find_runs(
         except UserError as error:
             say_once(f"passed over: {error}")
             continue
-        if all(run.get(name) == value for name, value in wanted.items()):
+        if _fits(run, wanted):
             runs[folder] = run
     return runs
 

@@ -35,9 +35,9 @@ def make_run(root, name, *, optimizer="sgd", aug_method="", beta=0.05, action=AC
     return root / name
 
 
-def search(root, *, beta=0.05, **changes):
+def search(root, *, beta=0.05, wanted=None, **changes):
     settings = Settings(save_model_path=root, fda_beta=beta, **changes)
-    return find_run(settings, STEM, {"action": ACTION, "fda_beta": beta})
+    return find_run(settings, STEM, {"action": ACTION, **(wanted or {"fda_beta": beta})})
 
 
 def test_the_only_match_by_beta_and_optimizer(tmp_path):
@@ -57,6 +57,18 @@ def test_a_run_of_another_action_is_called_so(tmp_path):
         f"argument --save_keyword: {other} is a run of train_ssl_fda, not of {ACTION}: name one of "
         f"those, or this one with --load_model_path {other / BEST}"
     )
+
+
+def test_a_run_on_a_folder_is_found_by_any_path_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(make_run(tmp_path / "runs", "mine"))
+    run.write_json(SETTINGS, Settings(action=ACTION, target_root=Path("photos")).to_json())
+    for path in ("photos", str(tmp_path / "photos"), "runs/../photos"):
+        for keyword in ("", "mine"):
+            settings = Settings(save_model_path=tmp_path / "runs", save_keyword=keyword)
+            assert find_run(settings, STEM, {"action": ACTION, "target_root": path}) == run.path
+    with pytest.raises(UserError, match="no best"):
+        search(tmp_path / "runs", wanted={"target_root": "other"})
 
 
 def test_equal_augmentation_is_preferred(tmp_path):
