@@ -12,11 +12,12 @@ from trainings.options import Settings
 from trainings.reproduction.kinds import LAST
 from trainings.reproduction.lines import Line
 from trainings.reproduction.results import Run, Scores
+from trainings.scoring.batch_norm import TRAINING
 from trainings.val import different_classes
 from utils.cli.flags import command_line
 from utils.cli.options import Options
 from utils.cli.repeat import repeating_command
-from utils.disk.run_folder import SCORES
+from utils.disk.run_folder import LATEST, SCORES, RunFolder
 from utils.text import dimensions
 
 UNPAIRED = "; until then no difference is formed between it and scores on the other images"
@@ -136,6 +137,12 @@ def _scoring_command(run: Run, kind: type[Options]) -> str:
     alone, on the target."""
     if run.is_ensemble:
         return repeating_command(kind, {**run.settings, "select": "last"})
+    for scores in run.scores(Role.TARGET).values():  # another checkpoint's: the same, but for that
+        recorded = RunFolder(run.folder).read_json(scores.file.name).get("settings")
+        if recorded and recorded["action"] != run.settings["action"]:
+            named = recorded["load_model_path"] and str(run.folder / LATEST)
+            last = {"select": "last", "load_model_path": named, "bn_statistics": TRAINING}
+            return repeating_command(kind, {**recorded, **last})
     general = run.settings["action"] == "train_source"
     flags: dict[str, Any] = {
         "action": "val_transfer" if general else "val_gta5_transfer",
@@ -147,7 +154,7 @@ def _scoring_command(run: Run, kind: type[Options]) -> str:
         title = run.title(Role.TARGET)
         targets = [name for name, row in ROWS.items() if row.title == title]
         flags |= {"source": run.settings["source"], "target": targets or None}
-    for name in ("source_root", "gta5_root", "cityscapes_root"):
+    for name in ("source_root", "target_root", "gta5_root", "cityscapes_root"):
         value = run.settings.get(name)
         if value and value != str(getattr(Settings, name)):
             flags[name] = value
@@ -157,7 +164,7 @@ def _scoring_command(run: Run, kind: type[Options]) -> str:
 def odd_means(lines: Sequence[Line]) -> list[str]:
     """Return a sentence for each config and domain whose mIoU average over different classes."""
     return [
-        f"{config} on {domain}: {sentence}"
+        f"{config if config.endswith(f' on {domain}') else f'{config} on {domain}'}: {sentence}"
         for (config, domain), scored in _scored(lines).items()
         if (sentence := different_classes(scores.class_iou for scores in scored))
     ]
