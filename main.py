@@ -25,6 +25,7 @@ from trainings.action_flags import (
     SCORING_FLAGS,
     SCORING_READ,
     SOURCE_READ,
+    TARGET_READ,
     VIEWS,
 )
 from trainings.application import benchmark
@@ -137,7 +138,7 @@ ACTIONS: dict[str, Action] = {
         "the domain shift: score the network of train_source on --target",
         flags=(*PAIR, "load_model_path", "select", "eval_scales", "eval_flip"),
         examples=("--source synthia --target acdc",),
-        reads=SCORING_READ,
+        reads=(*SCORING_READ, *TARGET_READ),
     ),
     "train_ada": training(
         catalog.ADVERSARIAL,
@@ -165,7 +166,7 @@ ACTIONS: dict[str, Action] = {
         lambda _: {"ssl_round": 0},
         flags=("mbt_checkpoints", "ssl_round", "select", "bn_statistics", *PAIR),
         examples=("", "--ssl_round 1", "--mbt_checkpoints a/best.pth b/best.pth c/best.pth"),
-        reads=(EnsembleOptions, *SCORING_READ),
+        reads=(EnsembleOptions, *SCORING_READ, *TARGET_READ),
     ),
     "generate_pseudo_labels": Action(
         partial(generate_pseudo_labels, catalog.FOURIER, catalog.SELF_TRAINING),
@@ -176,7 +177,7 @@ ACTIONS: dict[str, Action] = {
         ),
         examples=("", "--ssl_round 2", "--soft --load_model_path runs/a/latest.pth"),
         reads=(
-            *(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
+            *(*NETWORK_READ, *TARGET_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
             *("optimizer", "aug_method", "overwrite"),
         ),
         options=(SoftOptions,),
@@ -197,7 +198,7 @@ ACTIONS: dict[str, Action] = {
         "pictures of predictions and errors: of a checkpoint, an ensemble, or every run of a pair",
         flags=(*SCORING_FLAGS, "compare", "mbt_checkpoints", "picture_index", *PAIR),
         examples=("", "--load_model_path runs/a/best.pth", "--compare a/best.pth b/best.pth"),
-        reads=(EnsembleOptions, PictureOptions, *SCORING_READ),
+        reads=(EnsembleOptions, PictureOptions, *SCORING_READ, *TARGET_READ),
     ),
     "predict": Action(
         predict,
@@ -216,6 +217,7 @@ ACTIONS: dict[str, Action] = {
             PredictionOptions,
             EnsembleOptions,
             *NETWORK_READ,
+            *TARGET_READ,
             *VIEWS,
             "bn_statistics",
             "save_keyword",
@@ -249,7 +251,7 @@ ACTIONS: dict[str, Action] = {
         ),
         alone=True,
         options=(DeploymentOptions, PredictionOptions),
-        reads=(*NETWORK_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
+        reads=(*NETWORK_READ, *TARGET_READ, *VIEWS, "bn_statistics", "on_bad_sample"),
     ),
 }
 

@@ -3,7 +3,8 @@
 <folder>/…                                  pictures and videos, without any label
 <folder>/{images,labels}/…                  labels under the names of their images, as PNGs of train
                                             ids; a share of them validates
-<folder>/{train,val}/…                      with a validation split, each split as above
+<folder>/{train,val}/…                      with a validation split, each split as above; without
+                                            train/ where val/ is only scored
 <folder>/{images,labels}/{train,val}/…      the same, the other way round
 <file>                                      a video
 """
@@ -75,10 +76,12 @@ class Folder:
     def labelled(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
         places = _places(root, split)
         if not places.labels.is_dir():
+            inside = "val/images/ and val/labels/" if split == "val" else "images/ and labels/"
             raise UserError(
-                f"{root} has no labels of its {split} split, which are needed here: make images/ "
-                "and labels/ there, with a PNG of train ids (or the ids of --classes) for each "
-                "image, under its name"
+                f"{root} has no labels of its {split} split, which are needed here: make {inside} "
+                "there, with a PNG of train ids (or the ids of --classes) for each image, under "
+                "its name"
+                + ("; images without labels go into train/images/" if split == "val" else "")
             )
         found = _found(places)
         for sentence in found.left_out:
@@ -109,6 +112,18 @@ class Folder:
         has_split = places.is_split or split == "train" or settings.gta5_val_fraction > 0
         return has_split and places.labels.is_dir()
 
+    def scored_share(self, root: Path, count: int, settings: DataSettings) -> str:
+        """Return a sentence about the `count` images that are scored where they are a share of the
+        folder, split off from it; empty where the folder itself chooses them."""
+        if _places(root, "val").is_split:
+            return ""
+        fraction = settings.gta5_val_fraction
+        return (
+            f"{root}: {count} of its images are scored (--gta5_val_fraction {fraction:g}): to "
+            "choose them yourself, move them into val/images/ and val/labels/ there, and the "
+            "others into train/"
+        )
+
     def no_images(self, folder: Path, split: str, count: int = 0, of_video: bool = False) -> str:
         images = "1 image" if count == 1 else f"{count or 'no'} images"
         remedy = "put more there, in one of these formats"
@@ -131,7 +146,8 @@ def _places(root: Path, split: str) -> Places:
                 f"{root} holds {name}, as {row} has it: name that data set with --source or "
                 f"--target, and this folder with --source_root or --target_root {root}"
             )
-    if (root / "train").is_dir():
+    only_scored = (root / "val" / "labels").is_dir() and not (root / "images").is_dir()
+    if (root / "train").is_dir() or only_scored:
         return _inside(root / split, is_split=True)
     if (root / "images" / "train").is_dir():
         return Places(root / "images" / split, root / "labels" / split, is_split=True)
@@ -211,4 +227,6 @@ def _sample(name: str, image: Path, label: Path | None = None) -> SampleFiles:
     return SampleFiles(name, image, label, OWN_LABELS, name, photo=True)
 
 
-ROW = DataSet("folder", "folder", Folder(), photos=True)
+LAYOUT = Folder()
+
+ROW = DataSet("folder", "folder", LAYOUT, photos=True)

@@ -35,6 +35,10 @@ SAMPLES_READ = ("image_size", "train_scales", "aug_method", "aug_probability", "
 SOURCE_READ = ("source_resize", "gta5_val_fraction")
 """Flags that only an action reads which reads the source."""
 
+TARGET_READ = ("gta5_val_fraction",)
+"""Flag that an action reads which reads a target of any layout: labelled images without splits are
+divided by it."""
+
 PAIR = ("source", "target", "source_root", "target_root")
 """Flags that the help of an action on both domains shows after the flags made for it."""
 

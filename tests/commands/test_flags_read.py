@@ -8,6 +8,7 @@ import pytest
 import main
 from datasets.options import DataOptions
 from tests.support.helpers import make_cityscapes, make_gta5
+from tests.support.layouts import pair
 from trainings.application import benchmark_speed
 from utils.cli.command_line import parse_settings
 from utils.cli.options import Options, flags_of
@@ -71,6 +72,16 @@ COMMANDS = [
     ("visualize", *SCORED, *TARGET, "--compare", *BEST),
     ("visualize", *SCORED, *TARGET, "--load_model_path", BEST[0], "--save_keyword", "named"),
     ("predict", *NETWORK, "--input", "GTA5/images", "--load_model_path", BEST[0]),
+    *(
+        (action, *NETWORK, "--target", "photos", *TARGET, "--load_model_path", BEST[0], *more)
+        for action, *more in (
+            ("generate_pseudo_labels", "--pseudo_label_path", "labels"),
+            ("visualize", "--save_keyword", "of_photos"),
+            ("predict", "--input", "photos/images", "--output", "predicted"),
+            ("export", "--output", "of_photos.pt2"),
+        )
+    ),
+    ("val_mbt", *SCORED, "--target", "photos", "--mbt_checkpoints", *BEST),
     ("check_data", *NETWORK),
     (
         *("benchmark", *NETWORK, "--backends", "eager", "--precisions", "fp32"),
@@ -95,6 +106,9 @@ def reads(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     make_gta5(folder / "GTA5")
     make_cityscapes(folder / "Cityscapes", val=2)
+    for number in range(10):
+        name = f"{number}.png"
+        pair(folder / "photos" / "images" / name, folder / "photos" / "labels" / name, 3)
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

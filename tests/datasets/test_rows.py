@@ -155,6 +155,30 @@ def test_a_folder_without_splits_keeps_a_share_for_validation(tmp_path):
     assert names == [["0", "1", "2"], ["3", "4"]]
 
 
+def test_a_target_without_splits_says_once_how_many_images_are_scored(tmp_path, capsys):
+    write_labelled(tmp_path, "images", "labels", [str(number) for number in range(10)])
+    chosen = Settings(target=str(tmp_path))
+    assert [len(labelled(Role.TARGET, "val", chosen)) for _ in range(2)] == [2, 2]
+    said = capsys.readouterr().err
+    assert said.count("2 of its images are scored (--gta5_val_fraction 0.2)") == 1
+
+
+@pytest.mark.parametrize("unlabelled_photos", [2, 0])
+def test_labels_of_a_few_photos_in_val_are_all_scored(tmp_path, capsys, unlabelled_photos):
+    write_labelled(tmp_path, "val/images", "val/labels", ["4", "5", "6"])
+    for number in range(unlabelled_photos):
+        save(picture(1, SIZE), tmp_path / "train" / "images" / f"{number}.png")
+    chosen = Settings(target=str(tmp_path))
+    assert [one.name for one in labelled(Role.TARGET, "val", chosen)] == ["4", "5", "6"]
+    assert has_labels(Role.TARGET, "val", chosen) and "are scored" not in capsys.readouterr().err
+    if unlabelled_photos:
+        assert [one.name for one in unlabelled(Role.TARGET, "train", chosen)] == ["0", "1"]
+        return
+    for needed in (unlabelled, labelled):
+        with pytest.raises(UserError, match=r"train holds no images|no labels of its train split"):
+            needed(Role.TARGET, "train", chosen)
+
+
 @pytest.mark.parametrize(
     ("spoil", "role", "problem"),
     [

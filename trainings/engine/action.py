@@ -9,6 +9,7 @@ from trainings.action_flags import (
     SAMPLES_READ,
     SCORING_READ,
     SOURCE_READ,
+    TARGET_READ,
     TRAINING_FLAGS,
 )
 from trainings.engine.run import run_experiment
@@ -31,7 +32,8 @@ def training(
     experiment: Experiment, help: str, *, examples: Sequence[str] = (PRETRAINED,)
 ) -> Action:
     """Return the action of an experiment."""
-    of_source = SOURCE_READ if Role.SOURCE in experiment.roles else ()
+    of_any_target = () if experiment.general else TARGET_READ
+    of_source = SOURCE_READ if Role.SOURCE in experiment.roles else of_any_target
     of_target: tuple[str, ...] = ("watch_target",) if experiment.target else ()
     if experiment.validation is Role.SOURCE:
         named = () if experiment.general else ("target", "target_root")
