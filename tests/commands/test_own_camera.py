@@ -278,6 +278,43 @@ def test_confidence_and_entropy_of_a_known_map():
     assert counts[3] == 1 and counts[0] == 3
 
 
+def command_without_data(action, *words):
+    where = ("--save_model_path", "runs", "--cache_dir", "cache", "--device", "cpu")
+    return main.main(["--action", action, *where, *words, "--num_workers", "0"])
+
+
+def test_the_data_of_the_run_are_taken_where_a_command_names_none(here, capsys):
+    named, line = ("--load_model_path", f"runs/{RUN}/{LATEST}"), "data as in the run: "
+    target = ("--bn_statistics", "target")
+    for action, *words in (
+        ("predict", *target, "--input", VIDEO, "--output", "by_run"),
+        ("export", *target, "--output", "by_run.pt2"),
+        ("visualize",),
+        ("generate_pseudo_labels", "--soft", "--pseudo_label_path", "by_run_labels"),
+    ):
+        assert command_without_data(action, *named, *words) == 0
+        said = capsys.readouterr().out
+        assert said.count(line) == 1 and "--target 'my dashcam'" in said
+        assert "--gta5_root toy/GTA5" in said
+    labels = [*(here / "by_run_labels" / "train").rglob("*.png")]
+    assert any("IMG 0" in path.name for path in labels)
+
+    output = ("--input", VIDEO, "--output", "by_flags", *target)
+    words = ("--cityscapes_root", "toy/Cityscapes")
+    assert command_without_data("predict", *named, *words, *output) == 0
+    assert command_without_data("predict", *named, "--input", VIDEO, "--output", "plain") == 0
+    assert line not in capsys.readouterr().out
+    assert command_without_data("val_transfer", *named) == 1
+    assert "--cityscapes_root Cityscapes: there is nothing" in capsys.readouterr().err
+    (here / PHOTOS).rename(here / "away")
+    try:
+        assert command_without_data("predict", *named, *output[:-2], *target, "--overwrite") == 1
+    finally:
+        (here / "away").rename(here / PHOTOS)
+    printed = capsys.readouterr()
+    assert line not in printed.out and "--cityscapes_root Cityscapes: there is" in printed.err
+
+
 def labelled_photos(folder, numbers):
     """A folder of photos without labels to train on, and of labelled ones to score on."""
     save(frame(0), folder / "train" / "images" / "a.png")

@@ -32,7 +32,7 @@ from trainings.options import Settings
 from trainings.scoring.checkpoints import load_checkpoints
 from trainings.scoring.record import refuse_views
 from trainings.scoring.runs import checkpoints_found
-from trainings.scoring.trained import as_trained
+from trainings.scoring.trained import as_trained, with_data_of_run
 from utils.disk.machine import git_revision, versions
 from utils.disk.run_folder import RunFolder
 from utils.errors import UsageError, UserError
@@ -90,7 +90,8 @@ def export(settings: Settings) -> None:
     """
     refuse_views(settings)
     checkpoint, path = _paths(settings)
-    settings, options = as_trained(settings, checkpoint), DeploymentOptions.of(settings)
+    settings = with_data_of_run(as_trained(settings, checkpoint), checkpoint)
+    options = DeploymentOptions.of(settings)
     form = FORMATS[path.suffix]
     row = form.runtimes[0]
     require("--action export", *row.packages)

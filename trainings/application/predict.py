@@ -13,9 +13,10 @@ from trainings.application.predict_video import predict_video
 from trainings.application.predictions import KINDS, Predictions
 from trainings.experiment import new_network
 from trainings.options import EnsembleOptions, Settings
+from trainings.scoring.batch_norm import TARGET
 from trainings.scoring.record import refuse_views
 from trainings.scoring.runs import checkpoints_found, run_and_file
-from trainings.scoring.trained import as_trained, check_classes, trained_with
+from trainings.scoring.trained import as_trained, check_classes, trained_with, with_data_of_run
 from utils.disk.run_folder import BEST, RunFolder
 from utils.errors import UsageError
 from utils.text import dimensions
@@ -32,6 +33,8 @@ def predict(settings: Settings) -> None:
     refuse_views(settings)
     checkpoints = _checkpoints(settings)
     settings = as_trained(settings, checkpoints[0])
+    if settings.load_model_path and settings.bn_statistics == TARGET:
+        settings = with_data_of_run(settings, checkpoints[0])
     path = _input(settings)
     folder = RunFolder(_output(checkpoints, path, settings), flag="output")
     if folder.path.absolute() == input_folder(path):

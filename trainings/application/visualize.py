@@ -25,7 +25,7 @@ from trainings.scoring.mbt import ensemble_folder, ensemble_suffix
 from trainings.scoring.predictors import LoadedPredictors, Predictor, load_predictors
 from trainings.scoring.record import scoring_record, scoring_suffix, unusual_scoring
 from trainings.scoring.runs import run_and_file
-from trainings.scoring.trained import as_trained
+from trainings.scoring.trained import as_trained, with_data_of_run
 from trainings.val import Evaluation, evaluate_each, scored_on, scores_table
 from utils.disk.run_folder import BEST, PICTURES, SETTINGS, RunFolder
 from utils.errors import UsageError
@@ -60,7 +60,10 @@ def visualize(
     """
     predictors = named = named_predictors(settings)
     if named:
-        settings = as_trained(settings, named[0].checkpoints[0])
+        first = named[0].checkpoints[0]
+        settings = as_trained(settings, first)
+        if settings.load_model_path:
+            settings = with_data_of_run(settings, first)
     else:
         runs = runs_to_show(supervised, settings)
         settings = at_a_size(runs, settings)

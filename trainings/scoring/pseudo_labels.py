@@ -21,7 +21,7 @@ from trainings.scoring.pseudo_label_folder import (
 )
 from trainings.scoring.pseudo_label_making import SOFT_CLASSES, Making
 from trainings.scoring.record import refuse_views
-from trainings.scoring.trained import as_trained
+from trainings.scoring.trained import as_trained, with_data_of_run
 from trainings.train_SSL_FDA import SSLFDAOptions
 from utils import processes
 from utils.disk.run_folder import RunFolder
@@ -36,6 +36,8 @@ def generate_pseudo_labels(fda: Experiment, ssl_fda: Experiment, settings: Setti
     refuse_views(settings)
     members, path = _teachers(fda, ssl_fda, settings)
     settings = as_trained(settings, members[0])
+    if settings.load_model_path:
+        settings = with_data_of_run(settings, members[0])
     samples = unlabelled_samples(Role.TARGET, settings, whole=True)
     folder = RunFolder(path)
     identity = _identity(members, samples.files, settings)

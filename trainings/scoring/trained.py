@@ -1,20 +1,28 @@
 """The network, the sizes and the classes with which a checkpoint was trained."""
 
 import contextlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from datasets.catalog import root_of
 from datasets.classes import recorded_classes
+from datasets.data_set import Role
 from datasets.labels import CLASS_TABLE, ClassTable
+from datasets.options import FOLDER
 from model.catalog import RECORDED
 from model.weights.reading import read_record
 from trainings.options import Settings
+from utils.cli.flags import words_of
 from utils.disk.run_folder import SETTINGS, RunFolder
 from utils.errors import UserError
 from utils.text import first_few
 
 SIZES = ("image_size", "source_resize")
+
+DATA = ("source", "target", "source_root", "target_root", "gta5_root", "cityscapes_root")
+"""Flags that name the data of a run, and where these lie."""
 
 
 def trained_with(checkpoint: Path, settings: Settings) -> dict[str, Any]:
@@ -65,3 +73,25 @@ def as_trained(settings: Settings, checkpoint: Path) -> Settings:
         given = given.union(SIZES)  # what follows from an explicit size does so already
     chosen = {name: value for name, value in trained.items() if name not in given}
     return replace(settings, **chosen)
+
+
+def with_data_of_run(settings: Settings, checkpoint: Path) -> Settings:
+    """Return the settings with the source and target of the run that a checkpoint is of, and say
+    so. They stay as they are where the command names any data, where the checkpoint lies in no
+    run's folder, and where the run's target is not there any more."""
+    run = RunFolder(checkpoint.resolve().parent)
+    if not settings.given.isdisjoint(DATA) or not run.has(SETTINGS):
+        return settings
+    recorded = type(settings).from_json(run.read_settings(settings))
+    chosen = replace(settings, **{name: getattr(recorded, name) for name in DATA})
+    changed = {n: getattr(chosen, n) for n in DATA if getattr(chosen, n) != getattr(settings, n)}
+    try:
+        root_of(Role.TARGET, chosen)
+    except UserError:
+        return settings
+    for role in ("source", "target"):
+        if changed.get(role) == FOLDER:
+            changed[role] = changed.pop(f"{role}_root")
+    if changed:
+        print(f"data as in the run: {shlex.join(words_of(changed))}")
+    return chosen
