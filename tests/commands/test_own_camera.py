@@ -315,6 +315,14 @@ def test_the_data_of_the_run_are_taken_where_a_command_names_none(here, capsys):
     assert line not in printed.out and "--cityscapes_root Cityscapes: there is" in printed.err
 
 
+def test_an_ensemble_is_not_loaded_for_a_target_without_labels_to_score(here, capsys):
+    members = ("--mbt_checkpoints", *[f"runs/{RUN}/{LATEST}"] * 3)
+    assert command("val_mbt", "--target", PHOTOS, *members) == 1
+    printed = capsys.readouterr()
+    assert "loaded" not in printed.out
+    assert "has no labels of its val split" in printed.err and "val/labels/" in printed.err
+
+
 def labelled_photos(folder, numbers):
     """A folder of photos without labels to train on, and of labelled ones to score on."""
     save(frame(0), folder / "train" / "images" / "a.png")

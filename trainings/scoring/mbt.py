@@ -32,8 +32,8 @@ def val_mbt(fda: Experiment, ssl_fda: Experiment, settings: Settings) -> None:
     folder = ensemble_folder(members, settings)
     ensemble = Predictor(f"ensemble of the {len(members)}", tuple(members))
     predictors = [*(Predictor(str(path), (path,)) for path in members), ensemble]
+    samples = validation_samples(role, settings)  # refuses a target without labels
     score_maps = load_predictors(predictors, role, settings, doing="scored")
-    samples = validation_samples(role, settings)
     device = resolve_device(settings.device)
     evaluations = evaluate_each(score_maps, samples, settings, device)
     scores = [evaluation.scores() for evaluation in evaluations]
