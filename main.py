@@ -220,6 +220,7 @@ ACTIONS: dict[str, Action] = {
             *TARGET_READ,
             *VIEWS,
             "bn_statistics",
+            "on_bad_sample",
             "save_keyword",
         ),
         resumes=True,

@@ -99,8 +99,10 @@ class Experiment:
         have, unless `--score_target` or `--watch_target` asks for it."""
         self.check_pair(settings)
         for role in Role:
+            if role in self.roles:
+                continue
             looks = role is Role.TARGET and (settings.score_target or settings.watch_target)
-            if role not in self.roles and not looks:
+            if not looks:
                 usual = {role.value: getattr(Settings, role.value), f"{role.value}_root": None}
                 settings = dataclasses.replace(settings, **usual)
         return settings

@@ -76,7 +76,7 @@ def make_validation(
     """Return how the run is measured: on a validation split, if there is one with labels, and by
     looking at a target that it adapts to and is not scored on, or that the command asks for."""
     watch: Watch | None = None
-    asked = settings.watch_target and (target or experiment.validation is Role.SOURCE)
+    asked = (target or experiment.validation is Role.SOURCE) and settings.watch_target
     if asked or (target and scorer.role is not target.role):
         watch = TargetWatch(
             unlabelled_samples(Role.TARGET, settings, whole=True),
