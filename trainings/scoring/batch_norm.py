@@ -19,7 +19,6 @@ from model.network import Network
 from trainings.options import Settings
 from utils import processes
 from utils.errors import UserError
-from utils.notes import say_once
 from utils.shared_norm import separated
 from utils.utils import autocast, progress, resolve_precision
 
@@ -42,9 +41,10 @@ def reestimate_statistics(
     """
     check_enough(samples)
     if len(samples) < ENOUGH_FOR_STATISTICS:
-        say_once(
+        print(
             f"warning: batch-norm statistics of {len(samples)} images are noisy: "
-            f"{ENOUGH_FOR_STATISTICS} different ones or more are better"
+            f"{ENOUGH_FOR_STATISTICS} different ones or more are better",
+            flush=True,
         )
     precision = resolve_precision(settings.precision, device)
     batches = batches_of(
