@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,18 +127,35 @@ def unscored(lines: Sequence[Line], folder: Path, kind: type[Options]) -> list[s
                     f"{line.series} ({relative(run.folder, folder)}) "
                     f"{best if scores else 'has no score on the target yet'}, and the tables lead "
                     "with the last epoch: score it with --select last, as in "
-                    f"`{_scoring_command(run, kind)}`"
+                    f"`{_scoring_command(run, _scored_target(line, lines), kind)}`"
                 )
     return sentences
 
 
-def _scoring_command(run: Run, kind: type[Options]) -> str:
+def _scored_target(line: Line, lines: Sequence[Line]) -> dict[str, Any]:
+    """Return the target in the settings of a score on the target of the same table, with its root;
+    nothing where no score there has recorded its settings."""
+    for run in (r for one in lines if one.config == line.config for r in one.runs.values()):
+        for scores in run.scores(Role.TARGET).values():
+            own = scores.file.name == SCORES  # written by the training, with its settings apart
+            record = run.settings if own else _recorded_settings(run, scores)
+            if "target" in record:
+                return {name: record.get(name) for name in ("target", "target_root")}
+    return {}
+
+
+def _recorded_settings(run: Run, scores: Scores) -> dict[str, Any]:
+    """Return the settings of the command that wrote a file of scores; none in old records."""
+    return RunFolder(run.folder).read_json(scores.file.name).get("settings") or {}
+
+
+def _scoring_command(run: Run, target: Mapping[str, Any], kind: type[Options]) -> str:
     """Return the command that scores the last epoch of an ensemble, or of a run of the source
-    alone, on the target."""
+    alone, on the target, which is that of the run's own settings where `target` is empty."""
     if run.is_ensemble:
         return repeating_command(kind, {**run.settings, "select": "last"})
     for scores in run.scores(Role.TARGET).values():  # another checkpoint's: the same, but for that
-        recorded = RunFolder(run.folder).read_json(scores.file.name).get("settings")
+        recorded = _recorded_settings(run, scores)
         if recorded and recorded["action"] != run.settings["action"]:
             named = recorded["load_model_path"] and str(run.folder / LATEST)
             last = {"select": "last", "load_model_path": named, "bn_statistics": TRAINING}
@@ -152,10 +169,10 @@ def _scoring_command(run: Run, kind: type[Options]) -> str:
     }
     if general:
         title = run.title(Role.TARGET)
-        targets = [name for name, row in ROWS.items() if row.title == title]
-        flags |= {"source": run.settings["source"], "target": targets or None}
+        named = next((n for n, row in ROWS.items() if row.title == title), run.settings["target"])
+        flags |= {"source": run.settings["source"], "target": target.get("target", named)}
     for name in ("source_root", "target_root", "gta5_root", "cityscapes_root"):
-        value = run.settings.get(name)
+        value = {**run.settings, **target}.get(name)
         if value and value != str(getattr(Settings, name)):
             flags[name] = value
     return command_line(flags)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ import main
 from datasets.labels import CLASS_NAMES
 from tests.support.reports import BASELINE, PLANNED, SOURCE, TARGET, write_reproduction, write_run
 from trainings.reproduction.latex import escaped
+from utils.cli.command_line import parse_settings
 
 MAIN_COLUMNS = 7
 
@@ -423,6 +425,35 @@ def test_a_source_only_run_without_its_last_epoch_on_the_target_names_the_comman
     assert "is scored on the target at its best epoch only" in text
     command = f"--select last --save_model_path {by_hand} --save_keyword simple_gta5_0`"
     assert f"python main.py --action val_gta5_transfer {command}" in text
+
+
+@pytest.mark.parametrize("known_by", ["own scores", "own settings", "another run"])
+def test_the_command_for_a_last_epoch_names_a_folder_as_the_target(tmp_path, known_by):
+    source = ("--source", "folder", "--source_root", "photos")
+    watched = (*CAMERA, "--score_target") if known_by == "own settings" else ()
+    run, other = tmp_path / "source", tmp_path / "ada"
+    scored = {"unlabelled": "my dashcam", "scored_on": "my dashcam", "adapted": 0.5}
+    write_run(run, "train_source", *source, *watched, share=0.4, **scored)
+    write_run(other, "train_ada", *source, *CAMERA, share=0.5, **scored)
+    for path in run.glob("validation_*"):
+        if known_by != "own scores" or "_latest_" in path.name:
+            path.unlink()
+    transfer = ["--action", "val_transfer", *source, *CAMERA, "--save_model_path", str(tmp_path)]
+    made_by = parse_settings([*transfer, "--save_keyword", "source"], main.ACTIONS)
+    for path in run.glob("validation_*.json"):
+        record = json.loads(path.read_text()) | {"settings": made_by.to_json()}
+        path.write_text(json.dumps(record))
+    if known_by == "own settings":
+        for path in other.glob("validation_*.json"):  # an old record
+            record = json.loads(path.read_text())
+            del record["settings"]
+            path.write_text(json.dumps(record))
+    assert report(tmp_path, "--runs", run, other) == 0
+    (command,) = re.findall(
+        r"`python main.py (--action val_transfer .*?)`", text_of(tmp_path, "report")
+    )
+    advised = parse_settings(shlex.split(command), main.ACTIONS)
+    assert advised.to_json() == {**made_by.to_json(), "select": "last"}
 
 
 @pytest.mark.slow
