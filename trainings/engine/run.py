@@ -126,6 +126,14 @@ def is_trained(experiment: Experiment, settings: Settings) -> bool:
     return run.finished(settings, inputs, adaptation=experiment.own_flags(settings))
 
 
+def check_length(experiment: Experiment, settings: Settings, images: int) -> None:
+    """Raise UsageError where the settings do not fit a training on so many labelled images."""
+    batch_size = settings.batch_size * settings.accumulate_steps
+    check_batch_size(batch_size, settings.accumulate_steps, images)
+    length = Length.of(settings, images // batch_size)
+    check_settings(experiment.method, settings, length.total_steps)
+
+
 def _train(
     experiment: Experiment,
     settings: Settings,
@@ -143,10 +151,7 @@ def _train(
         inputs = {**inputs, SELECTION: LAST}
     if run.continues(settings):
         run.check_inputs(inputs)
-    batch_size = settings.batch_size * settings.accumulate_steps
-    check_batch_size(batch_size, settings.accumulate_steps, len(source.files))
-    length = Length.of(settings, len(source.files) // batch_size)
-    check_settings(experiment.method, settings, length.total_steps)
+    check_length(experiment, settings, len(source.files))
     if scores_target(experiment, settings):
         labelled(Role.TARGET, "val", settings)  # raises UserError where they are missing
     device = resolve_device(settings.device)
@@ -159,6 +164,7 @@ def _train(
     with processes.first_ahead():  # it builds the caches, and says so
         # The smaller split first: what is wrong with its labels is found before a long cache.
         scorer = Scorer(scored and scored.role, experiment.source, settings, device)
+        batch_size = settings.batch_size * settings.accumulate_steps
         data = training_data(source, target, settings, batch_size)
         validation = make_validation(experiment, settings, source, target, scorer)
     if run.writes:

@@ -1,12 +1,16 @@
 """Carry out the steps of a plan, one after another or several side by side."""
 
 import contextlib
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
 
+from datasets.catalog import labelled
+from trainings.engine.run import check_length
+from trainings.experiment import build_network
 from trainings.options import Settings
 from trainings.reproduction.estimate import Estimator, duration, epochs_made
 from trainings.reproduction.order import chains, needs
@@ -28,7 +32,10 @@ BAR_SECONDS = 1.0
 
 def cleared(plan: Sequence[PlannedStep]) -> list[PlannedStep]:
     """Remove, once, what an earlier attempt has left of all steps; return them as steps that go on
-    from there. Without this an interrupted attempt would go on with what is older than itself."""
+    from there. Without this an interrupted attempt would go on with what is older than itself.
+
+    Raise UserError, and remove nothing, where a training cannot begin."""
+    _check_trainings(plan)
     for folder in dict.fromkeys(command.folder for step in plan for command in step.commands):
         run = RunFolder(folder)
         with run.alone() if folder.exists() else contextlib.nullcontext():
@@ -38,6 +45,18 @@ def cleared(plan: Sequence[PlannedStep]) -> list[PlannedStep]:
         step._replace(commands=tuple(command.without_overwrite() for command in step.commands))
         for step in plan
     ]
+
+
+def _check_trainings(plan: Sequence[PlannedStep]) -> None:
+    """Raise UserError where the settings do not fit the labelled images of a training, or the
+    weights that all trainings start from cannot be loaded."""
+    commands = [command for step in plan for command in step.commands]
+    for experiment, settings in ((c.trains, c.settings) for c in commands):
+        if experiment:
+            own = experiment.own_settings(settings)
+            check_length(experiment, own, len(labelled(experiment.source, "train", own)))
+    with contextlib.redirect_stdout(io.StringIO()):  # the trainings say what they load
+        build_network(commands[0].settings)
 
 
 def one_by_one(

@@ -174,6 +174,23 @@ def test_a_study_on_another_pair_finds_what_it_has_trained(tmp_path, monkeypatch
     assert command.is_done()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags", [("--warmup_steps", "100"), ("--pretrain_path", "missing.tar")], ids=" ".join
+)
+def test_overwriting_removes_nothing_where_no_training_can_begin(tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    make_gta5(tmp_path / "GTA5")
+    make_cityscapes(tmp_path / "Cityscapes")
+    kept = tmp_path / "runs" / "reproduce" / "sgd" / "seed0" / "fda05_sgd_noaug" / "best.pth"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    words = ("--action", "reproduce", "--optimizer", "sgd", *TINY, "--num_epochs", "1")
+    words = (*words, "--save_model_path", "runs", "--device", "cpu", "--overwrite", *flags)
+    assert main.main(words) > 0
+    assert kept.exists()
+
+
 @pytest.mark.parametrize(
     "flag",
     [
