@@ -87,7 +87,7 @@ def test_it_runs_at_any_size_and_gives_nearly_the_classes_of_the_float_network(r
             given, wanted = run(image), as_float(image)
             assert (given.shape, given.dtype) == (wanted.shape, wanted.dtype)
             assert len(np.unique(wanted)) > 2
-            assert (given == wanted).mean() > 0.85  # no image that its layers were chosen by
+            assert (given == wanted).mean() > 0.9
 
 
 @pytest.mark.slow
