@@ -149,17 +149,17 @@ def find_scores(
 
     A record tells which checkpoints it is of, and how they were scored; a field that an old record
     lacks is at its default. Scores of several views, and of other checkpoints that lie in the
-    folder, are left out. Of several scores of a kind the first one at `size` counts.
+    folder, are left out. Of several scores of a kind the latest at `size` counts.
     """
     found: dict[Kind, tuple[Path, dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path)):
         record = RunFolder(folder).read_json(path.name)
         validation = record.get("validation", {})
         select = _own_select(record, folder)
         plain = not (validation.get("scales") or validation.get("flip"))
         if select and plain and validation["domain"] == title:
             kind = select, record.get("bn_statistics", TRAINING)
-            if kind not in found or scored_size(found[kind][1]) != size == scored_size(record):
+            if kind not in found or scored_size(record) == size:
                 found[kind] = path, record
     return found
 
