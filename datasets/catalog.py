@@ -110,11 +110,7 @@ def data_set(role: Role, settings: DataSettings) -> str:
 
 def labelled(role: Role, split: str, settings: DataSettings) -> list[SampleFiles]:
     """Return the files of a split, "train" or "val"."""
-    row, root = row_of(role, settings), root_of(role, settings)
-    files = row.layout.labelled(root, split, settings)
-    scored = role is Role.TARGET and split == "val" and row is folder.ROW
-    if scored and (note := folder.LAYOUT.scored_share(root, len(files), settings)):
-        say_once(note)
+    files = row_of(role, settings).layout.labelled(root_of(role, settings), split, settings)
     return [one._replace(kind=format_for(role, one.kind, settings)) for one in files]
 
 

@@ -89,7 +89,14 @@ class Folder:
         check_partners(found)
         names = sorted(found.images)
         if not places.is_split:
-            names = chosen_names(names, root, split, settings.gta5_val_fraction)
+            fraction = settings.gta5_val_fraction
+            names = chosen_names(names, root, split, fraction)
+            if split == "val":
+                say_once(
+                    f"{root}: {len(names)} of its images are scored (--gta5_val_fraction "
+                    f"{fraction:g}): to choose them yourself, move them into val/images/ and "
+                    "val/labels/ there, and the others into train/"
+                )
         return [_sample(name, found.images[name], found.labels[name]) for name in names]
 
     def images(self, root: Path, split: str, settings: DataSettings) -> list[SampleFiles]:
@@ -111,18 +118,6 @@ class Folder:
         places = _places(root, split)
         has_split = places.is_split or split == "train" or settings.gta5_val_fraction > 0
         return has_split and places.labels.is_dir()
-
-    def scored_share(self, root: Path, count: int, settings: DataSettings) -> str:
-        """Return a sentence about the `count` images that are scored where they are a share of the
-        folder, split off from it; empty where the folder itself chooses them."""
-        if _places(root, "val").is_split:
-            return ""
-        fraction = settings.gta5_val_fraction
-        return (
-            f"{root}: {count} of its images are scored (--gta5_val_fraction {fraction:g}): to "
-            "choose them yourself, move them into val/images/ and val/labels/ there, and the "
-            "others into train/"
-        )
 
     def no_images(self, folder: Path, split: str, count: int = 0, of_video: bool = False) -> str:
         images = "1 image" if count == 1 else f"{count or 'no'} images"
@@ -227,6 +222,4 @@ def _sample(name: str, image: Path, label: Path | None = None) -> SampleFiles:
     return SampleFiles(name, image, label, OWN_LABELS, name, photo=True)
 
 
-LAYOUT = Folder()
-
-ROW = DataSet("folder", "folder", LAYOUT, photos=True)
+ROW = DataSet("folder", "folder", Folder(), photos=True)

@@ -186,11 +186,8 @@ def _without_labels(contents: Sequence[tuple[Path, np.ndarray]], settings: DataS
         same = f"{len(pairs)} of them nearly the same as another, such as {paths[one]} and "
         same += f"{paths[other]}, which teach little (--frame_step takes fewer frames of a video)"
     different = len(paths) - len(pairs)
-    enough = (
-        "enough"
-        if different >= ENOUGH_FOR_STATISTICS
-        else f"too few ({ENOUGH_FOR_STATISTICS} are advised)"
-    )
+    wanted = ENOUGH_FOR_STATISTICS
+    enough = "enough" if different >= wanted else f"too few ({wanted} are advised)"
     sentence = (
         f"{folder} has no labels, so no best epoch is kept: {len(paths)} images ({words}), {same}; "
         f"{different} different ones are {enough} for target statistics"
