@@ -36,8 +36,8 @@ SOURCE_READ = ("source_resize", "gta5_val_fraction")
 """Flags that only an action reads which reads the source."""
 
 TARGET_READ = ("gta5_val_fraction",)
-"""Flag that an action reads which reads a target of any layout: labelled images without splits are
-divided by it."""
+"""Flags that an action reads whose target may be a folder of labelled images without splits, which
+are divided by a share."""
 
 PAIR = ("source", "target", "source_root", "target_root")
 """Flags that the help of an action on both domains shows after the flags made for it."""

@@ -32,8 +32,9 @@ def training(
     experiment: Experiment, help: str, *, examples: Sequence[str] = (PRETRAINED,)
 ) -> Action:
     """Return the action of an experiment."""
-    of_any_target = () if experiment.general else TARGET_READ
-    of_source = SOURCE_READ if Role.SOURCE in experiment.roles else of_any_target
+    of_data: tuple[str, ...] = SOURCE_READ
+    if Role.SOURCE not in experiment.roles:  # one that is named after its data has Cityscapes
+        of_data = () if experiment.general else TARGET_READ
     of_target: tuple[str, ...] = ("watch_target",) if experiment.target else ()
     if experiment.validation is Role.SOURCE:
         named = () if experiment.general else ("target", "target_root")
@@ -54,7 +55,7 @@ def training(
             HardwareOptions,
             "dry_run",
             *SAMPLES_READ,
-            *of_source,
+            *of_data,
             *of_target,
         ),
         reads_to_score=SCORING_READ,

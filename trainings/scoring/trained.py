@@ -83,8 +83,9 @@ def with_data_of_run(settings: Settings, checkpoint: Path) -> Settings:
     if not settings.given.isdisjoint(DATA) or not run.has(SETTINGS):
         return settings
     recorded = type(settings).from_json(run.read_settings(settings))
-    chosen = replace(settings, **{name: getattr(recorded, name) for name in DATA})
-    changed = {n: getattr(chosen, n) for n in DATA if getattr(chosen, n) != getattr(settings, n)}
+    names = [*DATA, *({"frame_step"} - settings.given)]
+    chosen = replace(settings, **{name: getattr(recorded, name) for name in names})
+    changed = {n: getattr(chosen, n) for n in names if getattr(chosen, n) != getattr(settings, n)}
     try:
         root_of(Role.TARGET, chosen)
     except UserError:
