@@ -39,6 +39,8 @@ WATCHED = 64
 in: as many as there are, up to this."""
 
 INDICATORS = ("confidence", "entropy", "agreement", "class difference")
+"""Their names; `agreement` is there with averaged weights alone."""
+
 SHARE_COLUMN = "target_share/"
 """Beginning of the columns of history.csv with the shares of the classes."""
 

@@ -12,7 +12,7 @@ from datasets.labels import CLASS_TABLE, USUAL
 from trainings.experiment import Experiment
 from trainings.options import Settings
 from trainings.reproduction.commands import command_for, recorded_commands
-from trainings.reproduction.lines import Line, by_config, scored_on_target
+from trainings.reproduction.lines import Line, by_config, is_ranked
 from trainings.reproduction.results import Run, ensemble_record, read_json
 from trainings.reproduction.steps import Step, by_action, run_flags
 from trainings.reproduction.teachers import teacher_title
@@ -99,9 +99,7 @@ def lines_by_hand(paths: Sequence[Path], steps: Sequence[Step], command: Setting
 
 def _without_target(lines: list[Line]) -> list[Line]:
     """Return the lines of a config without those on a target that has no labels."""
-    if any(line.unlabelled_target for line in lines) and not scored_on_target(lines):
-        return [line for line in lines if not line.on_target]
-    return lines
+    return lines if is_ranked(lines) else [line for line in lines if not line.on_target]
 
 
 def _on_each_target(group: Group) -> list[Group]:

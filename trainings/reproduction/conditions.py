@@ -181,7 +181,7 @@ def _scoring_command(run: Run, target: Mapping[str, Any], kind: type[Options]) -
 def odd_means(lines: Sequence[Line]) -> list[str]:
     """Return a sentence for each config and domain whose mIoU average over different classes."""
     return [
-        f"{config if config.endswith(f' on {domain}') else f'{config} on {domain}'}: {sentence}"
+        f"{config.removesuffix(f' on {domain}')} on {domain}: {sentence}"
         for (config, domain), scored in _scored(lines).items()
         if (sentence := different_classes(scores.class_iou for scores in scored))
     ]

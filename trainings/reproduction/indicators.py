@@ -13,7 +13,7 @@ MOSTLY_ONE_CLASS = 0.8
 
 
 class Indicators(NamedTuple):
-    """Of a line on a target without labels, in %, means over the seeds.
+    """The indicators of a line on a target without labels, in %: means over the seeds.
 
     Attributes:
         values: by the names in `INDICATORS`, None where the runs have no such one.
@@ -25,7 +25,8 @@ class Indicators(NamedTuple):
     common: tuple[str, Spread]
 
     @property
-    def of_one_class(self) -> bool:
+    def is_collapse(self) -> bool:
+        """Whether one class is predicted nearly everywhere."""
         return self.common[1].mean > 100 * MOSTLY_ONE_CLASS
 
 
@@ -48,13 +49,13 @@ def indicators(lines: Sequence[Line]) -> dict[str, list[Indicators]]:
     return {target: of_target for target, of_target in found.items() if of_target}
 
 
-def sentence(of_target: Sequence[Indicators]) -> str:
+def indicator_sentence(of_target: Sequence[Indicators]) -> str:
     """Return what a reader of the indicators must know, and which methods have collapsed."""
-    collapsed = [one for one in of_target if one.of_one_class]
     alarms = [
         f"{one.line.series} sees {one.common[0]} in {one.common[1].text()} % of the pixels: look "
         "at its pictures before you use it."
-        for one in collapsed
+        for one in of_target
+        if one.is_collapse
     ]
     return " ".join(
         [

@@ -226,6 +226,11 @@ def scored_on_target(lines: Sequence[Line]) -> list[Line]:
     return [line for line in on_target if any(line.scores(kind) for kind in HEADINGS)]
 
 
+def is_ranked(lines: Sequence[Line]) -> bool:
+    """Return whether methods are ranked: not where the target has no labels and no scores."""
+    return bool(scored_on_target(lines)) or not any(line.unlabelled_target for line in lines)
+
+
 def shown_lines(lines: Sequence[Line]) -> list[Line]:
     """Return the lines on the target, or those on the source where the target has no labels."""
     on_target = [line for line in lines if line.on_target]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import Difference
 from trainings.reproduction.figures import curve_charts
-from trainings.reproduction.indicators import indicators, sentence
+from trainings.reproduction.indicators import indicator_sentence, indicators
 from trainings.reproduction.kinds import ADAPTED, AS_TRAINED, BOTH_ADAPTED, LAST, WITH_FREE
 from trainings.reproduction.lines import (
     Line,
@@ -20,6 +20,7 @@ from trainings.reproduction.lines import (
     class_names,
     columns,
     data_of,
+    is_ranked,
     scored_on_target,
     shown_lines,
     source_data,
@@ -105,8 +106,7 @@ def _context(report: Report) -> Context:
         "warnings": report.warnings,
         "commands": report.commands,
         "palettes": [*zip(COLORS, DARK_COLORS, strict=True)],
-        "ranked": bool(scored_on_target(lines))
-        or not any(line.unlabelled_target for line in lines),
+        "ranked": is_ranked(lines),
         "stories": [_story(config, own, report) for config, own in configs.items()],
         "kinds": [ending.removeprefix(", ") for ending in kinds.values()],
         "numbers": [_numbers(line, kinds, report) for line in lines],
@@ -238,7 +238,7 @@ def _indicators(report: Report) -> list[Context]:
     return [
         {
             "target": target,
-            "sentence": sentence(of_target),
+            "sentence": indicator_sentence(of_target),
             "head": INDICATOR_HEAD[1:],
             "rows": [
                 {"look": report.looks[one.line.series], "cells": indicator_row(one)}

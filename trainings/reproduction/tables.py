@@ -2,14 +2,15 @@
 with the command that makes it again."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainings.engine.target import INDICATORS
+from trainings.experiment import Experiment
 from trainings.reproduction.conditions import relative
 from trainings.reproduction.differences import DRAWS, Difference
-from trainings.reproduction.indicators import Indicators, indicators, sentence
+from trainings.reproduction.indicators import Indicators, indicator_sentence, indicators
 from trainings.reproduction.kinds import (
     ADAPTED,
     AS_TRAINED,
@@ -29,7 +30,7 @@ from trainings.reproduction.lines import (
     class_names,
     columns,
     data_of,
-    scored_on_target,
+    is_ranked,
     shown_lines,
     source_data,
     subset_titles,
@@ -60,7 +61,7 @@ SEEDS_NOTE = "Mean ± standard deviation over the seeds."
 KINDS_NOTE = (
     "The best epoch is chosen on the split that a training validates on: the source's for "
     "source-only, the target's, with its labels, for all others. So this column flatters "
-    "adaptation. Where the target has no labels, no epoch is best."
+    "adaptation. Without labels of the target, an adaptation has no best epoch."
 )
 AVERAGE_NOTE = (
     "Averaged weights: those of the teacher of a method that has one, else of --ema_decay, after "
@@ -109,11 +110,11 @@ def main_tables(
     if warnings:
         parts.append("".join(f"- {warning}.\n" for warning in warnings))
     several = any(len(line.runs) > 1 for line in lines)
-    if scored_on_target(lines):
+    if is_ranked(lines):
         notes = [NOTE]
         notes += [f"On the source: {on_source}."] if (on_source := source_data(lines)) else []
     else:
-        notes = [NOTE_ON_SOURCE if any(line.unlabelled_target for line in lines) else NOTE]
+        notes = [NOTE_ON_SOURCE]
     notes += [SEEDS_NOTE] if several else []
     return "\n".join([*parts, f"{' '.join(notes)}\n", repeat(commands)])
 
@@ -225,7 +226,8 @@ def indicator_tables(lines: Sequence[Line], commands: Sequence[str]) -> str:
             [INDICATOR_HEAD, *map(indicator_row, of_target)], numbers=range(1, len(INDICATOR_HEAD))
         )
         heading = f"Without labels: {target}"
-        sections.append(_section(heading, sentence(of_target), table, INDICATOR_NOTE, commands))
+        said = indicator_sentence(of_target)
+        sections.append(_section(heading, said, table, INDICATOR_NOTE, commands))
     return "\n".join(sections)
 
 
@@ -300,14 +302,11 @@ def recipe(lines: Sequence[Line]) -> str:
     of the first adaptation that has ended."""
     runs = [run for _, _, run in all_runs(lines)]
     seeds = sorted({seed for _, seed, _ in all_runs(lines)})
-    trainings = [run for run in runs if not run.is_ensemble] or runs
-    columns = zip(*(_of_training(run.settings) for run in trainings), strict=True)
-    words = [word for column in columns for word in _most_common(column)]
-    words += _most_common(
-        f"discriminator {run.settings['discriminator']}"
-        for line, _, run in all_runs(lines)
-        if "discriminator" in line.step.experiment.method.Options.own_flags()
-    )
+    pairs = [(line.step.experiment, run) for line, _, run in all_runs(lines)]
+    trainings = [pair for pair in pairs if not pair[1].is_ensemble] or pairs
+    columns = zip(*(_of_training(of, run.settings) for of, run in trainings), strict=True)
+    counts = (Counter(word for word in column if word is not None) for column in columns)
+    words = [word for count in counts for word, _ in count.most_common(1)]
     words.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
     for record in (run.record for run in runs):
         if record and record["training"]["target"]:
@@ -316,13 +315,10 @@ def recipe(lines: Sequence[Line]) -> str:
     return f"{lines[0].config}: {', '.join(filter(None, words))}."
 
 
-def _most_common(words: Iterable[str]) -> list[str]:
-    """Return the word that occurs most often, or nothing where there is none."""
-    return [word for word, _ in Counter(words).most_common(1)]
-
-
-def _of_training(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a training depends on, in words; an empty word for what it does without."""
+def _of_training(experiment: Experiment, settings: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Return what a training depends on, in words; an empty word for what it does without, None for
+    what its method cannot have."""
+    discriminates = "discriminator" in experiment.method.Options.own_flags()
     return (
         network(settings),
         dimensions(settings["image_size"]),
@@ -330,6 +326,7 @@ def _of_training(settings: Mapping[str, Any]) -> tuple[str, ...]:
         f"batch {settings['batch_size']}",
         length(settings),
         f"augmentation {settings['aug_method']}" if settings["aug_method"] else "",
+        f"discriminator {settings['discriminator']}" if discriminates else None,
         f"initial weights: {initial_weights(settings)}",
         "OHEM" if settings["ohem"] else "",
     )
